@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pinhole cameras, similarity transforms and rig normalisation. Every change of convention lives here.
+
+Camera axes are OpenCV's (x right, y down, z forward); pixel (row i, column j) has its centre at (j + 0.5, i + 0.5).
+Blender and transforms.json use OpenGL's axes (x right, y up, -z forward).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .errors import UserError
+
+_FLIP_YZ = np.diag([1.0, -1.0, -1.0, 1.0])
+
+
+def opengl_to_opencv(camera_to_world: np.ndarray) -> np.ndarray:
+    """Turns camera-to-world matrices [..., 4, 4] from OpenGL to OpenCV camera axes; its own inverse."""
+    return np.asarray(camera_to_world, np.float64) @ _FLIP_YZ
+
+
+opencv_to_opengl = opengl_to_opencv
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A pinhole camera.
+
+    camera_to_world: [4, 4] float64, OpenCV axes, rotation without scale.
+    fx, fy, cx, cy: pixels of a picture of width x height.
+    """
+
+    camera_to_world: np.ndarray
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+    @property
+    def position(self) -> np.ndarray:
+        """Centre of projection in the world, [3]."""
+        return self.camera_to_world[:3, 3]
+
+    @property
+    def forward(self) -> np.ndarray:
+        """Unit optical axis in the world, [3]."""
+        return self.camera_to_world[:3, 2]
+
+    @property
+    def intrinsics(self) -> np.ndarray:
+        """[4] fx fy cx cy."""
+        return np.array([self.fx, self.fy, self.cx, self.cy])
+
+    @property
+    def half_field_of_view(self) -> float:
+        """Radians from the middle of the picture to the nearer pair of edges."""
+        return float(np.arctan(min(0.5 * self.width / self.fx, 0.5 * self.height / self.fy)))
+
+    def crop(self, left: int, top: int, width: int, height: int) -> Camera:
+        """The camera of the picture's rectangle at (left, top); one that exceeds the picture pads it."""
+        return replace(self, cx=self.cx - left, cy=self.cy - top, width=width, height=height)
+
+    def resize(self, width: int, height: int) -> Camera:
+        """The camera of the same picture resampled to width x height."""
+        sx, sy = width / self.width, height / self.height
+        return replace(
+            self, fx=self.fx * sx, fy=self.fy * sy, cx=self.cx * sx, cy=self.cy * sy, width=width, height=height
+        )
+
+    def to_opengl(self) -> np.ndarray:
+        """Camera-to-world [4, 4] with OpenGL axes, as Blender and transforms.json want it."""
+        return opencv_to_opengl(self.camera_to_world)
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """World points [..., 3] to pixels [..., 2]; points behind the camera come out mirrored, as in the algebra."""
+        local = (np.asarray(points, np.float64) - self.position) @ self.camera_to_world[:3, :3]
+        return local[..., :2] / local[..., 2:] * [self.fx, self.fy] + [self.cx, self.cy]
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """x -> scale * rotation @ x + translation; scale > 0, rotation [3, 3] proper, translation [3]."""
+
+    scale: float
+    rotation: np.ndarray
+    translation: np.ndarray
+
+    def inverse(self) -> Similarity:
+        rotation = self.rotation.T
+        return Similarity(1 / self.scale, rotation, -(rotation @ self.translation) / self.scale)
+
+    def apply_points(self, points: np.ndarray) -> np.ndarray:
+        """[..., 3] -> [..., 3]."""
+        return self.scale * np.asarray(points, np.float64) @ self.rotation.T + self.translation
+
+    def apply_pose(self, camera_to_world: np.ndarray) -> np.ndarray:
+        """Camera-to-world [..., 4, 4] -> [..., 4, 4]; rotations stay free of scale."""
+        pose = np.array(camera_to_world, np.float64)
+        pose[..., :3, 3] = self.apply_points(pose[..., :3, 3])
+        pose[..., :3, :3] = self.rotation @ pose[..., :3, :3]
+        return pose
+
+    def apply_camera(self, camera: Camera) -> Camera:
+        return replace(camera, camera_to_world=self.apply_pose(camera.camera_to_world))
+
+
+def normalise_rig(cameras: Sequence[Camera], target: np.ndarray | None = None) -> Similarity:
+    """The similarity that puts the filmed subject into the unit ball at the origin, for a rig of any size and place.
+
+    The subject's centre is `target` [3] if given, else the point nearest to all optical axes in the least-squares
+    sense; its radius is the median over the cameras of distance * sin(half field of view): the ball that just fits
+    the pictures. Axes are not turned. Where the axes do not cross (one camera, or parallel ones) depth cannot be told
+    from the poses, and the subject is taken to lie as far in front of the cameras as they stand apart, or one unit.
+
+    Raises:
+        UserError: several cameras that all stand at one point, without a target.
+    """
+    poses = np.stack([camera.camera_to_world for camera in cameras])
+    positions, forwards = poses[:, :3, 3], poses[:, :3, 2]
+    spread = float(np.linalg.norm(positions - positions.mean(0), axis=1).max())
+    if target is None:
+        if len(cameras) > 1 and spread <= 1e-6 * max(1.0, float(np.abs(positions).max())):
+            raise UserError("All cameras stand at one point; move them apart or choose a target object.")
+        target = _axes_crossing(positions, forwards, spread)
+    target = np.asarray(target, np.float64)
+    distances = np.linalg.norm(positions - target, axis=1)
+    radius = float(np.median(distances * np.sin([camera.half_field_of_view for camera in cameras])))
+    if not radius > 0:
+        raise UserError("The cameras stand at the subject's centre; move them away from it.")
+    return Similarity(1 / radius, np.eye(3), -target / radius)
+
+
+def _axes_crossing(positions: np.ndarray, forwards: np.ndarray, spread: float) -> np.ndarray:
+    """The point [3] with the least sum of squared distances to the rays; see normalise_rig for the degenerate rig."""
+    mean = positions.mean(0)
+    across = np.eye(3) - forwards[:, :, None] * forwards[:, None, :]  # [V, 3, 3] projector off each axis
+    normal = across.sum(0)
+    if np.linalg.eigvalsh(normal)[0] > 1e-4 * len(positions):  # the axes differ by more than about half a degree
+        crossing = mean + np.linalg.solve(normal, np.einsum("vij,vj->i", across, positions - mean))
+        if np.median(np.einsum("vi,vi->v", crossing - positions, forwards)) > 0:
+            return crossing
+    forward = forwards.mean(0)
+    length = np.linalg.norm(forward)
+    if length < 1e-6:
+        raise UserError("The cameras look away from one another; point them at the subject or choose a target object.")
+    return mean + forward / length * (spread or 1.0)

@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Captures: posed, timed pictures, in memory and as a folder with a transforms.json.
+
+transforms.json follows the layout of nerfstudio and instant-ngp: OpenGL `transform_matrix`, `fl_x fl_y cx cy w h`
+global or per frame (or `camera_angle_x`), `file_path` inside the folder, a per-frame `time` in seconds, and frames
+named in `test_filenames` held out from reconstruction. A picture's alpha is the subject's matte.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .camera import Camera, opengl_to_opencv
+from .errors import UserError
+
+TRANSFORMS = "transforms.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture: RGBA uint8 [H, W, 4], straight alpha, sRGB-encoded, top row first; its camera and time in seconds."""
+
+    camera: Camera
+    time: float
+    image: np.ndarray
+    name: str
+    held_out: bool = False
+
+
+@dataclass(eq=False)
+class Capture:
+    """Posed, timed pictures of one subject."""
+
+    frames: list[Frame]
+
+    def inputs(self) -> Capture:
+        """The frames to reconstruct from: all that are not held out."""
+        return Capture([frame for frame in self.frames if not frame.held_out])
+
+    def select(self, indices: Sequence[int]) -> Capture:
+        return Capture([self.frames[index] for index in indices])
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """First and last second."""
+        times = [frame.time for frame in self.frames]
+        return min(times), max(times)
+
+    def validate(self) -> None:
+        """Raises UserError for a capture that no model can use: empty, of mixed picture sizes, or badly timed."""
+        if not self.frames:
+            raise UserError("The capture holds no pictures; give at least one camera a picture.")
+        for frame in self.frames:
+            _check_camera(frame.camera, frame.name)
+            if not math.isfinite(frame.time):
+                raise UserError(f"The time of '{frame.name}' is not a finite number of seconds; correct it.")
+        first = self.frames[0]
+        for frame in self.frames:
+            if frame.image.shape != first.image.shape:
+                raise UserError(
+                    f"Picture sizes differ: '{first.name}' is {_size(first.image)} but '{frame.name}' is "
+                    f"{_size(frame.image)}; bring all pictures to one size."
+                )
+
+    def square(self, resolution: int) -> Capture:
+        """All pictures as resolution x resolution squares, with exactly matching intrinsics.
+
+        The square is the middle of the picture at the length of its shorter side; where that would cut into a matte
+        (and not every picture is fully opaque there) it is the longer side, padded with transparency.
+        """
+        return Capture([_square(frame, self._square_side(), resolution) for frame in self.frames])
+
+    def _square_side(self) -> int:
+        height, width = self.frames[0].image.shape[:2]
+        side = min(height, width)
+        for frame in self.frames:
+            alpha = frame.image[..., 3]
+            if alpha.min() == 255:
+                continue  # no matte: the background may be cut
+            outside = alpha.copy()
+            top, left = (height - side) // 2, (width - side) // 2
+            outside[top : top + side, left : left + side] = 0
+            if outside.any():
+                return max(height, width)
+        return side
+
+
+def _square(frame: Frame, side: int, resolution: int) -> Frame:
+    height, width = frame.image.shape[:2]
+    left, top = (width - side) // 2, (height - side) // 2  # negative where the square exceeds the picture
+    camera = frame.camera.crop(left, top, side, side).resize(resolution, resolution)
+    picture = Image.fromarray(frame.image).crop((left, top, left + side, top + side))
+    if side != resolution:
+        # Pillow resamples RGBA by way of premultiplied alpha only if asked to
+        picture = picture.convert("RGBa").resize((resolution, resolution), Image.Resampling.LANCZOS).convert("RGBA")
+    return replace(frame, camera=camera, image=np.asarray(picture))
+
+
+def over_white(image: np.ndarray) -> np.ndarray:
+    """RGBA uint8 [..., 4] laid over white on its encoded values -> float32 [..., 3] in 0..1, as the network reads it."""
+    image = image.astype(np.float32) / 255
+    alpha = image[..., 3:]
+    return image[..., :3] * alpha + (1 - alpha)
+
+
+def load_capture(path: Path | str) -> Capture:
+    """Reads a capture folder or its transforms.json.
+
+    Raises:
+        UserError: naming the frame and what to do, for anything missing, malformed or unreadable.
+    """
+    cameras = load_cameras(path)
+    folder = _transforms_path(path).parent
+    frames = []
+    for camera, time, file_path, held_out in cameras:
+        image = read_image(_inside(folder, file_path))
+        frames.append(Frame(_fit_camera(camera, image, file_path), time, image, Path(file_path).stem, held_out))
+    capture = Capture(frames)
+    capture.validate()
+    return capture
+
+
+def load_cameras(path: Path | str) -> list[tuple[Camera, float, str, bool]]:
+    """The cameras of a transforms.json without its pictures: (camera, time in seconds, file_path, held out) a frame.
+
+    Where the file gives no `w h`, the header of the picture does.
+    """
+    path = _transforms_path(path)
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}); export the capture again.") from None
+    entries = document.get("frames") if isinstance(document, dict) else None
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(f"{path} lists no frames; it needs a 'frames' list with a pose and a picture for each.")
+    timed = sum("time" in entry for entry in entries)
+    if timed not in (0, len(entries)):
+        raise UserError(
+            f"{path} gives a time for {timed} of {len(entries)} frames; give one to every frame, or to none for a "
+            "static capture."
+        )
+    held_out = set(document.get("test_filenames", ()))
+    result = []
+    for index, entry in enumerate(entries):
+        name = entry.get("file_path")
+        if not isinstance(name, str) or not name:
+            raise UserError(f"Frame {index} of {path} has no 'file_path'; name its picture.")
+        time = _number(entry.get("time", 0.0), f"The time of '{name}'")
+        result.append((_read_camera(document, entry, name, path.parent), time, name, name in held_out))
+    return result
+
+
+def save_capture(capture: Capture, folder: Path | str) -> Path:
+    """Writes the pictures as PNG and a transforms.json with per-frame intrinsics and times; returns its path."""
+    folder = Path(folder)
+    if len({frame.name for frame in capture.frames}) != len(capture.frames):
+        raise UserError("Two pictures of the capture have the same name; rename one.")
+    entries, held_out = [], []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for frame in capture.frames:
+            file_path = f"{frame.name}.png"
+            Image.fromarray(frame.image).save(folder / file_path, optimize=True)
+            entries.append({"file_path": file_path, "time": frame.time, **_write_camera(frame.camera)})
+            if frame.held_out:
+                held_out.append(file_path)
+        document = {"camera_model": "OPENCV", "frames": entries}
+        if held_out:
+            document["test_filenames"] = held_out
+        path = folder / TRANSFORMS
+        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"The capture cannot be written to {folder} ({error.strerror}); choose another folder."
+        ) from None
+    return path
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Reads any picture Pillow knows as RGBA uint8 [H, W, 4], turned upright by its EXIF orientation."""
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            if picture.mode.startswith("I;16") or picture.mode == "I":
+                picture = Image.fromarray((np.asarray(picture, np.float64) / 257).round().astype(np.uint8))
+            return np.asarray(picture.convert("RGBA"))
+    except FileNotFoundError:
+        raise UserError(f"The picture {path} is missing; restore it or remove its frame.") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as a picture ({error}); export it again as PNG or JPEG.") from None
+
+
+def _transforms_path(path: Path | str) -> Path:
+    path = Path(path)
+    path = path / TRANSFORMS if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(f"There is no capture at {path}; give a folder with a {TRANSFORMS}, or the file itself.")
+    return path
+
+
+def _inside(folder: Path, file_path: str) -> Path:
+    path = folder / file_path
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"The picture path '{file_path}' leads out of the capture folder; move the picture inside.")
+    if not path.suffix and not path.exists():  # the Blender synthetic layout leaves the suffix out
+        path = path.with_suffix(".png")
+    return path
+
+
+def _number(value: Any, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"{what} is {value!r}; it must be a finite number.")
+    return float(value)
+
+
+def _read_camera(document: dict, entry: dict, name: str, folder: Path) -> Camera:
+    def get(key: str) -> float | None:
+        value = entry.get(key, document.get(key))
+        return None if value is None else _number(value, f"'{key}' of '{name}'")
+
+    try:
+        matrix = np.array(entry.get("transform_matrix"), np.float64)
+    except (TypeError, ValueError):
+        matrix = np.zeros(0)
+    if matrix.shape == (3, 4):
+        matrix = np.vstack([matrix, [0, 0, 0, 1]])
+    if matrix.shape != (4, 4):
+        raise UserError(f"The frame '{name}' has no 4x4 'transform_matrix'; export its camera pose again.")
+    if get("w") and get("h"):
+        width, height = round(get("w")), round(get("h"))
+    else:
+        height, width = read_image(_inside(folder, name)).shape[:2]
+    fx, fy, cx, cy = get("fl_x"), get("fl_y"), get("cx"), get("cy")
+    if fx is None and get("camera_angle_x"):
+        fx = 0.5 * width / math.tan(0.5 * get("camera_angle_x"))
+    if fy is None and get("camera_angle_y"):
+        fy = 0.5 * height / math.tan(0.5 * get("camera_angle_y"))
+    if fx is None:
+        raise UserError(
+            f"The frame '{name}' has no focal length; give 'fl_x' in pixels or 'camera_angle_x' in radians."
+        )
+    camera = Camera(
+        opengl_to_opencv(_without_scale(matrix, name)),
+        fx,
+        fx if fy is None else fy,
+        0.5 * width if cx is None else cx,
+        0.5 * height if cy is None else cy,
+        width,
+        height,
+    )
+    _check_camera(camera, name)
+    return camera
+
+
+def _without_scale(matrix: np.ndarray, name: str) -> np.ndarray:
+    """The pose with unit axes; exporters leave an object's uniform scale in the matrix."""
+    axes = matrix[:3, :3]
+    scale = np.cbrt(abs(np.linalg.det(axes))) if np.isfinite(matrix).all() else math.nan
+    if not scale > 0 or not np.allclose(axes.T @ axes, scale**2 * np.eye(3), atol=1e-3 * scale**2):
+        raise UserError(
+            f"The pose of '{name}' is not a rotation and a position (singular, skewed or not finite); fix it."
+        )
+    if np.linalg.det(axes) < 0:
+        raise UserError(f"The pose of '{name}' is mirrored; give its camera a positive scale.")
+    matrix = matrix.copy()
+    matrix[:3, :3] = axes / scale
+    return matrix
+
+
+def _check_camera(camera: Camera, name: str) -> None:
+    if not np.isfinite(camera.camera_to_world).all() or abs(np.linalg.det(camera.camera_to_world[:3, :3]) - 1) > 1e-2:
+        raise UserError(f"The pose of '{name}' is not a finite rotation and position; correct its camera.")
+    if not (camera.fx > 0 and camera.fy > 0 and math.isfinite(camera.fx) and math.isfinite(camera.fy)):
+        raise UserError(f"The focal length of '{name}' is {camera.fx:g} x {camera.fy:g} pixels; it must be positive.")
+
+
+def _fit_camera(camera: Camera, image: np.ndarray, name: str) -> Camera:
+    """The camera at its picture's size; transforms.json may speak of another resolution of the same picture."""
+    height, width = image.shape[:2]
+    if abs(camera.width / camera.height - width / height) > 0.01 * width / height:
+        raise UserError(
+            f"'{name}' is {width} x {height} but its camera says {camera.width} x {camera.height}; correct 'w' and 'h'."
+        )
+    return camera.resize(width, height)
+
+
+def _write_camera(camera: Camera) -> dict[str, Any]:
+    return {
+        "fl_x": camera.fx,
+        "fl_y": camera.fy,
+        "cx": camera.cx,
+        "cy": camera.cy,
+        "w": camera.width,
+        "h": camera.height,
+        "transform_matrix": camera.to_opengl().tolist(),
+    }
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[1]} x {image.shape[0]}"
