@@ -15,6 +15,7 @@ Exit code 2: the request cannot be carried out as given. Exit code 1: it was car
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import os
 import re
@@ -28,17 +29,16 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
+DIST = ROOT / "dist"
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 SUPPORTED = ((3, 11), (3, 13))  # the Pythons that the pinned bpy wheels exist for
 INTERPRETERS = (("python3.11",), ("python3.13",), ("py", "-3.11"), ("py", "-3.13"))
 
+DISK_FULL = "the disk is full. The packages take about 2 GB, or 6 GB with CUDA: free some and run this again."
 INSTALL_FAILURES = (
-    (
-        r"No space left on device",
-        "the disk is full. The packages take about 2 GB, or 6 GB with CUDA: free some and run this again.",
-    ),
+    (r"No space left on device", DISK_FULL),
     (
         r"NewConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|Max retries exceeded",
         "the package index cannot be reached. Check the network, or pip's proxy settings, and run this again.",
@@ -153,8 +153,11 @@ def install(pins: list[str], log_path: Path) -> None:
             ) as process:
                 for line in process.stdout:
                     log.write(line)
-                    if re.search(r"Downloading \S+ \([\d.]+ [MG]B\)|^Installing collected", line):
-                        stage(line.strip()[:110])
+                    large_file = re.search(r"Downloading ([^-]+)-\S+ (\([\d.]+ [MG]B\))", line)
+                    if large_file:
+                        stage(f"downloading {large_file[1]} {large_file[2]}")
+                    elif line.startswith("Installing collected packages"):
+                        stage("unpacking")
             if process.returncode != 0:
                 log.flush()
                 raise BuildError(explain_install_failure(log_path.read_text(encoding="utf-8"), log_path))
@@ -170,7 +173,7 @@ def explain_install_failure(log: str, log_path: Path) -> str:
             break
     else:
         reason = "the last lines of the log say why. Running this again continues where it stopped."
-    tail = "\n".join("    " + line for line in log.splitlines()[-8:])
+    tail = "\n".join("    " + line[:160] for line in log.splitlines()[-8:])
     return f"Setting up .venv failed: {reason}\n{tail}\nThe whole log is in {log_path}"
 
 
@@ -232,8 +235,8 @@ def build_zip() -> int:
     import tomllib
 
     manifest = tomllib.loads((ROOT / "blender_addon" / "blender_manifest.toml").read_text(encoding="utf-8"))
-    target = ROOT / "dist" / "facet4d-{}.zip".format(manifest["version"])
-    target.parent.mkdir(exist_ok=True)
+    target = DIST / "facet4d-{}.zip".format(manifest["version"])
+    DIST.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         staged, built = Path(scratch, "facet4d"), Path(scratch, "facet4d.zip")
         stage_extension(staged)
@@ -268,7 +271,7 @@ def main(arguments: list[str]) -> int:
         print(f"build.py: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"build.py: {error}", file=sys.stderr)
+        print(f"build.py: {DISK_FULL if error.errno == errno.ENOSPC else error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("build.py: interrupted; the same command goes on where this one stopped.", file=sys.stderr)
