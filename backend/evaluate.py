@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How close reconstructed pictures are to the truth: PSNR and SSIM over white, on held-out view-times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .capture import Capture, over_white
+from .errors import Progress, UserError, no_progress
+from .gaussians import Gaussians4D
+from .rasterize import render_pictures
+
+
+def psnr(pictures: Tensor, truth: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of pictures [..., H, W, 3] in 0..1, one number a picture."""
+    return -10 * torch.log10((pictures - truth).square().mean((-3, -2, -1)).clamp_min(1e-10))
+
+
+def ssim(pictures: Tensor, truth: Tensor) -> Tensor:
+    """Structural similarity (Wang et al. 2004) of pictures [..., H, W, 3] in 0..1, one number a picture.
+
+    An 11-tap Gaussian window of deviation 1.5, K1 = 0.01, K2 = 0.03, population statistics, and the mean over where
+    the window fits inside: scikit-image's structural_similarity(gaussian_weights=True, use_sample_covariance=False).
+    """
+    height, width = pictures.shape[-3:-1]
+    tap = torch.arange(-5, 6, dtype=pictures.dtype, device=pictures.device)
+    window = torch.softmax(-(tap**2) / (2 * 1.5**2), 0)
+
+    def blur(image: Tensor) -> Tensor:  # [P, 1, H, W] -> [P, 1, H - 10, W - 10]
+        return F.conv2d(F.conv2d(image, window.view(1, 1, 11, 1)), window.view(1, 1, 1, 11))
+
+    x, y = (image.movedim(-1, -3).reshape(-1, 1, height, width) for image in (pictures, truth))
+    mean_x, mean_y = blur(x), blur(y)
+    variance_x, variance_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    likeness = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    likeness = likeness / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))
+    return likeness.reshape(*pictures.shape[:-3], -1).mean(-1)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means over the pictures, and each picture's own figures by name."""
+
+    psnr: float
+    ssim: float
+    pictures: dict[str, dict[str, float]]
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+
+def score_pictures(names: Sequence[str], pictures: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> Scores:
+    """Scores RGBA uint8 pictures [H, W, 4] against the truth, both laid over white on their encoded values.
+
+    Raises:
+        UserError: a picture is smaller than SSIM's window of 11 pixels.
+    """
+    each = {}
+    for name, picture, true in zip(names, pictures, truth, strict=True):
+        if min(true.shape[:2]) < 11:
+            raise UserError(f"'{name}' is smaller than 11 pixels and cannot be scored; use larger pictures.")
+        x, y = (torch.from_numpy(over_white(image)) for image in (picture, true))
+        each[name] = {"psnr": round(float(psnr(x, y)), 4), "ssim": round(float(ssim(x, y)), 5)}
+    means = (round(float(np.mean([score[key] for score in each.values()])), 4) for key in ("psnr", "ssim"))
+    return Scores(*means, each)
+
+
+def score_cloud(cloud: Gaussians4D, targets: Capture, progress: Progress = no_progress) -> Scores:
+    """Renders a cloud at the view-times of a capture and scores it against the capture's pictures."""
+    if not targets.frames:
+        raise UserError("There are no pictures to score against; hold some out with --inputs or --targets.")
+    pictures = render_pictures(cloud, [(frame.camera, frame.time) for frame in targets.frames], progress)
+    names = [frame.name for frame in targets.frames]
+    return score_pictures(names, pictures, [frame.image for frame in targets.frames])

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""4D Gaussians: conditioning on time, pruning, changes of world and clock, and the cloud file.
+
+A 4D Gaussian has a mean (x, y, z, t) and a covariance R diag(scale^2) R^T whose rotation R in SO(4) is the product of a
+left and a right isoclinic quaternion. Conditioned on a time (4D-LRM, arXiv 2506.18890, eq. 2 and 10) it is an ordinary
+3D Gaussian: constant covariance, mean affine in time, opacity under a Gaussian window. The quaternions follow the
+convention of 4DGS (Yang et al., arXiv 2310.10642, and its published PLY files): time is the scalar part, so that
+left == right turns space alone.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .camera import Similarity
+from .errors import UserError
+from .moving import MovingGaussians
+
+FORMAT = "facet4d-cloud-1"
+COMPOSITINGS = ("linear", "srgb")
+
+
+def _isoclinic_basis() -> Tensor:
+    """E[i, j] [4, 4, 4, 4]: the matrix of v -> e_i v conj(e_j) on quaternions v = t + z i + y j + x k."""
+    # left[i] @ v = e_i * v and right[j] @ v = v * e_j, components ordered (scalar, i, j, k)
+    left = torch.zeros(4, 4, 4, dtype=torch.float64)
+    right = torch.zeros(4, 4, 4, dtype=torch.float64)
+    product = [[(0, 1), (1, 1), (2, 1), (3, 1)], [(1, 1), (0, -1), (3, 1), (2, -1)]]
+    product += [[(2, 1), (3, -1), (0, -1), (1, 1)], [(3, 1), (2, 1), (1, -1), (0, -1)]]
+    for a in range(4):
+        for b in range(4):
+            component, sign = product[a][b]  # e_a * e_b = sign * e_component
+            left[a, component, b] = sign
+            right[b, component, a] = sign
+    conjugate = torch.tensor([1.0, -1.0, -1.0, -1.0], dtype=torch.float64)
+    basis = torch.einsum("iab,jbc,j->ijac", left, right, conjugate)
+    return basis.flip(-1, -2)  # (t, z, y, x) -> (x, y, z, t)
+
+
+_BASIS = _isoclinic_basis()
+
+
+def rotation_from_isoclinic(left: Tensor, right: Tensor) -> Tensor:
+    """Unit quaternions [..., 4] and [..., 4] to R [..., 4, 4] on (x, y, z, t); 4DGS convention."""
+    basis = _BASIS.to(left)
+    return torch.einsum("...i,...j,ijab->...ab", left, right, basis)
+
+
+def isoclinic_from_rotation(rotation: Tensor) -> tuple[Tensor, Tensor]:
+    """The inverse of rotation_from_isoclinic for R [..., 4, 4] in SO(4), up to the common sign of the pair.
+
+    The basis matrices are orthogonal with squared norm 4, so <R, E_ij> / 4 is the rank-one matrix left right^T.
+    """
+    product = torch.einsum("...ab,ijab->...ij", rotation, _BASIS.to(rotation)) / 4
+    best = product.norm(dim=-2).argmax(-1)  # the column of the largest entry of `right`
+    left = torch.take_along_dim(product, best[..., None, None], -1)[..., 0]
+    left = torch.nn.functional.normalize(left, dim=-1)
+    return left, torch.nn.functional.normalize(torch.einsum("...i,...ij->...j", left, product), dim=-1)
+
+
+class Conditioned(NamedTuple):
+    """3D Gaussians at given times: mean [..., N, 3], covariance [..., N, 3, 3], opacity [..., N]."""
+
+    mean: Tensor
+    covariance: Tensor
+    opacity: Tensor
+
+
+@dataclass(eq=False)
+class Gaussians4D:
+    """N 4D Gaussians, any leading batch dimensions, float32.
+
+    mean [..., N, 4] x y z in the world's units and t in seconds; scale [..., N, 4] standard deviations along the
+    rotated axes; left, right [..., N, 4] unit quaternions; opacity [..., N] in 0..1; color [..., N, 3] sRGB-encoded.
+    compositing: the light in which opacities blend, "linear" or "srgb". time_range: the clip in seconds.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    left: Tensor
+    right: Tensor
+    opacity: Tensor
+    color: Tensor
+    compositing: str = "linear"
+    time_range: tuple[float, float] = (-1.0, 1.0)
+
+    def __len__(self) -> int:
+        return self.opacity.shape[-1]
+
+    def _map(self, change) -> Gaussians4D:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{key: change(value) for key, value in values.items() if isinstance(value, Tensor)})
+
+    def to(self, *args) -> Gaussians4D:
+        """Tensor.to on every tensor."""
+        return self._map(lambda tensor: tensor.to(*args))
+
+    def select(self, keep: Tensor) -> Gaussians4D:
+        """The Gaussians of a mask or index [K]; for clouds without batch dimensions."""
+        return self._map(lambda tensor: tensor[keep])
+
+    def factor(self) -> Tensor:
+        """M = R diag(scale) [..., N, 4, 4], so that the covariance is M M^T."""
+        return rotation_from_isoclinic(self.left, self.right) * self.scale[..., None, :]
+
+    def covariance(self) -> Tensor:
+        """[..., N, 4, 4] over (x, y, z, t)."""
+        factor = self.factor()
+        return factor @ factor.mT
+
+    def motion(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Velocity [..., N, 3], variance in time [..., N], and a factor [..., N, 3, 4] of the conditional covariance.
+
+        With M = [X; m] (three rows of space, one of time), k = m m^T and u = m / sqrt(k): Sigma_xt / k = X u / sqrt(k)
+        and Sigma_xx - Sigma_xt Sigma_tx / k = P P^T with P = X - (X u) u^T. Working on the factor keeps small
+        splats exact in float32, where the difference of covariances cancels.
+        """
+        factor = self.factor()
+        space, time = factor[..., :3, :], factor[..., 3, :]
+        deviation = time.norm(dim=-1, keepdim=True)  # [..., N, 1] sqrt(k)
+        unit = time / deviation
+        along = (space @ unit[..., None])[..., 0]  # [..., N, 3]
+        return along / deviation, deviation[..., 0].square(), space - along[..., None] * unit[..., None, :]
+
+    def at(self, times: Tensor) -> Conditioned:
+        """Conditions on times [..., V] -> Conditioned with dimensions [..., V, N]; eq. 2 and 10 of 4D-LRM."""
+        velocity, variance, shape = self.motion()
+        elapsed = times[..., :, None] - self.mean[..., None, :, 3]  # [..., V, N]
+        mean = self.mean[..., None, :, :3] + velocity[..., None, :, :] * elapsed[..., None]
+        opacity = self.opacity[..., None, :] * torch.exp(-0.5 * elapsed.square() / variance[..., None, :])
+        covariance = shape @ shape.mT
+        return Conditioned(mean, covariance[..., None, :, :, :].expand(*mean.shape, 3), opacity)
+
+    def peak_opacity(self) -> Tensor:
+        """The largest opacity [..., N] that each Gaussian reaches within the clip."""
+        first, last = self.time_range
+        _, variance, _ = self.motion()
+        missed = self.mean[..., 3] - self.mean[..., 3].clamp(first, last)
+        return self.opacity * torch.exp(-0.5 * missed.square() / variance)
+
+    def prune(self, threshold: float = 0.05) -> Gaussians4D:
+        """Drops what 4D-LRM (A.2) hides at every time of the clip: window or weighted opacity below the threshold.
+
+        The window only lowers the opacity, so the weighted opacity decides alone. Non-finite Gaussians go too.
+        """
+        finite = torch.stack([getattr(self, name).isfinite().all(-1) for name in ("mean", "scale", "color")]).all(0)
+        return self.select(finite & (self.peak_opacity() >= threshold))
+
+    def frozen(self, time: float = 0.0) -> Gaussians4D:
+        """The cloud as it is at a time, standing still forever: what a capture of one moment shows."""
+        moving = self.moving()
+        moving.position, moving.opacity = moving.at(time)
+        moving.velocity = np.zeros_like(moving.velocity)
+        moving.time_mean = np.full_like(moving.time_mean, time)
+        moving.time_sigma = np.full_like(moving.time_sigma, 1e3)  # seconds: no window within any clip
+        moving.time_range = (time, time)
+        return from_moving(moving)
+
+    def transform(self, similarity: Similarity, time_scale: float = 1.0, time_shift: float = 0.0) -> Gaussians4D:
+        """The cloud in another world and on another clock: x' = similarity(x), t' = time_scale * t + time_shift.
+
+        Space and time scale differently, so axes and rotation are found anew: D M = U S V^T, Sigma' = U S^2 U^T.
+        """
+        precise = self.to(torch.float64)
+        stretch = torch.eye(4, dtype=torch.float64)
+        stretch[:3, :3] = torch.from_numpy(similarity.scale * similarity.rotation)
+        stretch[3, 3] = time_scale
+        shift = torch.tensor([*similarity.translation, time_shift], dtype=torch.float64)
+        stretch, shift = stretch.to(self.mean.device), shift.to(self.mean.device)
+        scale, left, right = _decompose(stretch @ precise.factor())
+        first, last = sorted(time_scale * time + time_shift for time in self.time_range)
+        return replace(
+            self,
+            mean=(precise.mean @ stretch.T + shift).float(),
+            scale=scale.float(),
+            left=left.float(),
+            right=right.float(),
+            time_range=(first, last),
+        )
+
+    def moving(self) -> MovingGaussians:
+        """The same cloud as rigid Gaussians on straight paths, in numpy; exact at every time."""
+        precise = self.to("cpu").to(torch.float64)
+        velocity, variance, shape = precise.motion()
+        axes, scale, _ = torch.linalg.svd(shape, full_matrices=False)  # [N, 3, 3], [N, 3]
+        axes = axes * torch.linalg.det(axes).sign()[:, None, None]
+        arrays = (precise.mean[:, :3], velocity, precise.mean[:, 3], variance.sqrt(), scale, quaternion(axes))
+        arrays = (*arrays, precise.opacity, precise.color)
+        return MovingGaussians(*(array.float().numpy() for array in arrays), self.compositing, self.time_range)
+
+
+def from_moving(moving: MovingGaussians) -> Gaussians4D:
+    """The 4D Gaussians of a cloud given as moving 3D Gaussians; the inverse of Gaussians4D.moving."""
+    position, velocity, time_mean, time_sigma, scale, rotation, opacity, color = (
+        torch.from_numpy(np.asarray(getattr(moving, field.name), np.float64)) for field in fields(moving)[:8]
+    )
+    # time = sigma_t n, space = velocity * time + shape noise: a lower block-triangular factor of the covariance
+    factor = torch.zeros(len(position), 4, 4, dtype=torch.float64)
+    factor[:, :3, :3] = rotation_matrix(rotation) * scale[:, None, :]
+    factor[:, :3, 3] = velocity * time_sigma[:, None]
+    factor[:, 3, 3] = time_sigma
+    arrays = (torch.cat([position, time_mean[:, None]], -1), *_decompose(factor), opacity, color)
+    return Gaussians4D(*(array.float() for array in arrays), moving.compositing, moving.time_range)
+
+
+def _decompose(factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scale, left and right [..., 4] of the Gaussian with covariance factor factor^T, factor [..., 4, 4]."""
+    axes, scale, _ = torch.linalg.svd(factor)
+    flip = torch.ones_like(scale)
+    flip[..., 0] = torch.linalg.det(axes).sign()
+    return scale, *isoclinic_from_rotation(axes * flip[..., None, :])
+
+
+def quaternion(rotation: Tensor) -> Tensor:
+    """Rotation matrices [..., 3, 3] to unit quaternions [..., 4] (w, x, y, z).
+
+    A spatial rotation is the 4D rotation with left == right, so the isoclinic decomposition gives it; the 4DGS order
+    (t, z, y, x) with its flipped axes stores it as (w, -z, -y, -x) of the usual quaternion.
+    """
+    spatial = torch.eye(4, dtype=rotation.dtype, device=rotation.device).expand(*rotation.shape[:-2], 4, 4).clone()
+    spatial[..., :3, :3] = rotation
+    left, _ = isoclinic_from_rotation(spatial)
+    return left[..., [0, 3, 2, 1]] * left.new_tensor([1, -1, -1, -1])
+
+
+def rotation_matrix(quaternion: Tensor) -> Tensor:
+    """Unit quaternions [..., 4] (w, x, y, z) to rotation matrices [..., 3, 3]."""
+    isoclinic = quaternion[..., [0, 3, 2, 1]] * quaternion.new_tensor([1, -1, -1, -1])
+    return rotation_from_isoclinic(isoclinic, isoclinic)[..., :3, :3]
+
+
+def save_cloud(cloud: Gaussians4D, path: Path | str) -> None:
+    """Writes a cloud as safetensors: one tensor a field, the rest in the metadata.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    metadata = {"format": FORMAT, "compositing": cloud.compositing, "time_range": json.dumps(cloud.time_range)}
+    tensors = {name: getattr(cloud, name).detach().cpu().contiguous() for name in _TENSORS}
+    try:
+        save_file(tensors, path, metadata)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be written ({error}); choose another folder.") from None
+
+
+def load_cloud(path: Path | str) -> Gaussians4D:
+    """Reads a cloud written by save_cloud.
+
+    Raises:
+        UserError: the file is missing, damaged or not a cloud.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise UserError(f"{path} is not a Facet4D cloud; make one with 'python -m backend reconstruct'.")
+            tensors = [file.get_tensor(name) for name in _TENSORS]
+    except FileNotFoundError:
+        raise UserError(f"There is no cloud at {path}; make one with 'python -m backend reconstruct'.") from None
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read as a cloud ({error}); make it again.") from None
+    return Gaussians4D(*tensors, metadata["compositing"], tuple(json.loads(metadata["time_range"])))
+
+
+_TENSORS = tuple(field.name for field in fields(Gaussians4D))[:6]

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""4D-LRM (Ma et al., arXiv 2506.18890): posed, timed pictures to one 4D Gaussian a pixel, in one forward pass.
+
+Pictures are cut into 8 x 8 patches of ten channels a pixel (color, ray direction, the ray's point nearest to the
+origin, time), embedded linearly, run through a plain pre-norm transformer with full attention over all patches of all
+views, and decoded linearly to 20 numbers a pixel. There is no positional embedding: rays and times say where a patch is,
+so any number of views, in any order, at any times and patch-divisible size, is one sequence.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from .gaussians import Gaussians4D
+
+PIXEL_CHANNELS = 10
+GAUSSIAN_CHANNELS = (3, 3, 3, 4, 1, 1, 1, 4)  # depth (as xyz), color, scale, left, opacity | time, time scale, right
+
+
+@dataclass(frozen=True)
+class LRM4DConfig:
+    """Sizes, and the activations' constants (paper, eq. 4-8, and its section on stable training).
+
+    depth_range: centres lie within +- this of the ray's point nearest to the origin, in radii of the subject's ball.
+    The paper measures depth from the camera (0.1 to 4.5); measured from the subject it does not depend on how far
+    away the cameras stand. time_scale_limit: standard deviations in time may reach it; a clip lasts from -1 to 1, and
+    what is still should not fade within it.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    patch: int = 8
+    free_gaussians: int = 0
+    depth_range: float = 1.8
+    scale_bias: float = -2.3
+    scale_limit: float = 0.3
+    time_scale_bias: float = -2.3
+    time_scale_limit: float = 1.0
+    opacity_bias: float = -2.0
+
+
+# `small` predicts finer splats and longer windows at first than the paper's models: one splat a pixel of a 128 px
+# picture is 0.016 wide, and faces change slowly
+SMALL = LRM4DConfig(12, 384, 6, scale_bias=-3.5, time_scale_bias=-0.7, time_scale_limit=4.0)
+BASE = LRM4DConfig(12, 768, 12)
+LARGE = LRM4DConfig(24, 1024, 16)
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.to_qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, L, D]
+        qkv = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [3, B, heads, L, D/heads]
+        x = F.scaled_dot_product_attention(*qkv)  # [B, heads, L, D/heads]
+        return self.out(x.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, bias=False)
+        self.attention = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, bias=False)
+        self.expand = nn.Linear(width, 4 * width, bias=False)
+        self.contract = nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, L, D]
+        x = x + self.attention(self.norm1(x))
+        return x + self.contract(F.gelu(self.expand(self.norm2(x))))
+
+
+class LRM4D(nn.Module):
+    """4D-LRM of any size. See LRM4DConfig, and `forward` for what goes in and out."""
+
+    def __init__(self, config: LRM4DConfig):
+        super().__init__()
+        self.config = config
+        self.embed = nn.Linear(PIXEL_CHANNELS * config.patch**2, config.width, bias=False)
+        self.embed_norm = nn.LayerNorm(config.width, bias=False)
+        self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.layers))
+        self.decode_norm = nn.LayerNorm(config.width, bias=False)
+        self.decode = nn.Linear(config.width, sum(GAUSSIAN_CHANNELS) * config.patch**2, bias=False)
+        if config.free_gaussians:  # paper, section 3.3: Gaussians bound to no pixel
+            self.free_tokens = nn.Parameter(0.02 * torch.randn(config.free_gaussians, config.width))
+            self.decode_free = nn.Linear(config.width, sum(GAUSSIAN_CHANNELS), bias=False)
+        self.apply(self._initialise)
+
+    def _initialise(self, module: nn.Module) -> None:
+        """N(0, 0.02) as in GS-LRM; outputs into the residual stream shrink with depth, as in GPT-2."""
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, Block):
+            for linear in (module.attention.out, module.contract):
+                nn.init.normal_(linear.weight, std=0.02 / math.sqrt(2 * self.config.layers))
+        if module is self:  # children come first; small quaternion channels start the splats nearly at rest
+            channel = torch.arange(sum(GAUSSIAN_CHANNELS)).repeat(self.config.patch**2)
+            quaternion = ((channel >= 9) & (channel < 13)) | (channel >= 16)
+            self.decode.weight.data[quaternion] *= 0.1
+
+    def forward(self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor) -> Gaussians4D:
+        """Predicts the 4D Gaussians of B scenes from V pictures each.
+
+        images [B, V, 3, H, W] sRGB-encoded in 0..1, over white; H and W multiples of the patch size.
+        camera_to_world [B, V, 4, 4] OpenCV, in the rig-normalised world (camera.normalise_rig); intrinsics [B, V, 4]
+        fx fy cx cy in pixels; times [B, V] in -1..1 over the clip.
+        Returns a cloud of [B, N]: N = V * H * W (pixels patch by patch) + free Gaussians, in the same world and clock.
+
+        Raises:
+            ValueError: H or W is not a multiple of the patch size.
+        """
+        height, width = images.shape[-2:]
+        patch = self.config.patch
+        if height % patch or width % patch:
+            raise ValueError(f"pictures of {width} x {height} do not divide into patches of {patch}")
+        origin, direction = rays(camera_to_world, intrinsics, width, height)  # [B, V, 3], [B, V, H, W, 3]
+        origin = origin[..., None, None, :]
+        # the point of each ray nearest to the world's origin, the subject's centre
+        nearest = origin - (direction * origin).sum(-1, keepdim=True) * direction  # [B, V, H, W, 3]
+        clock = times[..., None, None, None].expand(*direction.shape[:-1], 1)
+        pixels = torch.cat([2 * images.permute(0, 1, 3, 4, 2) - 1, direction, nearest, clock], -1)
+        tokens = self.embed_norm(self.embed(patchify(pixels, patch)))  # [B, L, D]
+        if self.config.free_gaussians:
+            tokens = torch.cat([tokens, self.free_tokens.expand(len(tokens), -1, -1)], 1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        tokens = self.decode_norm(tokens)
+        count = tokens.shape[1] - self.config.free_gaussians
+        with torch.autocast(images.device.type, enabled=False):
+            tokens = tokens.float()  # from the last linear layer on: bf16 would move centres by a third of a pixel
+            raw = self.decode(tokens[:, :count]).reshape(len(tokens), -1, sum(GAUSSIAN_CHANNELS))  # [B, V * H * W, 20]
+            lines = patchify(torch.cat([nearest, direction], -1), patch).reshape(*raw.shape[:2], 6)
+            # eq. 4-5: three channels vote on one depth
+            depth = self.config.depth_range * (2 * torch.sigmoid(raw[..., :3].mean(-1, keepdim=True)) - 1)
+            centre = lines[..., :3] + depth * lines[..., 3:]
+            if self.config.free_gaussians:
+                free = self.decode_free(tokens[:, count:])
+                centre = torch.cat([centre, free[..., :3].tanh() * self.config.depth_range], 1)
+                raw = torch.cat([raw, free], 1)
+            return self._activate(raw, centre)
+
+    def _activate(self, raw: Tensor, centre: Tensor) -> Gaussians4D:
+        """Channels [B, N, 20] and centres [B, N, 3] to Gaussians; eq. 6-8, constants in LRM4DConfig."""
+        config = self.config
+        _, color, scale, left, opacity, time, time_scale, right = raw.split(GAUSSIAN_CHANNELS, -1)
+        scale = torch.exp(scale + config.scale_bias).clamp_max(config.scale_limit)
+        time_scale = torch.exp(time_scale + config.time_scale_bias).clamp_max(config.time_scale_limit)
+        # left == right is a Gaussian at rest: the identity is added so that training starts from stillness
+        identity = raw.new_tensor([1.0, 0.0, 0.0, 0.0])
+        return Gaussians4D(
+            mean=torch.cat([centre, time], -1),
+            scale=torch.cat([scale, time_scale], -1),
+            left=F.normalize(left + identity, dim=-1),
+            right=F.normalize(right + identity, dim=-1),
+            opacity=torch.sigmoid(opacity[..., 0] + config.opacity_bias),
+            color=(0.28209479177387814 * color + 0.5).clamp_min(0),
+        )
+
+
+def rays(camera_to_world: Tensor, intrinsics: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
+    """Camera centres [..., 3] and unit directions [..., H, W, 3] through the pixel centres, in float32."""
+    fx, fy, cx, cy = intrinsics.float()[..., None, None, :].unbind(-1)  # [..., 1, 1]
+    column = torch.arange(width, device=intrinsics.device) + 0.5
+    row = torch.arange(height, device=intrinsics.device) + 0.5
+    x, y = (column - cx) / fx, (row[:, None] - cy) / fy
+    local = torch.stack(torch.broadcast_tensors(x, y, torch.ones_like(x)), -1)  # [..., H, W, 3]
+    direction = local @ camera_to_world[..., None, :3, :3].float().mT
+    return camera_to_world[..., :3, 3].float(), F.normalize(direction, dim=-1)
+
+
+def patchify(pixels: Tensor, patch: int) -> Tensor:
+    """[B, V, H, W, C] -> [B, V * H/patch * W/patch, patch * patch * C]: views, patch rows, patch columns; in a patch
+    row-major, channels fastest."""
+    batch, views, height, width, channels = pixels.shape
+    grid = pixels.view(batch, views, height // patch, patch, width // patch, patch, channels)
+    return grid.transpose(3, 4).reshape(batch, -1, patch * patch * channels)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The registry of models: a name stands for sizes, weights, a licence. Weights are safetensors with a json card beside.
+
+`small` is bundled. `base` and `large` are the published sizes, for which nobody has published weights: train them, and
+give the file's path in place of a name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .errors import UserError
+from .lrm4d import BASE, LARGE, LRM4D, SMALL, LRM4DConfig
+
+CONFIGS = {"small": SMALL, "base": BASE, "large": LARGE}
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a user may want to know of a model; `path` is None where no weights are present."""
+
+    name: str
+    parameters: int
+    path: Path | None
+    megabytes: float
+    licence: str
+    card: dict
+
+
+def list_models() -> list[ModelInfo]:
+    """All models known by name, with what is present of each."""
+    infos = []
+    for name, config in CONFIGS.items():
+        path = WEIGHTS / f"{name}.safetensors"
+        present = path.is_file()
+        card = _read_card(path) if present else {}
+        with torch.device("meta"):
+            parameters = sum(value.numel() for value in LRM4D(config).parameters())
+        size = path.stat().st_size / 2**20 if present else 0.0
+        licence = card.get("licence", "no published weights; train your own")
+        infos.append(ModelInfo(name, parameters, path if present else None, size, licence, card))
+    return infos
+
+
+def load_model(name: str | Path, device: torch.device | str = "cpu") -> LRM4D:
+    """The model of a registered name, or of a safetensors file with its json card beside it, ready to predict.
+
+    Raises:
+        UserError: unknown name, weights missing, damaged, or of another model.
+    """
+    path = WEIGHTS / f"{name}.safetensors" if name in CONFIGS else Path(name)
+    if name not in CONFIGS and path.suffix != ".safetensors":
+        raise UserError(f"There is no model '{name}'; choose one of {', '.join(CONFIGS)} or a .safetensors file.")
+    if not path.is_file():
+        raise UserError(f"The weights of '{name}' are not at {path}; install them there or choose another model.")
+    config = _config_of(_read_card(path), path)
+    with torch.device("meta"):
+        model = LRM4D(config)
+    try:
+        state = {key: value.float() for key, value in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"The weights {path} are damaged ({error}); install them again.") from None
+    expected = {key: value.shape for key, value in model.state_dict().items()}
+    if {key: value.shape for key, value in state.items()} != expected:
+        raise UserError(f"The weights {path} belong to another model than their card says; install them again.")
+    if not all(value.isfinite().all() for value in state.values()):
+        raise UserError(f"The weights {path} hold values that are not finite; install them again.")
+    model.load_state_dict(state, assign=True)
+    return model.to(device).eval().requires_grad_(False)
+
+
+def save_weights(state: Mapping[str, Tensor], model: str, path: Path, card: dict) -> None:
+    """Writes weights as fp16 safetensors and their json card (the model's config and whatever `card` adds).
+
+    Both files are replaced whole, the card first, so that weights never stand beside the card of others.
+    """
+    document = {"model": model, "config": asdict(CONFIGS[model]), **card}
+    for target, write in (
+        (path.with_suffix(".json"), lambda file: file.write_text(json.dumps(document, indent=1) + "\n")),
+        (path, lambda file: save_file({key: value.half().contiguous().cpu() for key, value in state.items()}, file)),
+    ):
+        partial = target.with_name(target.name + ".part")
+        write(partial)
+        os.replace(partial, target)
+
+
+def _read_card(path: Path) -> dict:
+    card = path.with_suffix(".json")
+    try:
+        document = json.loads(card.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"The card {card} of the weights cannot be read ({error}); install them again.") from None
+    return document if isinstance(document, dict) else {}
+
+
+def _config_of(card: dict, path: Path) -> LRM4DConfig:
+    values = card.get("config", {})
+    known = {field.name for field in fields(LRM4DConfig)}
+    try:
+        if not values.keys() <= known:
+            raise TypeError(f"unknown {', '.join(values.keys() - known)}")
+        return LRM4DConfig(**values)
+    except (TypeError, AttributeError) as error:
+        raise UserError(f"The card of {path} does not describe a model ({error}); install the weights again.") from None

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pictures of 4D Gaussians: EWA splatting (Zwicker et al. 2001) with a pixel low-pass that keeps each splat's energy.
+
+`render` uses gsplat on CUDA and a plain torch twin anywhere else; both compute the same function, constants included:
+splats below 1/255 are skipped, one splat covers at most 0.999, a pixel is done when its transmittance falls to 1e-4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .camera import Camera
+from .errors import Progress, no_progress
+from .gaussians import Conditioned, Gaussians4D
+
+LOW_PASS = 0.1  # variance of the pixel filter in px^2, about that of a box-filtered supersampled picture
+MIN_ALPHA, MAX_ALPHA, MIN_TRANSMITTANCE = 1 / 255, 0.999, 1e-4
+NEAR = 0.01
+TILE = 16
+
+
+def srgb_to_linear(encoded: Tensor) -> Tensor:
+    """The sRGB transfer curve, as moving.srgb_to_linear, differentiable."""
+    encoded = encoded.clamp_min(0)
+    return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4)
+
+
+def linear_to_srgb(linear: Tensor) -> Tensor:
+    """The inverse of srgb_to_linear, differentiable."""
+    linear = linear.clamp_min(0)
+    return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055)
+
+
+def render(
+    gaussians: Gaussians4D,
+    camera_to_world: Tensor,
+    intrinsics: Tensor,
+    times: Tensor,
+    width: int,
+    height: int,
+) -> tuple[Tensor, Tensor]:
+    """Splats 4D Gaussians for V cameras, each at its own time; differentiable in everything but the cameras.
+
+    camera_to_world [..., V, 4, 4] OpenCV, intrinsics [..., V, 4] fx fy cx cy in pixels, times [..., V] in the cloud's
+    clock; leading dimensions as the cloud's. Returns premultiplied color [..., V, H, W, 3] in the cloud's compositing
+    light (linear, or encoded for "srgb") and alpha [..., V, H, W], both float32.
+    """
+    splats = gaussians.at(times)
+    color = srgb_to_linear(gaussians.color) if gaussians.compositing == "linear" else gaussians.color
+    color = color[..., None, :, :].expand(*splats.mean.shape)  # [..., V, N, 3]
+    world_to_camera = torch.linalg.inv(camera_to_world)
+    rasterize = _rasterize_gsplat if splats.mean.is_cuda else _rasterize_torch
+    return rasterize(splats, color, world_to_camera, intrinsics, width, height)
+
+
+def render_pictures(
+    gaussians: Gaussians4D, views: Sequence[tuple[Camera, float]], progress: Progress = no_progress
+) -> list[np.ndarray]:
+    """RGBA uint8 pictures [H, W, 4], straight alpha, sRGB-encoded, each at its camera's own size and time in seconds."""
+    pictures = []
+    device = gaussians.mean.device
+    for index, (camera, time) in enumerate(views):
+        progress("Rendering", index / len(views))
+        pose = torch.tensor(camera.camera_to_world, dtype=torch.float32, device=device)
+        intrinsics = torch.tensor(camera.intrinsics, dtype=torch.float32, device=device)
+        clock = torch.tensor([time], dtype=torch.float32, device=device)
+        with torch.no_grad():
+            color, alpha = render(gaussians, pose[None], intrinsics[None], clock, camera.width, camera.height)
+        pictures.append(encode_picture(color[0], alpha[0], gaussians.compositing))
+    progress("Rendering", 1.0)
+    return pictures
+
+
+def encode_picture(color: Tensor, alpha: Tensor, compositing: str) -> np.ndarray:
+    """Premultiplied color [H, W, 3] and alpha [H, W] to straight, sRGB-encoded RGBA uint8 [H, W, 4]."""
+    straight = color / alpha[..., None].clamp_min(1e-6)
+    encoded = linear_to_srgb(straight) if compositing == "linear" else straight
+    picture = torch.cat([encoded, alpha[..., None]], -1).clamp(0, 1)
+    return (picture * 255).round().byte().cpu().numpy()
+
+
+def _rasterize_gsplat(
+    splats: Conditioned, color: Tensor, world_to_camera: Tensor, intrinsics: Tensor, width: int, height: int
+) -> tuple[Tensor, Tensor]:
+    from gsplat import rasterization  # compiles its kernels at the first call, so not at import
+
+    matrix = torch.zeros(*intrinsics.shape[:-1], 3, 3, device=intrinsics.device)
+    matrix[..., 0, 0], matrix[..., 1, 1] = intrinsics[..., 0], intrinsics[..., 1]
+    matrix[..., 0, 2], matrix[..., 1, 2] = intrinsics[..., 2], intrinsics[..., 3]
+    matrix[..., 2, 2] = 1
+    # every view has Gaussians of its own, so views are batch dimensions with one camera each
+    pictures, alpha, _ = rasterization(
+        splats.mean.contiguous(),
+        None,
+        None,
+        splats.opacity.contiguous(),
+        color.contiguous(),
+        world_to_camera[..., None, :, :],
+        matrix[..., None, :, :],
+        width,
+        height,
+        near_plane=NEAR,
+        eps2d=LOW_PASS,
+        packed=False,
+        rasterize_mode="antialiased",
+        covars=splats.covariance,
+    )
+    return pictures[..., 0, :, :, :], alpha[..., 0, :, :, 0]
+
+
+def _rasterize_torch(
+    splats: Conditioned, color: Tensor, world_to_camera: Tensor, intrinsics: Tensor, width: int, height: int
+) -> tuple[Tensor, Tensor]:
+    """The twin of gsplat's rasterization; loops over views, then over 16 x 16 tiles of depth-sorted splats."""
+    views = intrinsics.shape[:-1]
+    parts = (*splats, color, world_to_camera, intrinsics)
+    flat = zip(*(part.reshape(-1, *part.shape[len(views) :]) for part in parts), strict=True)
+    pictures = [_rasterize_view(*view, width, height) for view in flat]
+    colors, alphas = zip(*pictures, strict=True)
+    return torch.stack(colors).view(*views, height, width, 3), torch.stack(alphas).view(*views, height, width)
+
+
+def project(
+    mean: Tensor, covariance: Tensor, world_to_camera: Tensor, intrinsics: Tensor, width: int, height: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """EWA projection of N Gaussians: pixels [N, 2], depth [N], low-passed covariance [N, 3] (xx, xy, yy), and the
+    factor [N] on opacity that keeps a splat's energy under the low-pass."""
+    rotation, (fx, fy, cx, cy) = world_to_camera[:3, :3], intrinsics
+    local = mean @ rotation.T + world_to_camera[:3, 3]
+    depth = local[:, 2]
+    safe = depth.clamp_min(NEAR)
+    ratio = local[:, :2] / safe[:, None]
+    # far outside the picture the affine approximation blows up: gsplat evaluates it at 1.3 times the field of view
+    margin = 0.15 * torch.stack([width / fx, height / fy])
+    low = -intrinsics[2:] / intrinsics[:2] - margin
+    high = (intrinsics.new_tensor([width, height]) - intrinsics[2:]) / intrinsics[:2] + margin
+    tx, ty = (torch.minimum(torch.maximum(ratio, low), high)).unbind(-1)
+    zero = torch.zeros_like(safe)
+    rows = [torch.stack([fx / safe, zero, -fx * tx / safe], -1), torch.stack([zero, fy / safe, -fy * ty / safe], -1)]
+    jacobian = torch.stack(rows, -2) @ rotation  # [N, 2, 3]
+    covariance = jacobian @ covariance @ jacobian.mT
+    xx, xy, yy = covariance[:, 0, 0], covariance[:, 0, 1], covariance[:, 1, 1]
+    blurred = (xx + LOW_PASS) * (yy + LOW_PASS) - xy * xy
+    energy = ((xx * yy - xy * xy) / blurred).clamp_min(1e-12).sqrt()
+    pixels = ratio * intrinsics[:2] + intrinsics[2:]
+    return pixels, depth, torch.stack([xx + LOW_PASS, xy, yy + LOW_PASS], -1), energy
+
+
+def _rasterize_view(
+    mean: Tensor,
+    covariance: Tensor,
+    opacity: Tensor,
+    color: Tensor,
+    world_to_camera: Tensor,
+    intrinsics: Tensor,
+    width: int,
+    height: int,
+) -> tuple[Tensor, Tensor]:
+    visible = (opacity.detach() >= MIN_ALPHA).nonzero()[:, 0]
+    mean, covariance, opacity, color = mean[visible], covariance[visible], opacity[visible], color[visible]
+    pixels, depth, spread, energy = project(mean, covariance, world_to_camera, intrinsics, width, height)
+    opacity = opacity * energy
+    xx, xy, yy = spread.unbind(-1)
+    determinant = xx * yy - xy * xy
+    conic = torch.stack([yy, -xy, xx], -1) / determinant[:, None]
+
+    with torch.no_grad():
+        reach = (2 * torch.log((opacity / MIN_ALPHA).clamp_min(1))).sqrt().clamp_max(3.33)
+        radius = (reach[:, None] * torch.stack([xx, yy], -1).sqrt()).ceil()
+        # tiles [left, right) x [top, bottom) that each splat's bounding box touches
+        size = radius.new_tensor([width, height])
+        grid = [(width + TILE - 1) // TILE, (height + TILE - 1) // TILE]
+        seen = (opacity >= MIN_ALPHA) & (depth > NEAR) & (determinant > 0) & pixels.isfinite().all(-1)
+        seen &= ((pixels + radius > 0) & (pixels - radius < size)).all(-1)
+        splat = seen.nonzero()[:, 0]
+        splat = splat[depth[splat].argsort(stable=True)]
+        first = ((pixels[splat] - radius[splat]) / TILE).floor().long().clamp_min(0)
+        last = ((pixels[splat] + radius[splat]) / TILE).ceil().long().minimum(radius.new_tensor(grid).long())
+        columns, rows = (last - first).clamp_min(0).unbind(-1)
+        repeats = columns * rows
+        pair = torch.repeat_interleave(torch.arange(len(splat), device=mean.device), repeats)
+        offset = torch.arange(len(pair), device=mean.device) - (repeats.cumsum(0) - repeats)[pair]
+        tile_x = first[pair, 0] + offset % columns[pair]
+        tile_y = first[pair, 1] + torch.div(offset, columns[pair], rounding_mode="floor")
+        tile = tile_y * grid[0] + tile_x
+        order = tile.argsort(stable=True)  # by tile, and by depth within one
+        members = splat[pair[order]]
+        bounds = torch.bincount(tile, minlength=grid[0] * grid[1]).cumsum(0).tolist()
+
+    picture_rows, start = [], 0
+    for row in range(grid[1]):
+        picture_row = []
+        for column in range(grid[0]):
+            end = bounds[row * grid[0] + column]
+            inside = members[start:end]
+            parts = (pixels[inside], conic[inside], opacity[inside], color[inside])
+            picture_row.append(_composite_tile(*parts, column * TILE, row * TILE))
+            start = end
+        picture_rows.append(torch.cat(picture_row, 1))
+    picture = torch.cat(picture_rows, 0)[:height, :width]
+    return picture[..., :3], picture[..., 3]
+
+
+def _composite_tile(
+    pixels: Tensor, conic: Tensor, opacity: Tensor, color: Tensor, left: int, top: int, chunk: int = 1024
+) -> Tensor:
+    """K depth-sorted splats over the tile at (left, top) -> premultiplied RGBA [TILE, TILE, 4]."""
+    axis = torch.arange(TILE, device=pixels.device, dtype=pixels.dtype) + 0.5
+    columns, rows = (axis + left).repeat(TILE), (axis + top).repeat_interleave(TILE)
+    picture = pixels.new_zeros(TILE * TILE, 4)
+    running = pixels.new_ones(TILE * TILE)  # transmittance, also beyond the point where a pixel is done
+    for start in range(0, len(pixels), chunk):
+        part = slice(start, start + chunk)
+        dx = columns[:, None] - pixels[part, 0]  # [256, K]
+        dy = rows[:, None] - pixels[part, 1]
+        a, b, c = conic[part].unbind(-1)
+        alpha = opacity[part] * torch.exp(-0.5 * (a * dx * dx + c * dy * dy) - b * dx * dy)
+        alpha = torch.where(alpha < MIN_ALPHA, 0, alpha).clamp_max(MAX_ALPHA)
+        after = running[:, None] * torch.cumprod(1 - alpha, -1)
+        before = torch.cat([running[:, None], after[:, :-1]], -1)
+        weight = torch.where(after > MIN_TRANSMITTANCE, alpha * before, 0)
+        rgba = torch.cat([color[part], torch.ones_like(color[part, :1])], -1)
+        picture = picture + weight @ rgba
+        running = after[:, -1]
+        if running.detach().max() <= MIN_TRANSMITTANCE:
+            break
+    return picture.view(TILE, TILE, 4)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A capture to 4D Gaussians in the capture's own world and clock: normalise, predict, prune, and back."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .camera import normalise_rig
+from .capture import Capture, over_white
+from .errors import Progress, UserError, no_progress
+from .gaussians import Gaussians4D
+from .lrm4d import LRM4D
+from .models import load_model
+
+DEFAULT_RESOLUTION = {"cuda": 256, "cpu": 128}  # attention grows with the fourth power of it
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of a name: "auto" is CUDA where there is one.
+
+    Raises:
+        UserError: a device that this PyTorch does not have.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"The device '{name}' cannot be used ({_first_line(error)}); choose 'auto' or 'cpu'.") from None
+    return device
+
+
+def reconstruct(
+    capture: Capture,
+    model: str | Path | LRM4D = "small",
+    device: str = "auto",
+    resolution: int | None = None,
+    progress: Progress = no_progress,
+    target: np.ndarray | None = None,
+) -> Gaussians4D:
+    """Reconstructs a moving subject from posed, timed pictures, in one forward pass.
+
+    capture: pictures of one size; held-out frames are not used. model: a registered name, a weights file, or a model in
+    memory. resolution: side in pixels at which the network reads the pictures, a multiple of its patch size; by default
+    256 on a GPU and 128 on a CPU. target: the subject's centre [3] in the capture's world, if the crossing of the
+    optical axes is not it. A capture of one moment gives a cloud that stands still.
+
+    Returns the pruned cloud on the CPU, in the capture's world, in seconds.
+
+    Raises:
+        UserError: a capture or setting that cannot work, with what to do.
+        Cancelled: whatever `progress` raises, between two layers at the latest.
+    """
+    place = pick_device(device)
+    progress("Reading pictures", 0.0)
+    capture = capture.inputs()
+    capture.validate()
+    if len(capture.frames) == 1:
+        warnings.warn("One picture alone tells no depth: the unseen sides will be missing.", stacklevel=2)
+    cameras = [frame.camera for frame in capture.frames]
+    normalisation = normalise_rig(cameras, target)
+    progress("Loading the model", 0.05)
+    network = model if isinstance(model, LRM4D) else load_model(model, place)
+    network = network.to(place)
+    resolution = resolution or DEFAULT_RESOLUTION.get(place.type, 128)
+    patch = network.config.patch
+    if resolution < patch or resolution % patch:
+        raise UserError(
+            f"The resolution {resolution} is not a multiple of {patch}; try {max(1, resolution // patch) * patch}."
+        )
+    _check_memory(network, len(cameras) * (resolution // patch) ** 2, resolution**2 * len(cameras), place)
+
+    frames = capture.square(resolution).frames
+    first, last = capture.time_range
+    middle, half = (first + last) / 2, (last - first) / 2 or 1.0
+    pictures = np.stack([over_white(frame.image) for frame in frames])
+    poses = np.stack([normalisation.apply_pose(frame.camera.camera_to_world) for frame in frames])
+    intrinsics = np.stack([frame.camera.intrinsics for frame in frames])
+    times = np.array([(frame.time - middle) / half for frame in frames])
+    tensors = (torch.as_tensor(part, dtype=torch.float32, device=place)[None] for part in (poses, intrinsics, times))
+    images = torch.from_numpy(pictures).permute(0, 3, 1, 2)[None].to(place)
+
+    depth = len(network.blocks)
+    hooks = [
+        block.register_forward_pre_hook(
+            lambda *_, done=index: progress("Predicting Gaussians", 0.1 + 0.8 * done / depth)
+        )
+        for index, block in enumerate(network.blocks)
+    ]
+    try:
+        with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda"):
+            cloud = network(images, *tensors)
+    except torch.OutOfMemoryError:
+        raise _out_of_memory(_bytes_needed(network, len(cameras) * (resolution // patch) ** 2), place) from None
+    finally:
+        for hook in hooks:
+            hook.remove()
+    progress("Placing Gaussians", 0.9)
+    cloud = cloud.to("cpu")._map(lambda tensor: tensor[0].clone())
+    cloud = cloud.prune()
+    if not len(cloud):
+        raise UserError(
+            "Nothing was found in the pictures; check that the cameras look at the subject and their poses."
+        )
+    cloud = cloud.transform(normalisation.inverse(), half, middle)
+    if first == last:
+        cloud = cloud.frozen(first)
+    progress("Placing Gaussians", 1.0)
+    return cloud
+
+
+def _bytes_needed(network: LRM4D, tokens: int) -> int:
+    """An upper estimate of a forward pass: weights, residual stream with MLP, and the Gaussians in float32."""
+    width, patch = network.config.width, network.config.patch
+    weights = sum(value.numel() * value.element_size() for value in network.parameters())
+    return weights + tokens * (4 * 12 * width + 4 * 60 * patch**2)
+
+
+def _check_memory(network: LRM4D, tokens: int, pixels: int, device: torch.device) -> None:
+    needed = _bytes_needed(network, tokens)
+    if needed > _free_memory(device):
+        raise _out_of_memory(needed, device)
+
+
+def _free_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    try:  # Linux; elsewhere the operating system decides
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return float("inf")
+
+
+def _out_of_memory(needed: float, device: torch.device) -> UserError:
+    return UserError(
+        f"About {needed / 2**30:.1f} GiB are needed but {_free_memory(device) / 2**30:.1f} GiB are free on {device}; "
+        "use fewer pictures or a lower resolution."
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
