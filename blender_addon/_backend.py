@@ -11,6 +11,9 @@ _PACKAGE = f"{__package__}.backend" if find_spec(f"{__package__}.backend") else 
 def backend(name: str) -> ModuleType:
     """Import the backend's module `name`.
 
-    Some of them import torch, which takes seconds: ask for those only inside the worker thread.
+    Those that reach torch take seconds: ask for them in the worker thread only. None is needed to register or draw.
     """
     return importlib.import_module(f"{_PACKAGE}.{name}")
+
+
+errors = backend("errors")

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the add-on remembers: on a scene, on a picture, and for the running session."""
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
+from bpy.types import Collection, Image, Object, PropertyGroup, Scene, WindowManager
+
+from . import cloud
+
+
+class FACET4D_PG_picture(PropertyGroup):
+    """On an Image: when a still picture was taken."""
+
+    use_frame: BoolProperty(
+        name="Taken at Frame",
+        description="The picture was taken at a frame of its own; otherwise at the first frame of the scene",
+    )
+    frame: FloatProperty(name="Frame", description="Frame at which the picture was taken", default=1.0, precision=2)
+
+
+class FACET4D_PG_scene(PropertyGroup):
+    """On a Scene: the choices for the next reconstruction."""
+
+    source: EnumProperty(
+        name="Source",
+        items=(
+            ("PICTURES", "Camera Pictures", "Use the background images of the cameras"),
+            ("RENDER", "Rendered Scene", "Render the scene from each of its cameras"),
+        ),
+    )
+    collection: PointerProperty(
+        type=Collection,
+        name="Cameras",
+        description="Use the cameras of this collection only; otherwise all visible cameras of the scene",
+    )
+    times: IntProperty(
+        name="Times",
+        description="How many times, spread over the frame range, to take from image sequences, movies and renders",
+        default=8,
+        min=1,
+        soft_max=24,
+    )
+    model: EnumProperty(
+        name="Model",
+        items=(
+            ("small", "Small", "4D-LRM with 22 million parameters, bundled with the add-on, works offline"),
+            ("FILE", "Weights File", "A model of your own: a .safetensors file with its .json card beside it"),
+        ),
+    )
+    weights: StringProperty(name="Weights", description="The model's .safetensors file", subtype="FILE_PATH")
+    device: EnumProperty(
+        name="Device",
+        items=(
+            ("auto", "Automatic", "The GPU where PyTorch can use one, otherwise the CPU"),
+            ("cuda", "GPU", "The first CUDA device"),
+            ("cpu", "CPU", "The processor"),
+        ),
+    )
+    resolution: EnumProperty(
+        name="Resolution",
+        items=(
+            ("AUTO", "Automatic", "256 pixels on a GPU, 128 on a CPU"),
+            ("128", "128 px", "Pictures of 128 × 128 pixels: fast"),
+            ("256", "256 px", "Pictures of 256 × 256 pixels: four times the Gaussians"),
+            ("512", "512 px", "Pictures of 512 × 512 pixels: sixteen times the Gaussians, for large GPUs"),
+        ),
+    )
+    target: PointerProperty(
+        type=Object,
+        name="Subject",
+        description="Object at the middle of the head; otherwise it is where the cameras' lines of sight meet",
+    )
+    cloud: PointerProperty(
+        type=Object,
+        name="Replace",
+        description="Cloud that the next reconstruction replaces in place; empty makes a new one",
+        poll=lambda self, candidate: cloud.is_cloud(candidate),
+    )
+
+
+class FACET4D_PG_session(PropertyGroup):
+    """On the WindowManager: neither saved nor undone."""
+
+    error: StringProperty(name="Last Error", description="Why the last reconstruction stopped")
+
+
+CLASSES = (FACET4D_PG_picture, FACET4D_PG_scene, FACET4D_PG_session)
+
+
+def register() -> None:
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+    Image.facet4d = PointerProperty(type=FACET4D_PG_picture)
+    Scene.facet4d = PointerProperty(type=FACET4D_PG_scene)
+    WindowManager.facet4d = PointerProperty(type=FACET4D_PG_session)
+
+
+def unregister() -> None:
+    del WindowManager.facet4d, Scene.facet4d, Image.facet4d
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

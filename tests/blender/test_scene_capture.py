@@ -1,0 +1,422 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Cameras and pictures are read as the artist sees them, and a loaded capture is read back exactly."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.camera import Camera
+from backend.capture import Capture, Frame, load_capture, save_capture
+from backend.errors import UserError
+
+bpy = pytest.importorskip("bpy")
+from bpy_extras.object_utils import world_to_camera_view  # noqa: E402
+from mathutils import Euler, Matrix, Vector  # noqa: E402
+
+import blender_addon  # noqa: E402
+from blender_addon import scene_capture, scene_import  # noqa: E402
+
+pytestmark = pytest.mark.blender
+
+
+@pytest.fixture(autouse=True)
+def scene():
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    blender_addon.register()
+    scene = bpy.context.scene
+    scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = 32, 24, 100
+    scene.frame_start, scene.frame_end, scene.render.fps = 1, 1, 24
+    yield scene
+    blender_addon.unregister()
+
+
+def add_camera(name: str = "Camera", location=(0.0, -4.0, 0.0)) -> bpy.types.Object:
+    camera = bpy.data.objects.new(name, bpy.data.cameras.new(name))
+    camera.location = location
+    camera.rotation_euler = (math.pi / 2, 0, 0)  # looks along +y
+    bpy.context.scene.collection.objects.link(camera)
+    return camera
+
+
+def add_picture(camera: bpy.types.Object, path: Path) -> bpy.types.Image:
+    slot = camera.data.background_images.new()
+    slot.image = bpy.data.images.load(str(path))
+    slot.frame_method = "FIT"
+    return slot.image
+
+
+def save_picture(path: Path, width: int = 32, height: int = 24, seed: int = 0) -> np.ndarray:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 4), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def problem() -> str:
+    return scene_capture.survey(bpy.context).problems[0]
+
+
+# Cameras
+
+
+@pytest.mark.parametrize("fit", ["AUTO", "HORIZONTAL", "VERTICAL"])
+@pytest.mark.parametrize("size", [(160, 90), (90, 160), (100, 100)])
+@pytest.mark.parametrize("aspect", [(1.0, 1.0), (2.0, 1.0), (1.0, 1.5)])
+def test_a_camera_projects_as_blender_does(scene, fit, size, aspect):
+    render = scene.render
+    render.resolution_x, render.resolution_y, render.resolution_percentage = 2 * size[0], 2 * size[1], 50
+    render.pixel_aspect_x, render.pixel_aspect_y = aspect
+    blender_camera = add_camera()
+    blender_camera.matrix_world = Matrix.Translation((1, -2, 0.5)) @ Euler((1.3, 0.2, 0.4)).to_matrix().to_4x4()
+    blender_camera.scale = (2.5, 2.5, 2.5)
+    data = blender_camera.data
+    data.lens, data.sensor_width, data.sensor_height = 42.0, 30.0, 21.0
+    data.shift_x, data.shift_y, data.sensor_fit = 0.1, -0.07, fit
+
+    camera = scene_capture.frame_camera(blender_camera, bpy.context.evaluated_depsgraph_get(), render)
+
+    points = np.random.default_rng(0).uniform(-1, 1, (20, 3)) + camera.position + 4 * camera.forward
+    views = [world_to_camera_view(scene, blender_camera, Vector(point)) for point in points]
+    expected = [(view.x * size[0], (1 - view.y) * size[1]) for view in views]
+    assert (camera.width, camera.height) == size
+    np.testing.assert_allclose(camera.project(points), expected, atol=1e-3)
+
+
+def test_an_animated_parented_camera_is_read_where_it_is_at_each_frame(scene, tmp_path):
+    save_picture(tmp_path / "a.png")
+    save_picture(tmp_path / "b.png")
+    camera, parent = add_camera(), bpy.data.objects.new("Parent", None)
+    scene.collection.objects.link(parent)
+    camera.parent = parent
+    scene.frame_end = 11
+    for frame, x, lens in ((1, 0.0, 50.0), (11, 5.0, 70.0)):
+        parent.location.x, camera.data.lens = x, lens
+        parent.keyframe_insert("location", frame=frame)
+        camera.data.keyframe_insert("lens", frame=frame)
+    for name, frame in (("a.png", 1), ("b.png", 11)):
+        picture = add_picture(camera, tmp_path / name).facet4d
+        picture.use_frame, picture.frame = True, frame
+    scene.frame_set(7)
+
+    first, last = scene_capture.read_capture(bpy.context).frames
+
+    assert scene.frame_current == 7
+    assert [first.time, last.time] == pytest.approx([0, 10 / 24])
+    np.testing.assert_allclose(last.camera.position - first.camera.position, [5, 0, 0], atol=1e-6)
+    assert last.camera.fx / first.camera.fx == pytest.approx(70 / 50)
+
+
+@pytest.mark.parametrize("method, scale", [("FIT", 0.5), ("CROP", 1.0)])
+def test_a_picture_of_another_shape_lies_on_the_frame_as_blender_draws_it(scene, tmp_path, method, scale):
+    """A 64 x 24 picture on a 32 x 24 frame: fitted it is halved, cropped it keeps its pixels; the middles agree."""
+    save_picture(tmp_path / "wide.png", 64, 24)
+    blender_camera = add_camera()
+    blender_camera.data.shift_x = 0.25
+    add_picture(blender_camera, tmp_path / "wide.png")
+    blender_camera.data.background_images[0].frame_method = method
+    on_frame = scene_capture.frame_camera(blender_camera, bpy.context.evaluated_depsgraph_get(), scene.render)
+
+    camera = scene_capture.read_capture(bpy.context).frames[0].camera
+
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (10, 3))
+    expected = (on_frame.project(points) - [16, 12]) / scale + [32, 12]
+    np.testing.assert_allclose(camera.project(points), expected, atol=1e-4)
+
+
+def test_a_larger_picture_of_the_frames_shape_gives_the_camera_at_its_size(scene, tmp_path):
+    save_picture(tmp_path / "large.png", 64, 48)
+    blender_camera = add_camera()
+    add_picture(blender_camera, tmp_path / "large.png")
+    on_frame = scene_capture.frame_camera(blender_camera, bpy.context.evaluated_depsgraph_get(), scene.render)
+    camera = scene_capture.read_capture(bpy.context).frames[0].camera
+    np.testing.assert_allclose(camera.intrinsics, on_frame.resize(64, 48).intrinsics, rtol=1e-6)
+
+
+# Pictures
+
+
+def test_bytes_are_read_exactly_top_row_first_with_straight_alpha(tmp_path):
+    pixels = save_picture(tmp_path / "a.png")
+    add_picture(add_camera(), tmp_path / "a.png")
+    frame = scene_capture.read_capture(bpy.context).frames[0]
+    assert frame.image.dtype == np.uint8
+    np.testing.assert_array_equal(frame.image, pixels)
+
+
+def test_sixteen_bits_are_read_as_the_same_encoded_colours(tmp_path):
+    """Blender keeps them linear with associated alpha; 8-bit truth from the file itself."""
+    gray = np.arange(32 * 24, dtype=np.uint16).reshape(24, 32) * 80
+    Image.fromarray(gray).save(tmp_path / "deep.png")
+    add_picture(add_camera(), tmp_path / "deep.png")
+    image = scene_capture.read_capture(bpy.context).frames[0].image
+    assert np.abs(image[..., 0] - gray / 257).max() <= 0.51
+    assert image[..., 3].min() == 255
+
+
+def test_linear_floats_are_encoded_and_their_alpha_made_straight(scene, tmp_path):
+    """Premultiplied linear 0.1 at alpha 0.5 is linear 0.2, encoded 124 (IEC 61966-2-1)."""
+    image = bpy.data.images.new("linear", 32, 24, alpha=True, float_buffer=True)
+    image.colorspace_settings.name = "Linear Rec.709"
+    image.pixels.foreach_set(np.tile(np.array([0.1, 0.1, 0.1, 0.5], np.float32), 32 * 24))
+    settings = scene.render.image_settings
+    settings.file_format, settings.color_mode, settings.color_depth = "OPEN_EXR", "RGBA", "32"
+    image.save_render(str(tmp_path / "linear.exr"), scene=scene)
+    picture = add_picture(add_camera(), tmp_path / "linear.exr")
+    assert picture.is_float
+    np.testing.assert_array_equal(scene_capture.read_capture(bpy.context).frames[0].image[5, 7], [124, 124, 124, 128])
+
+
+def test_a_sequence_gives_the_picture_of_each_chosen_frame(scene, tmp_path):
+    """Scene frame 11 shows file 1 + offset 4 = 5; the sequence ends after three frames."""
+    pixels = {number: save_picture(tmp_path / f"shot_{number:03d}.png", seed=number) for number in range(3, 9)}
+    camera = add_camera()
+    image = add_picture(camera, tmp_path / "shot_003.png")
+    image.source = "SEQUENCE"
+    user = camera.data.background_images[0].image_user
+    user.frame_start, user.frame_offset, user.frame_duration = 11, 4, 3
+    scene.frame_start, scene.frame_end, scene.facet4d.times = 10, 20, 11
+    frames = scene_capture.read_capture(bpy.context).frames
+    assert [frame.time * 24 for frame in frames] == pytest.approx([1, 2, 3])
+    for frame, number in zip(frames, (5, 6, 7), strict=True):
+        np.testing.assert_array_equal(frame.image, pixels[number])
+
+
+def test_a_movie_clip_of_numbered_files_counts_from_the_file_it_names(scene, tmp_path):
+    pixels = {number: save_picture(tmp_path / f"shot_{number:03d}.png", seed=number) for number in range(3, 9)}
+    clip = bpy.data.movieclips.load(str(tmp_path / "shot_004.png"))
+    clip.frame_start = 2
+    slot = add_camera().data.background_images.new()
+    slot.source, slot.clip, slot.frame_method = "MOVIE_CLIP", clip, "FIT"
+    scene.frame_end, scene.facet4d.times = 3, 3
+    frames = scene_capture.read_capture(bpy.context).frames
+    assert [frame.time * 24 for frame in frames] == pytest.approx([1, 2])
+    for frame, number in zip(frames, (4, 5), strict=True):
+        np.testing.assert_array_equal(frame.image, pixels[number])
+
+
+@pytest.mark.parametrize("source", ["IMAGE", "MOVIE_CLIP"])
+def test_a_movie_gives_the_picture_of_each_frame(scene, tmp_path, source):
+    path = write_movie(tmp_path, levels := (20, 80, 140, 200))
+    slot = add_camera().data.background_images.new()
+    slot.frame_method = "FIT"
+    if source == "IMAGE":
+        slot.image = bpy.data.images.load(str(path))
+        slot.image_user.frame_start, slot.image_user.frame_duration = 1, 4
+    else:
+        slot.source, slot.clip = "MOVIE_CLIP", bpy.data.movieclips.load(str(path))
+    scene.frame_end, scene.facet4d.times = 4, 4
+    scenes = len(bpy.data.scenes)
+    frames = scene_capture.read_capture(bpy.context).frames
+    assert [int(frame.image[12, 16, 1]) for frame in frames] == pytest.approx(levels, abs=2)
+    assert len(bpy.data.scenes) == scenes
+
+
+def write_movie(folder: Path, levels) -> Path:
+    """Grey frames, encoded by Blender from a sequence of pictures."""
+    scene = bpy.data.scenes.new("writer")
+    for number, level in enumerate(levels, 1):
+        Image.new("RGB", (64, 48), (level,) * 3).save(folder / f"level_{number}.png")
+        strips = scene.sequence_editor_create().strips
+        strips.new_image(str(number), str(folder / f"level_{number}.png"), 1, number).frame_final_duration = 1
+    scene.render.resolution_x, scene.render.resolution_y = 64, 48
+    scene.frame_end = len(levels)
+    scene.view_settings.view_transform = "Standard"
+    settings = scene.render.image_settings
+    if hasattr(settings, "media_type"):
+        settings.media_type = "VIDEO"
+    settings.file_format = "FFMPEG"
+    scene.render.ffmpeg.format, scene.render.ffmpeg.codec = "MPEG4", "H264"
+    scene.render.ffmpeg.constant_rate_factor = "LOSSLESS"
+    scene.render.filepath = str(folder / "movie.mp4")
+    bpy.ops.render.render(animation=True, scene=scene.name)
+    bpy.data.scenes.remove(scene)
+    return folder / "movie.mp4"
+
+
+# Rendered scenes
+
+
+def test_the_scene_is_rendered_from_its_cameras_and_left_as_it_was(scene):
+    """A red emitting cube on the left of the picture: encoded 188 is linear 0.5, and the rest is clear."""
+    bpy.ops.mesh.primitive_cube_add(size=1, location=(-1, 0, 0.5))
+    material = bpy.data.materials.new("Red")
+    if not material.node_tree:  # before Blender 5.0
+        material.use_nodes = True
+    material.node_tree.nodes.clear()
+    emission = material.node_tree.nodes.new("ShaderNodeEmission")
+    emission.inputs["Color"].default_value = (0.5, 0, 0, 1)
+    output = material.node_tree.nodes.new("ShaderNodeOutputMaterial")
+    material.node_tree.links.new(emission.outputs[0], output.inputs[0])
+    bpy.context.object.data.materials.append(material)
+    add_camera()
+    scene.render.engine, scene.cycles.samples, scene.cycles.use_denoising = "CYCLES", 4, False
+    scene.facet4d.source, scene.facet4d.times, scene.frame_end = "RENDER", 2, 5
+    scene.view_settings.view_transform, scene.render.filepath = "AgX", "//keep"
+    before = scene_state(scene)
+
+    frames = scene_capture.read_capture(bpy.context).frames
+
+    assert scene_state(scene) == before
+    assert [frame.time * 24 for frame in frames] == pytest.approx([0, 4])
+    assert frames[0].image.shape == (24, 32, 4)
+    row, column = frames[0].camera.project(np.array([-1, -0.5, 0.5]))[::-1].astype(int)
+    np.testing.assert_array_equal(frames[0].image[row, column], [188, 0, 0, 255])
+    assert frames[0].image[:, 20:, 3].max() == 0
+
+
+def scene_state(scene) -> list:
+    render, view = scene.render, scene.view_settings
+    return [
+        (render.film_transparent, render.filepath, render.image_settings.file_format, scene.camera),
+        (view.view_transform, view.look, view.exposure, scene.frame_current),
+        [image.name for image in bpy.data.images if image.type == "IMAGE"],
+    ]
+
+
+# Loading a capture
+
+
+def rig(times=(0.0, 0.5), held_out=False) -> Capture:
+    """Three cameras around the origin, of unequal focal lengths in x and y and with the principal point aside."""
+    frames = []
+    for index in range(3):
+        pose = Matrix.Rotation(2.1 * index, 4, "Z") @ Matrix.Translation((0, -3, 0.2 * index))
+        pose = np.array(pose @ Matrix.Rotation(math.pi / 2 + 0.1 * index, 4, "X"), np.float64)
+        camera = Camera(pose @ np.diag([1.0, -1, -1, 1]), 40 + index, 41.0, 17.0, 11.5 + index, 32, 24)
+        for time in times:
+            image = np.random.default_rng(len(frames)).integers(0, 256, (24, 32, 4), dtype=np.uint8)
+            frames.append(Frame(camera, time, image, f"view{index}_{time:g}", held_out and index == 2))
+    return Capture(frames)
+
+
+def test_a_loaded_capture_is_read_back_exactly(scene, tmp_path):
+    capture = rig(times=(0.0, 0.25, 0.5))
+    save_capture(capture, tmp_path)
+    collection = scene_import.import_capture(scene, tmp_path)
+    assert len(collection.objects) == 3
+    assert (scene.frame_start, scene.frame_end, scene.render.fps) == (1, 13, 24)
+
+    read = scene_capture.read_capture(bpy.context)
+
+    expected = sorted(capture.frames, key=lambda frame: frame.time)
+    assert len(read.frames) == len(expected)
+    for ours, truth in zip(read.frames, expected, strict=True):
+        assert ours.time == pytest.approx(truth.time, abs=1e-6)
+        np.testing.assert_allclose(ours.camera.camera_to_world, truth.camera.camera_to_world, atol=1e-5)
+        np.testing.assert_allclose(ours.camera.intrinsics, truth.camera.intrinsics, rtol=1e-5)
+        np.testing.assert_array_equal(ours.image, truth.image)
+
+
+def test_held_out_pictures_are_not_loaded(scene, tmp_path):
+    save_capture(rig(held_out=True), tmp_path)
+    scene_import.import_capture(scene, tmp_path)
+    assert scene_capture.survey(bpy.context).summary() == "2 cameras, 4 pictures, 2 times"
+
+
+@pytest.mark.parametrize("times, fps, frame_end", [((0, 0.04), 25, 2), ((0, 1 / 24), 24, 2), ((0, 0.0413), 24, 2)])
+def test_the_frame_rate_follows_the_capture_where_times_would_fall_between_frames(
+    scene, tmp_path, times, fps, frame_end
+):
+    save_capture(rig(times), tmp_path)
+    scene_import.import_capture(scene, tmp_path)
+    assert (scene.render.fps, scene.frame_end) == (fps, frame_end)
+    read = scene_capture.read_capture(bpy.context)
+    assert sorted({frame.time for frame in read.frames}) == pytest.approx(times, abs=1e-6)
+
+
+def test_the_view_through_a_camera_shows_the_picture_of_the_frame(scene, tmp_path):
+    save_capture(rig(times=(0.0, 0.25, 0.5)), tmp_path)
+    slots = scene_import.import_capture(scene, tmp_path).objects[0].data.background_images
+    for frame, shown in ((1, 0), (6, 0), (7, 1), (12, 1), (13, 2)):
+        scene.frame_set(frame)
+        assert [slot.alpha for slot in slots] == [float(index == shown) for index in range(3)]
+
+
+def test_a_folder_without_a_capture_leaves_the_scene_untouched(scene, tmp_path):
+    with pytest.raises(UserError, match="no capture"):
+        scene_import.import_capture(scene, tmp_path)
+    assert not scene.objects
+    assert not bpy.data.images
+
+
+# What is wrong is said in words
+
+
+def test_a_scene_without_cameras_says_so():
+    assert "no visible camera" in problem()
+    with pytest.raises(UserError, match="no visible camera"):
+        scene_capture.read_capture(bpy.context)
+
+
+def test_cameras_without_any_picture_say_so():
+    add_camera()
+    assert "No camera has a picture" in problem()
+
+
+def test_a_camera_without_a_picture_beside_others_is_left_out_by_name(tmp_path):
+    save_picture(tmp_path / "a.png")
+    add_picture(add_camera("Filmed"), tmp_path / "a.png")
+    add_camera("Shot")
+    found = scene_capture.survey(bpy.context)
+    assert not found.problems
+    assert found.notes == ["'Shot' has no picture and is left out"]
+    assert found.summary() == "1 camera, 1 picture, 1 time"
+
+
+def test_a_missing_file_is_named(tmp_path):
+    save_picture(tmp_path / "gone.png")
+    add_picture(add_camera(), tmp_path / "gone.png")
+    (tmp_path / "gone.png").unlink()
+    assert problem() == "The picture 'gone.png' of 'Camera' is missing; find its file."
+
+
+def test_an_unreadable_file_is_named(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    add_picture(add_camera(), tmp_path / "broken.png")
+    with pytest.raises(UserError, match=r"broken\.png"):
+        scene_capture.read_capture(bpy.context)
+
+
+def test_sizes_that_differ_are_named(tmp_path):
+    save_picture(tmp_path / "a.png")
+    save_picture(tmp_path / "b.png", 64, 48)
+    for name in "ab":
+        add_picture(add_camera(name), tmp_path / f"{name}.png")
+    with pytest.raises(UserError, match="64 x 48"):
+        scene_capture.read_capture(bpy.context)
+
+
+def test_two_stills_at_one_frame_ask_for_their_frames(tmp_path):
+    camera = add_camera()
+    for name in ("a.png", "b.png"):
+        save_picture(tmp_path / name)
+        add_picture(camera, tmp_path / name)
+    assert "several pictures at frame 1" in problem()
+
+
+def test_a_moved_picture_is_refused(tmp_path):
+    save_picture(tmp_path / "a.png")
+    camera = add_camera()
+    add_picture(camera, tmp_path / "a.png")
+    camera.data.background_images[0].offset = (0.1, 0)
+    assert "is moved, turned, scaled or flipped" in problem()
+
+
+def test_an_orthographic_camera_is_refused(tmp_path):
+    save_picture(tmp_path / "a.png")
+    camera = add_camera()
+    add_picture(camera, tmp_path / "a.png")
+    camera.data.type = "ORTHO"
+    assert "not a perspective camera" in problem()
+
+
+def test_only_the_named_collections_visible_cameras_count(scene, tmp_path):
+    save_capture(rig(), tmp_path)
+    collection = scene_import.import_capture(scene, tmp_path)
+    save_picture(tmp_path / "other.png")
+    add_picture(add_camera("Other"), tmp_path / "other.png")
+    collection.objects[0].hide_set(True)
+    assert scene_capture.survey(bpy.context).summary() == "2 cameras, 4 pictures, 2 times"
+    assert load_capture(tmp_path).frames  # the folder itself is as it was
