@@ -32,8 +32,8 @@ class FACET4D_OT_reconstruct(Operator):
     def poll(cls, context: Context) -> bool:
         if jobs.current:
             cls.poll_message_set("A reconstruction is running; wait for it or cancel it")
-        elif find_spec("torch") is None:
-            cls.poll_message_set("PyTorch is not installed; see the add-on's preferences")
+        elif missing := [name for name in ("torch", "PIL", "safetensors") if find_spec(name) is None]:
+            cls.poll_message_set(f"Python packages are missing ({', '.join(missing)}); see the add-on's preferences")
         elif problems := scene_capture.survey(context).problems:
             cls.poll_message_set(problems[0])
         else:
@@ -140,6 +140,7 @@ def put_in_scene(context: Context, scene: Scene, gaussians: "MovingGaussians") -
     frames = (scene.frame_start + seconds * fps for seconds in gaussians.time_range)
     settings.cloud = cloud.build_cloud(scene, gaussians, "4D Cloud", *frames, existing=existing)
     view_layer = context.view_layer
+    view_layer.update()  # it does not know a new object before
     if settings.cloud.name in view_layer.objects:
         for other in context.selected_objects:
             other.select_set(False)
