@@ -26,7 +26,7 @@ TRANSFORMS = "transforms.json"
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture: RGBA uint8 [H, W, 4], straight alpha, sRGB-encoded, top row first; its camera and time in seconds."""
+    """A picture, RGBA uint8 [H, W, 4], straight alpha, sRGB-encoded, top row first; its camera and time in seconds."""
 
     camera: Camera
     time: float
@@ -46,7 +46,8 @@ class Capture:
         return Capture([frame for frame in self.frames if not frame.held_out])
 
     def select(self, indices: Sequence[int]) -> Capture:
-        return Capture([self.frames[index] for index in indices])
+        """The frames of the given indices, none of them held out any more: who selects decides their use."""
+        return Capture([replace(self.frames[index], held_out=False) for index in indices])
 
     @property
     def time_range(self) -> tuple[float, float]:
@@ -105,7 +106,7 @@ def _square(frame: Frame, side: int, resolution: int) -> Frame:
 
 
 def over_white(image: np.ndarray) -> np.ndarray:
-    """RGBA uint8 [..., 4] laid over white on its encoded values -> float32 [..., 3] in 0..1, as the network reads it."""
+    """RGBA uint8 [..., 4] laid over white on its encoded values -> float32 [..., 3] in 0..1, the network's input."""
     image = image.astype(np.float32) / 255
     alpha = image[..., 3:]
     return image[..., :3] * alpha + (1 - alpha)

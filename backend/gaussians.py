@@ -105,7 +105,7 @@ class Gaussians4D:
         return self._map(lambda tensor: tensor.to(*args))
 
     def select(self, keep: Tensor) -> Gaussians4D:
-        """The Gaussians of a mask or index [K]; for clouds without batch dimensions."""
+        """The Gaussians of a mask or index [K]; of a batch, the clouds."""
         return self._map(lambda tensor: tensor[keep])
 
     def factor(self) -> Tensor:

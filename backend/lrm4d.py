@@ -3,8 +3,8 @@
 
 Pictures are cut into 8 x 8 patches of ten channels a pixel (color, ray direction, the ray's point nearest to the
 origin, time), embedded linearly, run through a plain pre-norm transformer with full attention over all patches of all
-views, and decoded linearly to 20 numbers a pixel. There is no positional embedding: rays and times say where a patch is,
-so any number of views, in any order, at any times and patch-divisible size, is one sequence.
+views, and decoded linearly to 20 numbers a pixel. There is no positional embedding: rays and times place a patch, so
+any number of views, in any order, at any times and patch-divisible size, is one sequence.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class LRM4D(nn.Module):
         if module is self:  # children come first; small quaternion channels start the splats nearly at rest
             channel = torch.arange(sum(GAUSSIAN_CHANNELS)).repeat(self.config.patch**2)
             quaternion = ((channel >= 9) & (channel < 13)) | (channel >= 16)
-            self.decode.weight.data[quaternion] *= 0.1
+            self.decode.weight.data *= torch.where(quaternion, 0.1, 1.0)[:, None]
 
     def forward(self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor) -> Gaussians4D:
         """Predicts the 4D Gaussians of B scenes from V pictures each.

@@ -53,14 +53,14 @@ def render(
     color = srgb_to_linear(gaussians.color) if gaussians.compositing == "linear" else gaussians.color
     color = color[..., None, :, :].expand(*splats.mean.shape)  # [..., V, N, 3]
     world_to_camera = torch.linalg.inv(camera_to_world)
-    rasterize = _rasterize_gsplat if splats.mean.is_cuda else _rasterize_torch
+    rasterize = _rasterize_gsplat if splats.mean.is_cuda and len(gaussians) else _rasterize_torch
     return rasterize(splats, color, world_to_camera, intrinsics, width, height)
 
 
 def render_pictures(
     gaussians: Gaussians4D, views: Sequence[tuple[Camera, float]], progress: Progress = no_progress
 ) -> list[np.ndarray]:
-    """RGBA uint8 pictures [H, W, 4], straight alpha, sRGB-encoded, each at its camera's own size and time in seconds."""
+    """RGBA uint8 [H, W, 4], straight alpha, sRGB-encoded, each at its camera's own size and time in seconds."""
     pictures = []
     device = gaussians.mean.device
     for index, (camera, time) in enumerate(views):
@@ -118,7 +118,7 @@ def _rasterize_torch(
     """The twin of gsplat's rasterization; loops over views, then over 16 x 16 tiles of depth-sorted splats."""
     views = intrinsics.shape[:-1]
     parts = (*splats, color, world_to_camera, intrinsics)
-    flat = zip(*(part.reshape(-1, *part.shape[len(views) :]) for part in parts), strict=True)
+    flat = zip(*(part.reshape(views.numel(), *part.shape[len(views) :]) for part in parts), strict=True)
     pictures = [_rasterize_view(*view, width, height) for view in flat]
     colors, alphas = zip(*pictures, strict=True)
     return torch.stack(colors).view(*views, height, width, 3), torch.stack(alphas).view(*views, height, width)
@@ -129,7 +129,7 @@ def project(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """EWA projection of N Gaussians: pixels [N, 2], depth [N], low-passed covariance [N, 3] (xx, xy, yy), and the
     factor [N] on opacity that keeps a splat's energy under the low-pass."""
-    rotation, (fx, fy, cx, cy) = world_to_camera[:3, :3], intrinsics
+    rotation, (fx, fy) = world_to_camera[:3, :3], intrinsics[:2]
     local = mean @ rotation.T + world_to_camera[:3, 3]
     depth = local[:, 2]
     safe = depth.clamp_min(NEAR)

@@ -73,7 +73,9 @@ def reconstruct(
         raise UserError(
             f"The resolution {resolution} is not a multiple of {patch}; try {max(1, resolution // patch) * patch}."
         )
-    _check_memory(network, len(cameras) * (resolution // patch) ** 2, resolution**2 * len(cameras), place)
+    needed = _bytes_needed(network, len(cameras) * (resolution // patch) ** 2)
+    if needed > _free_memory(place):
+        raise _out_of_memory(needed, place)
 
     frames = capture.square(resolution).frames
     first, last = capture.time_range
@@ -93,19 +95,18 @@ def reconstruct(
         for index, block in enumerate(network.blocks)
     ]
     try:
-        with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda"):
+        with torch.no_grad(), torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda"):
             cloud = network(images, *tensors)
     except torch.OutOfMemoryError:
-        raise _out_of_memory(_bytes_needed(network, len(cameras) * (resolution // patch) ** 2), place) from None
+        raise _out_of_memory(needed, place) from None
     finally:
         for hook in hooks:
             hook.remove()
     progress("Placing Gaussians", 0.9)
-    cloud = cloud.to("cpu")._map(lambda tensor: tensor[0].clone())
-    cloud = cloud.prune()
+    cloud = cloud.select(0).to("cpu").prune()
     if not len(cloud):
         raise UserError(
-            "Nothing was found in the pictures; check that the cameras look at the subject and their poses."
+            "Nothing was found in the pictures; check the cameras' poses and that they look at the subject."
         )
     cloud = cloud.transform(normalisation.inverse(), half, middle)
     if first == last:
@@ -119,12 +120,6 @@ def _bytes_needed(network: LRM4D, tokens: int) -> int:
     width, patch = network.config.width, network.config.patch
     weights = sum(value.numel() * value.element_size() for value in network.parameters())
     return weights + tokens * (4 * 12 * width + 4 * 60 * patch**2)
-
-
-def _check_memory(network: LRM4D, tokens: int, pixels: int, device: torch.device) -> None:
-    needed = _bytes_needed(network, tokens)
-    if needed > _free_memory(device):
-        raise _out_of_memory(needed, device)
 
 
 def _free_memory(device: torch.device) -> float:

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PLY files: 3D Gaussians as every splat viewer reads them, one moment a file, and 4D Gaussians with 4DGS's fields.
+
+Values are stored as 3DGS stores them: log of the scales, logit of the opacity, color as the zeroth spherical harmonic,
+quaternions w first. A 4D file adds `t`, `scale_t` and the right isoclinic quaternion `rot_r_*` (`rot_*` is the left
+one) in the 4DGS convention. Comments carry the compositing light and the clip, which no property does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .errors import UserError
+from .gaussians import Gaussians4D
+from .moving import SH_C0, MovingGaussians
+
+PROPERTIES = (
+    *("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
+    *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
+)
+PROPERTIES_4D = (*PROPERTIES, "t", "scale_t", "rot_r_0", "rot_r_1", "rot_r_2", "rot_r_3")
+_MIN_OPACITY = 1 / 255  # what no renderer draws
+
+
+def write_ply(cloud: MovingGaussians, path: Path | str, time: float) -> int:
+    """Writes the cloud at a time in seconds as a 3DGS PLY, without splats too faint to draw; returns their count."""
+    position, opacity = cloud.at(time)
+    keep = opacity >= _MIN_OPACITY
+    columns = [position, np.zeros_like(position), (cloud.color - 0.5) / SH_C0, _logit(opacity)[:, None]]
+    columns += [np.log(cloud.scale), cloud.rotation]
+    table = np.concatenate(columns, 1)[keep].astype("<f4")
+    _write(path, PROPERTIES, table, [f"compositing {cloud.compositing}", f"time {time:g}"])
+    return len(table)
+
+
+def write_ply_sequence(cloud: MovingGaussians, path: Path | str, frames_per_second: float) -> list[Path]:
+    """Writes one 3DGS PLY a frame of the clip, numbered from 0: cloud.ply becomes cloud_0000.ply and so on.
+
+    Raises:
+        UserError: frames_per_second is not positive, or a file cannot be written.
+    """
+    if not frames_per_second > 0:
+        raise UserError(f"{frames_per_second:g} frames a second make no sequence; give a positive number.")
+    path = Path(path)
+    first, last = cloud.time_range
+    count = int(np.floor((last - first) * frames_per_second + 1e-6)) + 1
+    paths = [path.with_name(f"{path.stem}_{index:04d}{path.suffix}") for index in range(count)]
+    for index, target in enumerate(paths):
+        write_ply(cloud, target, first + index / frames_per_second)
+    return paths
+
+
+def write_ply_4d(cloud: Gaussians4D, path: Path | str) -> None:
+    """Writes 4D Gaussians whole."""
+    cloud = cloud.to("cpu")
+    position, scale = cloud.mean[:, :3], torch.log(cloud.scale)
+    color = (cloud.color - 0.5) / SH_C0
+    opacity = torch.from_numpy(_logit(cloud.opacity.numpy()))[:, None]
+    columns = [position, torch.zeros_like(position), color, opacity, scale[:, :3], cloud.left]
+    columns += [cloud.mean[:, 3:], scale[:, 3:], cloud.right]
+    first, last = cloud.time_range
+    comments = [f"compositing {cloud.compositing}", f"time_range {first!r} {last!r}"]
+    _write(path, PROPERTIES_4D, torch.cat(columns, 1).numpy().astype("<f4"), comments)
+
+
+def read_ply_4d(path: Path | str) -> Gaussians4D:
+    """Reads a 4D PLY. Files of other tools may lack our comments: they blend in sRGB, and their clip is the times seen.
+
+    Raises:
+        UserError: missing, damaged, or without the fields of a 4D Gaussian.
+    """
+    values, comments = _read(path)
+    missing = [name for name in PROPERTIES_4D if name not in values and not name.startswith("n")]
+    if missing:
+        raise UserError(f"{path} holds no 4D Gaussians (it lacks {', '.join(missing)}); choose a 4D PLY file.")
+
+    def stack(*names: str) -> torch.Tensor:
+        return torch.from_numpy(np.stack([values[name] for name in names], -1).astype(np.float32))
+
+    rotations = (stack(*(f"{prefix}_{index}" for index in range(4))) for prefix in ("rot", "rot_r"))
+    left, right = (torch.nn.functional.normalize(rotation, dim=-1) for rotation in rotations)
+    mean = stack("x", "y", "z", "t")
+    times = mean[:, 3].tolist() or [0.0]
+    time_range = [float(value) for value in comments.get("time_range", f"{min(times)} {max(times)}").split()]
+    return Gaussians4D(
+        mean,
+        stack("scale_0", "scale_1", "scale_2", "scale_t").exp(),
+        left,
+        right,
+        stack("opacity")[:, 0].sigmoid(),
+        stack("f_dc_0", "f_dc_1", "f_dc_2") * SH_C0 + 0.5,
+        comments.get("compositing", "srgb"),
+        (time_range[0], time_range[1]),
+    )
+
+
+def _logit(opacity: np.ndarray) -> np.ndarray:
+    opacity = np.clip(opacity.astype(np.float64), 1e-6, 1 - 1e-6)
+    return np.log(opacity / (1 - opacity)).astype(np.float32)
+
+
+def _write(path: Path | str, properties: tuple[str, ...], table: np.ndarray, comments: list[str]) -> None:
+    lines = ["ply", "format binary_little_endian 1.0", *(f"comment facet4d {comment}" for comment in comments)]
+    lines += [f"element vertex {len(table)}", *(f"property float {name}" for name in properties), "end_header", ""]
+    try:
+        with open(path, "wb") as file:
+            file.write("\n".join(lines).encode("ascii"))
+            file.write(table.tobytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); choose another folder.") from None
+
+
+_TYPES = {"float": "<f4", "float32": "<f4", "double": "<f8", "float64": "<f8", "uchar": "u1", "uint8": "u1"}
+_TYPES |= {"char": "i1", "int8": "i1", "short": "<i2", "int16": "<i2", "ushort": "<u2", "uint16": "<u2"}
+_TYPES |= {"int": "<i4", "int32": "<i4", "uint": "<u4", "uint32": "<u4"}
+
+
+def _read(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The vertex properties of a binary little-endian PLY by name, and our comments."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); choose a PLY file.") from None
+    header, found, body = data.partition(b"end_header\n")
+    lines = [line.split() for line in header.decode("ascii", "replace").splitlines()]
+    if not found or lines[:2] != [["ply"], ["format", "binary_little_endian", "1.0"]]:
+        raise UserError(f"{path} is not a binary little-endian PLY file; export it again as one.")
+    comments = {line[2]: " ".join(line[3:]) for line in lines if line[:2] == ["comment", "facet4d"] and len(line) > 2}
+    elements = [line for line in lines if line[0:1] == ["element"]]
+    properties = [line for line in lines if line[0:1] == ["property"]]
+    if [element[1] for element in elements] != ["vertex"] or any(line[1] not in _TYPES for line in properties):
+        raise UserError(f"{path} holds more than plain vertices; export the splats alone.")
+    dtype = np.dtype([(line[2], _TYPES[line[1]]) for line in properties])
+    count = int(elements[0][2])
+    if len(body) < count * dtype.itemsize:
+        raise UserError(f"{path} ends early; export it again.")
+    values = np.frombuffer(body, dtype, count)
+    return {name: values[name] for name in dtype.names}, comments

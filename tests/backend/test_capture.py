@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Captures: folders round-trip, squares keep every ray, and bad input is named in one sentence."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.camera import Camera
+from backend.capture import Capture, Frame, load_capture, over_white, save_capture
+from backend.errors import UserError
+
+from .test_camera import look_at, ring
+
+
+def small_capture(count=4, width=24, height=24) -> Capture:
+    random = np.random.default_rng(0)
+    frames = []
+    for index, camera in enumerate(ring(count, size=24)):
+        image = random.integers(0, 256, (height, width, 4), dtype=np.uint8)
+        camera = Camera(camera.camera_to_world, 31.0, 33.0, width / 2 - 1, height / 2 + 2, width, height)
+        frames.append(Frame(camera, 0.25 * (index // 2), image, f"view_{index}", held_out=index == 3))
+    return Capture(frames)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_capture(small_capture(), tmp_path)
+    return tmp_path
+
+
+def edit(folder, change):
+    path = folder / "transforms.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def test_folder_round_trip(folder):
+    capture = load_capture(folder)
+    for frame, true in zip(capture.frames, small_capture().frames, strict=True):
+        assert np.array_equal(frame.image, true.image)
+        assert (frame.time, frame.name, frame.held_out) == (true.time, true.name, true.held_out)
+        assert frame.camera.camera_to_world == pytest.approx(true.camera.camera_to_world)
+        assert frame.camera.intrinsics == pytest.approx(true.camera.intrinsics)
+    assert len(capture.inputs().frames) == 3
+
+
+def test_global_intrinsics_and_field_of_view(folder):
+    def change(document):
+        document.update(camera_angle_x=0.8, w=24, h=24)
+        for frame in document["frames"]:
+            for key in ("fl_x", "fl_y", "cx", "cy", "w", "h"):
+                del frame[key]
+
+    edit(folder, change)
+    for global_size in (True, False):
+        if not global_size:  # then the pictures' own size counts
+            edit(folder, lambda document: [document.pop(key) for key in ("w", "h")])
+        camera = load_capture(folder).frames[0].camera
+        assert camera.fx == pytest.approx(12 / math.tan(0.4))
+        assert (camera.fy, camera.cx, camera.cy) == pytest.approx((camera.fx, 12, 12))
+
+
+def test_intrinsics_of_another_resolution_are_scaled(folder):
+    def change(document):
+        for frame in document["frames"]:
+            frame.update({key: 2 * frame[key] for key in ("fl_x", "fl_y", "cx", "cy", "w", "h")})
+
+    before = load_capture(folder).frames[0].camera
+    edit(folder, change)
+    assert load_capture(folder).frames[0].camera.intrinsics == pytest.approx(before.intrinsics)
+
+
+def test_static_capture_has_no_times(folder):
+    edit(folder, lambda document: [frame.pop("time") for frame in document["frames"]])
+    assert load_capture(folder).time_range == (0, 0)
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 40), (40, 60)])
+@pytest.mark.parametrize("matte", ["opaque", "inside", "reaching the border"])
+def test_square_pictures_show_the_same_points_at_the_projected_pixels(width, height, matte):
+    """A white dot stays where its camera projects it, cropped or padded and resized."""
+    camera = Camera(look_at((0, -3, 0.2), (0, 0, 0)), 70.0, 55.0, width / 2 + 3, height / 2 - 2, width, height)
+    point = np.array([0.1, 0.0, -0.1])
+    column, row = camera.project(point)
+    image = np.zeros((height, width, 4), np.uint8)
+    image[..., 3] = 255
+    ys, xs = np.mgrid[:height, :width] + 0.5
+    spot = np.exp(-((xs - column) ** 2 + (ys - row) ** 2) / 8)
+    image[..., :3] = (255 * spot[..., None]).round()
+    if matte != "opaque":
+        image[..., 3] = 0 if matte == "inside" else 255
+        image[row.astype(int) - 5 : row.astype(int) + 6, column.astype(int) - 5 : column.astype(int) + 6, 3] = 255
+        image[:1, :1, 3] = 0
+    square = Capture([Frame(camera, 0.0, image, "dot")]).square(48).frames[0]
+    assert square.image.shape == (48, 48, 4)
+    side = max(width, height) if matte == "reaching the border" else min(width, height)
+    assert square.camera.fx == pytest.approx(70 * 48 / side)
+    weight = square.image[..., 0].astype(float) * (square.image[..., 3] > 127)
+    ys, xs = np.mgrid[:48, :48] + 0.5
+    seen = np.array([(weight * xs).sum(), (weight * ys).sum()]) / weight.sum()
+    assert seen == pytest.approx(square.camera.project(point), abs=0.35)
+
+
+def test_mattes_are_laid_over_white_on_encoded_values():
+    image = np.array([[[0, 100, 200, 128], [10, 20, 30, 0], [10, 20, 30, 255]]], np.uint8)
+    expected = [[(1 - 128 / 255), (100 * 128 / 255 + 127) / 255, (200 * 128 / 255 + 127) / 255]]
+    assert over_white(image)[0] == pytest.approx(
+        np.array([*expected, [1, 1, 1], np.array([10, 20, 30]) / 255]), abs=1e-6
+    )
+
+
+def bad_matrix(value):
+    def change(document):
+        document["frames"][1]["transform_matrix"] = value
+
+    return change
+
+
+def bad_field(**values):
+    return lambda document: document["frames"][1].update(values)
+
+
+NAN = [[math.nan] * 4] * 4
+MIRROR = np.diag([-1.0, 1, 1, 1]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda document: document.update(frames=[]), "lists no frames"),
+        (bad_matrix(None), "no 4x4 'transform_matrix'"),
+        (bad_matrix([[1, 2], [3, 4]]), "no 4x4 'transform_matrix'"),
+        (bad_matrix(NAN), "not a rotation"),
+        (bad_matrix(np.zeros((4, 4)).tolist()), "not a rotation"),
+        (bad_matrix(MIRROR), "mirrored"),
+        (bad_field(fl_x=0.0), "focal length"),
+        (bad_field(fl_x=-20.0), "focal length"),
+        (bad_field(fl_y=math.inf), "fl_y"),
+        (bad_field(time=math.nan), "The time of"),
+        (bad_field(time="soon"), "The time of"),
+        (lambda document: document["frames"][1].pop("time"), "a time for 3 of 4 frames"),
+        (lambda document: document["frames"][1].pop("fl_x"), "no focal length"),
+        (bad_field(file_path="../secret.png"), "leads out of the capture folder"),
+        (bad_field(file_path="nowhere.png"), "is missing"),
+        (bad_field(w=48), "24 x 24 but its camera says 48 x 24"),
+    ],
+)
+def test_bad_transforms_are_named(folder, change, sentence):
+    edit(folder, change)
+    with pytest.raises(UserError, match=sentence):
+        load_capture(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"text, not a picture", None])
+def test_unreadable_pictures_are_named(folder, content):
+    path = folder / "view_1.png"
+    path.write_bytes(path.read_bytes()[:200] if content is None else content)
+    with pytest.raises(UserError, match=r"view_1\.png cannot be read as a picture"):
+        load_capture(folder)
+
+
+def test_differing_picture_sizes_are_named(folder):
+    Image.new("RGBA", (30, 30)).save(folder / "view_1.png")
+    edit(folder, bad_field(w=30, h=30))
+    with pytest.raises(UserError, match="sizes differ"):
+        load_capture(folder)
+
+
+def test_missing_and_malformed_files_are_named(tmp_path):
+    with pytest.raises(UserError, match="There is no capture"):
+        load_capture(tmp_path)
+    (tmp_path / "transforms.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read as JSON"):
+        load_capture(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "I;16", "LA"])
+def test_pictures_of_any_mode_are_read(folder, mode):
+    grey = np.linspace(0, 255, 24 * 24).reshape(24, 24)
+    if mode == "I;16":
+        picture = Image.fromarray((grey * 257).round().astype(np.uint16))
+    else:
+        picture = Image.fromarray(grey.round().astype(np.uint8)).convert(mode)
+    picture.save(folder / "view_1.png")
+    image = load_capture(folder).frames[1].image
+    assert np.abs(image[..., 1] - grey.round()).max() <= 1
+    assert image[..., 3].min() == 255

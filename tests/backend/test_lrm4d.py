@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""4D-LRM: its shape is the published one, and views are a set."""
+
+import math
+
+import pytest
+import torch
+
+from backend.lrm4d import BASE, LARGE, LRM4D, SMALL, LRM4DConfig, patchify, rays
+from backend.rasterize import linear_to_srgb, render
+
+TINY = LRM4DConfig(layers=2, width=32, heads=2)
+
+
+def rig(views=3, height=16, width=24, batch=2):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(batch, views, 3, height, width, generator=generator)
+    poses = torch.eye(4).repeat(batch, views, 1, 1)
+    poses[..., :3, 3] = torch.randn(batch, views, 3, generator=generator) * 0.3 - torch.tensor([0, 0, 3.0])
+    intrinsics = torch.tensor([30.0, 28.0, width / 2 + 1, height / 2 - 2]).expand(batch, views, 4)
+    times = torch.rand(batch, views, generator=generator) * 2 - 1
+    return images, poses, intrinsics, times
+
+
+def tiny(config=TINY) -> LRM4D:
+    torch.manual_seed(0)
+    return LRM4D(config)
+
+
+@pytest.mark.parametrize(("config", "millions"), [(SMALL, 22.0), (BASE, 86.4), (LARGE, 304.0)])
+def test_parameters_are_the_published_count(config, millions):
+    with torch.device("meta"):
+        model = LRM4D(config)
+    assert sum(value.numel() for value in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.005)
+    assert not any(name.endswith("bias") for name, _ in model.named_parameters())
+
+
+def test_a_rectangular_picture_gives_one_gaussian_a_pixel():
+    cloud = tiny()(*rig())
+    assert cloud.mean.shape == (2, 3 * 16 * 24, 4)
+    assert cloud.color.shape == (2, 3 * 16 * 24, 3)
+    for value in (cloud.mean, cloud.scale, cloud.left, cloud.opacity, cloud.color):
+        assert value.isfinite().all()
+        assert value.dtype == torch.float32
+
+
+def test_every_gaussian_lies_on_its_pixels_ray():
+    images, poses, intrinsics, times = rig()
+    cloud = tiny()(images, poses, intrinsics, times)
+    origin, direction = rays(poses, intrinsics, 24, 16)
+    direction = patchify(direction, 8).view(2, -1, 3)
+    origin = origin[:, :, None].expand(2, 3, 16 * 24, 3).reshape(2, -1, 3)
+    offset = cloud.mean[..., :3] - origin
+    assert torch.linalg.cross(offset, direction).norm(dim=-1).max() < 1e-4
+    nearest = -(origin * direction).sum(-1)
+    assert ((offset * direction).sum(-1) - nearest).abs().max() <= TINY.depth_range + 1e-4
+
+
+def test_views_are_a_set():
+    """Reordering the pictures reorders the Gaussians and changes nothing else."""
+    parts = rig(batch=1)
+    model = tiny()
+    cloud = model(*parts)
+    order = [2, 0, 1]
+    other = model(*(part[:, order] for part in parts))
+    expected = cloud.mean.view(1, 3, -1, 4)[:, order].flatten(1, 2)
+    assert torch.allclose(other.mean, expected, atol=1e-5)
+
+
+def test_time_and_pose_reach_every_gaussian():
+    images, poses, intrinsics, times = rig(batch=1)
+    model = tiny()
+    cloud = model(images, poses, intrinsics, times)
+    changed = model(images, poses, intrinsics, torch.cat([times[:, :2], -times[:, 2:]], 1))
+    assert (changed.color - cloud.color).abs().view(3, -1).max(1).values.min() > 1e-6
+
+
+def test_free_gaussians_are_bound_to_no_pixel():
+    config = LRM4DConfig(layers=2, width=32, heads=2, free_gaussians=5)
+    cloud = tiny(config)(*rig())
+    assert cloud.mean.shape[1] == 3 * 16 * 24 + 5
+    cloud.mean[:, -5:].sum().backward()
+
+
+def test_activations_are_bounded_as_published():
+    model = tiny()
+    torch.nn.init.normal_(model.decode.weight, std=3.0)
+    cloud = model(*rig())
+    assert cloud.scale[..., :3].max() <= TINY.scale_limit
+    assert cloud.scale[..., 3].max() <= TINY.time_scale_limit
+    assert (cloud.left.norm(dim=-1) - 1).abs().max() < 1e-5
+    assert ((cloud.opacity >= 0) & (cloud.opacity <= 1)).all()
+    assert cloud.color.min() >= 0
+
+
+def test_initial_splats_are_small_faint_and_nearly_still():
+    """So that training starts with overlapping splats that all receive gradients."""
+    cloud = tiny(SMALL)(*rig(views=2, batch=1))
+    assert cloud.scale[..., :3].median().item() == pytest.approx(math.exp(SMALL.scale_bias), rel=0.2)
+    assert cloud.opacity.median().item() == pytest.approx(1 / (1 + math.exp(2)), rel=0.2)
+    assert cloud.motion()[0].std() < 0.2
+
+
+def test_pictures_that_do_not_divide_are_refused():
+    images, *rest = rig()
+    with pytest.raises(ValueError, match="23 x 16"):
+        tiny()(images[..., :23], *rest)
+
+
+def test_a_tiny_model_learns_one_picture():
+    """Gradients reach every parameter and lead somewhere."""
+    model = tiny(LRM4DConfig(layers=2, width=32, heads=2, time_scale_bias=-0.7))  # visible at any time
+    images, poses, intrinsics, times = rig(views=1, height=16, width=16, batch=1)
+    ys, xs = torch.meshgrid(torch.linspace(-1, 1, 16), torch.linspace(-1, 1, 16), indexing="ij")
+    images = torch.stack([0.5 + 0.4 * xs, 0.5 + 0.4 * ys, torch.full_like(xs, 0.3)])[None, None]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(60):
+        color, alpha = render(model(images, poses, intrinsics, times), poses, intrinsics, times, 16, 16)
+        picture = linear_to_srgb(color + 1 - alpha[..., None])
+        loss = (picture - images.permute(0, 1, 3, 4, 2)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in model.parameters())
+    assert losses[-1] < 0.1 * losses[0]
