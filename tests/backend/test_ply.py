@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PLY files: other tools read them, and 4D files keep everything."""
+
+import numpy as np
+import pytest
+import torch
+
+from backend.errors import UserError
+from backend.moving import SH_C0
+from backend.ply import read_ply_4d, write_ply, write_ply_4d, write_ply_sequence
+
+from .test_gaussians import random_cloud
+
+
+def test_4d_file_round_trip(tmp_path):
+    cloud = random_cloud().to(torch.float32)
+    cloud.time_range = (0.2, 1.9)
+    write_ply_4d(cloud, tmp_path / "cloud.ply")
+    again = read_ply_4d(tmp_path / "cloud.ply")
+    assert (again.compositing, again.time_range) == (cloud.compositing, cloud.time_range)
+    for name in ("mean", "scale", "left", "right", "opacity", "color"):
+        assert torch.allclose(getattr(again, name), getattr(cloud, name), atol=2e-6)
+
+
+@pytest.mark.blender
+def test_blender_reads_a_moment(tmp_path):
+    """Blender's own PLY importer sees the positions, log scales, logits and colors of the cloud at that time."""
+    import bpy
+
+    moving = random_cloud().to(torch.float32).moving()
+    count = write_ply(moving, tmp_path / "moment.ply", 0.3)
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    bpy.ops.wm.ply_import(filepath=str(tmp_path / "moment.ply"), forward_axis="Y", up_axis="Z")
+    mesh = bpy.context.view_layer.objects.active.data
+    assert len(mesh.vertices) == count
+
+    def read(name: str) -> np.ndarray:
+        values = np.empty(count, np.float32)
+        mesh.attributes[name].data.foreach_get("value", values)
+        return values
+
+    position, opacity = moving.at(0.3)
+    shown = opacity >= 1 / 255
+    found = np.empty(3 * count, np.float32)
+    mesh.attributes["position"].data.foreach_get("vector", found)
+    assert found.reshape(-1, 3) == pytest.approx(position[shown], abs=1e-6)
+    assert 1 / (1 + np.exp(-read("opacity"))) == pytest.approx(opacity[shown], abs=1e-5)
+    assert np.exp(read("scale_1")) == pytest.approx(moving.scale[shown, 1], rel=1e-5)
+    assert read("f_dc_2") * SH_C0 + 0.5 == pytest.approx(moving.color[shown, 2], abs=1e-6)
+    assert read("rot_0") == pytest.approx(moving.rotation[shown, 0], abs=1e-6)
+
+
+def test_a_sequence_covers_the_clip(tmp_path):
+    moving = random_cloud(20).to(torch.float32).moving()
+    paths = write_ply_sequence(moving, tmp_path / "clip.ply", 24)
+    assert len(paths) == 49  # two seconds, both ends
+    assert paths[0].name == "clip_0000.ply"
+    with pytest.raises(UserError, match="frames a second"):
+        write_ply_sequence(moving, tmp_path / "clip.ply", 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"plyish", "not a binary little-endian PLY"),
+        (b"ply\nformat ascii 1.0\nelement vertex 0\nend_header\n", "not a binary little-endian PLY"),
+        (b"ply\nformat binary_little_endian 1.0\nelement vertex 9\nproperty float x\nend_header\n1234", "ends early"),
+        (b"ply\nformat binary_little_endian 1.0\nelement vertex 0\nproperty float x\nend_header\n", "lacks y, z"),
+        (
+            b"ply\nformat binary_little_endian 1.0\nelement vertex 0\nelement face 1\n"
+            b"property list uchar int v\nend_header\n",
+            "more than plain vertices",
+        ),
+    ],
+)
+def test_bad_files_are_named(tmp_path, content, sentence):
+    (tmp_path / "bad.ply").write_bytes(content)
+    with pytest.raises(UserError, match=sentence):
+        read_ply_4d(tmp_path / "bad.ply")
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_ply_4d(tmp_path / "none.ply")

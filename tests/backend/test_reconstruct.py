@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reconstruction and the command line: any rig, any world, plain errors; with a tiny model of random weights."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from backend import models
+from backend.__main__ import main
+from backend.camera import Similarity
+from backend.capture import Capture, save_capture
+from backend.errors import Cancelled, UserError
+from backend.gaussians import load_cloud, save_cloud
+from backend.lrm4d import LRM4D, LRM4DConfig
+from backend.models import load_model
+from backend.ply import read_ply_4d
+from backend.reconstruct import reconstruct
+
+from .test_capture import small_capture
+
+CONFIG = LRM4DConfig(layers=2, width=32, heads=2, opacity_bias=0.0, time_scale_bias=-0.7, time_scale_limit=4.0)
+
+
+@pytest.fixture(scope="module")
+def model() -> LRM4D:
+    torch.manual_seed(0)
+    return LRM4D(CONFIG).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def weights(tmp_path, model, monkeypatch):
+    monkeypatch.setitem(models.CONFIGS, "tiny", CONFIG)
+    path = tmp_path / "weights" / "tiny.safetensors"
+    path.parent.mkdir()
+    models.save_weights(model.state_dict(), "tiny", path, {"licence": "none"})
+    return path
+
+
+def moved(capture: Capture, similarity: Similarity) -> Capture:
+    return Capture([replace(frame, camera=similarity.apply_camera(frame.camera)) for frame in capture.frames])
+
+
+def test_held_out_frames_are_not_used(model):
+    capture = small_capture()
+    cloud = reconstruct(capture, model, "cpu", 24)
+    assert len(cloud) <= 3 * 24 * 24
+    again = reconstruct(capture.inputs(), model, "cpu", 24)
+    assert torch.equal(cloud.mean, again.mean)
+
+
+@pytest.mark.parametrize("size", [0.01, 1.0, 300.0])
+def test_a_moved_and_scaled_rig_gives_the_moved_and_scaled_cloud(model, size):
+    capture = small_capture()
+    here = reconstruct(capture, model, "cpu", 24)
+    similarity = Similarity(size, np.eye(3), size * np.array([8.0, -3.0, 2.0]))
+    there = reconstruct(moved(capture, similarity), model, "cpu", 24)
+    assert len(here) == len(there)
+    expected = here.transform(similarity)
+    assert torch.allclose(there.mean[:, :3], expected.mean[:, :3], atol=2e-3 * size)
+    for time in (0.0, 0.13):
+        clock = torch.tensor([time])
+        for part, other in zip(there.at(clock), expected.at(clock), strict=True):
+            assert (part - other).abs().max() < 2e-3 * max(size, 1.0)
+
+
+def test_the_clip_is_the_captures_seconds(model):
+    """A capture that plays ten times slower, and later, gives the cloud that does."""
+    capture = small_capture()
+    slow = Capture([replace(frame, time=10 * frame.time + 5) for frame in capture.frames])
+    here, there = reconstruct(capture, model, "cpu", 24), reconstruct(slow, model, "cpu", 24)
+    assert there.time_range == pytest.approx((5.0, 5.0 + 10 * here.time_range[1]))
+    mean, _, opacity = here.at(torch.tensor([0.1]))
+    other, _, alpha = there.at(torch.tensor([6.0]))
+    assert (mean - other).abs().max() < 1e-3
+    assert (opacity - alpha).abs().max() < 1e-3
+
+
+def test_a_capture_of_one_moment_stands_still(model):
+    frames = [replace(frame, time=3.0) for frame in small_capture().inputs().frames]
+    cloud = reconstruct(Capture(frames), model, "cpu", 24)
+    velocity, variance, _ = cloud.motion()
+    assert velocity.abs().max() < 1e-5
+    assert variance.min() > 1e5
+    assert cloud.time_range == (3.0, 3.0)
+
+
+def test_one_picture_works_with_a_warning(model):
+    with pytest.warns(UserWarning, match="One picture alone"):
+        assert len(reconstruct(small_capture().select([0]), model, "cpu", 24))
+
+
+def test_progress_rises_and_cancels(model):
+    seen = []
+    reconstruct(small_capture(), model, "cpu", 24, lambda stage, fraction: seen.append((stage, fraction)))
+    fractions = [fraction for _, fraction in seen]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert len({stage for stage, _ in seen}) >= 3
+
+    def stop(stage: str, fraction: float) -> None:
+        if stage == "Predicting Gaussians":
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        reconstruct(small_capture(), model, "cpu", 24, stop)
+    assert not any(block._forward_pre_hooks for block in model.blocks)  # the next run is not cancelled too
+
+
+def test_too_many_pictures_say_what_they_need(model, monkeypatch):
+    monkeypatch.setattr("backend.reconstruct._free_memory", lambda device: 2**10)
+    with pytest.raises(UserError, match=r"GiB are needed.*fewer pictures or a lower resolution"):
+        reconstruct(small_capture(), model, "cpu", 24)
+
+
+def test_a_resolution_that_does_not_divide_is_refused(model):
+    with pytest.raises(UserError, match="not a multiple of 8; try 96"):
+        reconstruct(small_capture(), model, "cpu", 100)
+
+
+def test_weights_round_trip(weights, model):
+    loaded = load_model(weights)
+    assert loaded.config == CONFIG
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value.half().float())
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:5000]), "are damaged"),
+        (lambda path: path.write_bytes(b""), "are damaged"),
+        (lambda path: path.unlink(), "are not at"),
+        (lambda path: path.with_suffix(".json").unlink(), "card"),
+        (lambda path: path.with_suffix(".json").write_text('{"config": {"depth": 3}}'), "does not describe a model"),
+        (
+            lambda path: path.with_suffix(".json").write_text('{"config": {"layers": 3, "width": 32, "heads": 2}}'),
+            "belong to another model",
+        ),
+    ],
+)
+def test_bad_weights_are_named(weights, damage, sentence):
+    damage(weights)
+    with pytest.raises(UserError, match=sentence):
+        load_model(weights)
+
+
+def test_unknown_model_and_device_are_named():
+    with pytest.raises(UserError, match="no model 'huge'; choose one of small"):
+        load_model("huge")
+    with pytest.raises(UserError, match="device 'quantum' cannot be used"):
+        reconstruct(small_capture(), "small", "quantum")
+
+
+@pytest.fixture
+def capture_folder(tmp_path):
+    save_capture(small_capture(), tmp_path / "capture")
+    return tmp_path / "capture"
+
+
+def run(*arguments) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_command_line_from_capture_to_pictures_and_ply(tmp_path, capture_folder, weights, capsys):
+    cloud = tmp_path / "new" / "cloud.safetensors"
+    network = ("--model", weights, "--device", "cpu", "--resolution", 24)
+    assert run("reconstruct", capture_folder, "--out", cloud, *network) == 0
+    assert run("render", cloud, "--cameras", capture_folder / "transforms.json", "--out", tmp_path / "pictures") == 0
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [f"view_{i}.png" for i in range(4)]
+    scores = tmp_path / "scores.json"
+    assert run("evaluate", capture_folder, "--inputs", "0-2", "--json", scores, *network) == 0
+    document = json.loads(scores.read_text())
+    assert document["targets"] == [3]
+    assert document["pictures"]["view_3"]["psnr"] == pytest.approx(document["psnr"])
+    assert f"{document['psnr']:.3f} dB" in capsys.readouterr().out
+    assert run("evaluate", capture_folder, "--json", tmp_path / "default.json", *network) == 0
+    assert json.loads((tmp_path / "default.json").read_text()) == document
+    assert run("convert", cloud, tmp_path / "all.ply", "--all", "--fps", 12) == 0
+    assert len(list(tmp_path.glob("all_*.ply"))) == 4  # 0.25 s at 12 frames a second
+    assert run("convert", cloud, tmp_path / "4d.ply") == 0
+    assert run("convert", tmp_path / "4d.ply", tmp_path / "back.safetensors") == 0
+    assert torch.allclose(load_cloud(tmp_path / "back.safetensors").mean, load_cloud(cloud).mean)
+    assert len(read_ply_4d(tmp_path / "4d.ply")) == len(load_cloud(cloud))
+    assert run("info") == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("reconstruct", "nowhere", "--out", "cloud.safetensors"),
+        ("reconstruct", "capture", "--out", "cloud.safetensors", "--model", "huge"),
+        ("reconstruct", "capture", "--out", "/proc/cannot/cloud.safetensors"),
+        ("render", "capture/view_0.png", "--cameras", "capture/transforms.json", "--out", "pictures"),
+        ("evaluate", "capture", "--inputs", "0,9"),
+        ("evaluate", "capture", "--inputs", "zero"),
+        ("evaluate", "capture", "--inputs", "0-3"),
+        ("convert", "capture/view_0.png", "out.ply"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capture_folder, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Error: ")
+    assert error.count("\n") == 1
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == [path for path in before if path.is_file()]
+
+
+def test_unknown_format_is_named(tmp_path, capture_folder, model, capsys):
+    save_cloud(reconstruct(small_capture(), model, "cpu", 24), tmp_path / "cloud.safetensors")
+    assert run("convert", tmp_path / "cloud.safetensors", tmp_path / "cloud.obj") == 2
+    assert "'.obj' is not a format" in capsys.readouterr().err
