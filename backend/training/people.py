@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Random people who move: a head model, a hair style, brows, colours, expressions and head motion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import heads, mesh
+from .appearance import draw_look, paint_body, paint_eyes, paint_hair
+from .heads import AnnyHead, HeadModel, IctHead, Part
+from .motion import Performances, smooth_curves
+from .shading import Material, Noise, Surfaces
+
+_BALD_SHARE, _BROW_MESH_SHARE = 0.2, 0.6
+_NECK_BEND = 10.0  # centimetres over which a turn of the head fades out below the pivot
+
+
+class People:
+    """Draws groups of people that share a head model, a hair style and brows; all else differs."""
+
+    def __init__(self, assets: Path, device: torch.device | str, split: str, noise: Noise):
+        ict = IctHead(assets, device)
+        self.models: list[HeadModel] = [ict, AnnyHead(assets, device, ict)]
+        self._performances = [Performances(assets, model.expressions, split) for model in self.models]
+        self._hair, self._brows = heads.styles(heads.HAIR, split), heads.styles(heads.BROWS, split)
+        self._attached: dict[tuple[str, str], Part] = {}
+        self._noise, self._device = noise, device
+
+    def draw(self, rng: np.random.Generator, tau: np.ndarray) -> Surfaces:
+        """People of a random topology at clip times tau [S, V], in centimetres."""
+        model = int(rng.integers(len(self.models)))
+        hair = None if rng.random() < _BALD_SHARE else str(rng.choice(self._hair))
+        brows = str(rng.choice(self._brows)) if rng.random() < _BROW_MESH_SHARE else None
+        return self.draw_with(rng, tau, model, hair, brows)
+
+    def draw_with(
+        self, rng: np.random.Generator, tau: np.ndarray, model: int, hair: str | None, brows: str | None
+    ) -> Surfaces:
+        """People with the given number of the head model, hair style and brows (None: painted or none)."""
+        head, scenes = self.models[model], len(tau)
+        identity = head.draw_identity(rng, scenes)
+        expressions = self._performances[model].draw(rng, tau, rng.uniform(0.5, 3, scenes))
+        weights, gaze = (self._to_device(x) for x in (expressions.weights, expressions.gaze))
+        parts = [head.body, head.eyes.part]
+        vertices = [head.body.shape(identity, weights), head.eyes.shape(identity, gaze)]
+        look = draw_look(rng, scenes, self._device)
+        body_sky, eye_sky, hair_sky = head.sky_share(hair)
+        materials = [
+            paint_body(rng, look, head, self._noise, hair is not None, body_sky),
+            paint_eyes(rng, look, head.eyes, eye_sky),
+        ]
+        for style, sky in ((hair, hair_sky), (brows, None)):
+            if style is not None:
+                part = self._attach(head, style)
+                parts.append(part)
+                vertices.append(part.shape(identity, weights))
+                sky = torch.ones(len(part.neutral), device=self._device) if sky is None else sky
+                materials.append(paint_hair(rng, look, part, sky))
+        rest = torch.cat([part.neutral for part in parts])
+        moved = self._move_head(rng, tau, head, torch.cat(vertices, 2), rest)
+        return Surfaces(moved, heads.join_faces(parts), Material.concatenate(materials))
+
+    def _attach(self, head: HeadModel, style: str) -> Part:
+        key = head.name, style
+        if key not in self._attached:
+            self._attached[key] = head.attach(style)
+        return self._attached[key]
+
+    def _move_head(
+        self, rng: np.random.Generator, tau: np.ndarray, head: HeadModel, vertices: Tensor, rest: Tensor
+    ) -> Tensor:
+        """Slow turns about the neck of up to about 25 degrees, and sway; the shoulders follow by a random share."""
+        scenes = len(tau)
+        moves = rng.random(scenes) < 0.75
+        turn = smooth_curves(rng, tau, moves * np.radians(rng.uniform(1, 9, scenes)), (3,), quickness=2.5)
+        sway = smooth_curves(rng, tau, moves * rng.uniform(0, 0.8, scenes), (3,), quickness=2.0)
+        shoulders = np.where(rng.random(scenes) < 0.4, 1, rng.uniform(0, 0.3, scenes))
+        pivot = torch.tensor(head.pivot, device=self._device)
+        above = ((rest[:, 1] - pivot[1]) / _NECK_BEND + 0.8).clamp(0, 1)
+        share = torch.lerp(self._to_device(shoulders)[:, None], torch.ones_like(above), above * above * (3 - 2 * above))
+        share = share[:, None, :, None]  # [S, 1, N, 1]
+        turned = mesh.rotate(vertices - pivot, self._to_device(turn)[:, :, None] * share) + pivot
+        return turned + self._to_device(sway)[:, :, None] * share
+
+    def _to_device(self, values: np.ndarray) -> Tensor:
+        return torch.as_tensor(np.asarray(values, np.float32), device=self._device)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Random camera rigs and their times.
+
+A rig is drawn around a subject that fills the unit ball at the origin and looks along +z with +y up. Cameras are
+OpenCV's; intrinsics are in picture widths (square pictures of side 1), so that they scale to any resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..camera import Camera, normalise_rig
+
+RINGS = ("ring", "arc", "sphere", "orbit")
+TIMINGS = ("free", "shared", "gap", "static")
+
+
+@dataclass
+class Rig:
+    """V cameras: camera_to_world [V, 4, 4], intrinsics [V, 4] fx fy cx cy in picture widths, tau [V] in [-1, 1]."""
+
+    camera_to_world: np.ndarray
+    intrinsics: np.ndarray
+    tau: np.ndarray
+
+    def normalise(self, inputs: int) -> tuple[Rig, float, np.ndarray]:
+        """The rig in the frame that its first `inputs` cameras define, and the scale and translation [3] into it."""
+        cameras = [
+            Camera(pose, *intrinsics, 1, 1)
+            for pose, intrinsics in zip(self.camera_to_world[:inputs], self.intrinsics[:inputs], strict=True)
+        ]
+        similarity = normalise_rig(cameras)
+        poses = similarity.apply_pose(self.camera_to_world)
+        return Rig(poses, self.intrinsics, self.tau), similarity.scale, similarity.translation
+
+
+def draw_rig(rng: np.random.Generator, inputs: int, targets: int) -> Rig:
+    """A random rig with its times: the inputs first, then targets from places and times of the same kind."""
+    kind = str(rng.choice(RINGS, p=[0.2, 0.4, 0.2, 0.2]))
+    timing = str(rng.choice(TIMINGS, p=[0.4, 0.25, 0.15, 0.2]))
+    count = inputs + targets
+    if timing == "shared" and kind != "orbit" and inputs >= 4:
+        shots = int(rng.choice([t for t in (2, 3, 4) if inputs >= 2 * t]))
+        cameras = -(-inputs // shots)  # each camera shoots at every time
+    else:
+        shots, cameras = 1, inputs
+    tau = _draw_times(rng, timing, inputs, targets, shots, cameras)
+    path_tau = tau if timing != "static" else np.concatenate([np.linspace(-1, 1, inputs), rng.uniform(-1, 1, targets)])
+    azimuth, elevation = _draw_places(rng, kind, path_tau, inputs, cameras)
+    return _aim(rng, azimuth, elevation, tau, inputs, cameras, count)
+
+
+def _draw_times(
+    rng: np.random.Generator, timing: str, inputs: int, targets: int, shots: int, cameras: int
+) -> np.ndarray:
+    if timing == "static":
+        return np.zeros(inputs + targets)
+    if shots > 1:
+        first = np.linspace(-1, 1, shots)[np.arange(inputs) // cameras]
+    else:
+        first = rng.uniform(-1, 1, inputs)
+        if timing == "gap" and inputs > 2:
+            middle, width = rng.uniform(-0.5, 0.5), rng.uniform(0.2, 0.45)
+            low = rng.random(inputs) < (middle - width + 1) / (2 - 2 * width)
+            first = np.where(low, rng.uniform(-1, middle - width, inputs), rng.uniform(middle + width, 1, inputs))
+        if inputs > 1 and rng.random() < 0.7:  # captures' first and last pictures lie at the clip's ends
+            first = 2 * (first - first.min()) / max(np.ptp(first), 1e-3) - 1
+    return np.concatenate([first, rng.uniform(-1, 1, targets)])
+
+
+def _draw_places(
+    rng: np.random.Generator, kind: str, tau: np.ndarray, inputs: int, cameras: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Azimuth and elevation [V] in degrees; input i stands at place i modulo `cameras`."""
+    targets = len(tau) - inputs
+    place = np.arange(inputs) % cameras
+    if kind == "ring":
+        base = rng.uniform(-15, 35)
+        azimuth = rng.uniform(0, 360) + 360 / cameras * place + rng.normal(0, 6, cameras)[place]
+        azimuth = np.concatenate([azimuth, rng.uniform(0, 360, targets)])
+        elevation = base + np.concatenate([rng.normal(0, 5, cameras)[place], rng.normal(0, 8, targets)])
+    elif kind == "arc":
+        half, levels = rng.uniform(35, 110), rng.uniform(-20, 40, 2)
+        azimuth = np.linspace(-half, half, cameras)[place] + rng.normal(0, 4, cameras)[place]
+        azimuth = np.concatenate([azimuth, rng.uniform(-1.1 * half, 1.1 * half, targets)]) + rng.normal(0, 10)
+        elevation = np.concatenate([levels[place % 2], rng.uniform(levels.min() - 4, levels.max() + 4, targets)])
+    elif kind == "sphere":
+        count = cameras + targets
+        front = rng.random() < 0.5
+        azimuth = rng.normal(0, 60, count) if front else rng.uniform(-180, 180, count)
+        elevation = np.degrees(np.arcsin(rng.uniform(-0.5, 0.85, count)))
+        index = np.concatenate([place, np.arange(cameras, count)])
+        azimuth, elevation = azimuth[index], elevation[index]
+    else:
+        azimuth = rng.normal(0, 60) + rng.choice([-1, 1]) * rng.uniform(25, 180) * tau
+        wave = rng.uniform(0, 15) * np.sin(rng.uniform(1, 3) * tau + rng.uniform(0, 6))
+        elevation = rng.uniform(-10, 25) + wave
+        azimuth[inputs:] += rng.normal(0, 25, targets)
+        elevation[inputs:] += rng.normal(0, 8, targets)
+    return azimuth, elevation
+
+
+def _aim(
+    rng: np.random.Generator,
+    azimuth: np.ndarray,
+    elevation: np.ndarray,
+    tau: np.ndarray,
+    inputs: int,
+    cameras: int,
+    count: int,
+) -> Rig:
+    """Cameras at the given places that look at about the subject; a camera that shoots twice stands still."""
+    place = np.concatenate([np.arange(inputs) % cameras, cameras + np.arange(count - inputs)])
+
+    def per_camera(spread: float, size: tuple[int, ...] = ()) -> np.ndarray:
+        return rng.normal(0, spread, (count, *size))[place]
+
+    field = np.radians(np.exp(rng.uniform(np.log(15), np.log(70))))
+    fields = field * np.exp(per_camera(0.08 if rng.random() < 0.3 else 0))
+    fill = rng.uniform(0.65, 1.1) * np.exp(per_camera(0.06 if rng.random() < 0.5 else 0))
+    distance = 1 / (fill * np.sin(fields / 2))
+    theta, phi = np.radians(azimuth), np.radians(elevation)
+    toward = np.stack([np.sin(theta) * np.cos(phi), np.sin(phi), np.cos(theta) * np.cos(phi)], -1)
+    target = rng.normal(0, 0.05, 3) + per_camera(0.02, (3,))
+    position = target + toward * distance[:, None]
+    roll = per_camera(np.radians(5) if rng.random() < 0.3 else 0)
+    poses = np.stack([look_at(*values) for values in zip(position, target, roll, strict=True)])
+    focal = 0.5 / np.tan(fields / 2)
+    stretch = np.exp(rng.normal(0, 0.03)) if rng.random() < 0.1 else 1.0
+    centre = 0.5 + per_camera(0.02 if rng.random() < 0.25 else 0, (2,))
+    return Rig(poses, np.stack([focal, focal * stretch, *centre.T], -1), tau)
+
+
+def look_at(position: np.ndarray, target: np.ndarray, roll: float = 0.0, up: tuple = (0.0, 1.0, 0.0)) -> np.ndarray:
+    """The OpenCV camera-to-world [4, 4] of a camera at `position` that looks at `target`, turned by roll radians."""
+    forward = (target - position) / np.linalg.norm(target - position)
+    right = np.cross(forward, up)
+    right /= np.linalg.norm(right)
+    down = np.cross(forward, right)
+    pose = np.eye(4)
+    pose[:3, 0] = np.cos(roll) * right + np.sin(roll) * down
+    pose[:3, 1] = np.cos(roll) * down - np.sin(roll) * right
+    pose[:3, 2] = forward
+    pose[:3, 3] = position
+    return pose
+
+
+def draw_world(rng: np.random.Generator) -> np.ndarray:
+    """A rotation [3, 3] from the subject's frame (+y up, +z front) to a world: mostly z up, the front along -y."""
+    kind = rng.random()
+    if kind < 0.2:
+        q, r = np.linalg.qr(rng.standard_normal((3, 3)))
+        q = q * np.sign(np.diag(r))
+        return q * np.sign(np.linalg.det(q))
+    yaw = rng.normal(0, 0.5) if rng.random() < 0.5 else rng.uniform(-np.pi, np.pi)
+    turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
+    return turn if kind < 0.4 else Z_UP @ turn
+
+
+Z_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # from +y up, +z front to +z up, -y front

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Procedural shapes that move: assemblies of primitives, after LRM-Zero's Zeroverse, with motion added.
+
+Every scene has nine slots of one grid topology. A slot's kind only places the grid's vertices, so that any mixture of
+primitives is one batch; an unused slot shrinks to a point, which covers no pixel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .mesh import rotate
+from .motion import smooth_curves
+from .shading import CHECKS, NOISE, STRIPES, Material, Noise, Surfaces
+
+_SLOTS = 9
+_COUNT_WEIGHTS = np.array([5, 5, 5, 5, 5, 4, 3, 2, 1]) / 35  # of 1 to 9 primitives, as in Zeroverse
+_ROWS, _COLUMNS = 24, 40
+
+
+def primitives() -> np.ndarray:
+    """Sphere, cube, cylinder, cone and torus in the box [-1, 1]^3 as grids of vertices, [5, rows * columns, 3].
+
+    Each is a profile (radius, height) carried around the y axis along a circle or a square. Edges and corners are
+    doubled rows and columns, which keeps them sharp under smoothed normals.
+    """
+    angle = 2 * np.pi * np.arange(_COLUMNS) / _COLUMNS
+    circle = np.stack([np.cos(angle), np.sin(angle)], -1)
+    side = np.linspace(-1, 1, _COLUMNS // 4)
+    one = np.ones_like(side)
+    square = np.concatenate([np.stack(xy, -1) for xy in ((one, side), (-side, one), (-one, -side), (side, -one))])
+    arc = np.linspace(-np.pi / 2, np.pi / 2, _ROWS)
+    turn = 2 * np.pi * np.arange(_ROWS) / _ROWS - np.pi / 2
+
+    def polyline(*pieces: tuple[tuple[float, float], tuple[float, float], int]) -> np.ndarray:
+        return np.concatenate([np.linspace(start, end, rows) for start, end, rows in pieces])
+
+    can = polyline(((0, -1), (1, -1), 6), ((1, -1), (1, 1), 12), ((1, 1), (0, 1), 6))
+    profiles = [
+        (np.stack([np.cos(arc), np.sin(arc)], -1), circle),
+        (can, square),
+        (can, circle),
+        (polyline(((0, -1), (1, -1), 7), ((1, -1), (0, 1), 17)), circle),
+        (np.stack([0.7 + 0.3 * np.cos(turn), 0.3 * np.sin(turn)], -1), circle),
+    ]
+    grids = []
+    for profile, around in profiles:
+        radius, height = profile[:, None, 0], profile[:, None, 1]
+        grids.append(np.stack(np.broadcast_arrays(radius * around[:, 0], height, -radius * around[:, 1]), -1))
+    return np.stack(grids).reshape(len(grids), -1, 3)
+
+
+def grid_faces() -> np.ndarray:
+    """Triangles [F, 3] of the grid, closed both ways: only the torus needs the seam of the rows, on the others it has
+    no area."""
+    row, column = np.mgrid[:_ROWS, :_COLUMNS]
+    up, right = (row + 1) % _ROWS, (column + 1) % _COLUMNS
+    a, b, c, d = (r * _COLUMNS + k for r, k in ((row, column), (row, right), (up, right), (up, column)))
+    return np.stack([np.stack([a, b, c], -1), np.stack([a, c, d], -1)]).reshape(-1, 3)
+
+
+class Shapes:
+    """Draws assemblies of one to nine primitives with random colours and motions."""
+
+    def __init__(self, device: torch.device | str, noise: Noise):
+        self._noise, self._device = noise, device
+        self._primitives = self._to_device(primitives())
+        size = self._primitives.shape[1]
+        faces = grid_faces()[None] + size * np.arange(_SLOTS)[:, None, None]
+        self._faces = torch.as_tensor(faces.reshape(-1, 3), dtype=torch.int32, device=device)
+
+    def draw(self, rng: np.random.Generator, tau: np.ndarray) -> Surfaces:
+        """Shapes at clip times tau [S, V], of about unit size; a fifth of them stand still."""
+        scenes = len(tau)
+        size = (scenes, _SLOTS)
+        used = np.arange(_SLOTS) < rng.choice(np.arange(1, _SLOTS + 1), (scenes, 1), p=_COUNT_WEIGHTS)
+        half = rng.uniform(0.2, 0.8, (*size, 3)) * used[..., None]
+        rest = self._primitives[torch.as_tensor(rng.integers(5, size=size), device=self._device)]  # [S, 9, M, 3]
+        place = self._to_device(rng.uniform(0, 1, (*size, 1, 3)))
+        bumps = rng.uniform(0.05, 0.35, (*size, 1)) * (rng.random((*size, 1)) < 0.5)
+        rough = 1 + self._to_device(bumps) * self._noise(rest / rng.uniform(8, 20) + place).clamp(-2, 2)
+        solid = (rest * rough[..., None] * self._to_device(half)[:, :, None])[:, None]  # [S, 1, 9, M, 3]
+        return Surfaces(
+            self._move(rng, tau, solid, half).flatten(2, 3), self._faces, self._paint(rng, rest, place, size)
+        )
+
+    def _move(self, rng: np.random.Generator, tau: np.ndarray, solid: Tensor, half: np.ndarray) -> Tensor:
+        """Bends, twists, swells, turns about a hinge and carries each slot: [S, V, 9, M, 3]."""
+        scenes = len(tau)
+        moves = (rng.random(scenes) < 0.8) * rng.uniform(0.2, 1.0, scenes)
+
+        def curves(deviation: float, share: float, shape: tuple[int, ...] = ()) -> Tensor:
+            """Smooth curves [S, V, 9, 1, *shape] for a share of the slots, 0 for the others."""
+            active = rng.random((scenes, 1, _SLOTS, *[1] * len(shape))) < share
+            values = smooth_curves(rng, tau, deviation * moves, (_SLOTS, *shape)) * active
+            return self._to_device(values)[:, :, :, None]
+
+        def axis(number: int, angle: Tensor) -> Tensor:
+            return angle[..., None] * torch.eye(3, device=self._device)[number]
+
+        posed = rotate(solid, axis(1, curves(0.9, 0.3) * solid[..., 1]))
+        posed = rotate(posed, axis(2, curves(0.7, 0.3) * solid[..., 1]))
+        posed = posed * (curves(0.15, 0.3, (3,))).exp()
+        hinge = rng.uniform(-1, 1, half.shape) * half * (rng.random((scenes, _SLOTS, 1)) < 0.4)
+        hinge = self._to_device(hinge)[:, None, :, None]
+        posed = rotate(posed - hinge, curves(0.6, 0.7, (3,))) + hinge
+        turn = self._to_device(rng.normal(0, 1.5, (scenes, 1, _SLOTS, 1, 3)))
+        centre = self._to_device(rng.uniform(-0.8, 0.8, (scenes, 1, _SLOTS, 1, 3)))
+        return rotate(posed, turn) + centre + curves(0.2, 0.6, (3,))
+
+    def _paint(self, rng: np.random.Generator, rest: Tensor, place: Tensor, size: tuple[int, int]) -> Material:
+        """Two colours a slot in a solid pattern: noise, stripes or checks, soft or sharp; a quarter is plain."""
+
+        def spread(values: np.ndarray) -> Tensor:
+            """[S, 9, A] a slot -> [S, 9 * M, A] a vertex."""
+            return self._to_device(values)[:, :, None].expand(-1, -1, rest.shape[2], -1).flatten(1, 2)
+
+        colours = rng.uniform(0, 1, (2, *size, 3)) ** rng.choice([1.0, 2.2], (2, *size, 1)) * 0.85 + 0.02
+        pattern = rng.choice([NOISE, STRIPES, CHECKS], (*size, 1), p=[0.6, 0.2, 0.2])
+        period = np.where(pattern == NOISE, rng.uniform(3, 15, (*size, 1)), rng.uniform(0.3, 1.5, (*size, 1)))
+        turned = rotate(rest, self._to_device(rng.normal(0, 1, (*size, 1, 3))))
+        coordinate = (turned / self._to_device(period)[:, :, None] + place).flatten(1, 2)
+        strength = rng.choice([0.0, 0.3, 1.0, 5.0], (*size, 1), p=[0.25, 0.35, 0.2, 0.2])
+        gloss = rng.uniform(0, 1, (*size, 1)) ** 2
+        return Material(
+            spread(colours[0]),
+            spread(colours[1]),
+            coordinate,
+            spread(pattern),
+            spread(rng.uniform(0.3, 0.7, (*size, 1))),
+            spread(strength),
+            spread(gloss),
+            spread(np.ones((*size, 1))),
+        )
+
+    def _to_device(self, values: np.ndarray) -> Tensor:
+        return torch.as_tensor(np.asarray(values, np.float32), device=self._device)
