@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Synthetic scenes are reproducible, well formed, consistent between views, and their splits do not mix."""
+
+import numpy as np
+import pytest
+import torch
+
+from backend.camera import Camera, normalise_rig
+from backend.training import heads, mesh, rigs, shapes
+from backend.training.appearance import absorb
+from backend.training.motion import Performances, smooth_curves
+from backend.training.scenes import SceneSampler, draw_lights
+from backend.training.shading import Noise, render
+
+from ..conftest import SHARED
+
+ASSETS = SHARED / "assets"
+
+
+@pytest.fixture(scope="module")
+def shape_sampler():
+    return SceneSampler(ASSETS, "cpu", seed=3, heads_share=0)
+
+
+@pytest.fixture(scope="module")
+def shape_batch(shape_sampler):
+    return shape_sampler.sample(4, inputs=6, targets=2, resolution=32)
+
+
+@pytest.fixture(scope="module")
+def head_batch():
+    return SceneSampler(ASSETS, "cpu", seed=5, heads_share=1).sample(2, inputs=4, targets=1, resolution=48)
+
+
+def assert_well_formed(batch, scenes, views, resolution):
+    assert batch.images.shape == (scenes, views, resolution, resolution, 4)
+    assert batch.camera_to_world.shape == (scenes, views, 4, 4)
+    assert batch.intrinsics.shape == (scenes, views, 4)
+    assert batch.times.shape == (scenes, views)
+    for field in vars(batch).values():
+        assert field.dtype == torch.float32
+        assert torch.isfinite(field).all()
+    colour, alpha = batch.images[..., :3], batch.images[..., 3:]
+    assert alpha.min() >= 0 and alpha.max() <= 1
+    assert (colour >= 0).all() and (colour <= alpha + 1e-5).all()  # premultiplied
+    assert (alpha.flatten(2).mean(2) > 0.01).all()  # every picture shows its subject
+    assert batch.times.abs().max() <= 1
+    rotation = batch.camera_to_world[..., :3, :3]
+    assert torch.allclose(rotation @ rotation.mT, torch.eye(3), atol=1e-5)
+    assert torch.allclose(torch.linalg.det(rotation), torch.tensor(1.0), atol=1e-5)
+
+
+def test_shape_batches_are_well_formed(shape_batch):
+    assert_well_formed(shape_batch, 4, 8, 32)
+
+
+@pytest.mark.oracle
+def test_head_batches_are_well_formed(head_batch):
+    assert_well_formed(head_batch, 2, 5, 48)
+
+
+def test_input_rigs_are_normalised(shape_batch):
+    """Applying the backend's own normalisation to the input cameras changes nothing."""
+    for poses, intrinsics in zip(shape_batch.camera_to_world, shape_batch.intrinsics, strict=True):
+        cameras = [
+            Camera(pose.double().numpy(), *k.tolist(), 32, 32)
+            for pose, k in zip(poses[:6], intrinsics[:6], strict=True)
+        ]
+        similarity = normalise_rig(cameras)
+        assert similarity.scale == pytest.approx(1, abs=1e-4)
+        assert np.allclose(similarity.translation, 0, atol=1e-4)
+
+
+def test_the_subject_lies_in_the_unit_ball():
+    """A ball drawn around the subject leaves the normalised unit ball rarely and by little."""
+    rng = np.random.default_rng(0)
+    reach = []
+    for _ in range(200):
+        _, scale, translation = rigs.draw_rig(rng, 8, 4).normalise(8)
+        reach.append(scale + np.linalg.norm(translation))
+    assert np.mean(np.array(reach) > 1.15) < 0.1
+    assert max(reach) < 1.5
+    assert np.median(reach) > 0.7
+
+
+def test_seed_and_state_decide_the_scenes(shape_sampler):
+    state = shape_sampler.state_dict()
+    first = shape_sampler.sample(2, 2, 1, 16)
+    second = shape_sampler.sample(2, 2, 1, 16)
+    other = SceneSampler(ASSETS, "cpu", seed=99, heads_share=0)
+    assert not torch.equal(other.sample(2, 2, 1, 16).images, first.images)
+    other.load_state_dict(state)
+    for expected in (first, second):
+        batch = other.sample(2, 2, 1, 16)
+        for name, field in vars(expected).items():
+            assert torch.equal(getattr(batch, name), field), name
+
+
+def test_two_views_see_the_same_colour_at_the_same_place():
+    """Without highlights, light leaves a point alike in all directions: colours at visible vertices agree."""
+    rng = np.random.default_rng(4)
+    noise = Noise("cpu")
+    surfaces = shapes.Shapes("cpu", noise).draw(rng, np.zeros((1, 2)))
+    surfaces.material.gloss.zero_()
+    surfaces.material.strength.clamp_(max=0.3)  # no fine texture, no sharp edges in it
+    surfaces.material.coordinate.mul_(0.3)
+    lights = draw_lights(rng, surfaces, np.eye(3)[None])
+    poses = np.stack([rigs.look_at(np.array(eye), np.zeros(3)) for eye in ([0.5, 0.8, 5.0], [1.8, 1.2, 4.5])])
+    poses = torch.as_tensor(poses, dtype=torch.float32)
+    intrinsics = torch.tensor([[200.0, 200, 64, 64]]).expand(2, -1)
+    images = render(surfaces, lights, poses[None], intrinsics[None], 128, noise, supersamples=2)[0]
+    screen = mesh.project(surfaces.vertices[0], poses, intrinsics)
+    _, inverse_depth = mesh.rasterize(screen, surfaces.faces, 128, 128)
+    inside = (screen[..., :2] > 1).all(-1) & (screen[..., :2] < 127).all(-1)
+    column, row = (screen[..., :2].clamp(0, 127)).long().unbind(-1)
+    view = torch.arange(2)[:, None]
+    visible = inside & (screen[..., 2] > inverse_depth[view, row, column] - 1e-3)
+    visible &= images[view, row, column, 3] > 0.999
+    both = visible.all(0)
+    difference = (images[0, row[0], column[0], :3] - images[1, row[1], column[1], :3])[both].abs().amax(-1)
+    assert both.sum() > 200
+    assert difference.median() < 0.01
+    assert difference.quantile(0.9) < 0.08
+
+
+def test_primitives_enclose_their_volume():
+    """Outward faces, no holes: signed volumes in closed form (of the 40-gons that stand for circles)."""
+    faces = shapes.grid_faces()
+    polygon = 40 / 2 * np.sin(2 * np.pi / 40)  # area of the unit 40-gon
+    expected = [4 / 3 * polygon, 8, 2 * polygon, 2 / 3 * polygon, None]
+    expected[4] = polygon * 2 * 0.7 * (24 / 2 * np.sin(2 * np.pi / 24)) * 0.3**2  # Pappus
+    for points, volume in zip(shapes.primitives(), expected, strict=True):
+        a, b, c = points[faces].transpose(1, 0, 2)
+        assert np.einsum("fi,fi->", a, np.cross(b, c)) / 6 == pytest.approx(volume, rel=0.01)
+
+
+def test_static_rigs_and_clip_ends():
+    rng = np.random.default_rng(1)
+    drawn = [rigs.draw_rig(rng, 8, 4) for _ in range(100)]
+    assert all(np.abs(rig.tau).max() <= 1 for rig in drawn)
+    static = np.mean([(rig.tau == 0).all() for rig in drawn])
+    assert 0.1 < static < 0.32
+    spans = [np.ptp(rig.tau[:8]) for rig in drawn if not (rig.tau == 0).all()]
+    assert np.mean(np.isclose(spans, 2)) > 0.5
+
+
+def test_cameras_that_shoot_twice_stand_still():
+    rng = np.random.default_rng(2)
+    shared = 0
+    for _ in range(60):
+        rig = rigs.draw_rig(rng, 8, 4)
+        shots = len(np.unique(rig.tau[:8]))
+        if shots in (2, 4):
+            shared += 1
+            cameras = 8 // shots
+            assert np.array_equal(rig.camera_to_world[:cameras], rig.camera_to_world[cameras : 2 * cameras])
+            assert np.array_equal(rig.intrinsics[:cameras], rig.intrinsics[cameras : 2 * cameras])
+    assert shared
+
+
+def test_look_at_is_upright_and_centred():
+    pose = rigs.look_at(np.array([0.0, 0, 5]), np.zeros(3))
+    assert np.allclose(pose[:3, :3], np.diag([1, -1, -1]))  # x right, y down, z towards the origin
+
+
+def test_worlds_are_proper_rotations_and_mostly_upright():
+    rng = np.random.default_rng(3)
+    worlds = np.stack([rigs.draw_world(rng) for _ in range(200)])
+    assert np.allclose(worlds @ worlds.transpose(0, 2, 1), np.eye(3))
+    assert np.allclose(np.linalg.det(worlds), 1)
+    assert np.mean(np.isclose(worlds[:, 2, 1], 1)) > 0.45  # the subject's up is z
+
+
+def test_smooth_curves_are_smooth_and_obey_their_amplitude():
+    tau = np.linspace(-1, 1, 201)[None].repeat(2, 0)
+    curves = smooth_curves(np.random.default_rng(0), tau, np.array([0.0, 1.0]), (500,))
+    assert (curves[0] == 0).all()
+    assert 0.6 < curves[1].std() < 1.4
+    assert np.abs(np.diff(curves[1], axis=0)).max() < 0.15
+
+
+def test_skin_darkens_with_melanin_and_reddens_with_blood():
+    skin = absorb(torch.linspace(0, 1, 20), torch.full((20,), 0.3))
+    assert (skin.diff(dim=0) < 0).all() and skin.min() > 0.01 and skin.max() < 0.9
+    pale, flushed = absorb(torch.tensor([0.2, 0.2]), torch.tensor([0.0, 1.0]))
+    assert flushed[0] / flushed[1] > 1.3 * pale[0] / pale[1]
+
+
+def test_validation_wears_what_training_never_shows():
+    for names in (heads.HAIR, heads.BROWS):
+        train, val = heads.styles(names, "train"), heads.styles(names, "val")
+        assert len(val) == 2
+        assert not set(train) & set(val)
+        assert set(train) | set(val) == set(names)
+
+
+@pytest.mark.oracle
+def test_validation_moves_as_training_never_does():
+    """The splits cut every recording in two at one frame."""
+    names = ["jawOpen", *(f"eyeLook{way}{side}" for way in ("Up", "Down", "In", "Out") for side in ("Left", "Right"))]
+    train, val = (Performances(ASSETS, names, split).takes for split in ("train", "val"))
+    with np.load(ASSETS / "llf_performances.npz") as pack:
+        channels = list(pack["names"])
+        for first, last, key in zip(train, val, ("alex_rom_3", "alex_rom_4"), strict=True):
+            recorded = pack[key][:, channels.index("JawOpen")].astype(np.float32).clip(0, 1)
+            assert np.allclose(np.concatenate([first[:, 0], last[:, 0]]), recorded)
+            assert len(last) / len(recorded) == pytest.approx(0.2, abs=0.01)
+
+
+@pytest.mark.oracle
+def test_eyes_turn_with_the_gaze():
+    """A gaze of 0.3 radians to the subject's left turns the pupils' directions by just that."""
+    ict = heads.IctHead(ASSETS, "cpu")
+    gaze = torch.zeros(1, 2, 2, 2)
+    gaze[0, 1, :, 0] = 0.3
+    vertices = ict.eyes.shape(torch.zeros(1, 100), gaze)[0].unflatten(1, (2, -1))  # [V, 2, N, 3]
+    pupil = ict.eyes.angle.unflatten(0, (2, -1)) < 3
+    for eye in range(2):
+        ahead, aside = (vertices[v, eye][pupil[eye]].mean(0) - ict.eyes.centre[eye] for v in range(2))
+        turned = torch.atan2(aside[0], aside[2]) - torch.atan2(ahead[0], ahead[2])
+        assert turned == pytest.approx(0.3, abs=0.02)
