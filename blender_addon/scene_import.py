@@ -59,7 +59,7 @@ def import_capture(scene: Scene, path: Path) -> Collection:
     for (frame, _), image in zip(pictures, images, strict=True):
         pose = (*frame.camera.camera_to_world.ravel().round(7), *frame.camera.intrinsics.round(5))
         if pose not in cameras:
-            cameras[pose] = _new_camera(frame.camera, f"{collection.name} {len(cameras) + 1:02d}")
+            cameras[pose] = new_camera(frame.camera, f"{collection.name} {len(cameras) + 1:02d}")
             collection.objects.link(cameras[pose])
         image.display_aspect = (1.0, frame.camera.fx / frame.camera.fy)
         image.facet4d.use_frame = True
@@ -84,7 +84,7 @@ def _on_frames(times: Sequence[float], fps: float) -> bool:
     return all(abs(time * fps - round(time * fps)) < 0.01 for time in times)
 
 
-def _new_camera(camera: Camera, name: str) -> Object:
+def new_camera(camera: Camera, name: str) -> Object:
     """A camera object for a render of the picture's size in square pixels; inverts `scene_capture.picture_camera`.
 
     Where fx and fy differ, the picture's display aspect carries the ratio, and `fill` is how it then fits the frame.
