@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The cloud object: moving Gaussians as a mesh of bare vertices, animated by a keyed Geometry Nodes modifier.
+
+Vertex attributes, in object space, lengths in metres and times in seconds: position at time_mean, velocity,
+time_mean, time_sigma, scale (standard deviations), rotation (quaternion wxyz), opacity, radiance (scene-linear
+Rec. 709). `nodes.py` turns them into points at the modifier's Time.
+
+Positions are stored relative to an origin remembered in the object, the centre of its first cloud. A later cloud
+is stored relative to the same origin: it takes the place of the first one, and follows wherever the object was
+moved since.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import bpy
+import numpy as np
+from bpy.types import Depsgraph, FCurve, Mesh, NodesModifier, Object, Scene
+
+from . import compat
+from ._backend import backend
+from .material import splat_material
+from .nodes import evaluate_group, is_evaluate_group
+
+if TYPE_CHECKING:
+    from backend.moving import MovingGaussians
+
+moving = backend("moving")
+
+DATA_VERSION = 1
+METADATA_KEY = "facet4d"
+
+# attribute: type, and the name under which Blender reads and writes its values
+_ATTRIBUTES = {
+    "velocity": ("FLOAT_VECTOR", "vector"),
+    "time_mean": ("FLOAT", "value"),
+    "time_sigma": ("FLOAT", "value"),
+    "scale": ("FLOAT_VECTOR", "vector"),
+    "rotation": ("QUATERNION", "value"),
+    "opacity": ("FLOAT", "value"),
+    "radiance": ("FLOAT_VECTOR", "vector"),
+}
+
+
+def build_cloud(
+    scene: Scene,
+    gaussians: MovingGaussians,
+    name: str,
+    frame_start: float,
+    frame_end: float,
+    existing: Object | None = None,
+) -> Object:
+    """Make a cloud object in the scene, or give an existing one new data.
+
+    The modifier's Time runs from `gaussians.time_range[0]` at frame_start to `time_range[1]` at frame_end, by two
+    linear keys (a frame apart if the range is empty), and is held outside. A replaced cloud keeps its object, with
+    name, transform, parent, modifiers and their values. Its keys are kept too, unless they are still the two that
+    were made for it, which then follow the new range.
+    Gaussians with a value that is not finite are left out.
+    """
+    data = _finite_attributes(gaussians)
+    group, material = evaluate_group(), splat_material()
+    if existing is None:
+        cloud = bpy.data.objects.new(name, _new_mesh(name, data, _centre(data), gaussians))
+        cloud.location = _centre(data)
+        cloud[METADATA_KEY] = {"origin": list(cloud.location)}
+        scene.collection.objects.link(cloud)
+        modifier = cloud.modifiers.new("Facet4D", "NODES")
+        modifier.node_group = group
+        compat.set_input(modifier, "Material", material)
+    else:
+        cloud = existing
+        old = cloud.data
+        cloud.data = _new_mesh(old.name, data, np.array(cloud[METADATA_KEY]["origin"]), gaussians)
+        if old.users == 0:
+            bpy.data.meshes.remove(old)
+    _key_time(cloud, (frame_start, frame_end), gaussians.time_range)
+    return cloud
+
+
+def is_cloud(obj: Object | None) -> bool:
+    """Whether the object is a Facet4D cloud."""
+    return obj is not None and obj.type == "MESH" and METADATA_KEY in obj and cloud_modifier(obj) is not None
+
+
+def cloud_objects(scene: Scene) -> list[Object]:
+    """The Facet4D clouds of a scene."""
+    return [obj for obj in scene.objects if is_cloud(obj)]
+
+
+def cloud_modifier(obj: Object) -> NodesModifier | None:
+    """The modifier that evaluates the cloud at its Time."""
+    return next((m for m in obj.modifiers if m.type == "NODES" and is_evaluate_group(m.node_group)), None)
+
+
+def evaluated_points(cloud: Object, depsgraph: Depsgraph) -> dict[str, np.ndarray]:
+    """What the viewport shows of a cloud now: positions [N,3] in world space, opacities [N], radii [N]."""
+    evaluated = cloud.evaluated_get(depsgraph)
+    geometry = evaluated.evaluated_geometry()  # owns the points: keep it while they are read
+    points = geometry.pointcloud
+    if points is None or len(points.points) == 0:
+        return {"positions": np.zeros((0, 3)), "opacities": np.zeros(0), "radii": np.zeros(0)}
+    positions = _read(points, "position", "vector", 3)
+    to_world = np.array(evaluated.matrix_world)
+    return {
+        "positions": positions @ to_world[:3, :3].T + to_world[:3, 3],
+        "opacities": _read(points, "alpha", "value", 1)[:, 0],
+        "radii": _read(points, "radius", "value", 1)[:, 0],
+    }
+
+
+def _read(points, name: str, key: str, width: int) -> np.ndarray:
+    values = np.empty(len(points.points) * width, np.float32)
+    points.attributes[name].data.foreach_get(key, values)
+    return values.reshape(-1, width)
+
+
+def _finite_attributes(gaussians: MovingGaussians) -> dict[str, np.ndarray]:
+    """Vertex attributes in world space, without Gaussians that have a value which is not finite."""
+    scale = np.asarray(gaussians.scale, np.float32)
+    data = {
+        "position": gaussians.position,
+        "velocity": gaussians.velocity,
+        "time_mean": gaussians.time_mean,
+        # A Gaussian that is there all the time may say so with an infinite window.
+        "time_sigma": np.clip(gaussians.time_sigma, 1e-6, 1e6),
+        # The material divides by the scale. Thinner than this cannot be told apart (Blender 5.3 clamps alike).
+        "scale": np.maximum(scale, np.maximum(1e-3 * scale.max(axis=1, keepdims=True), 1e-9)),
+        "rotation": gaussians.rotation,
+        "opacity": gaussians.opacity,
+        "radiance": moving.srgb_to_linear(np.asarray(gaussians.color)),
+    }
+    data = {name: np.asarray(values, np.float32) for name, values in data.items()}
+    finite = np.all([np.isfinite(v.reshape(len(v), -1)).all(axis=1) for v in data.values()], axis=0)
+    return {name: values[finite] for name, values in data.items()}
+
+
+def _centre(data: dict[str, np.ndarray]) -> np.ndarray:
+    """Opacity-weighted centre of the cloud; the origin if it is empty."""
+    weight = data["opacity"].astype(np.float64)
+    return weight @ data["position"] / max(weight.sum(), 1e-9)
+
+
+def _new_mesh(name: str, data: dict[str, np.ndarray], origin: np.ndarray, gaussians: MovingGaussians) -> Mesh:
+    mesh = bpy.data.meshes.new(name)
+    count = len(data["position"])
+    mesh.vertices.add(count)
+    mesh.vertices.foreach_set("co", (data["position"] - origin).astype(np.float32).ravel())
+    # All attributes are made before any is written, because making one may move the others.
+    for attribute, (data_type, _) in _ATTRIBUTES.items():
+        mesh.attributes.new(attribute, data_type, "POINT")
+    for attribute, (_, key) in _ATTRIBUTES.items():
+        mesh.attributes[attribute].data.foreach_set(key, np.ascontiguousarray(data[attribute]).ravel())
+    mesh[METADATA_KEY] = {
+        "version": DATA_VERSION,
+        "count": count,
+        "compositing": gaussians.compositing,
+        "time_range": [float(t) for t in gaussians.time_range],
+    }
+    return mesh
+
+
+def _key_time(cloud: Object, frames: tuple[float, float], times: tuple[float, float]) -> None:
+    """Key Time linearly over the frames; on a replaced cloud, only move keys that are where this put them."""
+    path = compat.input_path(cloud_modifier(cloud), "Time")
+    curve = compat.find_fcurve(cloud, path)
+    start, end = frames[0], max(frames[1], frames[0] + 1)
+    keys = [[start, times[0]], [end, times[1]]]
+    metadata = cloud[METADATA_KEY]
+    if "keys" not in metadata:
+        animation = cloud.animation_data_create()
+        animation.action = bpy.data.actions.new(cloud.name)
+        curve = animation.action.fcurve_ensure_for_datablock(cloud, path)
+        for frame, time in keys:
+            curve.keyframe_points.insert(frame, time).interpolation = "LINEAR"
+        curve.extrapolation = "CONSTANT"
+    elif curve is not None and _holds(curve, np.reshape(metadata["keys"], (2, 2))):
+        for point, key in zip(curve.keyframe_points, keys, strict=True):
+            point.co_ui = key
+    else:
+        return
+    curve.update()
+    metadata["keys"] = [float(value) for key in keys for value in key]
+
+
+def _holds(curve: FCurve, keys: np.ndarray) -> bool:
+    """Whether the curve's keys (frame, value) are exactly these."""
+    found = np.array([point.co for point in curve.keyframe_points])
+    return found.shape == keys.shape and np.allclose(found, keys, atol=1e-4)

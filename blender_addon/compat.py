@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The differences between Blender 4.5 and 5.2 that the add-on meets, and nothing else."""
+
+import bpy
+from bpy.types import FCurve, NodesModifier, Object
+from bpy_extras import anim_utils
+
+
+def eevee_engine() -> str:
+    """Identifier of Eevee for `scene.render.engine`; 5.0 dropped the word "next"."""
+    return "BLENDER_EEVEE" if bpy.app.version >= (5, 0, 0) else "BLENDER_EEVEE_NEXT"
+
+
+def get_input(modifier: NodesModifier, name: str):
+    """Value of the named input of a Geometry Nodes modifier."""
+    identifier = _identifier(modifier, name)
+    if hasattr(modifier, "properties"):  # 5.2 moved the inputs from ID properties to real ones
+        return getattr(modifier.properties.inputs, identifier).value
+    return modifier[identifier]
+
+
+def set_input(modifier: NodesModifier, name: str, value) -> None:
+    """Set the named input of a Geometry Nodes modifier and have the object evaluated again."""
+    identifier = _identifier(modifier, name)
+    if hasattr(modifier, "properties"):
+        getattr(modifier.properties.inputs, identifier).value = value
+    else:
+        modifier[identifier] = value
+    modifier.id_data.update_tag()
+
+
+def input_path(modifier: NodesModifier, name: str) -> str:
+    """Data path of the named input, from the object, as F-curves and drivers want it."""
+    identifier = _identifier(modifier, name)
+    owner = f'modifiers["{bpy.utils.escape_identifier(modifier.name)}"]'
+    if hasattr(modifier, "properties"):
+        return f"{owner}.properties.inputs.{identifier}.value"
+    return f'{owner}["{identifier}"]'
+
+
+def find_fcurve(object: Object, data_path: str) -> FCurve | None:
+    """The F-curve of the object's own action that animates the path, if there is one."""
+    animation = object.animation_data
+    if not animation or not animation.action or not animation.action_slot:
+        return None
+    channels = anim_utils.action_get_channelbag_for_slot(animation.action, animation.action_slot)
+    return channels.fcurves.find(data_path) if channels else None
+
+
+def _identifier(modifier: NodesModifier, name: str) -> str:
+    for item in modifier.node_group.interface.items_tree:
+        if item.item_type == "SOCKET" and item.in_out == "INPUT" and item.name == name:
+            return item.identifier
+    raise KeyError(f"node group {modifier.node_group.name!r} has no input {name!r}")

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The look of the Gaussians: a material for points, and the scene settings that it needs.
+
+Every point is a sphere that encloses a visible Gaussian. Where a view ray o + s v meets the sphere, the material
+asks for the largest value of the Gaussian along the whole ray. With the whitening W (ellipsoid to unit ball),
+p = W (o - centre) and v' = W v, the ray passes the centre at |p x v'| / |v'| standard deviations, so
+
+    alpha = opacity exp(-|p x v'|^2 / (2 |v'|^2)),  at most 0.999, and 0 below 1/255,
+
+which does not depend on the sphere. All vectors are in object space, hence any transform of the object is right.
+"""
+
+import bpy
+from bpy.types import Material, Scene, ShaderNodeTree
+
+from .nodes import VERSION_KEY, VISIBLE, TreeBuilder
+
+MATERIAL_NAME = "Facet4D Splats"
+GROUP_NAME = "Facet4D Splat"
+GROUP_VERSION = 1
+
+MAX_ALPHA = 0.999
+TRANSPARENT_BOUNCES = 256
+
+
+def splat_material() -> Material:
+    """The file's splat material, made if missing.
+
+    Its arithmetic lives in a node group, which is rebuilt when an older version of the add-on made it; the nodes
+    of the material around the group are the user's to change.
+    """
+    material = bpy.data.materials.get((MATERIAL_NAME, None))
+    if material is None or VERSION_KEY not in material:
+        material = _new_material()
+    _splat_group()
+    return material
+
+
+def _new_material() -> Material:
+    material = bpy.data.materials.new(MATERIAL_NAME)
+    if material.node_tree is None:  # before 5.0 materials start without nodes
+        material.use_nodes = True
+    material[VERSION_KEY] = GROUP_VERSION
+    # Eevee sorts blended surfaces per object only; dithering is right in any order.
+    material.surface_render_method = "DITHERED"
+
+    tree = TreeBuilder(material.node_tree)
+    splat = tree.node("ShaderNodeGroup", properties={"node_tree": _splat_group()}).outputs
+    transparent = tree.node("ShaderNodeBsdfTransparent").outputs[0]
+    emission = tree.node("ShaderNodeEmission", splat["Color"]).outputs[0]
+    tree.node(
+        "ShaderNodeOutputMaterial", tree.node("ShaderNodeMixShader", splat["Alpha"], transparent, emission).outputs[0]
+    )
+    tree.arrange()
+    return material
+
+
+def _splat_group() -> ShaderNodeTree:
+    group = bpy.data.node_groups.get((GROUP_NAME, None))
+    if group is None or VERSION_KEY not in group:
+        group = bpy.data.node_groups.new(GROUP_NAME, "ShaderNodeTree")
+        group.interface.new_socket("Color", in_out="OUTPUT", socket_type="NodeSocketColor")
+        group.interface.new_socket("Alpha", in_out="OUTPUT", socket_type="NodeSocketFloat")
+        group[VERSION_KEY] = 0
+    if group[VERSION_KEY] < GROUP_VERSION:
+        _build(group)
+        group[VERSION_KEY] = GROUP_VERSION
+    return group
+
+
+def _build(group: ShaderNodeTree) -> None:
+    tree = TreeBuilder(group)
+
+    def attribute(name: str):
+        return tree.node("ShaderNodeAttribute", properties={"attribute_name": name}).outputs
+
+    def to_object(vector):
+        properties = {"vector_type": "VECTOR", "convert_from": "WORLD", "convert_to": "OBJECT"}
+        return tree.node("ShaderNodeVectorTransform", vector, properties=properties).outputs[0]
+
+    whitening = [attribute(f"whitening_{axis}")["Vector"] for axis in "xyz"]
+
+    def whiten(vector):
+        components = [tree.vector("DOT_PRODUCT", row, vector) for row in whitening]
+        return tree.node("ShaderNodeCombineXYZ", *components).outputs[0]
+
+    surface = tree.node("ShaderNodeNewGeometry").outputs
+    # The centre comes from the point, not from an attribute: this one moves with motion blur.
+    centre = tree.node("ShaderNodePointInfo").outputs["Position"]
+    offset = whiten(to_object(tree.vector("SUBTRACT", surface["Position"], centre)))
+    direction = tree.vector("NORMALIZE", whiten(to_object(surface["Incoming"])))
+
+    # |p x v| keeps its precision for needles and discs, where |p|^2 - (p.v)^2 loses it.
+    distance = tree.vector("CROSS_PRODUCT", offset, direction)
+    squared = tree.vector("DOT_PRODUCT", distance, distance)
+    falloff = tree.math("EXPONENT", tree.math("MULTIPLY", squared, -0.5))
+    alpha = tree.math("MINIMUM", tree.math("MULTIPLY", attribute("alpha")["Fac"], falloff), MAX_ALPHA)
+
+    # A ray meets the sphere twice; the far side stays clear.
+    front = tree.math("SUBTRACT", 1.0, surface["Backfacing"])
+    seen = tree.math("MULTIPLY", tree.math("GREATER_THAN", alpha, VISIBLE), front)
+    tree.node("NodeGroupOutput", attribute("radiance")["Color"], tree.math("MULTIPLY", alpha, seen))
+    tree.arrange()
+
+
+def prepare_scene_for_cycles(scene: Scene) -> str | None:
+    """Let Cycles look through as many Gaussians as a head has; says what it changed, None if nothing.
+
+    Every Gaussian in front of a surface takes two transparent bounces, and Blender's default is at most 8. The
+    minimum is raised as well: below it Cycles follows every ray instead of ending some at random, which costs 3
+    times the time a sample and takes away grain that would need 10 times the samples.
+    """
+    cycles = getattr(scene, "cycles", None)
+    if cycles is None or min(cycles.transparent_max_bounces, cycles.min_transparent_bounces) >= TRANSPARENT_BOUNCES:
+        return None
+    cycles.transparent_max_bounces = max(cycles.transparent_max_bounces, TRANSPARENT_BOUNCES)
+    cycles.min_transparent_bounces = TRANSPARENT_BOUNCES
+    return f"Raised Cycles' transparent bounces to {TRANSPARENT_BOUNCES}, so that rays pass through the Gaussians"
+
+
+def colour_management_warning(scene: Scene) -> str | None:
+    """Why the cloud would not show the colours of its source pictures in this scene, or None if it will."""
+    view = scene.view_settings
+    if view.view_transform != "Standard":
+        return f"The {view.view_transform} view transform changes the colours of the source pictures"
+    if view.look != "None" or view.exposure != 0 or view.gamma != 1 or view.use_curve_mapping:
+        return "The scene's colour management changes the colours of the source pictures"
+    return None
+
+
+def match_source_colours(scene: Scene) -> None:
+    """Set the colour management so that the cloud shows the colours of its source pictures."""
+    view = scene.view_settings
+    view.view_transform = "Standard"
+    view.look = "None"
+    view.exposure, view.gamma = 0, 1
+    view.use_curve_mapping = False
