@@ -126,24 +126,24 @@ def _aim(
     target = rng.normal(0, 0.05, 3) + per_camera(0.02, (3,))
     position = target + toward * distance[:, None]
     roll = per_camera(np.radians(5) if rng.random() < 0.3 else 0)
-    poses = np.stack([look_at(*values) for values in zip(position, target, roll, strict=True)])
     focal = 0.5 / np.tan(fields / 2)
     stretch = np.exp(rng.normal(0, 0.03)) if rng.random() < 0.1 else 1.0
     centre = 0.5 + per_camera(0.02 if rng.random() < 0.25 else 0, (2,))
-    return Rig(poses, np.stack([focal, focal * stretch, *centre.T], -1), tau)
+    return Rig(look_at(position, target, roll), np.stack([focal, focal * stretch, *centre.T], -1), tau)
 
 
-def look_at(position: np.ndarray, target: np.ndarray, roll: float = 0.0, up: tuple = (0.0, 1.0, 0.0)) -> np.ndarray:
-    """The OpenCV camera-to-world [4, 4] of a camera at `position` that looks at `target`, turned by roll radians."""
-    forward = (target - position) / np.linalg.norm(target - position)
-    right = np.cross(forward, up)
-    right /= np.linalg.norm(right)
+def look_at(position: np.ndarray, target: np.ndarray, roll: np.ndarray | float = 0.0) -> np.ndarray:
+    """OpenCV camera-to-world [..., 4, 4] of cameras at `position` [..., 3] that look at `target` with +y up, turned by
+    roll [...] radians."""
+    forward = target - position
+    forward = forward / np.linalg.norm(forward, axis=-1, keepdims=True)
+    right = np.cross(forward, [0.0, 1.0, 0.0])
+    right = right / np.linalg.norm(right, axis=-1, keepdims=True)
     down = np.cross(forward, right)
-    pose = np.eye(4)
-    pose[:3, 0] = np.cos(roll) * right + np.sin(roll) * down
-    pose[:3, 1] = np.cos(roll) * down - np.sin(roll) * right
-    pose[:3, 2] = forward
-    pose[:3, 3] = position
+    c, s = np.cos(roll)[..., None], np.sin(roll)[..., None]
+    pose = np.zeros((*forward.shape[:-1], 4, 4))
+    pose[..., :3, :] = np.stack([c * right + s * down, c * down - s * right, forward, position], -1)
+    pose[..., 3, 3] = 1
     return pose
 
 

@@ -105,14 +105,14 @@ def test_two_views_see_the_same_colour_at_the_same_place():
     surfaces.material.strength.clamp_(max=0.3)  # no fine texture, no sharp edges in it
     surfaces.material.coordinate.mul_(0.3)
     lights = draw_lights(rng, surfaces, np.eye(3)[None])
-    poses = np.stack([rigs.look_at(np.array(eye), np.zeros(3)) for eye in ([0.5, 0.8, 5.0], [1.8, 1.2, 4.5])])
+    poses = rigs.look_at(np.array([[0.5, 0.8, 5.0], [1.8, 1.2, 4.5]]), np.zeros(3))
     poses = torch.as_tensor(poses, dtype=torch.float32)
-    intrinsics = torch.tensor([[200.0, 200, 64, 64]]).expand(2, -1)
-    images = render(surfaces, lights, poses[None], intrinsics[None], 128, noise, supersamples=2)[0]
+    intrinsics = torch.tensor([[500.0, 500, 160, 160]]).expand(2, -1)
+    images = render(surfaces, lights, poses[None], intrinsics[None], 320, noise, supersamples=1)[0]
     screen = mesh.project(surfaces.vertices[0], poses, intrinsics)
-    _, inverse_depth = mesh.rasterize(screen, surfaces.faces, 128, 128)
-    inside = (screen[..., :2] > 1).all(-1) & (screen[..., :2] < 127).all(-1)
-    column, row = (screen[..., :2].clamp(0, 127)).long().unbind(-1)
+    _, inverse_depth = mesh.rasterize(screen, surfaces.faces, 320, 320)
+    inside = (screen[..., :2] > 1).all(-1) & (screen[..., :2] < 319).all(-1)
+    column, row = (screen[..., :2].clamp(0, 319)).long().unbind(-1)
     view = torch.arange(2)[:, None]
     visible = inside & (screen[..., 2] > inverse_depth[view, row, column] - 1e-3)
     visible &= images[view, row, column, 3] > 0.999
@@ -120,7 +120,7 @@ def test_two_views_see_the_same_colour_at_the_same_place():
     difference = (images[0, row[0], column[0], :3] - images[1, row[1], column[1], :3])[both].abs().amax(-1)
     assert both.sum() > 200
     assert difference.median() < 0.01
-    assert difference.quantile(0.9) < 0.08
+    assert difference.quantile(0.75) < 0.02  # on sharp edges the two views may see different sides
 
 
 def test_primitives_enclose_their_volume():
