@@ -182,19 +182,6 @@ def run_module(*arguments: str) -> int:
     return subprocess.run([str(PYTHON), "-m", *arguments], cwd=ROOT, check=False).returncode
 
 
-def demo(arguments: list[str]) -> int:
-    """Reconstruct and render the bundled capture into out/demo."""
-    exit_code = run_module("blender_addon.demo", *arguments)
-    if exit_code == 0:
-        print(f"The demo's files are in {ROOT / 'out' / 'demo'}")
-    return exit_code
-
-
-def test(arguments: list[str]) -> int:
-    """Run the tests; `arguments` go to pytest."""
-    return run_module("pytest", *arguments)
-
-
 def lint() -> int:
     """Check code and formatting; both reports are shown even if the first has findings."""
     return max([run_module("ruff", "check"), run_module("ruff", "format", "--check")])
@@ -263,9 +250,9 @@ def main(arguments: list[str]) -> int:
         check_python(sys.version_info[:2], arguments)
         set_up_environment(read_pins())
         if options.command == "demo":
-            return demo(options.arguments)
+            return run_module("blender_addon.demo", *options.arguments)
         if options.command == "test":
-            return test(options.arguments)
+            return run_module("pytest", *options.arguments)
         return lint() if options.command == "lint" else build_zip()
     except BuildError as error:
         print(f"build.py: {error}", file=sys.stderr)
