@@ -36,7 +36,7 @@ class Look:
 
 def draw_look(rng: np.random.Generator, scenes: int, device: torch.device | str) -> Look:
     """Random complexion and hair colour; dark skin mostly has dark hair, some hair is grey or dyed."""
-    melanin = rng.beta(0.8, 1.6, (scenes, 1))
+    melanin = rng.beta(0.7, 1.9, (scenes, 1))
     dark = np.maximum(rng.beta(1.2, 0.9, (scenes, 1)), 1.2 * melanin).clip(0, 1)
     red = rng.beta(0.8, 2.0, (scenes, 1)) * (1 - melanin)
     hair = 0.75 * np.exp(-(0.35 + 0.65 * dark) * np.array(_EUMELANIN) - red * np.array(_PHEOMELANIN))
@@ -65,7 +65,7 @@ def paint_body(
     blood = (
         draw(0.15, 0.75)
         + cheerful * (mask["cheek"] + 0.7 * mask["nose"] + 0.8 * mask["ear"])
-        + draw(0.02, 0.12) * coarse
+        + draw(0.0, 0.08) * coarse
         + draw(0.0, 0.08) * fine
     )
     melanin = look.melanin + draw(0.0, 0.04) * coarse + draw(0.0, 0.03) * fine + draw(0.05, 0.2) * mask["eyelid"]
@@ -91,13 +91,17 @@ def paint_body(
     skin, second = (torch.lerp(x, teeth, mask["teeth"][..., None]) for x in (skin, second))
     inner = (mask["mouth"] + mask["gums"] + mask["teeth"]).clamp(0, 1)
     speckled = (freckled > 0).float()
-    strength = torch.lerp(draw(0.03, 0.12), freckled * 1.5, speckled).expand_as(skin[..., 0])
+    strength = torch.lerp(draw(0.02, 0.08), freckled * 1.5, speckled).expand_as(skin[..., 0])
     offset = torch.lerp(draw(0.0, 0.2), -2.4 * freckled, speckled).expand_as(strength)
     offset = offset + freckled * (mask["cheek"] + mask["nose"])
     period = torch.lerp(draw(12, 30), draw(4, 7), speckled)
     gloss = (draw(0.05, 0.5) * (1 + 0.3 * mask["nose"]) + 0.25 * mask["lips"] + 0.6 * inner).clamp(0, 1) * (
         1 - 0.7 * covered[..., 0]
     )
+    cloth = _clothes(rng, head, scenes)[..., None]
+    dye = _tensor(rng.uniform(0, 0.9, (2, scenes, 1, 3)) ** rng.choice([1, 3], (2, scenes, 1, 1)), device)
+    skin, second = torch.lerp(skin, dye[0], cloth), torch.lerp(second, torch.lerp(dye[0], dye[1], 0.5), cloth)
+    gloss = gloss * (1 - 0.9 * cloth[..., 0])
     sky_share = torch.maximum(sky_share, 0.45 * head.regions["teeth"] + 0.12)  # closed at rest, open in a laugh
     return _material(skin, second, place / period[..., None], offset, strength, gloss, sky_share)
 
@@ -156,6 +160,16 @@ def _beard(head: HeadModel) -> Tensor:
     fade = ((top - rest[:, 1]) / 3.5).clamp(0, 1)
     moustache = (1.5 - rest[:, 0].abs() / 2.6).clamp(0, 1)
     return mask * torch.maximum(fade, moustache)
+
+
+def _clothes(rng: np.random.Generator, head: HeadModel, scenes: int) -> Tensor:
+    """Where half of the people wear a shirt, [S, N] in 0..1: shoulders and chest below a round or pointed neckline."""
+    x, y, z = head.body.neutral.unbind(-1)
+    dressed, level, point, back = (
+        _tensor(rng.uniform(low, high, (scenes, 1)), x.device) for low, high in ((0, 2), (1.5, 5), (0, 0.6), (0.2, 0.5))
+    )
+    neckline = head.floor + level + point * (x.abs() - 4) - back * (z - head.pivot[2] + 3) - 20 * (dressed < 1).float()
+    return ((neckline - y) / 0.6).clamp(0, 1)
 
 
 def _material(

@@ -21,7 +21,7 @@ from . import mesh
 
 HAIR = ["afro01", "bob01", "bob02", "braid01", "long01", "ponytail01", "short01", "short02", "short03", "short04"]
 BROWS = [f"eyebrow{i:03d}" for i in range(1, 13)]
-HELD_OUT = frozenset({"bob02", "short03", "eyebrow004", "eyebrow009"})  # styles that only validation wears
+HELD_OUT = frozenset({"bob02", "short02", "eyebrow004", "eyebrow009"})  # styles that only validation wears
 
 _ICT_BODY = 21451  # face, neck, mouth, eye sockets, gums, teeth come first; eyes, lashes and fluids after
 _EYE_SHELL = "sclera"  # of each eyeball's two shells the outer one is drawn

@@ -133,13 +133,13 @@ def draw_lights(rng: np.random.Generator, surfaces: Surfaces, world: np.ndarray)
     azimuth[:, 0] *= rng.choice([0.45, 1.0], scenes, p=[0.7, 0.3])  # the key light is mostly in front
     ring = np.sqrt(1 - height**2)
     direction = np.stack([ring * np.sin(azimuth), height, ring * np.cos(azimuth)], -1)
-    strength = rng.uniform([0.2, 0, 0], [1.8, 0.9, 0.9], (scenes, 3)) * (rng.random((scenes, 3)) < [0.9, 0.6, 0.3])
+    strength = rng.uniform([0.3, 0, 0], [2.5, 1.2, 1.2], (scenes, 3)) * (rng.random((scenes, 3)) < [0.9, 0.6, 0.3])
     colour = strength[..., None] * tint(0.18, (scenes, 3))
     wrap = rng.uniform(0.1, 0.9, (scenes, 3, 1))
     received = 1 + (strength * (0.25 + 0.1 * wrap[..., 0])).sum(1) * 1.6
     albedo = surfaces.material.albedo.mean((1, 2)).cpu().numpy()
     # cameras are set for the face, but not so far that dark skin looks light
-    exposure = rng.uniform(0.75, 1.25, scenes) * (0.33 / np.clip(albedo, 0.08, 0.6)) ** 0.35 / received
+    exposure = rng.uniform(0.8, 1.25, scenes) * (0.33 / np.clip(albedo, 0.08, 0.6)) ** 0.35 / received
     ambient, colour = ambient * exposure[:, None, None], colour * exposure[:, None, None]
     device = surfaces.vertices.device
     fields = (world, ambient, direction, colour, wrap)

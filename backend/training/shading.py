@@ -13,6 +13,7 @@ from torch.nn.functional import avg_pool2d, grid_sample, normalize
 from . import mesh
 
 NOISE, STRIPES, CHECKS = 0, 1, 2  # patterns
+_TAPS = [(0.0, 0.0), (1.4, 0.5), (-0.5, 1.4), (-1.4, -0.5), (0.5, -1.4)]  # of shadow look-ups, pixels
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Lights:
     ambient: Tensor  # [S, 9, 3] irradiance / pi, in the polynomials of sky()
     direction: Tensor  # [S, D, 3] unit, towards the light
     colour: Tensor  # [S, D, 3]
-    wrap: Tensor  # [S, D, 1] 0 a point's sharp terminator, 1 half-Lambert
+    wrap: Tensor  # [S, D, 1] 0 a point's sharp terminator and cast shadows, 1 half-Lambert without shadows
 
 
 class Noise:
@@ -127,20 +128,52 @@ def render(
     seen = mesh.fragments(screen, surfaces.faces, triangle)
     normal = normalize(seen.interpolate(mesh.vertex_normals(vertices, surfaces.faces)), dim=-1)
     normal = torch.where(seen.front[:, None], normal, -normal)  # hair shells are seen from both sides
-    toward_camera = normalize(poses[seen.image, :3, 3] - seen.interpolate(vertices), dim=-1)
+    points = seen.interpolate(vertices)
+    toward_camera = normalize(poses[seen.image, :3, 3] - points, dim=-1)
     material = Material.split(seen.interpolate(surfaces.material.stack(), views))
     scene = seen.image.div(views, rounding_mode="floor")
-    light = shade(surface_colour(material, noise), *material[6:], normal, toward_camera, lights, scene)
+    toward_key = torch.einsum("sij,sj->si", lights.frame, lights.direction[:, 0]).repeat_interleave(views, 0)
+    lit = unshadowed(vertices, surfaces.faces, toward_key, points, seen.image, min(size, 512))
+    light = shade(surface_colour(material, noise), *material[6:], lit, normal, toward_camera, lights, scene)
     samples = torch.zeros(scenes * views, size, size, 4, device=light.device)
     samples[seen.image, seen.row, seen.column] = torch.cat([light.clamp(0, 1), torch.ones_like(light[:, :1])], -1)
     pictures = avg_pool2d(samples.permute(0, 3, 1, 2), supersamples).permute(0, 2, 3, 1)
     return pictures.reshape(scenes, views, resolution, resolution, 4)
 
 
+def unshadowed(
+    vertices: Tensor, faces: Tensor, toward_light: Tensor, points: Tensor, image: Tensor, resolution: int
+) -> Tensor:
+    """The share [P, 1] of a distant light that reaches surface points [P, 3] of the meshes [B, N, 3] they lie on.
+
+    toward_light [B, 3] is a unit vector; image [P] names the mesh. One orthographic depth picture a mesh, looked up
+    around the point for a soft edge.
+    """
+    centre = vertices.mean(1)
+    radius = (vertices - centre[:, None]).norm(dim=-1).amax(1)
+    side = normalize(torch.linalg.cross(toward_light, toward_light[:, [1, 2, 0]] * toward_light.new_tensor([1, -1, 1])))
+    axes = torch.stack([side, torch.linalg.cross(toward_light, side), toward_light], -1)  # [B, 3, 3]
+
+    def view(local: Tensor) -> Tensor:
+        """Coordinates in -1..1 along the axes -> screen; nearer to the light is larger in the last component."""
+        return torch.cat([(local[..., :2] * 0.95 + 1) * (resolution / 2), local[..., 2:] + 2], -1)
+
+    screen = view(((vertices - centre[:, None]) / radius[:, None, None]) @ axes)
+    _, nearest = mesh.rasterize(screen, faces, resolution, resolution)
+    local = torch.einsum("pi,pij->pj", (points - centre[image]) / radius[image, None], axes[image])
+    column, row, height = view(local).unbind(-1)
+    lit = torch.zeros_like(height)
+    for x, y in _TAPS:
+        c, r = ((v + d).long().clamp(0, resolution - 1) for v, d in ((column, x), (row, y)))
+        lit += height > nearest[image, r, c] - 0.03
+    return lit[:, None] / len(_TAPS)
+
+
 def shade(
     albedo: Tensor,
     gloss: Tensor,
     occlusion: Tensor,
+    lit: Tensor,
     normal: Tensor,
     toward_camera: Tensor,
     lights: Lights,
@@ -149,7 +182,7 @@ def shade(
     """Light [P, 3] that leaves surface points towards the camera; scene [P] chooses the lights.
 
     Diffuse light wraps around the terminator by blending Lambert's cosine with half-Lambert's squared one; highlights
-    are normalised Blinn-Phong.
+    are normalised Blinn-Phong. Only the first light casts shadows (lit [P, 1] of it arrives).
     """
     normal, toward_camera = (torch.einsum("pi,pij->pj", v, lights.frame[scene]) for v in (normal, toward_camera))
     ambient = (sky(normal)[:, :, None] * lights.ambient[scene]).sum(1).clamp_min(0)
@@ -161,10 +194,11 @@ def shade(
     ):
         toward_light = direction[scene]
         cosine = (normal * toward_light).sum(-1, keepdim=True)
-        lambert = torch.lerp(cosine.clamp_min(0), (0.5 + 0.5 * cosine) ** 2, wrap[scene])
+        lambert = torch.lerp(cosine.clamp_min(0) * lit, (0.5 + 0.5 * cosine) ** 2, wrap[scene])
         reached = colour[scene] * (0.4 + 0.6 * occlusion)
         diffuse = diffuse + reached * lambert
         half = normalize(toward_light + toward_camera, dim=-1)
         lobe = (normal * half).sum(-1, keepdim=True).clamp_min(1e-4) ** power * (power + 8) / 32
-        highlight = highlight + reached * lobe * (cosine > 0) * (0.12 * gloss)
+        highlight = highlight + reached * lobe * (cosine > 0) * (0.12 * gloss * lit)
+        lit = torch.ones_like(lit)
     return albedo * diffuse + highlight
