@@ -132,7 +132,7 @@ def _finite_attributes(gaussians: MovingGaussians) -> dict[str, np.ndarray]:
         "radiance": moving.srgb_to_linear(np.asarray(gaussians.color)),
     }
     data = {name: np.asarray(values, np.float32) for name, values in data.items()}
-    finite = np.all([np.isfinite(v.reshape(len(v), -1)).all(axis=1) for v in data.values()], axis=0)
+    finite = np.all([np.isfinite(v).all(axis=tuple(range(1, v.ndim))) for v in data.values()], axis=0)
     return {name: values[finite] for name, values in data.items()}
 
 

@@ -11,8 +11,10 @@ Each Gaussian is a vertex with the attributes of `cloud.py`. At the time t (seco
 Everything is plain field arithmetic: no handler, no cache, and files play and render without the add-on.
 """
 
+from collections.abc import Iterable
+
 import bpy
-from bpy.types import GeometryNodeTree, Node, NodeSocket, NodeTree
+from bpy.types import ID, GeometryNodeTree, Node, NodeSocket, NodeTree
 
 GROUP_NAME = "Facet4D Evaluate"
 GROUP_VERSION = 1
@@ -32,8 +34,8 @@ _INPUTS = (
 
 def evaluate_group() -> GeometryNodeTree:
     """The file's evaluation group, built if missing, rebuilt in place if an older version of the add-on made it."""
-    group = bpy.data.node_groups.get((GROUP_NAME, None))
-    if not is_evaluate_group(group):
+    group = find_stamped(group for group in bpy.data.node_groups if is_evaluate_group(group))
+    if group is None:
         group = bpy.data.node_groups.new(GROUP_NAME, "GeometryNodeTree")
         group.is_modifier = True
     if group.get(VERSION_KEY, 0) < GROUP_VERSION:
@@ -45,6 +47,11 @@ def evaluate_group() -> GeometryNodeTree:
 def is_evaluate_group(group: NodeTree | None) -> bool:
     """Whether the node group is an evaluation group of any version."""
     return group is not None and group.bl_idname == "GeometryNodeTree" and VERSION_KEY in group
+
+
+def find_stamped(data_blocks: Iterable[ID]) -> ID | None:
+    """The first of this file's own data-blocks that bears our version; names are the artist's to change."""
+    return next((block for block in data_blocks if VERSION_KEY in block and block.library is None), None)
 
 
 class TreeBuilder:

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Cycles shows the Gaussians as the mathematics says, as the backend's rasteriser does, in their own colours."""
+
+import numpy as np
+import pytest
+
+from backend.moving import MovingGaussians, linear_to_srgb, srgb_to_linear
+
+bpy = pytest.importorskip("bpy")
+from mathutils import Euler, Matrix, Vector  # noqa: E402
+
+from blender_addon import compat  # noqa: E402
+from blender_addon.cloud import build_cloud, cloud_modifier  # noqa: E402
+from blender_addon.material import (  # noqa: E402
+    colour_management_warning,
+    match_source_colours,
+    prepare_scene_for_cycles,
+    splat_material,
+)
+
+pytestmark = pytest.mark.blender
+
+
+@pytest.fixture
+def studio(scene):
+    """The scene, set to render small linear pictures in Cycles with a camera to be aimed."""
+    scene.render.engine = "CYCLES"
+    scene.render.film_transparent = True
+    scene.render.image_settings.file_format = "OPEN_EXR"
+    scene.render.image_settings.color_depth = "32"
+    scene.cycles.samples = 8
+    scene.cycles.use_denoising = scene.cycles.use_adaptive_sampling = False
+    scene.cycles.pixel_filter_type = "BOX"
+    prepare_scene_for_cycles(scene)
+    scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    scene.camera.data.lens, scene.camera.data.sensor_width = 72, 36  # focal length: twice the width of the picture
+    scene.collection.objects.link(scene.camera)
+    return scene
+
+
+def aim(scene, position, target=(0, 0, 0)) -> None:
+    scene.camera.location = position
+    scene.camera.rotation_euler = (Vector(target) - Vector(position)).to_track_quat("-Z", "Y").to_euler()
+    bpy.context.view_layer.update()
+
+
+def photograph(scene, folder, size: int) -> np.ndarray:
+    """A render [size, size, 4]: premultiplied linear colour and alpha, top row first."""
+    scene.render.resolution_x = scene.render.resolution_y = size
+    scene.render.filepath = str(folder / "picture.exr")
+    bpy.ops.render.render(write_still=True)
+    image = bpy.data.images.load(scene.render.filepath, check_existing=False)
+    pixels = np.empty(size * size * 4, np.float32)
+    image.pixels.foreach_get(pixels)
+    bpy.data.images.remove(image)
+    return pixels.reshape(size, size, 4)[::-1]
+
+
+def camera_to_world(scene) -> np.ndarray:
+    """[4, 4], OpenCV axes."""
+    return np.array(scene.camera.matrix_world) @ np.diag([1, -1, -1, 1])
+
+
+def ray_space_picture(gaussians: MovingGaussians, time: float, scene, size: int, transform=None) -> np.ndarray:
+    """The exact picture, pixel by pixel, by numpy: largest response along the ray, composited by centre depth.
+
+    transform: [4, 4] object to world, applied to the Gaussians.
+    """
+    transform = np.eye(4) if transform is None else np.array(transform)
+    pose = camera_to_world(scene)
+    centres, opacities = gaussians.at(time)
+    centres = centres @ transform[:3, :3].T + transform[:3, 3]
+    w, x, y, z = gaussians.rotation.T.astype(np.float64)
+    rotation = np.moveaxis(
+        np.array(
+            [
+                [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+                [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+                [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+            ]
+        ),
+        -1,
+        0,
+    )
+    whitening = np.linalg.inv(transform[:3, :3] @ (rotation * gaussians.scale[:, None, :]))  # [N, 3, 3]
+    pixels = (np.arange(size) + 0.5 - size / 2) / (2 * size)
+    rays = np.stack([*np.meshgrid(pixels, pixels), np.ones((size, size))], -1) @ pose[:3, :3].T
+    picture = np.zeros((size, size, 4))
+    for n in np.argsort((centres - pose[:3, 3]) @ pose[:3, 2]):
+        offset = whitening[n] @ (pose[:3, 3] - centres[n])
+        direction = rays @ whitening[n].T
+        distance = np.linalg.norm(np.cross(offset, direction), axis=-1) / np.linalg.norm(direction, axis=-1)
+        alpha = np.minimum(opacities[n] * np.exp(-0.5 * distance**2), 0.999)
+        weight = (1 - picture[..., 3]) * np.where(alpha < 1 / 255, 0, alpha)
+        picture += weight[..., None] * np.append(srgb_to_linear(gaussians.color[n]), 1)
+    return picture
+
+
+def psnr_over_white(first: np.ndarray, second: np.ndarray) -> float:
+    """PSNR (dB) of two premultiplied linear pictures, laid over white and sRGB-encoded."""
+    first, second = (np.clip(linear_to_srgb(p[..., :3] + 1 - p[..., 3:]), 0, 1) for p in (first, second))
+    return -10 * np.log10(np.mean((first - second) ** 2))
+
+
+def one_gaussian(make_gaussians, **replaced) -> MovingGaussians:
+    """An upright ellipsoid at the origin that is there all the time."""
+    values = {
+        "position": [[0, 0, 0]],
+        "velocity": [[0, 0, 0]],
+        "time_sigma": [1e3],
+        "scale": [[0.3, 0.1, 0.2]],
+        "rotation": [[0.8, 0.6, 0, 0]],
+        "opacity": [0.9],
+        "color": [[0.8, 0.5, 0.2]],
+    }
+    return make_gaussians(1, **(values | replaced))
+
+
+def test_a_flat_colour_arrives_exactly_in_the_picture(studio, make_gaussians, tmp_path):
+    color = np.array([[219, 166, 140]]) / 255
+    build_cloud(studio, one_gaussian(make_gaussians, color=color, opacity=[1], scale=[[9, 9, 0.1]]), "Skin", 1, 49)
+    aim(studio, (0, 0, 40))
+    match_source_colours(studio)
+    studio.render.image_settings.file_format = "PNG"
+    studio.render.image_settings.color_depth = "8"
+    studio.render.filepath = str(tmp_path / "skin.png")
+    studio.render.resolution_x = studio.render.resolution_y = 16
+    bpy.ops.render.render(write_still=True)
+    pixels = np.array(bpy.data.images.load(studio.render.filepath).pixels).reshape(16, 16, 4)
+    np.testing.assert_allclose(pixels[8, 8, :3] * 255, [219, 166, 140], atol=2)
+
+
+PLACEMENTS = {
+    "as made": Matrix.Identity(4),
+    "moved": Matrix.Translation((0.3, -0.2, 0.1)),
+    "turned and stretched": Matrix.LocRotScale((0.1, 0, 0.2), Euler((0.3, 0.5, 0.9)), (1.5, 0.7, 1.1)),
+    "mirrored": Matrix.Diagonal((-1, 1, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("how", ["object", "parent", "instance"])
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_gaussian_looks_as_it_must_under_any_transform(studio, make_gaussians, tmp_path, placement, how):
+    gaussians = one_gaussian(make_gaussians)
+    cloud = build_cloud(studio, gaussians, "One", 1, 49)
+    if how == "object":
+        cloud.matrix_world = PLACEMENTS[placement]
+    else:
+        empty = bpy.data.objects.new("Empty", None)
+        studio.collection.objects.link(empty)
+        empty.matrix_world = PLACEMENTS[placement]
+        if how == "parent":
+            cloud.parent = empty
+        else:
+            heads = bpy.data.collections.new("Heads")
+            heads.objects.link(cloud)
+            studio.collection.objects.unlink(cloud)
+            empty.instance_type, empty.instance_collection = "COLLECTION", heads
+    aim(studio, (1, -4, 0.5))
+    studio.cycles.samples = 32
+    picture = photograph(studio, tmp_path, 48)
+    expected = ray_space_picture(gaussians, 0, studio, 48, PLACEMENTS[placement])
+    np.testing.assert_allclose(picture, expected, atol=0.02)  # Cycles averages over the pixel, the formula does not
+    np.testing.assert_allclose(picture.sum(axis=(0, 1)), expected.sum(axis=(0, 1)), rtol=2e-3)
+
+
+def test_needles_and_discs_are_free_of_noise(studio, make_gaussians, tmp_path):
+    gaussians = one_gaussian(make_gaussians, scale=[[0.5, 0.5, 0.0005]], rotation=[[0.92, 0.38, 0.1, 0]])
+    build_cloud(studio, gaussians, "Disc", 1, 49)
+    aim(studio, (0, 0.5, 4))
+    expected = ray_space_picture(gaussians, 0, studio, 48)
+    np.testing.assert_allclose(photograph(studio, tmp_path, 48), expected, atol=0.02)
+
+
+def test_the_nearer_gaussian_covers_the_farther(studio, make_gaussians, tmp_path):
+    gaussians = make_gaussians(
+        2,
+        position=[[0, -1, 0], [0, 1, 0]],
+        velocity=np.zeros((2, 3)),
+        time_sigma=[1e3, 1e3],
+        scale=np.full((2, 3), 0.4),
+        opacity=[1, 1],
+        color=[[1, 0, 0], [0, 0, 1]],
+    )
+    build_cloud(studio, gaussians, "Two", 1, 49)
+    for side, expected in ((-6, [1, 0, 0]), (6, [0, 0, 1])):
+        aim(studio, (0, side, 0))
+        np.testing.assert_allclose(photograph(studio, tmp_path, 32)[16, 16, :3], expected, atol=0.02)
+
+
+def test_a_cloud_looks_as_ray_space_compositing_says(studio, make_gaussians, tmp_path):
+    gaussians = make_gaussians(600, scale=np.full((600, 3), [0.12, 0.08, 0.03]))
+    build_cloud(studio, gaussians, "Cloud", 1, 49)
+    aim(studio, (0.6, -4, 0.8))
+    studio.frame_set(20, subframe=0.5)
+    picture = photograph(studio, tmp_path, 64)
+    assert psnr_over_white(picture, ray_space_picture(gaussians, 19.5 / 24, studio, 64)) > 32
+
+
+def head_of_discs(make_gaussians, count: int) -> MovingGaussians:
+    """A bumpy, patterned ball covered by discs, as reconstructions of a surface are."""
+    random = np.random.default_rng(0)
+    normal = random.normal(size=(count, 3))
+    normal /= np.linalg.norm(normal, axis=1)[:, None]
+    turn = np.stack([1 + normal[:, 2], -normal[:, 1], normal[:, 0], 0 * normal[:, 0]], -1)  # takes z to the normal
+    pattern = np.stack([7 * normal[:, 0] + 2 * normal[:, 1], 5 * normal[:, 1], 9 * normal[:, 2]], -1)
+    return make_gaussians(
+        count,
+        position=normal * (0.8 + 0.06 * np.sin(6 * normal[:, :1]) * np.cos(5 * normal[:, 2:])),
+        velocity=random.normal(0, 0.05, (count, 3)),
+        time_sigma=random.uniform(0.5, 3, count),
+        scale=0.02 * np.exp(random.normal(0, 0.3, (count, 3))) * [1, 1, 0.2],
+        rotation=turn / np.linalg.norm(turn, axis=1)[:, None],
+        opacity=random.uniform(0.3, 1, count),
+        color=0.5 + 0.4 * np.sin(pattern),
+    )
+
+
+def test_cycles_and_the_backend_rasteriser_agree(studio, make_gaussians, tmp_path):
+    torch = pytest.importorskip("torch")
+    from backend.gaussians import from_moving
+    from backend.rasterize import render
+
+    gaussians = head_of_discs(make_gaussians, 20_000)
+    build_cloud(studio, gaussians, "Head", 1, 49)
+    aim(studio, (0.6, -4, 0.8))
+    studio.frame_set(25)
+    picture = photograph(studio, tmp_path, 128)
+
+    pose = torch.tensor(camera_to_world(studio), dtype=torch.float32)
+    intrinsics = torch.tensor([[256.0, 256.0, 64.0, 64.0]])
+    color, alpha = render(from_moving(gaussians), pose[None], intrinsics, torch.tensor([1.0]), 128, 128)
+    rasterised = torch.cat([color[0], alpha[0, ..., None]], -1).numpy()
+    print("PSNR", psnr_over_white(picture, rasterised))
+    assert psnr_over_white(picture, rasterised) > 35
+
+
+SIZED = ("position", "velocity", "time_mean", "time_sigma", "scale", "rotation", "opacity", "color")
+
+
+def test_motion_blur_smears_and_does_not_fade(studio, make_gaussians, tmp_path):
+    ball = one_gaussian(make_gaussians, velocity=[[14.4, 0, 0]], time_mean=[1.0], scale=np.full((1, 3), 0.05))
+    # others are there when the shutter opens and closes, but not between: their number changes while it is open
+    others = make_gaussians(40, time_mean=1 + np.repeat([-0.25, 0.25], 20) / 24, time_sigma=np.full(40, 1e-3))
+    arrays = {name: np.concatenate([getattr(ball, name), getattr(others, name)]) for name in SIZED}
+    build_cloud(studio, MovingGaussians(**arrays, time_range=(0.0, 2.0)), "Ball", 1, 49)
+    aim(studio, (0, -4, 0))
+    studio.frame_set(25)
+    studio.cycles.samples = 128
+    studio.render.use_motion_blur = True
+    studio.render.motion_blur_shutter = 0.5
+    moments = 1 + (np.arange(40) + 0.5 - 20) / 40 * 0.5 / 24
+    expected = np.mean([ray_space_picture(ball, moment, studio, 64) for moment in moments], axis=0)
+    np.testing.assert_allclose(photograph(studio, tmp_path, 64), expected, atol=0.08)
+
+
+def test_motion_blur_follows_retiming(studio, make_gaussians, tmp_path):
+    gaussians = one_gaussian(make_gaussians, velocity=[[14.4, 0, 0]], time_mean=[1.0], scale=np.full((1, 3), 0.05))
+    cloud = build_cloud(studio, gaussians, "Ball", 1, 49)
+    cloud.animation_data_clear()  # held: whatever its speed in the capture, it stands still on the timeline
+    compat.set_input(cloud_modifier(cloud), "Time", 1.0)
+    aim(studio, (0, -4, 0))
+    sharp = photograph(studio, tmp_path, 64)
+    studio.render.use_motion_blur = True
+    np.testing.assert_allclose(photograph(studio, tmp_path, 64), sharp, atol=0.02)
+
+
+def test_cycles_is_prepared_once_and_says_so(scene):
+    assert "256" in prepare_scene_for_cycles(scene)
+    assert scene.cycles.transparent_max_bounces == scene.cycles.min_transparent_bounces == 256
+    assert prepare_scene_for_cycles(scene) is None
+
+
+def test_higher_settings_of_the_artist_stay(scene):
+    scene.cycles.transparent_max_bounces = 1024
+    prepare_scene_for_cycles(scene)
+    assert scene.cycles.transparent_max_bounces == 1024
+
+
+def test_colour_management_is_warned_of_until_it_matches(scene):
+    assert "AgX" in colour_management_warning(scene)
+    match_source_colours(scene)
+    assert colour_management_warning(scene) is None
+    scene.view_settings.exposure = 1
+    assert colour_management_warning(scene) is not None
+
+
+def test_the_artists_changes_to_the_material_stay(scene, make_gaussians):
+    build_cloud(scene, make_gaussians(5), "Head", 1, 49)
+    splat_material().node_tree.nodes.new("ShaderNodeHueSaturation").name = "Tint"
+    build_cloud(scene, make_gaussians(5), "Another", 1, 49)
+    assert "Tint" in splat_material().node_tree.nodes
