@@ -68,7 +68,8 @@ def isoclinic_from_rotation(rotation: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Conditioned(NamedTuple):
-    """3D Gaussians at given times: mean [..., N, 3], covariance [..., N, 3, 3], opacity [..., N]."""
+    """3D Gaussians at V times: mean [..., V, N, 3], opacity [..., V, N], and the covariance of all times
+    [..., 1, N, 3, 3]."""
 
     mean: Tensor
     covariance: Tensor
@@ -128,17 +129,17 @@ class Gaussians4D:
         space, time = factor[..., :3, :], factor[..., 3, :]
         deviation = time.norm(dim=-1, keepdim=True)  # [..., N, 1] sqrt(k)
         unit = time / deviation
-        along = (space @ unit[..., None])[..., 0]  # [..., N, 3]
+        along = (space * unit[..., None, :]).sum(-1)  # [..., N, 3]; a batched product of such small matrices is slower
         return along / deviation, deviation[..., 0].square(), space - along[..., None] * unit[..., None, :]
 
     def at(self, times: Tensor) -> Conditioned:
-        """Conditions on times [..., V] -> Conditioned with dimensions [..., V, N]; eq. 2 and 10 of 4D-LRM."""
+        """Conditions on times [..., V]; eq. 2 and 10 of 4D-LRM."""
         velocity, variance, shape = self.motion()
         elapsed = times[..., :, None] - self.mean[..., None, :, 3]  # [..., V, N]
         mean = self.mean[..., None, :, :3] + velocity[..., None, :, :] * elapsed[..., None]
         opacity = self.opacity[..., None, :] * torch.exp(-0.5 * elapsed.square() / variance[..., None, :])
-        covariance = shape @ shape.mT
-        return Conditioned(mean, covariance[..., None, :, :, :].expand(*mean.shape, 3), opacity)
+        covariance = (shape[..., :, None, :] * shape[..., None, :, :]).sum(-1)
+        return Conditioned(mean, covariance[..., None, :, :, :], opacity)
 
     def peak_opacity(self) -> Tensor:
         """The largest opacity [..., N] that each Gaussian reaches within the clip."""

@@ -86,30 +86,38 @@ def encode_picture(color: Tensor, alpha: Tensor, compositing: str) -> np.ndarray
 def _rasterize_gsplat(
     splats: Conditioned, color: Tensor, world_to_camera: Tensor, intrinsics: Tensor, width: int, height: int
 ) -> tuple[Tensor, Tensor]:
-    from gsplat import rasterization  # compiles its kernels at the first call, so not at import
+    # gsplat compiles its kernels when first used, so not at import; its `rasterization` in four steps, because there
+    # the gradient of the symmetric covariances goes through an index that costs more than the splatting
+    from gsplat import fully_fused_projection, isect_offset_encode, isect_tiles, rasterize_to_pixels
 
     matrix = torch.zeros(*intrinsics.shape[:-1], 3, 3, device=intrinsics.device)
     matrix[..., 0, 0], matrix[..., 1, 1] = intrinsics[..., 0], intrinsics[..., 1]
     matrix[..., 0, 2], matrix[..., 1, 2] = intrinsics[..., 2], intrinsics[..., 3]
     matrix[..., 2, 2] = 1
     # every view has Gaussians of its own, so views are batch dimensions with one camera each
-    pictures, alpha, _ = rasterization(
-        splats.mean.contiguous(),
+    upper = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
+    covariance = torch.stack([splats.covariance[..., i, j] for i, j in upper], -1).expand(*splats.mean.shape[:-1], 6)
+    radii, pixels, depth, conic, energy = fully_fused_projection(
+        splats.mean,
+        covariance.contiguous(),
         None,
         None,
-        splats.opacity.contiguous(),
-        color.contiguous(),
-        world_to_camera[..., None, :, :],
+        world_to_camera[..., None, :, :].contiguous(),
         matrix[..., None, :, :],
         width,
         height,
-        near_plane=NEAR,
         eps2d=LOW_PASS,
-        packed=False,
-        rasterize_mode="antialiased",
-        covars=splats.covariance,
+        near_plane=NEAR,
+        calc_compensations=True,
+        opacities=splats.opacity.contiguous(),
     )
-    return pictures[..., 0, :, :, :], alpha[..., 0, :, :, 0]
+    views, grid = intrinsics.shape[:-1], ((width + TILE - 1) // TILE, (height + TILE - 1) // TILE)
+    _, intersections, order = isect_tiles(pixels, radii, depth, TILE, *grid, n_images=views.numel())
+    offsets = isect_offset_encode(intersections, views.numel(), *grid).view(*views, 1, grid[1], grid[0])
+    opacity = splats.opacity[..., None, :] * energy
+    color = color[..., None, :, :].contiguous()
+    picture, alpha = rasterize_to_pixels(pixels, conic, color, opacity, width, height, TILE, offsets, order)
+    return picture[..., 0, :, :, :], alpha[..., 0, :, :, 0]
 
 
 def _rasterize_torch(
@@ -117,7 +125,8 @@ def _rasterize_torch(
 ) -> tuple[Tensor, Tensor]:
     """The twin of gsplat's rasterization; loops over views, then over 16 x 16 tiles of depth-sorted splats."""
     views = intrinsics.shape[:-1]
-    parts = (*splats, color, world_to_camera, intrinsics)
+    covariance = splats.covariance.expand(*splats.mean.shape, 3)
+    parts = (splats.mean, covariance, splats.opacity, color, world_to_camera, intrinsics)
     flat = zip(*(part.reshape(views.numel(), *part.shape[len(views) :]) for part in parts), strict=True)
     pictures = [_rasterize_view(*view, width, height) for view in flat]
     colors, alphas = zip(*pictures, strict=True)

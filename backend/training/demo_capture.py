@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Render the bundled demo capture.")
     parser.add_argument("--assets", type=Path, required=True, help="folder of the training assets")
     parser.add_argument("--out", type=Path, required=True, help="capture folder to write")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=45)
     arguments = parser.parse_args()
     save_capture(make_demo_capture(arguments.assets, arguments.seed), arguments.out)
 

@@ -15,6 +15,7 @@ import math
 import os
 import time
 import tomllib
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from .scenes import SceneBatch, SceneSampler
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A run, as its TOML file writes it. shapes: [inputs, scenes] pairs, one drawn a step, of about equal cost."""
+    """A run, as its TOML file writes it. shapes: [inputs, scenes] pairs, taken in turn, of about equal cost."""
 
     model: str
     steps: int
@@ -54,6 +55,11 @@ class TrainConfig:
     def rate(self, step: int) -> float:
         """The learning rate: linear warm-up, stable, linear decay to zero over the last `decay` steps."""
         return self.learning_rate * min(1.0, (step + 1) / self.warmup, (self.steps - step) / max(1, self.decay))
+
+    def batch(self, step: int) -> tuple[int, int, int, int]:
+        """What a step asks of the sampler: scenes, inputs, targets, resolution."""
+        inputs, scenes = self.shapes[step % len(self.shapes)]
+        return scenes, inputs, self.targets, self.resolution
 
 
 def read_config(path: Path) -> TrainConfig:
@@ -95,6 +101,47 @@ def over_white_encoded(images: Tensor) -> Tensor:
     return linear_to_srgb(images[..., :3] / alpha.clamp_min(1e-6)).clamp(0, 1) * alpha + (1 - alpha)
 
 
+class Prefetch:
+    """Makes the next step's scenes while this step runs, in a thread and on a CUDA stream of its own."""
+
+    def __init__(self, sampler: SceneSampler, device: torch.device):
+        self._sampler, self._device = sampler, device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._thread = ThreadPoolExecutor(1)
+        self._pending: tuple[tuple, dict, Future] | None = None
+
+    def state_dict(self) -> dict:
+        """The sampler's state before the scenes that were made ahead."""
+        return self._sampler.state_dict() if self._pending is None else self._pending[1]
+
+    def load_state_dict(self, state: dict) -> None:
+        self._sampler.load_state_dict(state)
+        self._pending = None
+
+    def take(self, arguments: tuple, following: tuple) -> SceneBatch:
+        """The scenes of sample(*arguments), and starts on those of sample(*following)."""
+        if self._pending is None or self._pending[0] != arguments:
+            self._start(arguments)
+        batch, ready = self._pending[2].result()
+        if ready is not None:
+            stream = torch.cuda.current_stream(self._device)
+            stream.wait_event(ready)
+            for tensor in vars(batch).values():
+                tensor.record_stream(stream)
+        self._start(following)
+        return batch
+
+    def _start(self, arguments: tuple) -> None:
+        self._pending = (arguments, self._sampler.state_dict(), self._thread.submit(self._sample, arguments))
+
+    def _sample(self, arguments: tuple) -> tuple[SceneBatch, torch.cuda.Event | None]:
+        if self._stream is None:
+            return self._sampler.sample(*arguments), None
+        with torch.cuda.stream(self._stream):
+            batch = self._sampler.sample(*arguments)
+            return batch, self._stream.record_event()
+
+
 class Run:
     """A training run's state: everything that `state.pt` holds."""
 
@@ -109,7 +156,8 @@ class Run:
         self.optimizer = torch.optim.AdamW(
             groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=device.type == "cuda"
         )
-        self.sampler = SceneSampler(assets, device, config.seed, heads_share=config.heads_share)
+        sampler = SceneSampler(assets, device, config.seed, heads_share=config.heads_share)
+        self.scenes = Prefetch(sampler, device)
         self.step = 0
 
     def state_dict(self) -> dict:
@@ -117,22 +165,22 @@ class Run:
             "model": self.model.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
-            "sampler": self.sampler.state_dict(),
+            "scenes": self.scenes.state_dict(),
             "step": self.step,
         }
 
     def load_state_dict(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.sampler.load_state_dict(state["sampler"])
+        self.scenes.load_state_dict(state["scenes"])
         self.average = {name: value.to(self.average[name]) for name, value in state["average"].items()}
         self.step = state["step"]
 
     def advance(self) -> tuple[Tensor, Tensor]:
         """One step -> loss and PSNR (tensors, so that nothing waits for the device)."""
         config = self.config
-        inputs, scenes = config.shapes[(self.step * 7919) % len(config.shapes)]
-        batch = self.sampler.sample(scenes, inputs, config.targets, config.resolution)
+        arguments = config.batch(self.step)
+        batch, inputs = self.scenes.take(arguments, config.batch(self.step + 1)), arguments[1]
         color, alpha = predict(self.model, batch, inputs)
         truth = batch.images[:, inputs:]
         loss, decibels = reconstruction_loss(color, alpha, truth, config.ssim_weight, config.alpha_weight)
@@ -173,7 +221,6 @@ def train(config: TrainConfig, assets: Path, out: Path, minutes: float = math.in
     """Trains, or goes on from out/state.pt, until the last step or the time is up; starts from `weights` if given."""
     deadline = time.monotonic() + 60 * minutes
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_float32_matmul_precision("high")
     out.mkdir(parents=True, exist_ok=True)
     run = Run(config, assets, device)
     state = out / "state.pt"
@@ -184,7 +231,7 @@ def train(config: TrainConfig, assets: Path, out: Path, minutes: float = math.in
         run.average = {name: value.detach().clone() for name, value in run.model.named_parameters()}
     if device.type == "cuda":
         for block in run.model.blocks:
-            block.compile()
+            block.compile(dynamic=False)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
     log = out / "log.csv"
     fresh = not log.exists()

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Cycles shows the Gaussians as the mathematics says, as the backend's rasteriser does, in their own colours."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -162,6 +165,30 @@ def test_a_gaussian_looks_as_it_must_under_any_transform(studio, make_gaussians,
     expected = ray_space_picture(gaussians, 0, studio, 48, PLACEMENTS[placement])
     np.testing.assert_allclose(picture, expected, atol=0.02)  # Cycles averages over the pixel, the formula does not
     np.testing.assert_allclose(picture.sum(axis=(0, 1)), expected.sum(axis=(0, 1)), rtol=2e-3)
+
+
+@pytest.fixture
+def opengl() -> None:
+    """Skips where Eevee cannot draw. Blender ends the process there, so a child process tries."""
+    render = "import bpy; r = bpy.context.scene.render; r.engine = 'BLENDER_WORKBENCH'; r.resolution_percentage = 1"
+    command = [sys.executable, "-c", f"{render}; bpy.ops.render.render()"]
+    if subprocess.run(command, capture_output=True, timeout=120).returncode != 0:
+        pytest.skip("no OpenGL")
+
+
+def test_eevee_shows_the_same_gaussian_but_for_its_faintest_tails(studio, make_gaussians, tmp_path, opengl):
+    gaussians = one_gaussian(make_gaussians)
+    build_cloud(studio, gaussians, "One", 1, 49)
+    aim(studio, (1, -4, 0.5))
+    studio.render.engine = compat.eevee_engine()
+    studio.render.filter_size = 1.0
+    studio.eevee.taa_render_samples = 32
+    picture = photograph(studio, tmp_path, 32)
+    expected = ray_space_picture(gaussians, 0, studio, 32)
+    coverage, expected_coverage = picture[..., 3].sum(), expected[..., 3].sum()
+    assert 0.88 * expected_coverage < coverage < 1.02 * expected_coverage
+    np.testing.assert_allclose(picture[..., :3].sum((0, 1)) / coverage, srgb_to_linear(gaussians.color[0]), atol=0.01)
+    np.testing.assert_allclose(picture, expected, atol=0.3)  # grain of dithering with 32 samples
 
 
 def test_needles_and_discs_are_free_of_noise(studio, make_gaussians, tmp_path):

@@ -396,6 +396,15 @@ def test_two_stills_at_one_frame_ask_for_their_frames(tmp_path):
     assert "several pictures at frame 1" in problem()
 
 
+def test_a_hidden_picture_is_left_out(tmp_path):
+    camera = add_camera()
+    for name in ("a.png", "b.png"):
+        save_picture(tmp_path / name)
+        add_picture(camera, tmp_path / name)
+    camera.data.background_images[0].show_background_image = False
+    assert [view.picture.name for view in scene_capture.survey(bpy.context).views] == ["b.png"]
+
+
 def test_a_moved_picture_is_refused(tmp_path):
     save_picture(tmp_path / "a.png")
     camera = add_camera()
