@@ -66,7 +66,7 @@ class Job:
             if not self._cancelled.is_set():
                 self.stage = stage
         if self._cancelled.is_set():
-            self.result = None
+            self.result, self.error = None, ""
 
     def join(self, timeout: float) -> None:
         self._thread.join(timeout)

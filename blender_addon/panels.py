@@ -107,12 +107,14 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
         modifier = cloud.cloud_modifier(active)
         for name in ("Time", "Opacity", "Size", "Viewport Density"):
             owner, prop = _input_property(modifier, name)
-            layout.prop(owner, prop, text=name)
+            layout.prop(owner, prop, text=name.removeprefix("Viewport "))
 
         shading = getattr(context.space_data, "shading", None)
         if shading and shading.type in {"SOLID", "WIREFRAME"}:
             _wrapped(context, layout, "Colours show in Material Preview and Rendered.", "INFO")
-            layout.row().prop(shading, "type", expand=True)
+            row = layout.row()
+            row.use_property_split = False
+            row.prop(shading, "type", expand=True)
         if warning := material.colour_management_warning(context.scene):
             _wrapped(context, layout, warning, "ERROR")
             layout.operator(operators.FACET4D_OT_match_source_colours.bl_idname, icon="COLOR")

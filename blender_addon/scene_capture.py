@@ -91,7 +91,8 @@ def chosen_frames(scene: Scene) -> list[int]:
 
 
 def _survey_pictures(camera: Object, scene: Scene, found: Survey) -> None:
-    views = [view for slot in camera.data.background_images for view in _slot_views(camera, slot, scene, found)]
+    slots = (slot for slot in camera.data.background_images if slot.show_background_image)
+    views = [view for slot in slots for view in _slot_views(camera, slot, scene, found)]
     if not views:
         found.notes.append(f"'{camera.name}' has no picture and is left out")
     for view in views:
