@@ -11,6 +11,7 @@ Each Gaussian is a vertex with the attributes of `cloud.py`. At the time t (seco
 Everything is plain field arithmetic: no handler, no cache, and files play and render without the add-on.
 """
 
+import math
 from collections.abc import Iterable
 
 import bpy
@@ -136,7 +137,7 @@ def _build(group: GeometryNodeTree) -> None:
 
     scale = tree.node("ShaderNodeSeparateXYZ", attribute("scale", "FLOAT_VECTOR")).outputs
     largest = tree.math("MAXIMUM", tree.math("MAXIMUM", scale[0], scale[1]), scale[2])
-    exponent = tree.math("MULTIPLY", tree.math("LOGARITHM", tree.math("DIVIDE", alpha, VISIBLE), 2.718281828), 2.0)
+    exponent = tree.math("MULTIPLY", tree.math("LOGARITHM", tree.math("DIVIDE", alpha, VISIBLE), math.e), 2.0)
     reach = tree.math("SQRT", tree.math("MAXIMUM", exponent, 0.0))
     radius = tree.math("MULTIPLY", tree.math("MULTIPLY", largest, group_input["Size"]), reach)
 
