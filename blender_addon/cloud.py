@@ -62,19 +62,20 @@ def build_cloud(
     data = _finite_attributes(gaussians)
     group, material = evaluate_group(), splat_material()
     if existing is None:
-        cloud = bpy.data.objects.new(name, _new_mesh(name, data, _centre(data), gaussians))
-        cloud.location = _centre(data)
+        origin = _centre(data)
+        cloud = bpy.data.objects.new(name, _new_mesh(name, data, origin, gaussians))
+        cloud.location = origin
         cloud[METADATA_KEY] = {"origin": list(cloud.location)}
         scene.collection.objects.link(cloud)
         modifier = cloud.modifiers.new("Facet4D", "NODES")
         modifier.node_group = group
         compat.set_input(modifier, "Material", material)
     else:
-        cloud = existing
-        old = cloud.data
-        cloud.data = _new_mesh(old.name, data, np.array(cloud[METADATA_KEY]["origin"]), gaussians)
+        cloud, old, old_name = existing, existing.data, existing.data.name
+        cloud.data = _new_mesh(old_name, data, np.array(cloud[METADATA_KEY]["origin"]), gaussians)
         if old.users == 0:
             bpy.data.meshes.remove(old)
+            cloud.data.name = old_name
     _key_time(cloud, (frame_start, frame_end), gaussians.time_range)
     return cloud
 
