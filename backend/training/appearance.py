@@ -48,7 +48,13 @@ def draw_look(rng: np.random.Generator, scenes: int, device: torch.device | str)
 
 
 def paint_body(
-    rng: np.random.Generator, look: Look, head: HeadModel, noise: Noise, wears_hair: bool, sky_share: Tensor
+    rng: np.random.Generator,
+    look: Look,
+    head: HeadModel,
+    noise: Noise,
+    wears_hair: bool,
+    wears_brows: bool,
+    sky_share: Tensor,
 ) -> Material:
     """Skin with its regions, stubble or beard, scalp, mouth and teeth."""
     scenes, device = len(look.melanin), look.melanin.device
@@ -78,7 +84,7 @@ def paint_body(
     skin = torch.lerp(skin, shadow, draw(0.2, 0.6, 0.15)[..., None] * mask["eyelid"][..., None])
     hair = look.hair[:, None]
     beard = torch.maximum(draw(0.1, 0.85, 0.35), draw(0.0, 0.12)) * _beard(head) * (1 + 0.2 * fine).clamp(0.3, 1.2)
-    brows = draw(0.3, 0.9, 0.85) * mask["brow"]
+    brows = draw(0.3, 0.9, 0.85) * mask["brow"] * (not wears_brows)
     shaved = draw(0.2, 0.95, 0.7) if not wears_hair else torch.full((scenes, 1), 0.9, device=device)
     covered = torch.maximum(torch.maximum(beard, brows), shaved * mask["scalp"])[..., None]
     freckled = draw(0.25, 0.6, 0.2) * (1 - look.melanin).clamp_min(0)
@@ -102,7 +108,8 @@ def paint_body(
     dye = _tensor(rng.uniform(0, 0.9, (2, scenes, 1, 3)) ** rng.choice([1, 3], (2, scenes, 1, 1)), device)
     skin, second = torch.lerp(skin, dye[0], cloth), torch.lerp(second, torch.lerp(dye[0], dye[1], 0.5), cloth)
     gloss = gloss * (1 - 0.9 * cloth[..., 0])
-    sky_share = torch.maximum(sky_share, 0.45 * head.regions["teeth"] + 0.12)  # closed at rest, open in a laugh
+    # shut in at rest, in the open in a laugh
+    sky_share = torch.lerp(sky_share.clamp_min(0.15), 0.3 + 0.3 * head.regions["teeth"], 0.9 * inner[0])
     return _material(skin, second, place / period[..., None], offset, strength, gloss, sky_share)
 
 

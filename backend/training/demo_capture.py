@@ -25,8 +25,8 @@ from .shading import Noise, Surfaces, render
 _SECONDS = (0.0, 0.5, 1.0)
 _RESOLUTION, _SUPERSAMPLES = 256, 4
 _FIELD_OF_VIEW = np.radians(30)
-_DISTANCE = 0.85  # metres
-_TARGET = np.array([0.0, -0.02, 0.0])  # metres from the eyes' height, in the head's own axes
+_DISTANCE = 0.8  # metres
+_TARGET = np.array([0.0, -0.05, 0.0])  # metres from the eyes' height, in the head's own axes
 _ICT, _HAIR, _BROWS = 0, "short02", "eyebrow004"
 
 
@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Render the bundled demo capture.")
     parser.add_argument("--assets", type=Path, required=True, help="folder of the training assets")
     parser.add_argument("--out", type=Path, required=True, help="capture folder to write")
-    parser.add_argument("--seed", type=int, default=45)
+    parser.add_argument("--seed", type=int, default=39)
     arguments = parser.parse_args()
     save_capture(make_demo_capture(arguments.assets, arguments.seed), arguments.out)
 

@@ -139,6 +139,7 @@ class IctHead(HeadModel):
         self.regions = {
             key[5:]: _tensor(data[key][:_ICT_BODY], device) / 255 for key in data if key.startswith("mask_")
         }
+        self.regions["scalp"] *= 1 - self.regions["ear"]
         part, names = data["vert_part"][:_ICT_BODY], list(data["part_names"])
         for region, members in {
             "mouth": ["mouth_socket"],

@@ -50,7 +50,7 @@ class People:
         look = draw_look(rng, scenes, self._device)
         body_sky, eye_sky, hair_sky = head.sky_share(hair)
         materials = [
-            paint_body(rng, look, head, self._noise, hair is not None, body_sky),
+            paint_body(rng, look, head, self._noise, hair is not None, brows is not None, body_sky),
             paint_eyes(rng, look, head.eyes, eye_sky),
         ]
         for style, sky in ((hair, hair_sky), (brows, None)):
