@@ -51,8 +51,8 @@ class Fragments:
 
 def project(points: Tensor, camera_to_world: Tensor, intrinsics: Tensor) -> Tensor:
     """World points [B, N, 3] as screen vertices [B, N, 3]; camera_to_world [B, 4, 4], intrinsics [B, 4] fx fy cx cy."""
-    rotation, position = camera_to_world[:, :3, :3], camera_to_world[:, None, :3, 3]
-    local = (points - position) @ rotation
+    rotation, position = camera_to_world[:, None, :3, :3], camera_to_world[:, None, :3, 3]
+    local = transform(points - position, rotation.mT)
     depth = local[..., 2:]
     inverse = torch.where(depth > _NEAREST, 1 / depth.clamp_min(_NEAREST), 0)
     focal, centre = intrinsics[:, None, :2], intrinsics[:, None, 2:]
@@ -173,10 +173,10 @@ def ambient_occlusion(vertices: Tensor, faces: Tensor, directions: int = 40, res
     ring = (1 - height**2).sqrt()
     toward = torch.stack([ring * angle.cos(), height, ring * angle.sin()], -1)
     side = normalize(torch.linalg.cross(toward, toward[:, [1, 2, 0]]), dim=-1)
-    axes = torch.stack([side, torch.linalg.cross(toward, side), toward], -1)  # [D, 3, 3]
+    axes = torch.stack([side, torch.linalg.cross(toward, side), toward], 1)[:, None]  # [D, 1, 3, 3]
     centre = (vertices.amin(0) + vertices.amax(0)) / 2
     radius = (vertices - centre).norm(dim=1).amax()
-    local = ((vertices - centre) / radius) @ axes  # [D, N, 3]
+    local = transform((vertices - centre) / radius, axes)  # [D, N, 3]
     screen = torch.cat([(local[..., :2] * 0.98 + 1) * resolution / 2, local[..., 2:] + 2], -1)
     _, nearest = rasterize(screen, faces, resolution, resolution)
     column, row = screen[..., :2].long().unbind(-1)
@@ -184,6 +184,11 @@ def ambient_occlusion(vertices: Tensor, faces: Tensor, directions: int = 40, res
     seen = screen[..., 2] > nearest[image, row, column] - 3 / resolution  # a slope of 45 degrees does not hide itself
     cosine = (vertex_normals(vertices[None], faces)[0] @ toward.T).clamp_min(0).T
     return (cosine * seen).sum(0) / cosine.sum(0).clamp_min(1e-6)
+
+
+def transform(points: Tensor, matrix: Tensor) -> Tensor:
+    """matrix [..., 3, 3] @ point [..., 3]; not by matmul, which a trainer may have set to rounder arithmetic."""
+    return sum(points[..., k : k + 1] * matrix[..., k] for k in range(3))
 
 
 def rotate(points: Tensor, vector: Tensor) -> Tensor:

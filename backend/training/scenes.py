@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .mesh import transform
 from .people import People
 from .rigs import Rig, draw_rig, draw_world
 from .shading import Lights, Noise, Surfaces, render
@@ -53,7 +54,8 @@ class SceneSampler:
     def sample(self, batch: int, inputs: int, targets: int, resolution: int) -> SceneBatch:
         """The next scenes; each has `inputs` views to reconstruct from, then `targets` others."""
         sizes = [len(part) for part in np.array_split(range(batch), min(_GROUPS, batch))]
-        groups = [self._sample_group(size, inputs, targets, resolution) for size in sizes]
+        with torch.no_grad(), torch.autocast(self._device.type, enabled=False):
+            groups = [self._sample_group(size, inputs, targets, resolution) for size in sizes]
         return SceneBatch(*(torch.cat(fields) for fields in zip(*(vars(g).values() for g in groups), strict=True)))
 
     def _sample_group(self, scenes: int, inputs: int, targets: int, resolution: int) -> SceneBatch:
@@ -67,7 +69,6 @@ class SceneSampler:
         surfaces.vertices = _centre(surfaces)
         return self.photograph(surfaces, lights, rigs, world, inputs, resolution)
 
-    @torch.no_grad()
     def photograph(
         self,
         surfaces: Surfaces,
@@ -83,9 +84,8 @@ class SceneSampler:
         turn[:, :3, :3] = world
         turned = [Rig(t @ rig.camera_to_world, rig.intrinsics, rig.tau) for t, rig in zip(turn, rigs, strict=True)]
         normalised, scale, translation = zip(*(rig.normalise(inputs) for rig in turned), strict=True)
-        similarity = self._to_device(np.array(scale)[:, None, None] * world)
-        vertices = surfaces.vertices @ similarity.transpose(1, 2)[:, None]
-        vertices = vertices + self._to_device(np.stack(translation))[:, None, None]
+        scaled_turn = self._to_device(np.array(scale)[:, None, None] * world)[:, None, None]
+        vertices = transform(surfaces.vertices, scaled_turn) + self._to_device(np.stack(translation))[:, None, None]
         poses = self._to_device(np.stack([rig.camera_to_world for rig in normalised]))
         intrinsics = self._to_device(np.stack([rig.intrinsics for rig in normalised])) * resolution
         tau = self._to_device(np.stack([rig.tau for rig in rigs]))

@@ -132,7 +132,7 @@ def render(
     toward_camera = normalize(poses[seen.image, :3, 3] - points, dim=-1)
     material = Material.split(seen.interpolate(surfaces.material.stack(), views))
     scene = seen.image.div(views, rounding_mode="floor")
-    toward_key = torch.einsum("sij,sj->si", lights.frame, lights.direction[:, 0]).repeat_interleave(views, 0)
+    toward_key = mesh.transform(lights.direction[:, 0], lights.frame).repeat_interleave(views, 0)
     lit = unshadowed(vertices, surfaces.faces, toward_key, points, seen.image, min(size, 512))
     light = shade(surface_colour(material, noise), *material[6:], lit, normal, toward_camera, lights, scene)
     samples = torch.zeros(scenes * views, size, size, 4, device=light.device)
@@ -152,13 +152,13 @@ def unshadowed(
     centre = vertices.mean(1)
     radius = (vertices - centre[:, None]).norm(dim=-1).amax(1)
     side = normalize(torch.linalg.cross(toward_light, toward_light[:, [1, 2, 0]] * toward_light.new_tensor([1, -1, 1])))
-    axes = torch.stack([side, torch.linalg.cross(toward_light, side), toward_light], -1)  # [B, 3, 3]
+    axes = torch.stack([side, torch.linalg.cross(toward_light, side), toward_light], 1)  # [B, 3, 3]
 
     def view(local: Tensor) -> Tensor:
         """Coordinates in -1..1 along the axes -> screen; nearer to the light is larger in the last component."""
         return torch.cat([(local[..., :2] * 0.95 + 1) * (resolution / 2), local[..., 2:] + 2], -1)
 
-    screen = view(((vertices - centre[:, None]) / radius[:, None, None]) @ axes)
+    screen = view(mesh.transform((vertices - centre[:, None]) / radius[:, None, None], axes[:, None]))
     _, nearest = mesh.rasterize(screen, faces, resolution, resolution)
     local = _turn((points - centre[image]) / radius[image, None], axes[image])
     column, row, height = view(local).unbind(-1)
