@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +81,11 @@ class HeadModel:
     pivot: tuple[float, float, float]  # of head turns, in the neck
     floor: float
 
+    def __init__(self, assets: Path, device: torch.device | str):
+        self._hair = np.load(assets / "mh_hair.npz")
+        self._device = device
+        self._sky_shares: dict[str | None, tuple[Tensor, Tensor, Tensor]] = {}
+
     def draw_identity(self, rng: np.random.Generator, count: int) -> Tensor:
         """Random identity weights [count, K]."""
         raise NotImplementedError
@@ -90,19 +94,15 @@ class HeadModel:
         """A hair or brow style bound to this head; what hangs below the bust's rim is cut."""
         raise NotImplementedError
 
-    @cached_property
-    def occlusion(self) -> dict[str | None, tuple[Tensor, Tensor, Tensor]]:
-        return {}
-
     def sky_share(self, hair: str | None) -> tuple[Tensor, Tensor, Tensor]:
         """Ambient occlusion of body, eyes and hair at rest, computed once a hair style."""
-        if hair not in self.occlusion:
+        if hair not in self._sky_shares:
             parts = [self.body, self.eyes.part] + ([self.attach(hair)] if hair else [])
             share = mesh.ambient_occlusion(torch.cat([p.neutral for p in parts]), join_faces(parts))
             sizes = [len(p.neutral) for p in parts]
             body, eyes, shell = share.split([*sizes, 0] if hair is None else sizes)
-            self.occlusion[hair] = body, eyes, shell
-        return self.occlusion[hair]
+            self._sky_shares[hair] = body, eyes, shell
+        return self._sky_shares[hair]
 
 
 def join_faces(parts: list[Part]) -> Tensor:
@@ -121,8 +121,7 @@ class IctHead(HeadModel):
     def __init__(self, assets: Path, device: torch.device | str):
         with np.load(assets / "ict_facekit_int8.npz") as pack:
             data = {key: pack[key] for key in pack.files if key != "license_text"}
-        self._hair = np.load(assets / "mh_hair.npz")
-        self._device = device
+        super().__init__(assets, device)
         meta = json.loads(str(data["meta_json"]))
         identity = _tensor(data["id_q"].transpose(0, 2, 1), device) * _tensor(data["id_scale"], device)[:, None, None]
         expression = _tensor(data["ex_q"].transpose(0, 2, 1), device) * _tensor(data["ex_scale"], device)[:, None, None]
@@ -182,8 +181,7 @@ class AnnyHead(HeadModel):
     def __init__(self, assets: Path, device: torch.device | str, ict: IctHead):
         with np.load(assets / "anny_head.npz") as pack:
             data = {key: pack[key] for key in pack.files}
-        self._hair = np.load(assets / "mh_hair.npz")
-        self._device = device
+        super().__init__(assets, device)
         self._phenotypes = data["pheno_samples"].astype(np.float32)
         neutral = _tensor(data["mean"], device)
         names, group = list(data["group_names"]), data["tri_group"]
