@@ -140,21 +140,19 @@ def _loaded(path: str, like: Image | None) -> Iterator[Image]:
 
 
 def _read_movie(context: Context, path: str, frame: int) -> np.ndarray | None:
-    """A movie's frame, counted from 1; None if it cannot be decoded.
+    """A movie's frame, counted from 1; None if the movie has none or cannot be decoded.
 
     An Image gives Python the first frame of a movie only, so the frame is rendered from a strip in a passing scene.
     """
     with _loaded(path, None) as movie:
-        size = tuple(movie.size)
-    if not all(size):
+        size, count = tuple(movie.size), movie.frame_duration
+    if not all(size) or not 1 <= frame <= count:
         return None
     scene = bpy.data.scenes.new("Facet4D Movie")
     try:
         now = context.scene.frame_current  # a scene without a window is rendered at the frame of the window's scene
         scene.frame_set(now)
-        strip = scene.sequence_editor_create().strips.new_movie("Movie", path, 1, now - frame + 1)
-        if not strip.frame_final_start <= now < strip.frame_final_end:
-            return None
+        scene.sequence_editor_create().strips.new_movie("Movie", path, 1, now - frame + 1)
         scene.render.resolution_x, scene.render.resolution_y = size
         with tempfile.TemporaryDirectory() as folder:
             return render_still(scene, Path(folder) / "frame.png")

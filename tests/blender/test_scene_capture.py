@@ -213,6 +213,15 @@ def test_a_movie_gives_the_picture_of_each_frame(scene, tmp_path, source):
     assert len(bpy.data.scenes) == scenes
 
 
+def test_a_movie_that_ends_early_is_named(scene, tmp_path):
+    slot = add_camera().data.background_images.new()
+    slot.image = bpy.data.images.load(str(write_movie(tmp_path, (20, 80))))
+    slot.image_user.frame_start, slot.image_user.frame_duration = 1, 100
+    scene.frame_end, scene.facet4d.times = 3, 3
+    with pytest.raises(UserError, match=r"movie\.mp4"):
+        scene_capture.read_capture(bpy.context)
+
+
 def write_movie(folder: Path, levels) -> Path:
     """Grey frames, encoded by Blender from a sequence of pictures."""
     scene = bpy.data.scenes.new("writer")
