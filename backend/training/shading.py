@@ -149,8 +149,9 @@ def unshadowed(
     toward_light [B, 3] is a unit vector; image [P] names the mesh. One orthographic depth picture a mesh, looked up
     around the point for a soft edge.
     """
-    centre = vertices.mean(1)
-    radius = (vertices - centre[:, None]).norm(dim=-1).amax(1)
+    drawn = vertices[:, faces.long().unique()]
+    centre = drawn.mean(1)
+    radius = (drawn - centre[:, None]).norm(dim=-1).amax(1)
     side = normalize(torch.linalg.cross(toward_light, toward_light[:, [1, 2, 0]] * toward_light.new_tensor([1, -1, 1])))
     axes = torch.stack([side, torch.linalg.cross(toward_light, side), toward_light], 1)  # [B, 3, 3]
 
@@ -160,18 +161,13 @@ def unshadowed(
 
     screen = view(mesh.transform((vertices - centre[:, None]) / radius[:, None, None], axes[:, None]))
     _, nearest = mesh.rasterize(screen, faces, resolution, resolution)
-    local = _turn((points - centre[image]) / radius[image, None], axes[image])
+    local = mesh.transform((points - centre[image]) / radius[image, None], axes[image])
     column, row, height = view(local).unbind(-1)
     lit = torch.zeros_like(height)
     for x, y in _TAPS:
         c, r = ((v + d).long().clamp(0, resolution - 1) for v, d in ((column, x), (row, y)))
         lit += height > nearest[image, r, c] - 0.03
     return lit[:, None] / len(_TAPS)
-
-
-def _turn(vectors: Tensor, matrices: Tensor) -> Tensor:
-    """Row vectors [P, 3] times matrices [P, 3, 3]; a batched product of such small matrices is slower."""
-    return (vectors[:, :, None] * matrices).sum(1)
 
 
 def shade(
@@ -189,7 +185,7 @@ def shade(
     Diffuse light wraps around the terminator by blending Lambert's cosine with half-Lambert's squared one; highlights
     are normalised Blinn-Phong. Only the first light casts shadows (lit [P, 1] of it arrives).
     """
-    normal, toward_camera = (_turn(v, lights.frame[scene]) for v in (normal, toward_camera))
+    normal, toward_camera = (mesh.transform(v, lights.frame.mT[scene]) for v in (normal, toward_camera))
     ambient = (sky(normal)[:, :, None] * lights.ambient[scene]).sum(1).clamp_min(0)
     diffuse = ambient * occlusion
     highlight = torch.zeros_like(albedo)

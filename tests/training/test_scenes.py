@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Synthetic scenes are reproducible, well formed, consistent between views, and their splits do not mix."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from backend.training import heads, mesh, rigs, shapes
 from backend.training.appearance import absorb
 from backend.training.motion import Performances, smooth_curves
 from backend.training.scenes import SceneSampler, draw_lights
-from backend.training.shading import Noise, render
+from backend.training.shading import Noise, render, unshadowed
 
 from ..conftest import SHARED
 
@@ -121,6 +123,51 @@ def test_two_views_see_the_same_colour_at_the_same_place():
     assert both.sum() > 200
     assert difference.median() < 0.01
     assert difference.quantile(0.75) < 0.02  # on sharp edges the two views may see different sides
+
+
+def test_shadows_lie_where_the_light_is_blocked():
+    """A square above the origin in light from a slant shades its parallel projection on the plane below, no more."""
+    toward = torch.tensor([[0.5, 1.0, -0.3]])
+    toward = toward / toward.norm()
+    square = torch.tensor([[-1.0, 1, -1], [1, 1, -1], [1, 1, 1], [-1, 1, 1]])
+    ground = square * torch.tensor([4.0, 0, 4])
+    vertices = torch.cat([square, ground])[None]
+    faces = torch.tensor([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]])
+    x, z = torch.meshgrid(torch.linspace(-3, 3, 61), torch.linspace(-3, 3, 61), indexing="ij")
+    points = torch.stack([x, torch.zeros_like(x), z], -1).reshape(-1, 3)
+    image = torch.zeros(len(points), dtype=torch.int64)
+    lit = unshadowed(vertices, faces, toward, points, image, 512)[:, 0]
+    hit = points + toward / toward[0, 1]  # where the ray to the light crosses the square's plane
+    far = (hit[:, [0, 2]].abs() - 1).amax(1)  # outside its border
+    assert (lit[far < -0.15] == 0).all() and (far < -0.15).sum() > 200
+    assert (lit[far > 0.15] == 1).all() and (far > 0.15).sum() > 2000
+
+
+def test_lights_stand_still_in_the_world():
+    """Turning subject, lights' frame and camera together changes no picture; turning the light's frame alone does."""
+    rng = np.random.default_rng(8)
+    noise = Noise("cpu")
+    surfaces = shapes.Shapes("cpu", noise).draw(rng, np.zeros((1, 1)))
+    lights = draw_lights(rng, surfaces, np.eye(3)[None])
+    pose, intrinsics = rigs.look_at(np.array([[1.0, 0.5, 5]]), np.zeros(3)), torch.tensor([[[60.0, 60, 24, 24]]])
+    turn = np.eye(4)
+    turn[:3, :3] = rigs.draw_world(np.random.default_rng(1))
+
+    def picture(pose, turn_subject, turn_lights):
+        moved = replace(surfaces, vertices=mesh.transform(surfaces.vertices, _float(turn_subject)))
+        turned = replace(lights, frame=_float(turn_lights)[None])
+        return render(moved, turned, _float(pose)[None], intrinsics, 48, noise)
+
+    before = picture(pose, np.eye(3), np.eye(3))
+    together = picture(turn @ pose, turn[:3, :3], turn[:3, :3])
+    alone = picture(turn @ pose, turn[:3, :3], np.eye(3))
+    unchanged, changed = ((before - other).abs().mean() for other in (together, alone))
+    assert unchanged < 3e-4  # edge pixels
+    assert changed > 10 * unchanged
+
+
+def _float(values):
+    return torch.as_tensor(values, dtype=torch.float32)
 
 
 def test_primitives_enclose_their_volume():
