@@ -31,6 +31,7 @@ class Look:
 
     melanin: Tensor  # [S, 1]
     hair: Tensor  # [S, 3] albedo
+    brows: Tensor  # [S, 3] albedo of brows and beard, which are not dyed
     offset: Tensor  # [S, 3] where each scene's noise is read
 
 
@@ -43,8 +44,8 @@ def draw_look(rng: np.random.Generator, scenes: int, device: torch.device | str)
     grey = rng.random((scenes, 1)) < 0.1
     hair = np.where(grey, rng.uniform(0.25, 0.65, (scenes, 1)) * np.array([1, 0.97, 0.92]), hair)
     dyed = rng.random((scenes, 1)) < 0.06
-    hair = np.where(dyed, rng.uniform(0.02, 0.6, (scenes, 3)), hair)
-    return Look(*(_tensor(value, device) for value in (melanin, hair, rng.random((scenes, 3)))))
+    worn = np.where(dyed, rng.uniform(0.02, 0.6, (scenes, 3)), hair)
+    return Look(*(_tensor(value, device) for value in (melanin, worn, hair, rng.random((scenes, 3)))))
 
 
 def paint_body(
@@ -82,7 +83,7 @@ def paint_body(
     skin = torch.lerp(skin, torch.lerp(lips, paint, draw(0.4, 0.9, 0.25)[..., None]), mask["lips"][..., None])
     shadow = _tensor(rng.uniform(0.02, 0.5, (scenes, 3)), device)[:, None]
     skin = torch.lerp(skin, shadow, draw(0.2, 0.6, 0.15)[..., None] * mask["eyelid"][..., None])
-    hair = look.hair[:, None]
+    hair = look.brows[:, None]
     beard = torch.maximum(draw(0.1, 0.85, 0.35), draw(0.0, 0.12)) * _beard(head) * (1 + 0.2 * fine).clamp(0.3, 1.2)
     brows = draw(0.3, 0.9, 0.85) * mask["brow"] * (not wears_brows)
     shaved = draw(0.2, 0.95, 0.7) if not wears_hair else torch.full((scenes, 1), 0.9, device=device)
@@ -137,16 +138,16 @@ def paint_eyes(rng: np.random.Generator, look: Look, eyes: Eyes, sky_share: Tens
     return _material(colour, second, place, redness * fill, 0.2 * fill, fill, sky_share)
 
 
-def paint_hair(rng: np.random.Generator, look: Look, part: Part, sky_share: Tensor) -> Material:
-    """Strands along v of the shell's uv, lighter towards the tips."""
+def paint_hair(rng: np.random.Generator, look: Look, albedo: Tensor, part: Part, sky_share: Tensor) -> Material:
+    """Hair of albedo [S, 3]: strands along v of the shell's uv, lighter towards the tips."""
     scenes, device = len(look.melanin), look.melanin.device
     u, v = part.uv.unbind(-1)
     pace = _tensor(rng.uniform([3, 0.1], [10, 0.6], (scenes, 2)), device)
     place = torch.stack([u * pace[:, :1], v * pace[:, 1:], torch.zeros(scenes, len(u), device=device)], -1)
     contrast = _tensor(rng.uniform(0.3, 0.9, (scenes, 1, 1)), device)
     tips = _tensor(rng.uniform(0.0, 0.6, (scenes, 1, 1)), device) * (1 - v[None, :, None])
-    colour = look.hair[:, None] * torch.exp(-0.7 * contrast + tips)
-    second = look.hair[:, None] * torch.exp(contrast + tips)
+    colour = albedo[:, None] * torch.exp(-0.7 * contrast + tips)
+    second = albedo[:, None] * torch.exp(contrast + tips)
     fill = torch.ones_like(colour[..., 0])
     gloss = _tensor(rng.uniform(0.1, 0.6, (scenes, 1)), device)
     return _material(

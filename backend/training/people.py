@@ -53,13 +53,13 @@ class People:
             paint_body(rng, look, head, self._noise, hair is not None, brows is not None, body_sky),
             paint_eyes(rng, look, head.eyes, eye_sky),
         ]
-        for style, sky in ((hair, hair_sky), (brows, None)):
+        for style, albedo, sky in ((hair, look.hair, hair_sky), (brows, look.brows, None)):
             if style is not None:
                 part = self._attach(head, style)
                 parts.append(part)
                 vertices.append(part.shape(identity, weights))
                 sky = torch.ones(len(part.neutral), device=self._device) if sky is None else sky
-                materials.append(paint_hair(rng, look, part, sky))
+                materials.append(paint_hair(rng, look, albedo, part, sky))
         rest = torch.cat([part.neutral for part in parts])
         moved = self._move_head(rng, tau, head, torch.cat(vertices, 2), rest)
         return Surfaces(moved, heads.join_faces(parts), Material.concatenate(materials))
