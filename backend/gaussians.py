@@ -11,6 +11,7 @@ left == right turns space alone.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +27,7 @@ from .errors import UserError
 from .moving import MovingGaussians
 
 FORMAT = "facet4d-cloud-1"
-COMPOSITINGS = ("linear", "srgb")
+TENSORS = ("mean", "scale", "left", "right", "opacity", "color")
 
 
 def _isoclinic_basis() -> Tensor:
@@ -97,9 +98,12 @@ class Gaussians4D:
     def __len__(self) -> int:
         return self.opacity.shape[-1]
 
-    def _map(self, change) -> Gaussians4D:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{key: change(value) for key, value in values.items() if isinstance(value, Tensor)})
+    def tensors(self) -> tuple[Tensor, ...]:
+        """mean, scale, left, right, opacity, color."""
+        return tuple(getattr(self, name) for name in TENSORS)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Gaussians4D:
+        return Gaussians4D(*map(change, self.tensors()), self.compositing, self.time_range)
 
     def to(self, *args) -> Gaussians4D:
         """Tensor.to on every tensor."""
@@ -246,7 +250,7 @@ def save_cloud(cloud: Gaussians4D, path: Path | str) -> None:
         UserError: the file cannot be written.
     """
     metadata = {"format": FORMAT, "compositing": cloud.compositing, "time_range": json.dumps(cloud.time_range)}
-    tensors = {name: getattr(cloud, name).detach().cpu().contiguous() for name in _TENSORS}
+    tensors = {name: getattr(cloud, name).detach().cpu().contiguous() for name in TENSORS}
     try:
         save_file(tensors, path, metadata)
     except (OSError, SafetensorError) as error:
@@ -264,12 +268,9 @@ def load_cloud(path: Path | str) -> Gaussians4D:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise UserError(f"{path} is not a Facet4D cloud; make one with 'python -m backend reconstruct'.")
-            tensors = [file.get_tensor(name) for name in _TENSORS]
+            tensors = [file.get_tensor(name) for name in TENSORS]
     except FileNotFoundError:
         raise UserError(f"There is no cloud at {path}; make one with 'python -m backend reconstruct'.") from None
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read as a cloud ({error}); make it again.") from None
     return Gaussians4D(*tensors, metadata["compositing"], tuple(json.loads(metadata["time_range"])))
-
-
-_TENSORS = tuple(field.name for field in fields(Gaussians4D))[:6]

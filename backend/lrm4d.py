@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .gaussians import Gaussians4D
+from .moving import SH_C0
 
 PIXEL_CHANNELS = 10
 GAUSSIAN_CHANNELS = (3, 3, 3, 4, 1, 1, 1, 4)  # depth (as xyz), color, scale, left, opacity | time, time scale, right
@@ -31,6 +32,11 @@ class LRM4DConfig:
     The paper measures depth from the camera (0.1 to 4.5); measured from the subject it does not depend on how far
     away the cameras stand. time_scale_limit: standard deviations in time may reach it; a clip lasts from -1 to 1, and
     what is still should not fade within it.
+
+    pixel_bound: a Gaussian starts out as its pixel. Its color is an offset from the pixel's, its scales are in units
+    of the pixel's width at its depth, its time an offset from the picture's, and at the picture's time its centre lies
+    on the pixel's ray. In the paper color, scale and time are absolute and the centre lies on the ray at its own mean
+    time; bound to the pixel, detail need not pass through the network and pictures of any resolution fit.
     """
 
     layers: int
@@ -44,11 +50,12 @@ class LRM4DConfig:
     time_scale_bias: float = -2.3
     time_scale_limit: float = 1.0
     opacity_bias: float = -2.0
+    pixel_bound: bool = False
 
 
-# `small` predicts finer splats and longer windows at first than the paper's models: one splat a pixel of a 128 px
-# picture is 0.016 wide, and faces change slowly
-SMALL = LRM4DConfig(12, 384, 6, scale_bias=-3.5, time_scale_bias=-0.7, time_scale_limit=4.0)
+SMALL = LRM4DConfig(
+    12, 384, 6, scale_bias=-0.4, time_scale_bias=0.0, time_scale_limit=4.0, opacity_bias=-1.0, pixel_bound=True
+)
 BASE = LRM4DConfig(12, 768, 12)
 LARGE = LRM4DConfig(24, 1024, 16)
 
@@ -139,31 +146,54 @@ class LRM4D(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             tokens = tokens.float()  # from the last linear layer on: bf16 would move centres by a third of a pixel
             raw = self.decode(tokens[:, :count]).reshape(len(tokens), -1, sum(GAUSSIAN_CHANNELS))  # [B, V * H * W, 20]
-            lines = patchify(torch.cat([nearest, direction], -1), patch).reshape(*raw.shape[:2], 6)
+            focal = intrinsics[..., :2].float().log().mean(-1).exp()[..., None, None, None]  # [B, V, 1, 1, 1]
+            away = (nearest - origin).norm(dim=-1, keepdim=True)  # the subject lies in front of every camera
+            pixel = torch.cat([pixels.float(), away / focal, (1 / focal).expand_as(away)], -1)
+            pixel = patchify(pixel, patch).reshape(*raw.shape[:2], PIXEL_CHANNELS + 2)
+            color, direction, nearest, clock, width, growth = pixel.split((3, 3, 3, 1, 1, 1), -1)
             # eq. 4-5: three channels vote on one depth
             depth = self.config.depth_range * (2 * torch.sigmoid(raw[..., :3].mean(-1, keepdim=True)) - 1)
-            centre = lines[..., :3] + depth * lines[..., 3:]
+            centre = nearest + depth * direction
+            if self.config.pixel_bound:
+                footprint = (width + depth * growth).clamp_min(1e-4)
+                cloud = self._activate(raw, centre, (color + 1) / 2, clock, footprint)
+                velocity, _, _ = cloud.motion()
+                cloud.mean = torch.cat([centre + velocity * (cloud.mean[..., 3:] - clock), cloud.mean[..., 3:]], -1)
+            else:
+                cloud = self._activate(raw, centre)
             if self.config.free_gaussians:
                 free = self.decode_free(tokens[:, count:])
-                centre = torch.cat([centre, free[..., :3].tanh() * self.config.depth_range], 1)
-                raw = torch.cat([raw, free], 1)
-            return self._activate(raw, centre)
+                free = self._activate(free, free[..., :3].tanh() * self.config.depth_range)
+                cloud = Gaussians4D(
+                    *(torch.cat(parts, 1) for parts in zip(cloud.tensors(), free.tensors(), strict=True))
+                )
+        return cloud
 
-    def _activate(self, raw: Tensor, centre: Tensor) -> Gaussians4D:
-        """Channels [B, N, 20] and centres [B, N, 3] to Gaussians; eq. 6-8, constants in LRM4DConfig."""
+    def _activate(
+        self,
+        raw: Tensor,
+        centre: Tensor,
+        color: Tensor | float = 0.5,
+        time: Tensor | float = 0.0,
+        unit: Tensor | float = 1.0,
+    ) -> Gaussians4D:
+        """Channels [B, N, 20] and centres [B, N, 3] to Gaussians; eq. 6-8, constants in LRM4DConfig.
+
+        color, time and unit of length [B, N, 3 or 1] are what the channels are relative to; the paper's by default.
+        """
         config = self.config
-        _, color, scale, left, opacity, time, time_scale, right = raw.split(GAUSSIAN_CHANNELS, -1)
-        scale = torch.exp(scale + config.scale_bias).clamp_max(config.scale_limit)
+        _, shade, scale, left, opacity, moment, time_scale, right = raw.split(GAUSSIAN_CHANNELS, -1)
+        scale = (unit * torch.exp(scale + config.scale_bias)).clamp_max(config.scale_limit)
         time_scale = torch.exp(time_scale + config.time_scale_bias).clamp_max(config.time_scale_limit)
         # left == right is a Gaussian at rest: the identity is added so that training starts from stillness
         identity = raw.new_tensor([1.0, 0.0, 0.0, 0.0])
         return Gaussians4D(
-            mean=torch.cat([centre, time], -1),
+            mean=torch.cat([centre, time + moment], -1),
             scale=torch.cat([scale, time_scale], -1),
             left=F.normalize(left + identity, dim=-1),
             right=F.normalize(right + identity, dim=-1),
             opacity=torch.sigmoid(opacity[..., 0] + config.opacity_bias),
-            color=(0.28209479177387814 * color + 0.5).clamp_min(0),
+            color=(color + SH_C0 * shade).clamp_min(0),
         )
 
 

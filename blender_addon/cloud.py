@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import bpy
 import numpy as np
-from bpy.types import Depsgraph, FCurve, Mesh, NodesModifier, Object, Scene
+from bpy.types import Attribute, Depsgraph, FCurve, Mesh, NodesModifier, Object, Scene
 
 from . import compat
 from ._backend import backend
@@ -95,6 +95,21 @@ def cloud_modifier(obj: Object) -> NodesModifier | None:
     return next((m for m in obj.modifiers if m.type == "NODES" and is_evaluate_group(m.node_group)), None)
 
 
+def read_cloud(cloud: Object) -> MovingGaussians:
+    """The Gaussians of a cloud object as they were built, in world space but for what the object was moved since."""
+    mesh = cloud.data
+    position = np.empty(3 * len(mesh.vertices), np.float32)
+    mesh.vertices.foreach_get("co", position)
+    data = {name: _read(mesh.attributes[name]) for name in _ATTRIBUTES}
+    return moving.MovingGaussians(
+        position=position.reshape(-1, 3) + np.array(cloud[METADATA_KEY]["origin"], np.float32),
+        color=moving.linear_to_srgb(data.pop("radiance")).astype(np.float32),
+        compositing=mesh[METADATA_KEY]["compositing"],
+        time_range=tuple(mesh[METADATA_KEY]["time_range"]),
+        **data,
+    )
+
+
 def evaluated_points(cloud: Object, depsgraph: Depsgraph) -> dict[str, np.ndarray]:
     """What the viewport shows of a cloud now: positions [N,3] in world space, opacities [N], radii [N]."""
     evaluated = cloud.evaluated_get(depsgraph)
@@ -102,19 +117,21 @@ def evaluated_points(cloud: Object, depsgraph: Depsgraph) -> dict[str, np.ndarra
     points = geometry.pointcloud
     if points is None or len(points.points) == 0:
         return {"positions": np.zeros((0, 3)), "opacities": np.zeros(0), "radii": np.zeros(0)}
-    positions = _read(points, "position", "vector", 3)
+    positions, opacities, radii = (_read(points.attributes[name]) for name in ("position", "alpha", "radius"))
     to_world = np.array(evaluated.matrix_world)
     return {
         "positions": positions @ to_world[:3, :3].T + to_world[:3, 3],
-        "opacities": _read(points, "alpha", "value", 1)[:, 0],
-        "radii": _read(points, "radius", "value", 1)[:, 0],
+        "opacities": opacities,
+        "radii": radii,
     }
 
 
-def _read(points, name: str, key: str, width: int) -> np.ndarray:
-    values = np.empty(len(points.points) * width, np.float32)
-    points.attributes[name].data.foreach_get(key, values)
-    return values.reshape(-1, width)
+def _read(attribute: Attribute) -> np.ndarray:
+    """The values of an attribute: [N] of FLOAT, [N, 3] of FLOAT_VECTOR, [N, 4] of QUATERNION."""
+    width = {"FLOAT": 1, "FLOAT_VECTOR": 3, "QUATERNION": 4}[attribute.data_type]
+    values = np.empty(len(attribute.data) * width, np.float32)
+    attribute.data.foreach_get("vector" if width == 3 else "value", values)
+    return values.reshape(-1, width) if width > 1 else values
 
 
 def _finite_attributes(gaussians: MovingGaussians) -> dict[str, np.ndarray]:

@@ -93,12 +93,45 @@ def test_activations_are_bounded_as_published():
     assert cloud.color.min() >= 0
 
 
-def test_initial_splats_are_small_faint_and_nearly_still():
+def test_initial_splats_are_faint_and_nearly_still():
     """So that training starts with overlapping splats that all receive gradients."""
-    cloud = tiny(SMALL)(*rig(views=2, batch=1))
-    assert cloud.scale[..., :3].median().item() == pytest.approx(math.exp(SMALL.scale_bias), rel=0.2)
-    assert cloud.opacity.median().item() == pytest.approx(1 / (1 + math.exp(2)), rel=0.2)
-    assert cloud.motion()[0].std() < 0.2
+    for config in (TINY, SMALL):
+        cloud = tiny(config)(*rig(views=2, batch=1))
+        assert cloud.opacity.median().item() == pytest.approx(1 / (1 + math.exp(-config.opacity_bias)), rel=0.2)
+        assert cloud.motion()[0].std() < 0.2
+    assert tiny()(*rig()).scale[..., :3].median().item() == pytest.approx(math.exp(TINY.scale_bias), rel=0.2)
+
+
+def bound(spread: float = 0.02) -> LRM4D:
+    model = tiny(LRM4DConfig(layers=2, width=32, heads=2, pixel_bound=True, scale_bias=0.0, scale_limit=9.0))
+    torch.nn.init.normal_(model.decode.weight, std=spread)
+    return model
+
+
+def test_a_bound_gaussian_passes_its_pixels_ray_at_the_pictures_time():
+    """Whatever the network says, each splat projects to its own pixel at its own time, and moves elsewhere after."""
+    images, poses, intrinsics, times = rig(width=16, height=16, batch=1)
+    cloud = bound(0.3)(images, poses, intrinsics, times)
+    rows, columns = torch.meshgrid(torch.arange(16) + 0.5, torch.arange(16) + 0.5, indexing="ij")
+    pixels = patchify(torch.stack([columns, rows], -1)[None, None], 8).view(-1, 2)
+    for view in range(3):
+        own = cloud.select(0).select(slice(256 * view, 256 * (view + 1)))
+        local = own.at(times[0, view : view + 1]).mean[0] - poses[0, view, :3, 3]
+        seen = local[:, :2] / local[:, 2:] * intrinsics[0, view, :2] + intrinsics[0, view, 2:]
+        assert (seen - pixels).abs().max() < 0.05
+        later = own.at(times[0, view : view + 1] + 0.5).mean[0] - poses[0, view, :3, 3]
+        moved = later[:, :2] / later[:, 2:] * intrinsics[0, view, :2] + intrinsics[0, view, 2:]
+        assert (moved - pixels).norm(dim=-1).median() > 0.05
+
+
+def test_an_untrained_bound_model_shows_the_picture():
+    """Colors are the pixels', scales about a pixel wide, so the first rendering from an input camera is its picture."""
+    images, poses, intrinsics, times = rig(views=1, width=16, height=16, batch=1)
+    cloud = bound(0.0)(images, poses, intrinsics, times)
+    assert torch.allclose(cloud.color, patchify(images.permute(0, 1, 3, 4, 2), 8).view(1, -1, 3), atol=1e-6)
+    distance = (cloud.mean[..., :3] - poses[:, :1, :3, 3]).norm(dim=-1)
+    assert torch.allclose(cloud.scale[..., 0], distance / (30 * 28) ** 0.5, rtol=1e-4)
+    assert torch.equal(cloud.mean[..., 3], times.expand(1, 256))
 
 
 def test_pictures_that_do_not_divide_are_refused():

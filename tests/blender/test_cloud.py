@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The cloud is numpy's cloud at every frame and between frames, needs no add-on, and is replaced in place."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from blender_addon.cloud import (  # noqa: E402
     cloud_objects,
     evaluated_points,
     is_cloud,
+    read_cloud,
 )
 
 pytestmark = pytest.mark.blender
@@ -106,6 +109,13 @@ def test_the_object_stands_at_the_opacity_weighted_centre(scene, make_gaussians)
     cloud = build_cloud(scene, gaussians, "Head", 1, 49)
     expected = np.average(gaussians.position, axis=0, weights=gaussians.opacity)
     np.testing.assert_allclose(cloud.location, expected, atol=1e-4)
+
+
+def test_a_cloud_is_read_back_as_it_was_built(scene, make_gaussians):
+    gaussians = make_gaussians(50)
+    again = read_cloud(build_cloud(scene, gaussians, "Cloud", 1, 25))
+    for field in dataclasses.fields(gaussians):
+        assert getattr(again, field.name) == pytest.approx(getattr(gaussians, field.name), abs=2e-6), field.name
 
 
 def test_replacing_keeps_the_object_and_what_the_artist_did_to_it(scene, make_gaussians):

@@ -78,9 +78,10 @@ def test_the_demo_leaves_a_blend_file_a_movie_a_contact_sheet_and_a_report(scene
     assert report["capture"] == "3 cameras, 6 pictures, 2 times"
     assert report["gaussians"] == 400
     assert {"load the capture", "reconstruct", "render the turntable", "total"} <= report["seconds"].keys()
-    # Blender renders the very cloud that the truth was rasterised from
-    assert report["held_out"]["psnr"] > 35
+    # the cloud in Blender is the very one that the truth was rasterised from
+    assert report["held_out"]["psnr"] > 50
     assert report["held_out"]["pictures"].keys() == {"view6"}
+    assert report["cycles_against_rasteriser"]["psnr"] > 30
     assert sorted(path.name for path in out.iterdir()) == [
         "contact.png",
         "facet4d_demo.blend",
