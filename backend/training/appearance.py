@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .heads import Eyes, HeadModel, Part
 from .shading import Material, Noise
+from .transfer import constant, to_device
 
 # log-space absorption of red, green, blue, chosen so that melanin 0..1 spans the range of human skin
 _BASE = (0.36, 0.62, 0.78)
@@ -35,7 +37,7 @@ class Look:
     offset: Tensor  # [S, 3] where each scene's noise is read
 
 
-def draw_look(rng: np.random.Generator, scenes: int, device: torch.device | str) -> Look:
+def draw_look(rng: np.random.Generator, scenes: int, device: torch.device) -> Look:
     """Random complexion and hair colour; dark skin mostly has dark hair, some hair is grey or dyed."""
     melanin = rng.beta(0.7, 1.9, (scenes, 1))
     dark = np.maximum(rng.beta(1.2, 0.9, (scenes, 1)), 1.2 * melanin).clip(0, 1)
@@ -45,7 +47,7 @@ def draw_look(rng: np.random.Generator, scenes: int, device: torch.device | str)
     hair = np.where(grey, rng.uniform(0.25, 0.65, (scenes, 1)) * np.array([1, 0.97, 0.92]), hair)
     dyed = rng.random((scenes, 1)) < 0.06
     worn = np.where(dyed, rng.uniform(0.02, 0.6, (scenes, 3)), hair)
-    return Look(*(_tensor(value, device) for value in (melanin, worn, hair, rng.random((scenes, 3)))))
+    return Look(*to_device(device, melanin, worn, hair, rng.random((scenes, 3))))
 
 
 def paint_body(
@@ -60,55 +62,72 @@ def paint_body(
     """Skin with its regions, stubble or beard, scalp, mouth and teeth."""
     scenes, device = len(look.melanin), look.melanin.device
 
-    def draw(low: float, high: float, share: float = 1.0) -> Tensor:
+    def draw(low: float, high: float, share: float = 1.0) -> np.ndarray:
         """[S, 1] uniform for a share of the people, 0 for the others."""
-        return _tensor(rng.uniform(low, high, (scenes, 1)) * (rng.random((scenes, 1)) < share), device)
+        return rng.uniform(low, high, (scenes, 1)) * (rng.random((scenes, 1)) < share)
+
+    cheerful, flush, flush_coarse, flush_fine = to_device(
+        device, draw(0.0, 0.5), draw(0.15, 0.75), draw(0.0, 0.08), draw(0.0, 0.08)
+    )
+    tan_coarse, tan_fine, tan_lids, lip = to_device(
+        device, draw(0.0, 0.04), draw(0.0, 0.03), draw(0.05, 0.2), draw(0.2, 0.6)[..., None]
+    )
+    lipstick, lipstick_share, shadow, shadow_share = to_device(
+        device,
+        rng.uniform([0.15, 0.01, 0.02], [0.6, 0.12, 0.15], (scenes, 1, 3)),
+        draw(0.4, 0.9, 0.25)[..., None],
+        rng.uniform(0.02, 0.5, (scenes, 1, 3)),
+        draw(0.2, 0.6, 0.15)[..., None],
+    )
+    bearded, browed, shaved, freckles, teeth = to_device(
+        device,
+        np.maximum(draw(0.1, 0.85, 0.35), draw(0.0, 0.12)),
+        draw(0.3, 0.9, 0.85) * (not wears_brows),
+        np.full((scenes, 1), 0.9) if wears_hair else draw(0.2, 0.95, 0.7),
+        draw(0.25, 0.6, 0.2),
+        draw(0.75, 1.1)[..., None] * np.array([0.74, 0.68, 0.55]),
+    )
+    strength, offset, period, freckle_period, glossy = to_device(
+        device, draw(0.02, 0.08), draw(0.0, 0.2), draw(12, 30), draw(4, 7), draw(0.05, 0.5)
+    )
+    neckline = (rng.uniform(low, high, (scenes, 1)) for low, high in ((0, 2), (1.5, 5), (0, 0.6), (0.2, 0.5)))
+    dressed, level, point, back, dye = to_device(
+        device, *neckline, rng.uniform(0, 0.9, (2, scenes, 1, 3)) ** rng.choice([1, 3], (2, scenes, 1, 1))
+    )
 
     rest = head.body.neutral
     mask = {name: values[None] for name, values in head.regions.items()}
     place = rest[None] + 40 * look.offset[:, None]
     coarse, fine = noise(place / 90), noise(place / 25 + 0.5)
-    cheerful = draw(0.0, 0.5)
-    blood = (
-        draw(0.15, 0.75)
-        + cheerful * (mask["cheek"] + 0.7 * mask["nose"] + 0.8 * mask["ear"])
-        + draw(0.0, 0.08) * coarse
-        + draw(0.0, 0.08) * fine
-    )
-    melanin = look.melanin + draw(0.0, 0.04) * coarse + draw(0.0, 0.03) * fine + draw(0.05, 0.2) * mask["eyelid"]
-    skin = absorb(melanin, blood)
-    lip = draw(0.2, 0.6)
-    paint = _tensor(rng.uniform([0.15, 0.01, 0.02], [0.6, 0.12, 0.15], (scenes, 3)), device)[:, None]
-    lips = skin * torch.exp(-lip[..., None] * torch.tensor([0.35, 1.3, 1.0], device=device))
-    skin = torch.lerp(skin, torch.lerp(lips, paint, draw(0.4, 0.9, 0.25)[..., None]), mask["lips"][..., None])
-    shadow = _tensor(rng.uniform(0.02, 0.5, (scenes, 3)), device)[:, None]
-    skin = torch.lerp(skin, shadow, draw(0.2, 0.6, 0.15)[..., None] * mask["eyelid"][..., None])
+    blood = flush + cheerful * (mask["cheek"] + 0.7 * mask["nose"] + 0.8 * mask["ear"])
+    blood = blood + flush_coarse * coarse + flush_fine * fine
+    skin = absorb(look.melanin + tan_coarse * coarse + tan_fine * fine + tan_lids * mask["eyelid"], blood)
+    lips = skin * torch.exp(-lip * constant((0.35, 1.3, 1.0), device))
+    skin = torch.lerp(skin, torch.lerp(lips, lipstick, lipstick_share), mask["lips"][..., None])
+    skin = torch.lerp(skin, shadow, shadow_share * mask["eyelid"][..., None])
     hair = look.brows[:, None]
-    beard = torch.maximum(draw(0.1, 0.85, 0.35), draw(0.0, 0.12)) * _beard(head) * (1 + 0.2 * fine).clamp(0.3, 1.2)
-    brows = draw(0.3, 0.9, 0.85) * mask["brow"] * (not wears_brows)
-    shaved = draw(0.2, 0.95, 0.7) if not wears_hair else torch.full((scenes, 1), 0.9, device=device)
-    covered = torch.maximum(torch.maximum(beard, brows), shaved * mask["scalp"])[..., None]
-    freckled = draw(0.25, 0.6, 0.2) * (1 - look.melanin).clamp_min(0)
-    second = skin * torch.exp(-torch.tensor([0.5, 0.9, 1.1], device=device))
+    beard = bearded * head.beard * (1 + 0.2 * fine).clamp(0.3, 1.2)
+    covered = torch.maximum(torch.maximum(beard, browed * mask["brow"]), shaved * mask["scalp"])[..., None]
+    freckled = freckles * (1 - look.melanin).clamp_min(0)
+    second = skin * torch.exp(-constant((0.5, 0.9, 1.1), device))
     skin, second = torch.lerp(skin, hair, covered), torch.lerp(second, hair * 0.6, covered)
     for region, colour in {"mouth": (0.16, 0.03, 0.03), "gums": (0.42, 0.09, 0.09), "socket": (0.3, 0.1, 0.08)}.items():
-        skin = torch.lerp(skin, torch.tensor(colour, device=device), mask[region][..., None])
+        skin = torch.lerp(skin, constant(colour, device), mask[region][..., None])
         second = torch.lerp(second, skin, mask[region][..., None])
-    teeth = torch.tensor([0.74, 0.68, 0.55], device=device) * draw(0.75, 1.1)[..., None]
     skin, second = (torch.lerp(x, teeth, mask["teeth"][..., None]) for x in (skin, second))
     inner = (mask["mouth"] + mask["gums"] + mask["teeth"]).clamp(0, 1)
     speckled = (freckled > 0).float()
-    strength = torch.lerp(draw(0.02, 0.08), freckled * 1.5, speckled).expand_as(skin[..., 0])
-    offset = torch.lerp(draw(0.0, 0.2), -2.4 * freckled, speckled).expand_as(strength)
-    offset = offset + freckled * (mask["cheek"] + mask["nose"])
-    period = torch.lerp(draw(12, 30), draw(4, 7), speckled)
-    gloss = (draw(0.05, 0.5) * (1 + 0.3 * mask["nose"]) + 0.25 * mask["lips"] + 0.6 * inner).clamp(0, 1) * (
-        1 - 0.7 * covered[..., 0]
-    )
-    cloth = _clothes(rng, head, scenes)[..., None]
-    dye = _tensor(rng.uniform(0, 0.9, (2, scenes, 1, 3)) ** rng.choice([1, 3], (2, scenes, 1, 1)), device)
-    skin, second = torch.lerp(skin, dye[0], cloth), torch.lerp(second, torch.lerp(dye[0], dye[1], 0.5), cloth)
-    gloss = gloss * (1 - 0.9 * cloth[..., 0])
+    strength = torch.lerp(strength, freckled * 1.5, speckled)
+    offset = torch.lerp(offset, -2.4 * freckled, speckled) + freckled * (mask["cheek"] + mask["nose"])
+    period = torch.lerp(period, freckle_period, speckled)
+    gloss = (glossy * (1 + 0.3 * mask["nose"]) + 0.25 * mask["lips"] + 0.6 * inner).clamp(0, 1)
+    # half of the people wear a shirt below a round or pointed neckline
+    x, y, z = rest.unbind(-1)
+    edge = head.floor + level + point * (x.abs() - 4) - back * (z - head.pivot[2] + 3) - 20 * (dressed < 1).float()
+    cloth = ((edge - y) / 0.6).clamp(0, 1)
+    skin = torch.lerp(skin, dye[0], cloth[..., None])
+    second = torch.lerp(second, torch.lerp(dye[0], dye[1], 0.5), cloth[..., None])
+    gloss = gloss * (1 - 0.7 * covered[..., 0]) * (1 - 0.9 * cloth)
     # shut in at rest, in the open in a laugh
     sky_share = torch.lerp(sky_share.clamp_min(0.15), 0.3 + 0.3 * head.regions["teeth"], 0.9 * inner[0])
     return _material(skin, second, place / period[..., None], offset, strength, gloss, sky_share)
@@ -120,64 +139,52 @@ def paint_eyes(rng: np.random.Generator, look: Look, eyes: Eyes, sky_share: Tens
     angle = eyes.angle[None, :, None]
     light = np.array([[0.20, 0.33, 0.45], [0.25, 0.36, 0.22], [0.34, 0.36, 0.36], [0.30, 0.19, 0.08]])
     dark = np.array([[0.11, 0.045, 0.018], [0.05, 0.02, 0.01]])
-    is_dark = rng.random((scenes, 1)) < 0.45 + 0.5 * look.melanin.cpu().numpy()
-    iris = np.where(is_dark, dark[rng.integers(2, size=scenes)], light[rng.integers(4, size=scenes)])
-    iris = _tensor(iris * rng.uniform(0.7, 1.2, (scenes, 3)), device)[:, None]
-    pupil = _tensor(rng.uniform(6, 10, (scenes, 1, 1)), device)
-    white = _tensor(rng.uniform([0.6, 0.54, 0.5], [0.75, 0.73, 0.72], (scenes, 3)), device)[:, None]
+    chance, dark, light, shade, pupil, white = to_device(
+        device,
+        rng.random((scenes, 1, 1)),
+        dark[rng.integers(2, size=scenes)][:, None],
+        light[rng.integers(4, size=scenes)][:, None],
+        rng.uniform(0.7, 1.2, (scenes, 1, 3)),
+        rng.uniform(6, 10, (scenes, 1, 1)),
+        rng.uniform([0.6, 0.54, 0.5], [0.75, 0.73, 0.72], (scenes, 1, 3)),
+    )
+    iris = shade * torch.where(chance < 0.45 + 0.5 * look.melanin[..., None], dark, light)
     colour = iris * (0.7 + 0.6 * ((angle - pupil) / 14).clamp(0, 1))
     colour = torch.where(angle > 19.5, 0.4 * iris, colour)
     colour = torch.where(angle < pupil, 0.012, colour)
     colour = torch.where(angle > 22.5, white, colour)
-    veins = white * torch.tensor([0.95, 0.62, 0.58], device=device)
+    veins = white * constant((0.95, 0.62, 0.58), device)
     second = torch.where(angle > 22.5, veins, colour * 1.4)
     place = eyes.part.neutral[None] / 6 + look.offset[:, None]
     fill = torch.ones_like(colour[..., 0])
     redness = 0.15 * ((angle[..., 0] - 30) / 30).clamp(0, 1)
     sky_share = sky_share.clamp_min(0.75)  # the lids' shade at rest, with room for the gaze to turn
-    return _material(colour, second, place, redness * fill, 0.2 * fill, fill, sky_share)
+    return _material(colour, second, place, redness, 0.2 * fill, fill, sky_share)
 
 
 def paint_hair(rng: np.random.Generator, look: Look, albedo: Tensor, part: Part, sky_share: Tensor) -> Material:
     """Hair of albedo [S, 3]: strands along v of the shell's uv, lighter towards the tips."""
     scenes, device = len(look.melanin), look.melanin.device
-    u, v = part.uv.unbind(-1)
-    pace = _tensor(rng.uniform([3, 0.1], [10, 0.6], (scenes, 2)), device)
-    place = torch.stack([u * pace[:, :1], v * pace[:, 1:], torch.zeros(scenes, len(u), device=device)], -1)
-    contrast = _tensor(rng.uniform(0.3, 0.9, (scenes, 1, 1)), device)
-    tips = _tensor(rng.uniform(0.0, 0.6, (scenes, 1, 1)), device) * (1 - v[None, :, None])
-    colour = albedo[:, None] * torch.exp(-0.7 * contrast + tips)
-    second = albedo[:, None] * torch.exp(contrast + tips)
-    fill = torch.ones_like(colour[..., 0])
-    gloss = _tensor(rng.uniform(0.1, 0.6, (scenes, 1)), device)
-    return _material(
-        colour, second.clamp_max(0.85), place + look.offset[:, None], 0.45 * fill, 0.35 * fill, gloss * fill, sky_share
+    pace, contrast, tips, gloss = to_device(
+        device,
+        np.pad(rng.uniform([3, 0.1], [10, 0.6], (scenes, 1, 2)), ((0, 0), (0, 0), (0, 1))),
+        rng.uniform(0.3, 0.9, (scenes, 1, 1)),
+        rng.uniform(0.0, 0.6, (scenes, 1, 1)),
+        rng.uniform(0.1, 0.6, (scenes, 1)),
     )
+    place = pad(part.uv, (0, 1)) * pace + look.offset[:, None]
+    tips = tips * (1 - part.uv[:, 1:])
+    colour = albedo[:, None] * torch.exp(tips - 0.7 * contrast)
+    second = (albedo[:, None] * torch.exp(tips + contrast)).clamp_max(0.85)
+    fill = torch.ones_like(colour[..., 0])
+    return _material(colour, second, place, 0.45 * fill, 0.35 * fill, gloss, sky_share)
 
 
 def absorb(melanin: Tensor, blood: Tensor) -> Tensor:
     """Skin albedo [..., 3] for amounts of pigment [...]: Beer-Lambert absorption, 0..1 each over the human range."""
-    pigments = torch.stack([torch.ones_like(melanin), melanin.clamp(-0.05, 1.1), blood.clamp(-0.2, 2)], -1)
-    return torch.exp(-pigments @ torch.tensor([_BASE, _MELANIN, _BLOOD], device=melanin.device))
-
-
-def _beard(head: HeadModel) -> Tensor:
-    """The beard mask [N] with its straight upper edge faded on the cheeks but kept under the nose."""
-    mask, rest = head.regions["beard"], head.body.neutral
-    top = rest[mask > 0.5, 1].amax()
-    fade = ((top - rest[:, 1]) / 3.5).clamp(0, 1)
-    moustache = (1.5 - rest[:, 0].abs() / 2.6).clamp(0, 1)
-    return mask * torch.maximum(fade, moustache)
-
-
-def _clothes(rng: np.random.Generator, head: HeadModel, scenes: int) -> Tensor:
-    """Where half of the people wear a shirt, [S, N] in 0..1: shoulders and chest below a round or pointed neckline."""
-    x, y, z = head.body.neutral.unbind(-1)
-    dressed, level, point, back = (
-        _tensor(rng.uniform(low, high, (scenes, 1)), x.device) for low, high in ((0, 2), (1.5, 5), (0, 0.6), (0.2, 0.5))
-    )
-    neckline = head.floor + level + point * (x.abs() - 4) - back * (z - head.pivot[2] + 3) - 20 * (dressed < 1).float()
-    return ((neckline - y) / 0.6).clamp(0, 1)
+    base, brown, red = constant((_BASE, _MELANIN, _BLOOD), melanin.device)
+    melanin, blood = melanin.clamp(-0.05, 1.1)[..., None], blood.clamp(-0.2, 2)[..., None]
+    return torch.exp(-(base + melanin * brown + blood * red))
 
 
 def _material(
@@ -193,7 +200,3 @@ def _material(
     scalars = [value.expand_as(albedo[..., 0])[..., None] for value in (offset, strength, gloss, sky_share[None])]
     pattern = torch.zeros_like(albedo[..., :1])
     return Material(albedo, second, coordinate, pattern, *scalars)
-
-
-def _tensor(values: object, device: torch.device | str) -> Tensor:
-    return torch.as_tensor(np.asarray(values, np.float32), device=device)

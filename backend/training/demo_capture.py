@@ -59,13 +59,12 @@ def make_demo_capture(assets: Path, seed: int) -> Capture:
     people = People(assets, "cpu", "val", noise)
     surfaces = people.draw_with(rng, 2 * seconds[None] - 1, _ICT, _HAIR, _BROWS)
     centre = people.models[_ICT].eyes.centre.mean(0) * torch.tensor([1.0, 1, 0])
-    vertices = ((surfaces.vertices - centre) / 100) @ torch.as_tensor(Z_UP.T, dtype=torch.float32)
+    vertices = (surfaces.vertices - centre) / 100
     world = np.eye(4)
     world[:3, :3] = Z_UP
-    poses = world @ poses
     focal = 0.5 * _RESOLUTION / np.tan(_FIELD_OF_VIEW / 2)
     intrinsics = np.array([focal, focal, _RESOLUTION / 2, _RESOLUTION / 2])
-    lights = draw_lights(rng, surfaces, Z_UP[None])
+    lights = draw_lights(rng, surfaces.material.albedo)
     frames = []
     for view, name in enumerate(names):
         image = render(
@@ -76,8 +75,8 @@ def make_demo_capture(assets: Path, seed: int) -> Capture:
             _RESOLUTION,
             noise,
             _SUPERSAMPLES,
-        )[0, 0]
-        camera = Camera(poses[view], *intrinsics, _RESOLUTION, _RESOLUTION)
+        )[0][0, 0]
+        camera = Camera(world @ poses[view], *intrinsics, _RESOLUTION, _RESOLUTION)
         frames.append(Frame(camera, float(seconds[view]), straight_srgb(image), name, name.startswith("held_out")))
     return Capture(frames)
 

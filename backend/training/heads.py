@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -58,16 +59,25 @@ class Eyes:
     angle: Tensor
     centre: Tensor
 
-    def shape(self, identity: Tensor, gaze: Tensor) -> Tensor:
-        """Vertices [S, V, N, 3]; gaze [S, V, 2, 2]: yaw to the subject's left and pitch up of each eye, radians."""
-        still = self.part.neutral + (identity @ self.part.identity.flatten(1)).unflatten(-1, (-1, 3))
-        shift = (still - self.part.neutral).unflatten(1, (2, -1)).mean(2)  # [S, 2, 3]
-        pivot = (self.centre + shift)[:, None, :, None]
-        x, y, z = (still.unflatten(1, (2, -1))[:, None] - pivot).unbind(-1)  # [S, 1, 2, N/2]
-        yaw, pitch = gaze[..., 0, None], gaze[..., 1, None]
-        y, z = pitch.cos() * y + pitch.sin() * z, pitch.cos() * z - pitch.sin() * y
-        x, z = yaw.cos() * x + yaw.sin() * z, yaw.cos() * z - yaw.sin() * x
-        return (torch.stack([x.expand_as(z), y.expand_as(z), z], -1) + pivot).flatten(2, 3)
+    def shape(self, identity: Tensor, turn: Tensor) -> Tensor:
+        """Vertices [S, V, N, 3]; turn [S, V, 2, 3, 3] turns each eye about its centre (gaze_rotation)."""
+        moved = (identity @ self.part.identity.flatten(1)).unflatten(-1, (2, -1, 3))
+        centred = self.part.neutral.unflatten(0, (2, -1)) - self.centre[:, None]
+        shift = moved.mean(2, keepdim=True)  # [S, 2, 1, 3]
+        local = (centred + moved - shift)[:, None]
+        pivot = (self.centre[:, None] + shift)[:, None]
+        return (mesh.transform(local, turn[..., None, :, :]) + pivot).flatten(2, 3)
+
+
+def gaze_rotation(gaze: np.ndarray) -> np.ndarray:
+    """Rotations [..., 3, 3] of eyes that look ahead, for gaze [..., 2]: yaw to the subject's left and pitch up."""
+    yaw, pitch = gaze[..., 0], gaze[..., 1]
+    rows = [
+        [np.cos(yaw), -np.sin(yaw) * np.sin(pitch), np.sin(yaw) * np.cos(pitch)],
+        [np.zeros_like(yaw), np.cos(pitch), np.sin(pitch)],
+        [-np.sin(yaw), -np.cos(yaw) * np.sin(pitch), np.cos(yaw) * np.cos(pitch)],
+    ]
+    return np.stack([np.stack(row, -1) for row in rows], -2)
 
 
 class HeadModel:
@@ -75,6 +85,7 @@ class HeadModel:
 
     name: str
     body: Part
+    anchor: Part  # what hair and brows are bound to: the body before it was cut off below
     eyes: Eyes
     regions: dict[str, Tensor]
     expressions: list[str]  # ARKit names in the spelling jawOpen, eyeBlinkLeft
@@ -86,13 +97,21 @@ class HeadModel:
         self._device = device
         self._sky_shares: dict[str | None, tuple[Tensor, Tensor, Tensor]] = {}
 
-    def draw_identity(self, rng: np.random.Generator, count: int) -> Tensor:
+    def draw_identity(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Random identity weights [count, K]."""
         raise NotImplementedError
 
     def attach(self, style: str) -> Part:
         """A hair or brow style bound to this head; what hangs below the bust's rim is cut."""
         raise NotImplementedError
+
+    @cached_property
+    def beard(self) -> Tensor:
+        """The beard mask [N] with its straight upper edge faded on the cheeks but kept under the nose."""
+        mask, rest = self.regions["beard"], self.body.neutral
+        fade = ((rest[mask > 0.5, 1].amax() - rest[:, 1]) / 3.5).clamp(0, 1)
+        moustache = (1.5 - rest[:, 0].abs() / 2.6).clamp(0, 1)
+        return mask * torch.maximum(fade, moustache)
 
     def sky_share(self, hair: str | None) -> tuple[Tensor, Tensor, Tensor]:
         """Ambient occlusion of body, eyes and hair at rest, computed once a hair style."""
@@ -135,6 +154,7 @@ class IctHead(HeadModel):
             _faces(data["tri"][body], device),
             neutral.new_zeros(_ICT_BODY, 2),
         )
+        self.anchor = self.body
         self.regions = {
             key[5:]: _tensor(data[key][:_ICT_BODY], device) / 255 for key in data if key.startswith("mask_")
         }
@@ -163,8 +183,8 @@ class IctHead(HeadModel):
             _tensor([meta["eye"][side]["centre"] for side in "LR"], device),
         )
 
-    def draw_identity(self, rng: np.random.Generator, count: int) -> Tensor:
-        return _tensor(rng.normal(0, 0.9, (count, len(self.body.identity))), self._device)
+    def draw_identity(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        return rng.normal(0, 0.9, (count, len(self.body.identity)))
 
     def attach(self, style: str) -> Part:
         index, weight = self._hair[f"{style}/ict_idx"], self._hair[f"{style}/ict_w"]
@@ -221,6 +241,9 @@ class AnnyHead(HeadModel):
             self.regions[region] = torch.zeros(len(neutral), device=device)
             self.regions[region][members(*groups)] = 1
         self.regions["lips"] *= 1 - self.regions["teeth"] - self.regions["gums"]
+        self.anchor = self.body
+        self.body, kept = _drawn(self.body)
+        self.regions = {name: mask[kept] for name, mask in self.regions.items()}
 
     def _borrow_eyes(self, eyes: Eyes, members: list[np.ndarray]) -> Eyes:
         neutral, identity = self.body.neutral, self.body.identity
@@ -237,12 +260,12 @@ class AnnyHead(HeadModel):
         )
         return Eyes(part, eyes.angle, own)
 
-    def draw_identity(self, rng: np.random.Generator, count: int) -> Tensor:
+    def draw_identity(self, rng: np.random.Generator, count: int) -> np.ndarray:
         phenotype = self._phenotypes[rng.integers(len(self._phenotypes), size=count)]
         shapes = len(self.body.identity) - phenotype.shape[1]
         # more or stronger local shapes at once look caricatured
         local = (rng.random((count, shapes)) < 0.1) * rng.uniform(0, 0.6, (count, shapes))
-        return _tensor(np.concatenate([phenotype, local], 1), self._device)
+        return np.concatenate([phenotype, local], 1)
 
     def attach(self, style: str) -> Part:
         index, weight = self._number[self._hair[f"{style}/hm_idx"]], self._hair[f"{style}/hm_w"]
@@ -268,13 +291,22 @@ def _attach(
         return sum(basis[:, binding[:, k]] * weights[:, k] for k in range(binding.shape[1]))
 
     kept = (vertices[faces][..., 1] > head.floor).all(1)
-    return Part(
+    part = Part(
         _tensor(vertices, device),
-        follow(head.body.identity),
-        follow(head.body.expression),
+        follow(head.anchor.identity),
+        follow(head.anchor.expression),
         _faces(faces[kept], device),
         _tensor(uv, device),
     )
+    return _drawn(part)[0]
+
+
+def _drawn(part: Part) -> tuple[Part, Tensor]:
+    """The part without the vertices that no face has, and the numbers of the others."""
+    kept, faces = part.faces.unique(return_inverse=True)
+    kept = kept.long()
+    identity, expression = part.identity[:, kept], part.expression[:, kept]
+    return Part(part.neutral[kept], identity, expression, faces.int(), part.uv[kept]), kept
 
 
 def _transfer_regions(ict: IctHead, neutral: Tensor) -> dict[str, Tensor]:

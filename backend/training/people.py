@@ -14,6 +14,7 @@ from .appearance import draw_look, paint_body, paint_eyes, paint_hair
 from .heads import AnnyHead, HeadModel, IctHead, Part
 from .motion import Performances, smooth_curves
 from .shading import Material, Noise, Surfaces
+from .transfer import to_device
 
 _BALD_SHARE, _BROW_MESH_SHARE = 0.2, 0.6
 _NECK_BEND = 10.0  # centimetres over which a turn of the head fades out below the pivot
@@ -28,7 +29,8 @@ class People:
         self._performances = [Performances(assets, model.expressions, split) for model in self.models]
         self._hair, self._brows = heads.styles(heads.HAIR, split), heads.styles(heads.BROWS, split)
         self._attached: dict[tuple[str, str], Part] = {}
-        self._noise, self._device = noise, device
+        self._topologies: dict[tuple[str, str | None, str | None], tuple[Tensor, Tensor]] = {}
+        self._noise, self._device = noise, torch.device(device)
 
     def draw(self, rng: np.random.Generator, tau: np.ndarray) -> Surfaces:
         """People of a random topology at clip times tau [S, V], in centimetres."""
@@ -44,11 +46,11 @@ class People:
         head, scenes = self.models[model], len(tau)
         identity = head.draw_identity(rng, scenes)
         expressions = self._performances[model].draw(rng, tau, rng.uniform(0.5, 3, scenes))
-        weights, gaze = (self._to_device(x) for x in (expressions.weights, expressions.gaze))
-        parts = [head.body, head.eyes.part]
-        vertices = [head.body.shape(identity, weights), head.eyes.shape(identity, gaze)]
+        turn = heads.gaze_rotation(expressions.gaze)
+        identity, weights, turn = to_device(self._device, identity, expressions.weights, turn)
         look = draw_look(rng, scenes, self._device)
         body_sky, eye_sky, hair_sky = head.sky_share(hair)
+        vertices = [head.body.shape(identity, weights), head.eyes.shape(identity, turn)]
         materials = [
             paint_body(rng, look, head, self._noise, hair is not None, brows is not None, body_sky),
             paint_eyes(rng, look, head.eyes, eye_sky),
@@ -56,13 +58,20 @@ class People:
         for style, albedo, sky in ((hair, look.hair, hair_sky), (brows, look.brows, None)):
             if style is not None:
                 part = self._attach(head, style)
-                parts.append(part)
                 vertices.append(part.shape(identity, weights))
-                sky = torch.ones(len(part.neutral), device=self._device) if sky is None else sky
+                sky = torch.ones_like(part.neutral[:, 0]) if sky is None else sky
                 materials.append(paint_hair(rng, look, albedo, part, sky))
-        rest = torch.cat([part.neutral for part in parts])
+        rest, faces = self._topology(head, hair, brows)
         moved = self._move_head(rng, tau, head, torch.cat(vertices, 2), rest)
-        return Surfaces(moved, heads.join_faces(parts), Material.concatenate(materials))
+        return Surfaces(moved, faces, Material.concatenate(materials))
+
+    def _topology(self, head: HeadModel, hair: str | None, brows: str | None) -> tuple[Tensor, Tensor]:
+        """Vertices at rest [N, 3] and faces [F, 3] of all parts together."""
+        key = head.name, hair, brows
+        if key not in self._topologies:
+            parts = [head.body, head.eyes.part, *(self._attach(head, style) for style in (hair, brows) if style)]
+            self._topologies[key] = torch.cat([part.neutral for part in parts]), heads.join_faces(parts)
+        return self._topologies[key]
 
     def _attach(self, head: HeadModel, style: str) -> Part:
         key = head.name, style
@@ -79,12 +88,17 @@ class People:
         turn = smooth_curves(rng, tau, moves * np.radians(rng.uniform(1, 9, scenes)), (3,), quickness=2.5)
         sway = smooth_curves(rng, tau, moves * rng.uniform(0, 0.8, scenes), (3,), quickness=2.0)
         shoulders = np.where(rng.random(scenes) < 0.4, 1, rng.uniform(0, 0.3, scenes))
-        pivot = torch.tensor(head.pivot, device=self._device)
+        angle = np.linalg.norm(turn, axis=-1, keepdims=True)
+        axis, angle, sway, shoulders, pivot = to_device(
+            self._device,
+            (turn / angle.clip(1e-8))[:, :, None],
+            angle[:, :, None],
+            sway[:, :, None],
+            shoulders[:, None],
+            np.array(head.pivot),
+        )
         above = ((rest[:, 1] - pivot[1]) / _NECK_BEND + 0.8).clamp(0, 1)
-        share = torch.lerp(self._to_device(shoulders)[:, None], torch.ones_like(above), above * above * (3 - 2 * above))
+        share = torch.lerp(shoulders, torch.ones_like(above), above * above * (3 - 2 * above))
         share = share[:, None, :, None]  # [S, 1, N, 1]
-        turned = mesh.rotate(vertices - pivot, self._to_device(turn)[:, :, None] * share) + pivot
-        return turned + self._to_device(sway)[:, :, None] * share
-
-    def _to_device(self, values: np.ndarray) -> Tensor:
-        return torch.as_tensor(np.asarray(values, np.float32), device=self._device)
+        turned = mesh.rotate(vertices - pivot, axis, angle * share) + pivot
+        return turned + sway * share

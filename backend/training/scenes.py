@@ -7,7 +7,7 @@ All randomness comes from one numpy generator, so a sampler continues exactly fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,30 @@ from .people import People
 from .rigs import Rig, draw_rig, draw_world
 from .shading import Lights, Noise, Surfaces, render
 from .shapes import Shapes
+from .transfer import to_device
+from .truth import surface_truth
 
-_GROUPS = 4
+_GROUPS = 2
+_INSTANT = 0.02  # of tau, on both sides of a picture's, over which velocities are measured
 
 
 @dataclass
 class SceneBatch:
-    """B scenes of V pictures of R x R pixels.
+    """B scenes of V pictures of R x R pixels, in the frame of the rig normalised by its input cameras.
 
-    images [B, V, R, R, 4] float32, linear light, premultiplied, 0..1; camera_to_world [B, V, 4, 4] OpenCV, in the frame
-    of the rig normalised by its input cameras; intrinsics [B, V, 4] fx fy cx cy, pixels; times [B, V] tau in [-1, 1].
+    images [B, V, R, R, 4] float32, linear light, premultiplied, 0..1; camera_to_world [B, V, 4, 4] OpenCV;
+    intrinsics [B, V, 4] fx fy cx cy, pixels; times [B, V] tau in [-1, 1]. Of the I input views also the surface that
+    pixels show: points [B, I, R, R, 3], their velocity [B, I, R, R, 3] a unit of tau, 0 where all of a scene's pictures
+    are of one time, and covered [B, I, R, R] bool, where there is one; both are 0 elsewhere.
     """
 
     images: Tensor
     camera_to_world: Tensor
     intrinsics: Tensor
     times: Tensor
+    points: Tensor
+    velocity: Tensor
+    covered: Tensor
 
 
 class SceneSampler:
@@ -63,35 +71,45 @@ class SceneSampler:
         rigs = [draw_rig(rng, inputs, targets) for _ in range(scenes)]
         tau = np.stack([rig.tau for rig in rigs])
         subject = self._people if rng.random() < self._heads_share else self._shapes
-        surfaces = subject.draw(rng, tau)
+        surfaces = subject.draw(rng, np.concatenate([tau, *instants(tau, inputs)], 1))
         world = np.stack([draw_world(rng) for _ in rigs])
-        lights = draw_lights(rng, surfaces, world)
-        surfaces.vertices = _centre(surfaces)
-        return self.photograph(surfaces, lights, rigs, world, inputs, resolution)
+        lights = draw_lights(rng, surfaces.material.albedo)
+        surfaces.vertices = _centre(surfaces.vertices)
+        return self._photograph(surfaces, lights, rigs, world, inputs, resolution)
 
-    def photograph(
-        self,
-        surfaces: Surfaces,
-        lights: Lights,
-        rigs: list[Rig],
-        world: np.ndarray,
-        inputs: int,
-        resolution: int,
-        supersamples: int = 2,
+    def _photograph(
+        self, surfaces: Surfaces, lights: Lights, rigs: list[Rig], world: np.ndarray, inputs: int, resolution: int
     ) -> SceneBatch:
-        """Pictures of subjects in the unit ball, turned by world [S, 3, 3] together with their rigs."""
-        turn = np.tile(np.eye(4), (len(rigs), 1, 1))
-        turn[:, :3, :3] = world
-        turned = [Rig(t @ rig.camera_to_world, rig.intrinsics, rig.tau) for t, rig in zip(turn, rigs, strict=True)]
+        """Pictures of subjects in the unit ball, posed for the rigs' times and their inputs' instants.
+
+        They are taken in the subjects' own axes; what is returned is turned by world [S, 3, 3] and normalised.
+        """
+        turned = [
+            replace(rig, camera_to_world=_pose(t) @ rig.camera_to_world) for t, rig in zip(world, rigs, strict=True)
+        ]
         normalised, scale, translation = zip(*(rig.normalise(inputs) for rig in turned), strict=True)
-        scaled_turn = self._to_device(np.array(scale)[:, None, None] * world)[:, None, None]
-        vertices = transform(surfaces.vertices, scaled_turn) + self._to_device(np.stack(translation))[:, None, None]
-        poses = self._to_device(np.stack([rig.camera_to_world for rig in normalised]))
-        intrinsics = self._to_device(np.stack([rig.intrinsics for rig in normalised])) * resolution
-        tau = self._to_device(np.stack([rig.tau for rig in rigs]))
-        surfaces = Surfaces(vertices, surfaces.faces, surfaces.material)
-        images = render(surfaces, lights, poses, intrinsics, resolution, self._noise, supersamples)
-        return SceneBatch(images, poses, intrinsics, tau)
+        tau = np.stack([rig.tau for rig in rigs])
+        before, after = instants(tau, inputs)
+        numbers = (
+            np.stack([rig.camera_to_world for rig in rigs]),
+            np.stack([rig.camera_to_world for rig in normalised]),
+            np.stack([rig.intrinsics for rig in rigs]) * resolution,
+            tau,
+            np.array(scale)[:, None, None] * world,
+            np.stack(translation),
+            1 / np.where(after > before, after - before, np.inf),
+        )
+        own_poses, poses, intrinsics, tau, turn, shift, pace = to_device(self._device, *numbers)
+        pictured, start, end = surfaces.vertices.split([tau.shape[1], inputs, inputs], 1)
+        surfaces = replace(surfaces, vertices=pictured)
+        images, visibility = render(surfaces, lights, own_poses, intrinsics, resolution, self._noise)
+        velocity = (end - start) * pace[:, :, None, None]
+        points, velocity, covered = surface_truth(visibility, surfaces.faces, pictured[:, :inputs], velocity)
+        points = transform(points, turn[:, None, None, None]) + shift[:, None, None, None]
+        points, velocity = (
+            torch.where(covered[..., None], x, 0) for x in (points, transform(velocity, turn[:, None, None, None]))
+        )
+        return SceneBatch(images, poses, intrinsics, tau, points, velocity, covered)
 
     def state_dict(self) -> dict[str, Any]:
         """The generator's state: what a sampler made with the same arguments needs to go on from here."""
@@ -100,24 +118,32 @@ class SceneSampler:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._rng.bit_generator.state = state["generator"]
 
-    def _to_device(self, values: np.ndarray) -> Tensor:
-        return torch.as_tensor(np.asarray(values, np.float32), device=self._device)
 
+def instants(tau: np.ndarray, inputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Times [S, inputs] just before and after the input pictures' of tau [S, V], within the clip.
 
-def _centre(surfaces: Surfaces) -> Tensor:
-    """Vertices [S, V, N, 3] moved and scaled so that what is drawn of a scene at any time just fits the unit ball."""
-    drawn = surfaces.vertices[:, :, surfaces.faces.long().unique()].flatten(1, 2)
-    centre = (drawn.amin(1) + drawn.amax(1)) / 2
-    radius = (drawn - centre[:, None]).norm(dim=-1).amax(1)
-    return (surfaces.vertices - centre[:, None, None]) / radius[:, None, None, None]
-
-
-def draw_lights(rng: np.random.Generator, surfaces: Surfaces, world: np.ndarray) -> Lights:
-    """Tinted ambient light and up to three lamps around the subject, exposed for the subject's mean albedo.
-
-    world [S, 3, 3] turns the subject's frame (+y up) to the world's.
+    They coincide if all pictures of a scene are of one time: what moved would not be seen.
     """
-    scenes = len(surfaces.vertices)
+    step = _INSTANT * (np.ptp(tau, 1, keepdims=True) > 0)
+    return (tau[:, :inputs] - step).clip(-1, 1), (tau[:, :inputs] + step).clip(-1, 1)
+
+
+def _pose(rotation: np.ndarray) -> np.ndarray:
+    pose = np.eye(4)
+    pose[:3, :3] = rotation
+    return pose
+
+
+def _centre(vertices: Tensor) -> Tensor:
+    """Vertices [S, V, N, 3] moved and scaled so that a scene's at all times just fit the unit ball."""
+    low, high = vertices.amin((1, 2), keepdim=True), vertices.amax((1, 2), keepdim=True)
+    centred = vertices - (low + high) / 2
+    return centred / centred.square().sum(-1).amax((1, 2)).sqrt()[:, None, None, None]
+
+
+def draw_lights(rng: np.random.Generator, albedo: Tensor) -> Lights:
+    """Tinted ambient light and up to three lamps, exposed for the mean albedo [S, N, 3] of subjects with +y up."""
+    scenes = len(albedo)
 
     def tint(spread: float, size: tuple[int, ...]) -> np.ndarray:
         """Warm to cold, with a hint of green to magenta."""
@@ -137,10 +163,8 @@ def draw_lights(rng: np.random.Generator, surfaces: Surfaces, world: np.ndarray)
     colour = strength[..., None] * tint(0.18, (scenes, 3))
     wrap = rng.uniform(0.1, 0.9, (scenes, 3, 1))
     received = 1 + (strength * (0.25 + 0.1 * wrap[..., 0])).sum(1) * 1.6
-    albedo = surfaces.material.albedo.mean((1, 2)).cpu().numpy()
+    gain = rng.uniform(0.8, 1.25, scenes) / received
+    ambient, direction, colour, wrap, gain = to_device(albedo.device, ambient, direction, colour, wrap, gain)
     # cameras are set for the face, but not so far that dark skin looks light
-    exposure = rng.uniform(0.8, 1.25, scenes) * (0.33 / np.clip(albedo, 0.08, 0.6)) ** 0.35 / received
-    ambient, colour = ambient * exposure[:, None, None], colour * exposure[:, None, None]
-    device = surfaces.vertices.device
-    fields = (world, ambient, direction, colour, wrap)
-    return Lights(*(torch.as_tensor(field.astype(np.float32), device=device) for field in fields))
+    exposure = (gain * (0.33 / albedo.mean((1, 2)).clamp(0.08, 0.6)) ** 0.35)[:, None, None]
+    return Lights(ambient * exposure, direction, colour * exposure, wrap)

@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, normalize
 
 from . import mesh
+from .transfer import constant
 
 NOISE, STRIPES, CHECKS = 0, 1, 2  # patterns
-_TAPS = [(0.0, 0.0), (1.4, 0.5), (-0.5, 1.4), (-1.4, -0.5), (0.5, -1.4)]  # of shadow look-ups, pixels
+_SHADOW_RESOLUTION, _SHADOW_BIAS = 256, 0.03
+_TAPS = ((0.0, 0.0), (1.4, 0.5), (-0.5, 1.4), (-1.4, -0.5), (0.5, -1.4))  # of shadow look-ups, pixels
 
 
 @dataclass
@@ -40,8 +42,8 @@ class Material:
 
     @staticmethod
     def split(stacked: Tensor) -> list[Tensor]:
-        """The fields of stacked values [..., 14], in order."""
-        return list(stacked.split([3, 3, 3, 1, 1, 1, 1, 1], -1))
+        """The fields of stacked values [14, P], in order."""
+        return list(stacked.split([3, 3, 3, 1, 1, 1, 1, 1]))
 
     @staticmethod
     def concatenate(parts: list[Material]) -> Material:
@@ -60,13 +62,23 @@ class Surfaces:
 
 @dataclass
 class Lights:
-    """Per scene: smooth ambient light and D soft directional lights, fixed in the world."""
+    """Per scene: smooth ambient light and D soft directional lights, in the axes of the vertices."""
 
-    frame: Tensor  # [S, 3, 3] turns the axes in which the lights are given to the world's
     ambient: Tensor  # [S, 9, 3] irradiance / pi, in the polynomials of sky()
     direction: Tensor  # [S, D, 3] unit, towards the light
     colour: Tensor  # [S, D, 3]
     wrap: Tensor  # [S, D, 1] 0 a point's sharp terminator and cast shadows, 1 half-Lambert without shadows
+
+
+@dataclass
+class Visibility:
+    """What B pictures' samples see: screen [B, N, 3], triangle and inverse_depth [B, H, W], as mesh.rasterize has them;
+    supersamples squared samples a pixel."""
+
+    screen: Tensor
+    triangle: Tensor
+    inverse_depth: Tensor
+    supersamples: int
 
 
 class Noise:
@@ -89,19 +101,17 @@ class Noise:
 
 
 def sky(direction: Tensor) -> Tensor:
-    """The nine polynomials of order up to 2 that span smooth ambient light, [..., 3] -> [..., 9]."""
-    x, y, z = direction.unbind(-1)
-    return torch.stack([torch.ones_like(x), x, y, z, x * y, y * z, z * x, x * x - y * y, 3 * z * z - 1], -1)
+    """The nine polynomials of order up to 2 that span smooth ambient light, [3, ...] -> [9, ...]."""
+    x, y, z = direction
+    return torch.stack([torch.ones_like(x), x, y, z, x * y, y * z, z * x, x * x - y * y, 3 * z * z - 1])
 
 
 def surface_colour(material: list[Tensor], noise: Noise) -> Tensor:
-    """Albedo [P, 3] of interpolated material fields."""
+    """Albedo [3, P] of interpolated material fields [.., P]."""
     albedo, second, coordinate, pattern, offset, strength = material[:6]
     waves = (2 * torch.pi * coordinate).sin()
     value = torch.where(
-        pattern < 0.5,
-        noise(coordinate)[:, None],
-        torch.where(pattern < 1.5, waves[:, :1], 3 * waves.prod(-1, keepdim=True)),
+        pattern < 0.5, noise(coordinate.T), torch.where(pattern < 1.5, waves[:1], 3 * waves.prod(0, keepdim=True))
     )
     return torch.lerp(albedo, second, (offset + strength * value).clamp(0, 1))
 
@@ -114,60 +124,59 @@ def render(
     resolution: int,
     noise: Noise,
     supersamples: int = 2,
-) -> Tensor:
-    """Pictures [S, V, R, R, 4], linear light, premultiplied, 0..1, of cameras [S, V, 4, 4] with intrinsics [S, V, 4].
+) -> tuple[Tensor, Visibility]:
+    """Pictures [S, V, R, R, 4], linear light, premultiplied, 0..1, of cameras [S, V, 4, 4] with intrinsics [S, V, 4];
+    and what they see.
 
-    Every pixel averages supersamples squared samples; a sample's light is clipped at 1, as a sensor's well is.
+    Every pixel averages supersamples squared samples; a sample's light is clipped at 1, as a sensor's well is. Values
+    at samples are kept component by component, [components, P]: sums over components are quick so.
     """
     scenes, views = camera_to_world.shape[:2]
     size = resolution * supersamples
-    vertices = surfaces.vertices.flatten(0, 1)
+    vertices, faces = surfaces.vertices.flatten(0, 1), surfaces.faces
     poses = camera_to_world.flatten(0, 1)
     screen = mesh.project(vertices, poses, intrinsics.flatten(0, 1) * supersamples)
-    triangle, _ = mesh.rasterize(screen, surfaces.faces, size, size)
-    seen = mesh.fragments(screen, surfaces.faces, triangle)
-    normal = normalize(seen.interpolate(mesh.vertex_normals(vertices, surfaces.faces)), dim=-1)
-    normal = torch.where(seen.front[:, None], normal, -normal)  # hair shells are seen from both sides
-    points = seen.interpolate(vertices)
-    toward_camera = normalize(poses[seen.image, :3, 3] - points, dim=-1)
-    material = Material.split(seen.interpolate(surfaces.material.stack(), views))
+    visibility = Visibility(screen, *mesh.rasterize(screen, faces, size, size), supersamples)
+    seen = mesh.fragments(screen, faces, visibility.triangle)
+    shadow = shadow_screen(vertices, lights.direction[:, :1].expand(-1, views, -1).flatten(0, 1), _SHADOW_RESOLUTION)
+    toward_camera = poses[:, None, :3, 3] - vertices
+    geometry = torch.cat([mesh.vertex_normals(vertices, faces), toward_camera, shadow], -1)
+    normal, toward_camera, place = seen.interpolate(geometry).T.contiguous().split(3)
+    normal, toward_camera = normalize(normal, dim=0), normalize(toward_camera, dim=0)
+    normal = torch.where(seen.front, normal, -normal)  # hair shells are seen from both sides
+    lit = unshadowed(shadow, faces, place, seen.image, _SHADOW_RESOLUTION)
+    material = Material.split(seen.interpolate(surfaces.material.stack(), views).T.contiguous())
     scene = seen.image.div(views, rounding_mode="floor")
-    toward_key = mesh.transform(lights.direction[:, 0], lights.frame).repeat_interleave(views, 0)
-    lit = unshadowed(vertices, surfaces.faces, toward_key, points, seen.image, min(size, 512))
     light = shade(surface_colour(material, noise), *material[6:], lit, normal, toward_camera, lights, scene)
-    samples = torch.zeros(scenes * views, size, size, 4, device=light.device)
-    samples[seen.image, seen.row, seen.column] = torch.cat([light.clamp(0, 1), torch.ones_like(light[:, :1])], -1)
-    pictures = avg_pool2d(samples.permute(0, 3, 1, 2), supersamples).permute(0, 2, 3, 1)
-    return pictures.reshape(scenes, views, resolution, resolution, 4)
+    samples = torch.zeros(4, scenes * views * size * size, device=light.device)
+    samples.index_copy_(1, seen.pixel, torch.cat([light.clamp(0, 1), torch.ones_like(light[:1])]))
+    pictures = avg_pool2d(samples.view(4, -1, size, size), supersamples).permute(1, 2, 3, 0)
+    return pictures.reshape(scenes, views, resolution, resolution, 4), visibility
 
 
-def unshadowed(
-    vertices: Tensor, faces: Tensor, toward_light: Tensor, points: Tensor, image: Tensor, resolution: int
-) -> Tensor:
-    """The share [P, 1] of a distant light that reaches surface points [P, 3] of the meshes [B, N, 3] they lie on.
+def shadow_screen(vertices: Tensor, toward_light: Tensor, resolution: int) -> Tensor:
+    """Vertices [B, N, 3] in orthographic pictures from distant lights in unit directions [B, 3], as screen vertices.
 
-    toward_light [B, 3] is a unit vector; image [P] names the mesh. One orthographic depth picture a mesh, looked up
-    around the point for a soft edge.
+    They fill the picture; the last component runs over 2 -+ 1 and is larger nearer to the light.
     """
-    drawn = vertices[:, faces.long().unique()]
-    centre = drawn.mean(1)
-    radius = (drawn - centre[:, None]).norm(dim=-1).amax(1)
-    side = normalize(torch.linalg.cross(toward_light, toward_light[:, [1, 2, 0]] * toward_light.new_tensor([1, -1, 1])))
+    side = normalize(torch.linalg.cross(toward_light, toward_light.roll(1, -1)), dim=-1)
     axes = torch.stack([side, torch.linalg.cross(toward_light, side), toward_light], 1)  # [B, 3, 3]
+    local = mesh.transform(vertices, axes[:, None])
+    low, high = local.amin(1, keepdim=True), local.amax(1, keepdim=True)
+    local = (local - (low + high) / 2) / ((high - low) / 2).amax(-1, keepdim=True)
+    return torch.cat([(local[..., :2] * 0.95 + 1) * (resolution / 2), local[..., 2:] + 2], -1)
 
-    def view(local: Tensor) -> Tensor:
-        """Coordinates in -1..1 along the axes -> screen; nearer to the light is larger in the last component."""
-        return torch.cat([(local[..., :2] * 0.95 + 1) * (resolution / 2), local[..., 2:] + 2], -1)
 
-    screen = view(mesh.transform((vertices - centre[:, None]) / radius[:, None, None], axes[:, None]))
+def unshadowed(screen: Tensor, faces: Tensor, place: Tensor, image: Tensor, resolution: int) -> Tensor:
+    """The share [P] of a distant light that reaches places [3, P] on the pictures image [P] of shadow_screen.
+
+    The light's depth picture is looked up around the place for a soft edge.
+    """
     _, nearest = mesh.rasterize(screen, faces, resolution, resolution)
-    local = mesh.transform((points - centre[image]) / radius[image, None], axes[image])
-    column, row, height = view(local).unbind(-1)
-    lit = torch.zeros_like(height)
-    for x, y in _TAPS:
-        c, r = ((v + d).long().clamp(0, resolution - 1) for v, d in ((column, x), (row, y)))
-        lit += height > nearest[image, r, c] - 0.03
-    return lit[:, None] / len(_TAPS)
+    taps = constant(_TAPS, screen.device)
+    column, row = ((place[k] + taps[:, k, None]).long().clamp(0, resolution - 1) for k in (0, 1))  # [taps, P]
+    occluder = nearest.flatten()[(image * resolution + row) * resolution + column]
+    return (place[2] > occluder - _SHADOW_BIAS).float().mean(0)
 
 
 def shade(
@@ -180,26 +189,22 @@ def shade(
     lights: Lights,
     scene: Tensor,
 ) -> Tensor:
-    """Light [P, 3] that leaves surface points towards the camera; scene [P] chooses the lights.
+    """Light [3, P] that leaves surface points towards the camera; scene [P] chooses the lights.
 
-    Diffuse light wraps around the terminator by blending Lambert's cosine with half-Lambert's squared one; highlights
-    are normalised Blinn-Phong. Only the first light casts shadows (lit [P, 1] of it arrives).
+    albedo and the unit vectors normal and toward_camera are [3, P], gloss and occlusion [1, P]. Diffuse light wraps
+    around the terminator by blending Lambert's cosine with half-Lambert's squared one; highlights are normalised
+    Blinn-Phong. Only the first light casts shadows (lit [P] of it arrives).
     """
-    normal, toward_camera = (mesh.transform(v, lights.frame.mT[scene]) for v in (normal, toward_camera))
-    ambient = (sky(normal)[:, :, None] * lights.ambient[scene]).sum(1).clamp_min(0)
-    diffuse = ambient * occlusion
-    highlight = torch.zeros_like(albedo)
+    direction, colour = (field.permute(2, 1, 0)[..., scene] for field in (lights.direction, lights.colour))  # [3, D, P]
+    wrap = lights.wrap[..., 0].T[:, scene]  # [D, P]
+    ambient = (sky(normal)[:, None] * lights.ambient.permute(1, 2, 0)[:, :, scene]).sum(0).clamp_min(0)
+    lit = torch.cat([lit[None], torch.ones_like(wrap[1:])])
+    cosine = (normal[:, None] * direction).sum(0)
+    lambert = torch.lerp(cosine.clamp_min(0) * lit, (0.5 + 0.5 * cosine) ** 2, wrap)
+    # the half vector is light + camera over its length, the root of 2 + 2 light . camera
+    length = (2 + 2 * (toward_camera[:, None] * direction).sum(0)).clamp_min(1e-8).sqrt()
+    lobe = ((cosine + (normal * toward_camera).sum(0)) / length).clamp_min(1e-4)
     power = 8 * (3.2 * gloss).exp()
-    for direction, colour, wrap in zip(
-        lights.direction.unbind(1), lights.colour.unbind(1), lights.wrap.unbind(1), strict=True
-    ):
-        toward_light = direction[scene]
-        cosine = (normal * toward_light).sum(-1, keepdim=True)
-        lambert = torch.lerp(cosine.clamp_min(0) * lit, (0.5 + 0.5 * cosine) ** 2, wrap[scene])
-        reached = colour[scene] * (0.4 + 0.6 * occlusion)
-        diffuse = diffuse + reached * lambert
-        half = normalize(toward_light + toward_camera, dim=-1)
-        lobe = (normal * half).sum(-1, keepdim=True).clamp_min(1e-4) ** power * (power + 8) / 32
-        highlight = highlight + reached * lobe * (cosine > 0) * (0.12 * gloss * lit)
-        lit = torch.ones_like(lit)
-    return albedo * diffuse + highlight
+    highlight = lobe**power * ((power + 8) / 32 * 0.12 * gloss) * (cosine > 0) * lit
+    colour = colour * (0.4 + 0.6 * occlusion)
+    return albedo * (ambient * occlusion + (colour * lambert).sum(1)) + (colour * highlight).sum(1)

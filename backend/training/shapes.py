@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .mesh import rotate
+from .mesh import rotate, transform
 from .motion import smooth_curves
 from .shading import CHECKS, NOISE, STRIPES, Material, Noise, Surfaces
+from .transfer import to_device
 
 _SLOTS = 9
 _COUNT_WEIGHTS = np.array([5, 5, 5, 5, 5, 4, 3, 2, 1]) / 35  # of 1 to 9 primitives, as in Zeroverse
@@ -65,8 +66,8 @@ class Shapes:
     """Draws assemblies of one to nine primitives with random colours and motions."""
 
     def __init__(self, device: torch.device | str, noise: Noise):
-        self._noise, self._device = noise, device
-        self._primitives = self._to_device(primitives())
+        self._noise, self._device = noise, torch.device(device)
+        self._primitives = torch.as_tensor(primitives(), dtype=torch.float32, device=device)
         size = self._primitives.shape[1]
         faces = grid_faces()[None] + size * np.arange(_SLOTS)[:, None, None]
         self._faces = torch.as_tensor(faces.reshape(-1, 3), dtype=torch.int32, device=device)
@@ -77,63 +78,69 @@ class Shapes:
         size = (scenes, _SLOTS)
         used = np.arange(_SLOTS) < rng.choice(np.arange(1, _SLOTS + 1), (scenes, 1), p=_COUNT_WEIGHTS)
         half = rng.uniform(0.2, 0.8, (*size, 3)) * used[..., None]
-        rest = self._primitives[torch.as_tensor(rng.integers(5, size=size), device=self._device)]  # [S, 9, M, 3]
-        place = self._to_device(rng.uniform(0, 1, (*size, 1, 3)))
+        kind = rng.integers(len(self._primitives), size=size)
+        place = rng.uniform(0, 1, (*size, 1, 3))
         bumps = rng.uniform(0.05, 0.35, (*size, 1)) * (rng.random((*size, 1)) < 0.5)
-        rough = 1 + self._to_device(bumps) * self._noise(rest / rng.uniform(8, 20) + place).clamp(-2, 2)
-        solid = (rest * rough[..., None] * self._to_device(half)[:, :, None])[:, None]  # [S, 1, 9, M, 3]
-        return Surfaces(
-            self._move(rng, tau, solid, half).flatten(2, 3), self._faces, self._paint(rng, rest, place, size)
-        )
+        period = rng.uniform(8, 20)
+        kind, place, bumps, extent = to_device(self._device, kind, place, bumps, half[:, :, None])
+        rest = self._primitives[kind.long()]  # [S, 9, M, 3]
+        rough = 1 + bumps * self._noise(rest / period + place).clamp(-2, 2)
+        solid = (rest * rough[..., None] * extent)[:, None]  # [S, 1, 9, M, 3]
+        moved = self._move(rng, tau, solid, half).flatten(2, 3)
+        return Surfaces(moved, self._faces, self._paint(rng, rest, place, size))
 
     def _move(self, rng: np.random.Generator, tau: np.ndarray, solid: Tensor, half: np.ndarray) -> Tensor:
         """Bends, twists, swells, turns about a hinge and carries each slot: [S, V, 9, M, 3]."""
         scenes = len(tau)
         moves = (rng.random(scenes) < 0.8) * rng.uniform(0.2, 1.0, scenes)
 
-        def curves(deviation: float, share: float, shape: tuple[int, ...] = ()) -> Tensor:
-            """Smooth curves [S, V, 9, 1, *shape] for a share of the slots, 0 for the others."""
+        def curves(deviation: float, share: float, shape: tuple[int, ...] = ()) -> np.ndarray:
+            """Smooth curves [S, V, 9, *shape] for a share of the slots, 0 for the others."""
             active = rng.random((scenes, 1, _SLOTS, *[1] * len(shape))) < share
-            values = smooth_curves(rng, tau, deviation * moves, (_SLOTS, *shape)) * active
-            return self._to_device(values)[:, :, :, None]
+            return smooth_curves(rng, tau, deviation * moves, (_SLOTS, *shape)) * active
 
-        def axis(number: int, angle: Tensor) -> Tensor:
-            return angle[..., None] * torch.eye(3, device=self._device)[number]
-
-        posed = rotate(solid, axis(1, curves(0.9, 0.3) * solid[..., 1]))
-        posed = rotate(posed, axis(2, curves(0.7, 0.3) * solid[..., 1]))
-        posed = posed * (curves(0.15, 0.3, (3,))).exp()
-        hinge = rng.uniform(-1, 1, half.shape) * half * (rng.random((scenes, _SLOTS, 1)) < 0.4)
-        hinge = self._to_device(hinge)[:, None, :, None]
-        posed = rotate(posed - hinge, curves(0.6, 0.7, (3,))) + hinge
-        turn = self._to_device(rng.normal(0, 1.5, (scenes, 1, _SLOTS, 1, 3)))
-        centre = self._to_device(rng.uniform(-0.8, 0.8, (scenes, 1, _SLOTS, 1, 3)))
-        return rotate(posed, turn) + centre + curves(0.2, 0.6, (3,))
+        twist, bend, swell = curves(0.9, 0.3), curves(0.7, 0.3), np.exp(curves(0.15, 0.3, (3,)))
+        hinge = (rng.uniform(-1, 1, half.shape) * half * (rng.random((scenes, _SLOTS, 1)) < 0.4))[:, None]
+        swing = rotations(curves(0.6, 0.7, (3,)))
+        turn = rotations(rng.normal(0, 1.5, (scenes, 1, _SLOTS, 3)))
+        centre = rng.uniform(-0.8, 0.8, (scenes, 1, _SLOTS, 3)) + curves(0.2, 0.6, (3,))
+        # x -> turn (swing (swell x - hinge) + hinge) + centre
+        linear = turn @ swing * swell[..., None, :]
+        shift = (turn @ (hinge[..., None] - swing @ hinge[..., None]))[..., 0] + centre
+        twist, bend, linear, shift, y, z = to_device(
+            self._device,
+            twist[..., None, None],
+            bend[..., None, None],
+            linear[..., None, :, :],
+            shift[..., None, :],
+            np.array([0, 1, 0]),
+            np.array([0, 0, 1]),
+        )
+        height = solid[..., 1:2]
+        posed = rotate(rotate(solid, y, twist * height), z, bend * height)
+        return transform(posed, linear) + shift
 
     def _paint(self, rng: np.random.Generator, rest: Tensor, place: Tensor, size: tuple[int, int]) -> Material:
         """Two colours a slot in a solid pattern: noise, stripes or checks, soft or sharp; a quarter is plain."""
-
-        def spread(values: np.ndarray) -> Tensor:
-            """[S, 9, A] a slot -> [S, 9 * M, A] a vertex."""
-            return self._to_device(values)[:, :, None].expand(-1, -1, rest.shape[2], -1).flatten(1, 2)
-
         colours = rng.uniform(0, 1, (2, *size, 3)) ** rng.choice([1.0, 2.2], (2, *size, 1)) * 0.85 + 0.02
         pattern = rng.choice([NOISE, STRIPES, CHECKS], (*size, 1), p=[0.6, 0.2, 0.2])
         period = np.where(pattern == NOISE, rng.uniform(3, 15, (*size, 1)), rng.uniform(0.3, 1.5, (*size, 1)))
-        turned = rotate(rest, self._to_device(rng.normal(0, 1, (*size, 1, 3))))
-        coordinate = (turned / self._to_device(period)[:, :, None] + place).flatten(1, 2)
+        turn = rotations(rng.normal(0, 1, (*size, 3))) / period[..., None]
         strength = rng.choice([0.0, 0.3, 1.0, 5.0], (*size, 1), p=[0.25, 0.35, 0.2, 0.2])
         gloss = rng.uniform(0, 1, (*size, 1)) ** 2
-        return Material(
-            spread(colours[0]),
-            spread(colours[1]),
-            coordinate,
-            spread(pattern),
-            spread(rng.uniform(0.3, 0.7, (*size, 1))),
-            spread(strength),
-            spread(gloss),
-            spread(np.ones((*size, 1))),
-        )
+        offset = rng.uniform(0.3, 0.7, (*size, 1))
+        uniform = np.concatenate([*colours, pattern, offset, strength, gloss, np.ones_like(gloss)], -1)
+        turn, uniform = to_device(self._device, turn[:, :, None], uniform[:, :, None])
+        coordinate = (transform(rest, turn) + place).flatten(1, 2)
+        spread = uniform.expand(-1, -1, rest.shape[2], -1).flatten(1, 2)  # a slot's values at its vertices
+        first, second, *others = spread.split([3, 3, 1, 1, 1, 1, 1], -1)
+        return Material(first, second, coordinate, *others)
 
-    def _to_device(self, values: np.ndarray) -> Tensor:
-        return torch.as_tensor(np.asarray(values, np.float32), device=self._device)
+
+def rotations(vector: np.ndarray) -> np.ndarray:
+    """Matrices [..., 3, 3] of rotation vectors [..., 3], radians times unit axis (Rodrigues' formula)."""
+    angle = np.linalg.norm(vector, axis=-1)[..., None, None]
+    x, y, z = np.moveaxis(vector, -1, 0) / angle[..., 0, 0].clip(1e-8)
+    zero = np.zeros_like(x)
+    across = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*x.shape, 3, 3)
+    return np.eye(3) + np.sin(angle) * across + (1 - np.cos(angle)) * (across @ across)

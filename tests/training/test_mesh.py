@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from backend.training import mesh
+from backend.training import mesh, shapes
 
 SQUARE = torch.tensor([[-1.0, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
 SQUARE_FACES = torch.tensor([[0, 1, 2], [0, 2, 3]], dtype=torch.int32)  # counter-clockwise seen from +z
@@ -44,11 +44,11 @@ def test_interpolation_is_perspective_correct():
     screen = mesh.project(points[None], torch.eye(4)[None], torch.tensor([[40.0, 50, 30, 20]]))
     triangle, _ = mesh.rasterize(screen, SQUARE_FACES, 40, 60)
     seen = mesh.fragments(screen, SQUARE_FACES, triangle)
-    x, y = (seen.column + 0.5 - 30) / 40, (seen.row + 0.5 - 20) / 50
+    row, column = seen.pixel // 60, seen.pixel % 60
+    x, y = (column + 0.5 - 30) / 40, (row + 0.5 - 20) / 50
     depth = -1.2 / (y - 0.3)
     assert len(depth) > 300
-    inside = (seen.weights > 0.01).all(1)  # off the edges, where snapping moves the hit
-    assert torch.allclose(seen.depth[inside], depth[inside], rtol=1e-4)
+    inside = (seen.weights > 0.01).all(0)  # off the edges, where snapping moves the hit
     expected = torch.stack([x * depth, y * depth, depth], -1)
     assert torch.allclose(seen.interpolate(points[None])[inside], expected[inside], atol=1e-3)
 
@@ -126,9 +126,13 @@ def test_a_box_without_lid_is_dark_at_the_bottom_and_open_outside():
     assert (share[:8] > 0.9).all()
 
 
-def test_rotation_vectors_turn_right_handed():
-    turned = mesh.rotate(torch.tensor([1.0, 0, 0]), torch.tensor([[0.0, 0, np.pi / 2], [0, np.pi / 2, 0], [0, 0, 0]]))
-    assert torch.allclose(turned, torch.tensor([[0.0, 1, 0], [0, 0, -1], [1, 0, 0]]), atol=1e-6)
+def test_rotations_turn_right_handed():
+    axis = torch.tensor([[0.0, 0, 1], [0, 1, 0], [0, 1, 0]])
+    turned = mesh.rotate(torch.tensor([1.0, 0, 0]), axis, torch.tensor([[np.pi / 2], [np.pi / 2], [0.0]]))
+    expected = torch.tensor([[0.0, 1, 0], [0, 0, -1], [1, 0, 0]])
+    assert torch.allclose(turned, expected, atol=1e-6)
+    matrices = shapes.rotations(axis.numpy() * np.array([[np.pi / 2], [np.pi / 2], [0.0]]))
+    assert np.allclose(matrices[..., 0], expected, atol=1e-6)
 
 
 @pytest.mark.gpu

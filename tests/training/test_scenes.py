@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Synthetic scenes are reproducible, well formed, consistent between views, and their splits do not mix."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
 from backend.camera import Camera, normalise_rig
-from backend.training import heads, mesh, rigs, shapes
+from backend.training import heads, mesh, rigs, scenes, shapes
 from backend.training.appearance import absorb
 from backend.training.motion import Performances, smooth_curves
 from backend.training.scenes import SceneSampler, draw_lights
-from backend.training.shading import Noise, render, unshadowed
+from backend.training.shading import Material, Noise, Surfaces, render, shadow_screen, unshadowed
 
 from ..conftest import SHARED
 
@@ -34,13 +32,17 @@ def head_batch():
     return SceneSampler(ASSETS, "cpu", seed=5, heads_share=1).sample(2, inputs=4, targets=1, resolution=48)
 
 
+def _float(values):
+    return torch.as_tensor(values, dtype=torch.float32)
+
+
 def assert_well_formed(batch, scenes, views, resolution):
     assert batch.images.shape == (scenes, views, resolution, resolution, 4)
     assert batch.camera_to_world.shape == (scenes, views, 4, 4)
     assert batch.intrinsics.shape == (scenes, views, 4)
     assert batch.times.shape == (scenes, views)
-    for field in vars(batch).values():
-        assert field.dtype == torch.float32
+    for name, field in vars(batch).items():
+        assert field.dtype == (torch.bool if name == "covered" else torch.float32)
         assert torch.isfinite(field).all()
     colour, alpha = batch.images[..., :3], batch.images[..., 3:]
     assert alpha.min() >= 0 and alpha.max() <= 1
@@ -106,11 +108,11 @@ def test_two_views_see_the_same_colour_at_the_same_place():
     surfaces.material.gloss.zero_()
     surfaces.material.strength.clamp_(max=0.3)  # no fine texture, no sharp edges in it
     surfaces.material.coordinate.mul_(0.3)
-    lights = draw_lights(rng, surfaces, np.eye(3)[None])
+    lights = draw_lights(rng, surfaces.material.albedo)
     poses = rigs.look_at(np.array([[0.5, 0.8, 5.0], [1.8, 1.2, 4.5]]), np.zeros(3))
     poses = torch.as_tensor(poses, dtype=torch.float32)
     intrinsics = torch.tensor([[500.0, 500, 160, 160]]).expand(2, -1)
-    images = render(surfaces, lights, poses[None], intrinsics[None], 320, noise, supersamples=1)[0]
+    images = render(surfaces, lights, poses[None], intrinsics[None], 320, noise, supersamples=1)[0][0]
     screen = mesh.project(surfaces.vertices[0], poses, intrinsics)
     _, inverse_depth = mesh.rasterize(screen, surfaces.faces, 320, 320)
     inside = (screen[..., :2] > 1).all(-1) & (screen[..., :2] < 319).all(-1)
@@ -131,43 +133,89 @@ def test_shadows_lie_where_the_light_is_blocked():
     toward = toward / toward.norm()
     square = torch.tensor([[-1.0, 1, -1], [1, 1, -1], [1, 1, 1], [-1, 1, 1]])
     ground = square * torch.tensor([4.0, 0, 4])
-    vertices = torch.cat([square, ground])[None]
     faces = torch.tensor([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]])
     x, z = torch.meshgrid(torch.linspace(-3, 3, 61), torch.linspace(-3, 3, 61), indexing="ij")
     points = torch.stack([x, torch.zeros_like(x), z], -1).reshape(-1, 3)
-    image = torch.zeros(len(points), dtype=torch.int64)
-    lit = unshadowed(vertices, faces, toward, points, image, 512)[:, 0]
+    screen = shadow_screen(torch.cat([square, ground, points])[None], toward, 512)
+    lit = unshadowed(screen, faces, screen[0, 8:].T, torch.zeros(len(points), dtype=torch.int64), 512)
     hit = points + toward / toward[0, 1]  # where the ray to the light crosses the square's plane
     far = (hit[:, [0, 2]].abs() - 1).amax(1)  # outside its border
     assert (lit[far < -0.15] == 0).all() and (far < -0.15).sum() > 200
     assert (lit[far > 0.15] == 1).all() and (far > 0.15).sum() > 2000
 
 
-def test_lights_stand_still_in_the_world():
-    """Turning subject, lights' frame and camera together changes no picture; turning the light's frame alone does."""
-    rng = np.random.default_rng(8)
-    noise = Noise("cpu")
-    surfaces = shapes.Shapes("cpu", noise).draw(rng, np.zeros((1, 1)))
-    lights = draw_lights(rng, surfaces, np.eye(3)[None])
-    pose, intrinsics = rigs.look_at(np.array([[1.0, 0.5, 5]]), np.zeros(3)), torch.tensor([[[60.0, 60, 24, 24]]])
-    turn = np.eye(4)
-    turn[:3, :3] = rigs.draw_world(np.random.default_rng(1))
-
-    def picture(pose, turn_subject, turn_lights):
-        moved = replace(surfaces, vertices=mesh.transform(surfaces.vertices, _float(turn_subject)))
-        turned = replace(lights, frame=_float(turn_lights)[None])
-        return render(moved, turned, _float(pose)[None], intrinsics, 48, noise)
-
-    before = picture(pose, np.eye(3), np.eye(3))
-    together = picture(turn @ pose, turn[:3, :3], turn[:3, :3])
-    alone = picture(turn @ pose, turn[:3, :3], np.eye(3))
-    unchanged, changed = ((before - other).abs().mean() for other in (together, alone))
-    assert unchanged < 3e-4  # edge pixels
-    assert changed > 10 * unchanged
+def test_turning_the_world_changes_no_picture(monkeypatch):
+    """Subject, lights and rig turn together: the same pictures, with cameras, points and velocities turned."""
+    turn = torch.as_tensor(rigs.draw_world(np.random.default_rng(1)), dtype=torch.float32)
+    batches = []
+    for world in (torch.eye(3), turn):
+        monkeypatch.setattr(scenes, "draw_world", lambda rng, world=world: world.double().numpy())
+        batches.append(SceneSampler(ASSETS, "cpu", seed=6, heads_share=0).sample(2, 3, 1, 32))
+    still, turned = batches
+    assert torch.equal(still.images, turned.images) and torch.equal(still.covered, turned.covered)
+    for name in ("points", "velocity"):
+        assert torch.allclose(mesh.transform(getattr(still, name), turn), getattr(turned, name), atol=1e-5)
+    assert torch.allclose(turn @ still.camera_to_world[..., :3, :], turned.camera_to_world[..., :3, :], atol=1e-5)
 
 
-def _float(values):
-    return torch.as_tensor(values, dtype=torch.float32)
+def test_points_are_seen_in_their_pixels(shape_batch):
+    inputs = shape_batch.points.shape[1]
+    poses, intrinsics = (x[:, :inputs].flatten(0, 1) for x in (shape_batch.camera_to_world, shape_batch.intrinsics))
+    screen = mesh.project(shape_batch.points.flatten(0, 1).flatten(1, 2), poses, intrinsics)[..., :2]
+    row, column = torch.meshgrid(torch.arange(32) + 0.5, torch.arange(32) + 0.5, indexing="ij")
+    distance = (screen - torch.stack([column, row], -1).flatten(0, 1)).norm(dim=-1)
+    distance = distance[shape_batch.covered.flatten(0, 1).flatten(1)]
+    assert len(distance) > 1000
+    assert distance.max() < 0.5**0.5 / 2 + 0.01  # a sample of a pixel's four
+
+
+def test_points_are_valid_just_where_the_picture_shows_the_subject(shape_batch):
+    alpha = shape_batch.images[:, : shape_batch.points.shape[1], ..., 3]
+    assert torch.equal(shape_batch.covered, alpha > 0)
+    assert not shape_batch.points[~shape_batch.covered].any() and not shape_batch.velocity[~shape_batch.covered].any()
+
+
+def test_velocity_leads_back_to_the_surface_of_another_time(monkeypatch):
+    """Points of a ball that drifts and swells, moved back to tau 0 by their velocity, lie on the ball of tau 0."""
+
+    rest = _float(shapes.primitives()[0])
+    faces = torch.as_tensor(shapes.grid_faces(), dtype=torch.int32)
+    draw_shapes = shapes.Shapes.draw
+
+    def ball(self, rng, tau):
+        material = draw_shapes(self, rng, tau).material
+        tau = _float(tau)[..., None, None]
+        vertices = rest * (1 + 0.3 * tau) + tau * torch.tensor([0.5, -0.2, 0.3])
+        return Surfaces(vertices, faces, Material(*(field[:, : len(rest)] for field in vars(material).values())))
+
+    monkeypatch.setattr(shapes.Shapes, "draw", ball)
+    batch = SceneSampler(ASSETS, "cpu", seed=12, heads_share=0).sample(6, 6, 1, 32)
+    moving = batch.times.amax(1) > batch.times.amin(1)
+    assert moving.sum() >= 3
+    speeds = []
+    for scene in moving.nonzero()[:, 0]:
+        covered = batch.covered[scene]
+        tau = batch.times[scene, :6, None, None].expand_as(covered)[covered]
+        origin = batch.points[scene][covered] - tau[:, None] * batch.velocity[scene][covered]
+        # |x|^2 = 2 c . x + r^2 - |c|^2 for all points x of a sphere
+        system = torch.cat([2 * origin, torch.ones(len(origin), 1)], 1).double()
+        solution = torch.linalg.lstsq(system, origin.double().square().sum(1, keepdim=True)).solution[:, 0]
+        radius = (solution[3] + solution[:3].square().sum()).sqrt()
+        error = (origin - solution[:3]).norm(dim=1) / radius - 1
+        assert error.abs().max() < 0.02  # the ball has flat faces
+        speeds.append(batch.velocity[scene][covered].norm(dim=1) / radius)
+    speeds = torch.cat(speeds)
+    drift = 0.38**0.5
+    assert speeds.min() > drift - 0.3 - 0.02 and speeds.max() < drift + 0.3 + 0.02
+    assert speeds.max() - speeds.min() > 0.3
+
+
+def test_what_is_pictured_at_one_time_only_stands_still():
+    batch = SceneSampler(ASSETS, "cpu", seed=12, heads_share=0).sample(16, 4, 1, 16)
+    static = batch.times.amax(1) == batch.times.amin(1)
+    assert 0 < static.sum() < 16
+    assert not batch.velocity[static].any()
+    assert batch.velocity[~static].any()
 
 
 def test_primitives_enclose_their_volume():
@@ -258,9 +306,10 @@ def test_validation_moves_as_training_never_does():
 def test_eyes_turn_with_the_gaze():
     """A gaze of 0.3 radians to the subject's left turns the pupils' directions by just that."""
     ict = heads.IctHead(ASSETS, "cpu")
-    gaze = torch.zeros(1, 2, 2, 2)
+    gaze = np.zeros((1, 2, 2, 2))
     gaze[0, 1, :, 0] = 0.3
-    vertices = ict.eyes.shape(torch.zeros(1, 100), gaze)[0].unflatten(1, (2, -1))  # [V, 2, N, 3]
+    turn = _float(heads.gaze_rotation(gaze))
+    vertices = ict.eyes.shape(torch.zeros(1, 100), turn)[0].unflatten(1, (2, -1))  # [V, 2, N, 3]
     pupil = ict.eyes.angle.unflatten(0, (2, -1)) < 3
     for eye in range(2):
         ahead, aside = (vertices[v, eye][pupil[eye]].mean(0) - ict.eyes.centre[eye] for v in range(2))
