@@ -54,7 +54,7 @@ class LRM4DConfig:
 
 
 SMALL = LRM4DConfig(
-    12, 384, 6, scale_bias=-0.4, time_scale_bias=0.0, time_scale_limit=4.0, opacity_bias=-1.0, pixel_bound=True
+    12, 384, 6, scale_bias=-0.7, time_scale_bias=0.0, time_scale_limit=4.0, opacity_bias=-1.0, pixel_bound=True
 )
 BASE = LRM4DConfig(12, 768, 12)
 LARGE = LRM4DConfig(24, 1024, 16)

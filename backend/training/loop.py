@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The trainer: synthetic scenes in, weights out. One GPU, bf16, AdamW, warm-up - stable - decay, EMA, resumable.
+"""The trainer: synthetic scenes in, weights out. bf16, AdamW, warm-up - stable - decay, EMA, resumable.
 
     python -m backend train --config small.toml --assets DIR --out runs/small [--minutes 20] [--weights FILE]
+    torchrun --nproc-per-node 4 -m backend train ...        # every GPU trains on scenes of its own
 
 A run folder holds config.json, log.csv, state.pt (all that resuming needs) and the averaged weights as
 <model>.safetensors + .json, ready for the product. Files are replaced whole, so a run survives a kill at any moment.
@@ -20,15 +21,21 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import UserError
+from ..gaussians import Gaussians4D
 from ..lrm4d import LRM4D
 from ..models import CONFIGS, save_weights
 from ..rasterize import linear_to_srgb, render
-from .losses import reconstruction_loss
+from .losses import GeometryErrors, geometry_errors, reconstruction_loss
 from .scenes import SceneBatch, SceneSampler
+
+LOGGED = ("loss", "psnr", *GeometryErrors._fields)
+LOG_EVERY = 50  # steps
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,9 @@ class TrainConfig:
     heads_share: float = 0.75
     ssim_weight: float = 0.05
     alpha_weight: float = 0.5
+    position_weight: float = 0.5
+    velocity_weight: float = 0.1
+    empty_weight: float = 0.05
     seed: int = 0
     save_every: int = 1000
 
@@ -83,8 +93,10 @@ def read_config(path: Path) -> TrainConfig:
         raise UserError(f"{path} is incomplete ({error}); add what is missing.") from None
 
 
-def predict(model: LRM4D, batch: SceneBatch, inputs: int) -> tuple[Tensor, Tensor]:
-    """Reconstructs from the first `inputs` views and renders the others: linear color and alpha of the targets."""
+def predict(
+    model: LRM4D | DistributedDataParallel, batch: SceneBatch, inputs: int
+) -> tuple[Gaussians4D, Tensor, Tensor]:
+    """Reconstructs from the first `inputs` views and renders the others: the cloud, linear color and alpha."""
     seen = batch.images[:, :inputs]
     pictures = over_white_encoded(seen).permute(0, 1, 4, 2, 3)
     rig = (batch.camera_to_world, batch.intrinsics, batch.times)
@@ -92,7 +104,7 @@ def predict(model: LRM4D, batch: SceneBatch, inputs: int) -> tuple[Tensor, Tenso
     with bf16:
         cloud = model(pictures, *(part[:, :inputs] for part in rig))
     height, width = seen.shape[2:4]
-    return render(cloud, *(part[:, inputs:] for part in rig), width, height)
+    return cloud, *render(cloud, *(part[:, inputs:] for part in rig), width, height)
 
 
 def over_white_encoded(images: Tensor) -> Tensor:
@@ -143,12 +155,14 @@ class Prefetch:
 
 
 class Run:
-    """A training run's state: everything that `state.pt` holds."""
+    """A training run's state: everything that `state.pt` holds. With torchrun, one process of several alike."""
 
     def __init__(self, config: TrainConfig, assets: Path, device: torch.device):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(config.seed)  # the same weights in every process
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.config = config
         self.model = LRM4D(CONFIGS[config.model]).to(device)
+        self.network = DistributedDataParallel(self.model) if dist.is_initialized() else self.model
         self.average = {name: value.detach().clone() for name, value in self.model.named_parameters()}
         matrices = [value for value in self.model.parameters() if value.ndim > 1]
         vectors = [value for value in self.model.parameters() if value.ndim == 1]
@@ -156,34 +170,44 @@ class Run:
         self.optimizer = torch.optim.AdamW(
             groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=device.type == "cuda"
         )
-        sampler = SceneSampler(assets, device, config.seed, heads_share=config.heads_share)
+        sampler = SceneSampler(assets, device, config.seed + 1000 * self.rank, heads_share=config.heads_share)
         self.scenes = Prefetch(sampler, device)
         self.step = 0
 
     def state_dict(self) -> dict:
+        """Everything that going on needs; with several processes, all must ask, and the first gets it."""
+        scenes = [self.scenes.state_dict()]
+        if dist.is_initialized():
+            scenes = [None] * dist.get_world_size()
+            dist.all_gather_object(scenes, self.scenes.state_dict())
         return {
             "model": self.model.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
-            "scenes": self.scenes.state_dict(),
+            "scenes": scenes,
             "step": self.step,
         }
 
     def load_state_dict(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scenes.load_state_dict(state["scenes"])
+        if self.rank < len(state["scenes"]):  # on more processes than before, the new ones start their own scenes
+            self.scenes.load_state_dict(state["scenes"][self.rank])
         self.average = {name: value.to(self.average[name]) for name, value in state["average"].items()}
         self.step = state["step"]
 
-    def advance(self) -> tuple[Tensor, Tensor]:
-        """One step -> loss and PSNR (tensors, so that nothing waits for the device)."""
+    def advance(self) -> Tensor:
+        """One step -> the figures of LOGGED [5], left on the device so that nothing waits for it."""
         config = self.config
         arguments = config.batch(self.step)
         batch, inputs = self.scenes.take(arguments, config.batch(self.step + 1)), arguments[1]
-        color, alpha = predict(self.model, batch, inputs)
+        cloud, color, alpha = predict(self.network, batch, inputs)
         truth = batch.images[:, inputs:]
         loss, decibels = reconstruction_loss(color, alpha, truth, config.ssim_weight, config.alpha_weight)
+        geometry = (batch.times[:, :inputs], batch.points, batch.velocity, batch.covered)
+        errors = geometry_errors(cloud, *geometry, self.model.config.patch)
+        weights = (config.position_weight, config.velocity_weight, config.empty_weight)
+        loss = loss + sum(weight * error for weight, error in zip(weights, errors, strict=True))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         parameters = list(self.model.parameters())
@@ -198,7 +222,7 @@ class Run:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in parameters], 1 - keep)
         self.step += 1
-        return loss.detach(), decibels
+        return torch.stack([loss.detach(), decibels, *(error.detach() for error in errors)])
 
 
 @torch.no_grad()
@@ -209,7 +233,7 @@ def validate(model: LRM4D, assets: Path, scenes: int, inputs: int, resolution: i
     decibels, mattes = [], []
     for _ in range(math.ceil(scenes / 8)):
         batch = sampler.sample(8, inputs, 4, resolution)
-        color, alpha = predict(model, batch, inputs)
+        _, color, alpha = predict(model, batch, inputs)
         truth = batch.images[:, inputs:]
         _, value = reconstruction_loss(color, alpha, truth, 0.0, 0.0)
         decibels.append(value)
@@ -220,7 +244,7 @@ def validate(model: LRM4D, assets: Path, scenes: int, inputs: int, resolution: i
 def train(config: TrainConfig, assets: Path, out: Path, minutes: float = math.inf, weights: Path | None = None) -> Run:
     """Trains, or goes on from out/state.pt, until the last step or the time is up; starts from `weights` if given."""
     deadline = time.monotonic() + 60 * minutes
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = _join_processes()
     out.mkdir(parents=True, exist_ok=True)
     run = Run(config, assets, device)
     state = out / "state.pt"
@@ -232,32 +256,62 @@ def train(config: TrainConfig, assets: Path, out: Path, minutes: float = math.in
     if device.type == "cuda":
         for block in run.model.blocks:
             block.compile(dynamic=False)
-    (out / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
-    log = out / "log.csv"
-    fresh = not log.exists()
-    with log.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if fresh:
-            writer.writerow(["step", "loss", "psnr", "rate", "seconds"])
-        recent, start = [], time.monotonic()
-        while run.step < config.steps and time.monotonic() < deadline:
-            recent.append(torch.stack(run.advance()))
-            if run.step % 100 == 0:
-                loss, decibels = torch.stack(recent).nanmean(0).tolist()
-                recent = []
-                row = [run.step, f"{loss:.5f}", f"{decibels:.3f}", f"{config.rate(run.step):.2e}"]
-                writer.writerow([*row, f"{time.monotonic() - start:.1f}"])
-                file.flush()
-                print(*row, f"{time.monotonic() - start:.1f}s", flush=True)
-            if run.step % config.save_every == 0:
-                save(run, out)
+    if run.rank == 0:
+        (out / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
+    recent, start = [], time.monotonic()
+    while run.step < config.steps:
+        recent.append(run.advance())
+        if run.step % LOG_EVERY == 0:
+            figures, recent = torch.stack(recent).nanmean(0).tolist(), []
+            if run.rank == 0:
+                _log(out, [run.step, *figures, config.rate(run.step), time.monotonic() - start])
+            if _agree(time.monotonic() > deadline, device):
+                break
+        if run.step % config.save_every == 0:
+            save(run, out)
     save(run, out)
+    if dist.is_initialized():
+        dist.destroy_process_group()
     return run
 
 
 def save(run: Run, out: Path) -> None:
     """Writes state.pt and the averaged weights, each by replacing the old file whole."""
-    partial = out / "state.pt.part"
-    torch.save(run.state_dict(), partial)
-    os.replace(partial, out / "state.pt")
-    save_weights(run.average, run.config.model, out / f"{run.config.model}.safetensors", {"step": run.step})
+    state = run.state_dict()
+    if run.rank == 0:
+        partial = out / "state.pt.part"
+        torch.save(state, partial)
+        os.replace(partial, out / "state.pt")
+        card = {"licence": "GPL-3.0-or-later", "trained_on": "synthetic scenes", "step": run.step}
+        save_weights(run.average, run.config.model, out / f"{run.config.model}.safetensors", card)
+
+
+def _join_processes() -> torch.device:
+    """This process's device; under torchrun, joins the others first."""
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if "WORLD_SIZE" in os.environ and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device
+
+
+def _agree(condition: bool, device: torch.device) -> bool:
+    """Whether the condition holds in any process, so that all leave the loop together."""
+    if not dist.is_initialized():
+        return condition
+    flag = torch.tensor(float(condition), device=device)
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return flag.item() > 0
+
+
+def _log(out: Path, figures: list[float]) -> None:
+    path = out / "log.csv"
+    row = [f"{figure:.6g}" for figure in figures]
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if file.tell() == 0:
+            writer.writerow(["step", *LOGGED, "rate", "seconds"])
+        writer.writerow(row)
+    print(*row, flush=True)

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The trainer: learns, resumes bit for bit, and runs in several processes; on shapes, which need no asset packs."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from backend import models
+from backend.errors import UserError
+from backend.gaussians import Gaussians4D
+from backend.lrm4d import LRM4DConfig
+from backend.training import loop
+from backend.training.loop import TrainConfig, read_config, train
+from backend.training.losses import geometry_errors, reconstruction_loss
+
+TINY = LRM4DConfig(layers=1, width=32, heads=2, pixel_bound=True, scale_bias=0.0, time_scale_bias=0.0)
+CONFIG = TrainConfig(
+    model="tiny", steps=4, warmup=2, decay=1, resolution=16, shapes=((2, 2), (3, 1)), targets=1, heads_share=0.0
+)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setitem(models.CONFIGS, "tiny", TINY)
+    monkeypatch.setattr(loop, "LOG_EVERY", 2)
+
+
+def test_a_run_leaves_weights_that_load_and_a_log(tmp_path):
+    train(CONFIG, tmp_path, tmp_path / "run")
+    model = models.load_model(tmp_path / "run" / "tiny.safetensors")
+    assert model.config == TINY
+    assert json.loads((tmp_path / "run" / "tiny.json").read_text())["step"] == 4
+    with (tmp_path / "run" / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["2", "4"]
+    assert all(float(row["loss"]) > 0 for row in rows)
+    assert not list((tmp_path / "run").glob("*.part"))
+
+
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    whole = train(CONFIG, tmp_path, tmp_path / "whole")
+    monkeypatch.setattr(loop, "_agree", lambda *_: True)  # as if the time were up at the first look
+    stopped = train(CONFIG, tmp_path, tmp_path / "parts")
+    assert stopped.step == 2
+    monkeypatch.undo()
+    monkeypatch.setitem(models.CONFIGS, "tiny", TINY)
+    resumed = train(CONFIG, tmp_path, tmp_path / "parts")
+    assert resumed.step == 4
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+    for name, value in whole.average.items():
+        assert torch.equal(resumed.average[name], value), name
+
+
+def test_a_new_run_starts_from_given_weights(tmp_path):
+    train(CONFIG, tmp_path, tmp_path / "first")
+    weights = tmp_path / "first" / "tiny.safetensors"
+    run = train(replace(CONFIG, steps=0), tmp_path, tmp_path / "second", weights=weights)
+    loaded = models.load_model(weights).state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in run.model.state_dict().items())
+
+
+def test_a_step_with_a_broken_gradient_is_skipped(tmp_path, monkeypatch):
+    run = loop.Run(replace(CONFIG, weight_decay=0.0), tmp_path, torch.device("cpu"))
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+
+    def broken(*arguments):
+        loss, decibels = reconstruction_loss(*arguments)
+        return loss * torch.nan, decibels
+
+    monkeypatch.setattr(loop, "reconstruction_loss", broken)
+    run.advance()
+    assert all(torch.equal(value, before[name]) for name, value in run.model.state_dict().items())
+    monkeypatch.undo()
+    run.advance()
+    assert any(not torch.equal(value, before[name]) for name, value in run.model.state_dict().items())
+
+
+def test_two_processes_train_as_one(tmp_path):
+    """Under torchrun both processes hold the same weights, made from gradients of different scenes."""
+    script = tmp_path / "train_tiny.py"
+    script.write_text(
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from backend import models\n"
+        "from tests.training.test_loop import CONFIG, TINY\n"
+        "from backend.training.loop import train\n"
+        "models.CONFIGS['tiny'] = TINY\n"
+        "out = Path(sys.argv[1])\n"
+        "run = train(CONFIG, out, out / 'run')\n"
+        "torch.save(run.model.state_dict(), out / f'rank{run.rank}.pt')\n"
+    )
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(script), str(tmp_path)], cwd=root, env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
+    alone = train(CONFIG, tmp_path, tmp_path / "alone").model.state_dict()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert any(not torch.equal(value, alone[name]) for name, value in first.items())
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    assert len(state["scenes"]) == 2
+
+
+def test_rate_warms_up_holds_and_decays():
+    config = TrainConfig(model="tiny", steps=1000, warmup=100, decay=200, learning_rate=1.0)
+    assert config.rate(0) == pytest.approx(0.01)
+    assert config.rate(500) == 1
+    assert config.rate(900) == pytest.approx(0.5)
+    assert config.rate(999) == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("model = 'small'\nsteps = 9\nspeed = 3", "sets speed, which the trainer does not know"),
+        ("model = 'small'", "incomplete"),
+        ("model =", "cannot be read as TOML"),
+    ],
+)
+def test_bad_configs_are_named(tmp_path, text, sentence):
+    (tmp_path / "run.toml").write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        read_config(tmp_path / "run.toml")
+
+
+def test_configs_are_read_as_written(tmp_path):
+    text = "\n".join(f"{key} = {json.dumps(value)}" for key, value in asdict(CONFIG).items())
+    (tmp_path / "run.toml").write_text(text)
+    assert read_config(tmp_path / "run.toml") == CONFIG
+
+
+def test_loss_is_zero_for_the_truth_and_sees_background_in_the_matte():
+    truth = torch.rand(2, 16, 16, 4)
+    truth[..., :3] *= truth[..., 3:]
+    loss, decibels = reconstruction_loss(truth[..., :3], truth[..., 3], truth, 0.1, 0.5)
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    assert decibels > 90
+    white = torch.ones(2, 16, 16)  # opaque white where there is nothing looks right over white, and is wrong
+    loss, decibels = reconstruction_loss(
+        white[..., None].expand(-1, -1, -1, 3), white, torch.zeros(2, 16, 16, 4), 0, 0.5
+    )
+    assert decibels > 90
+    assert loss.item() == pytest.approx(0.5)
+
+
+def test_geometry_errors_measure_distance_at_the_pictures_time():
+    """A cloud that sits a known way off the surface, at the picture's time and not at its own mean time."""
+    points = torch.rand(1, 1, 8, 8, 3)
+    covered = torch.ones(1, 1, 8, 8, dtype=torch.bool)
+    covered[..., :4, :] = False
+    times = torch.tensor([[0.5]])
+    turned = torch.nn.functional.normalize(torch.tensor([1.0, 0.1, 0, 0]), dim=0)
+    unit = torch.tensor([1.0, 0, 0, 0])
+    cloud = Gaussians4D(
+        mean=torch.zeros(1, 64, 4),
+        scale=torch.tensor([0.01, 0.01, 0.01, 1.0]).expand(1, 64, 4),
+        left=turned.expand(1, 64, 4),
+        right=unit.expand(1, 64, 4),
+        opacity=torch.full((1, 64), 0.6),
+        color=torch.zeros(1, 64, 3),
+    )
+    speed, variance, _ = cloud.motion()
+    cloud.mean[..., :3] = points.view(1, 64, 3) - 0.5 * speed + torch.tensor([0.0, 0.3, 0.4])
+    velocity = speed.view(1, 1, 8, 8, 3) + torch.tensor([0.2, 0.0, 0.0])
+    errors = geometry_errors(cloud, times, points, velocity, covered, patch=8)
+    assert errors.position.item() == pytest.approx(0.5, abs=1e-4)
+    assert errors.velocity.item() == pytest.approx(0.2, abs=1e-3)
+    assert errors.empty.item() == pytest.approx(0.6 * torch.exp(-0.125 / variance[0, 0]).item(), abs=1e-4)
