@@ -74,7 +74,7 @@ class SceneSampler:
         surfaces = subject.draw(rng, np.concatenate([tau, *instants(tau, inputs)], 1))
         world = np.stack([draw_world(rng) for _ in rigs])
         lights = draw_lights(rng, surfaces.material.albedo)
-        surfaces.vertices = _centre(surfaces.vertices)
+        surfaces.vertices = _centre(surfaces.vertices, tau.shape[1])
         return self._photograph(surfaces, lights, rigs, world, inputs, resolution)
 
     def _photograph(
@@ -134,11 +134,12 @@ def _pose(rotation: np.ndarray) -> np.ndarray:
     return pose
 
 
-def _centre(vertices: Tensor) -> Tensor:
-    """Vertices [S, V, N, 3] moved and scaled so that a scene's at all times just fit the unit ball."""
-    low, high = vertices.amin((1, 2), keepdim=True), vertices.amax((1, 2), keepdim=True)
-    centred = vertices - (low + high) / 2
-    return centred / centred.square().sum(-1).amax((1, 2)).sqrt()[:, None, None, None]
+def _centre(vertices: Tensor, views: int) -> Tensor:
+    """Vertices [S, V, N, 3] moved and scaled so that what a scene's first `views` show just fits the unit ball."""
+    shown = vertices[:, :views]
+    centre = (shown.amin((1, 2), keepdim=True) + shown.amax((1, 2), keepdim=True)) / 2
+    radius = (shown - centre).square().sum(-1).amax((1, 2)).sqrt()
+    return (vertices - centre) / radius[:, None, None, None]
 
 
 def draw_lights(rng: np.random.Generator, albedo: Tensor) -> Lights:
