@@ -7,6 +7,8 @@ splats below 1/255 are skipped, one splat covers at most 0.999, a pixel is done 
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,7 +55,8 @@ def render(
     color = srgb_to_linear(gaussians.color) if gaussians.compositing == "linear" else gaussians.color
     color = color[..., None, :, :].expand(*splats.mean.shape)  # [..., V, N, 3]
     world_to_camera = torch.linalg.inv(camera_to_world)
-    rasterize = _rasterize_gsplat if splats.mean.is_cuda and len(gaussians) else _rasterize_torch
+    fast = splats.mean.is_cuda and len(gaussians) and _gsplat_works()
+    rasterize = _rasterize_gsplat if fast else _rasterize_torch
     return rasterize(splats, color, world_to_camera, intrinsics, width, height)
 
 
@@ -83,11 +86,25 @@ def encode_picture(color: Tensor, alpha: Tensor, compositing: str) -> np.ndarray
     return (picture * 255).round().byte().cpu().numpy()
 
 
+@functools.cache
+def _gsplat_works() -> bool:
+    """Whether gsplat is here and its kernels are built, or can be: that takes a minute and the CUDA toolkit."""
+    try:
+        from gsplat.cuda._backend import _C as kernels
+    except Exception as error:  # a compiler's failure may be of any kind
+        kernels, reason = None, str(error).strip().split("\n")[0]
+    else:
+        reason = "its kernels could not be built"
+    if kernels is None:
+        warnings.warn(f"gsplat cannot be used ({reason}); pictures are made by slower PyTorch code.", stacklevel=2)
+    return kernels is not None
+
+
 def _rasterize_gsplat(
     splats: Conditioned, color: Tensor, world_to_camera: Tensor, intrinsics: Tensor, width: int, height: int
 ) -> tuple[Tensor, Tensor]:
-    # gsplat compiles its kernels when first used, so not at import; its `rasterization` in four steps, because there
-    # the gradient of the symmetric covariances goes through an index that costs more than the splatting
+    # gsplat's `rasterization` in its four steps, because there the gradient of the symmetric covariances goes through
+    # an index that costs more than the splatting
     from gsplat import fully_fused_projection, isect_offset_encode, isect_tiles, rasterize_to_pixels
 
     matrix = torch.zeros(*intrinsics.shape[:-1], 3, 3, device=intrinsics.device)

@@ -2,12 +2,14 @@
 """The rasteriser: closed forms on the CPU, gsplat against the torch twin on a GPU."""
 
 import math
+import sys
 import time
 
 import numpy as np
 import pytest
 import torch
 
+from backend import rasterize
 from backend.camera import Camera
 from backend.gaussians import Gaussians4D
 from backend.moving import srgb_to_linear as numpy_srgb_to_linear
@@ -182,6 +184,14 @@ def test_pictures_come_at_each_cameras_size():
 def test_an_empty_cloud_is_an_empty_picture():
     cloud = random_cloud(10).select(torch.zeros(10, dtype=torch.bool))
     assert draw(cloud)[1].max() == 0
+
+
+def test_without_gsplat_there_is_a_warning_and_the_twin(monkeypatch):
+    rasterize._gsplat_works.cache_clear()
+    monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", None)  # importing it fails
+    with pytest.warns(UserWarning, match="gsplat cannot be used"):
+        assert not rasterize._gsplat_works()
+    rasterize._gsplat_works.cache_clear()
 
 
 @pytest.mark.gpu
