@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import math
+import re
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Sequence
@@ -24,8 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # what no command foresaw: a full disk, a name too long
+        print(f"Error: {error.filename or 'A file'}: {error.strerror}; choose another place.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("Cancelled; nothing was written.", file=sys.stderr)
+        print("Cancelled.", file=sys.stderr)
         return 130
     return 0
 
@@ -65,8 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("convert", _convert, "Convert a cloud to PLY, or a 4D PLY to a cloud.")
     sub.add_argument("cloud", type=Path, help=".safetensors or a 4D .ply")
     sub.add_argument("out", type=Path, help=".ply or .safetensors")
-    sub.add_argument("--time", type=float, help="one 3DGS PLY at this second")
-    sub.add_argument("--all", action="store_true", help="one 3DGS PLY a frame of the clip")
+    moments = sub.add_mutually_exclusive_group()
+    moments.add_argument("--time", type=float, help="one 3DGS PLY at this second")
+    moments.add_argument("--all", action="store_true", help="one 3DGS PLY a frame of the clip")
     sub.add_argument("--fps", type=float, default=24.0, help="frames a second with --all (24)")
 
     sub = command("train", _train, "Train a model on synthetic scenes.")
@@ -85,10 +92,11 @@ def _reconstruct(options: argparse.Namespace) -> None:
     from .gaussians import save_cloud
     from .reconstruct import reconstruct
 
-    _writable(options.out.parent)
+    _check_target(options.out, (".safetensors",))
     started = time.perf_counter()
     capture = load_capture(options.capture)
     cloud = reconstruct(capture, options.model, options.device, options.resolution, _report)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     save_cloud(cloud, options.out)
     print(f"{len(cloud)} Gaussians in {time.perf_counter() - started:.1f} s: {options.out}")
 
@@ -96,19 +104,25 @@ def _reconstruct(options: argparse.Namespace) -> None:
 def _render(options: argparse.Namespace) -> None:
     from PIL import Image
 
-    from .capture import load_cameras
+    from .capture import load_cameras, picture_names
     from .gaussians import load_cloud
     from .rasterize import render_pictures
     from .reconstruct import pick_device
 
     cloud = load_cloud(options.cloud).to(pick_device(options.device))
     cameras = load_cameras(options.cameras)
-    names = [Path(file_path).stem for _, _, file_path, _ in cameras]
-    if len(set(names)) != len(names):
-        raise UserError(f"Two frames of {options.cameras} have pictures of one name; rename one.")
-    _writable(options.out)
-    for name, picture in zip(names, render_pictures(cloud, [camera[:2] for camera in cameras], _report), strict=True):
-        Image.fromarray(picture).save(options.out / f"{name}.png")
+    names = picture_names([file_path for _, _, file_path, _ in cameras])
+    first, last = cloud.time_range
+    if outside := sum(not first <= moment <= last for _, moment, _, _ in cameras):
+        warnings.warn(
+            f"{outside} frames lie outside the cloud's {first:g} to {last:g} s and may be empty.", stacklevel=2
+        )
+    _check_target(options.out / f"{names[0]}.png")
+    options.out.mkdir(parents=True, exist_ok=True)
+    for index, (name, (camera, moment, _, _)) in enumerate(zip(names, cameras, strict=True)):
+        _report("Rendering", index / len(names))
+        Image.fromarray(render_pictures(cloud, [(camera, moment)])[0]).save(options.out / f"{name}.png")
+    _report("Rendering", 1.0)
     print(f"{len(names)} pictures: {options.out}")
 
 
@@ -119,17 +133,22 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     capture = load_capture(options.capture)
     count = len(capture.frames)
-    if options.inputs:
+    if options.inputs is not None:
         inputs = _indices(options.inputs, count)
     else:
         inputs = [index for index, frame in enumerate(capture.frames) if not frame.held_out]
-    targets = _indices(options.targets, count) if options.targets else sorted(set(range(count)) - set(inputs))
+    if options.targets is not None:
+        targets = _indices(options.targets, count)
+    else:
+        targets = sorted(set(range(count)) - set(inputs))
     if not targets:
         raise UserError("Every picture is an input and none is left to score; choose some with --inputs.")
+    if options.json:
+        _check_target(options.json)
     cloud = reconstruct(capture.select(inputs), options.model, options.device, options.resolution, _report)
     scores = score_cloud(cloud.to(pick_device(options.device)), capture.select(targets), _report)
     if options.json:
-        _writable(options.json.parent)
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         document = {"inputs": inputs, "targets": targets, "gaussians": len(cloud), **scores.to_json()}
         options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     for name, score in scores.pictures.items():
@@ -141,21 +160,25 @@ def _convert(options: argparse.Namespace) -> None:
     from .gaussians import load_cloud, save_cloud
     from .ply import read_ply_4d, write_ply, write_ply_4d, write_ply_sequence
 
+    moments = options.all or options.time is not None
+    _check_target(options.out, (".ply",) if moments else (".ply", ".safetensors"))
     cloud = read_ply_4d(options.cloud) if options.cloud.suffix.lower() == ".ply" else load_cloud(options.cloud)
-    _writable(options.out.parent)
-    if options.out.suffix.lower() == ".safetensors":
-        save_cloud(cloud, options.out)
-    elif options.out.suffix.lower() != ".ply":
-        raise UserError(f"'{options.out.suffix}' is not a format to convert to; use .ply or .safetensors.")
-    elif options.all:
+    first, last = cloud.time_range
+    if options.time is not None and not first <= options.time <= last:
+        raise UserError(f"The cloud lasts from {first:g} to {last:g} s; choose a --time within that.")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    count = len(cloud)
+    if options.all:
         paths = write_ply_sequence(cloud.moving(), options.out, options.fps)
         print(f"{len(paths)} files: {paths[0]} to {paths[-1].name}")
         return
-    elif options.time is not None:
-        write_ply(cloud.moving(), options.out, options.time)
-    else:
+    if options.time is not None:
+        count = write_ply(cloud.moving(), options.out, options.time)
+    elif options.out.suffix.lower() == ".ply":
         write_ply_4d(cloud, options.out)
-    print(f"{len(cloud)} Gaussians: {options.out}")
+    else:
+        save_cloud(cloud, options.out)
+    print(f"{count} Gaussians: {options.out}")
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -182,29 +205,31 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _indices(text: str, count: int) -> list[int]:
-    """Parses 0,4,8-11 into frame numbers below count."""
+    """Parses 0,4,8-11 into frame numbers below count, each once."""
     indices: list[int] = []
-    try:
-        for part in text.split(","):
-            first, _, last = part.strip().partition("-")
-            indices += range(int(first), int(last or first) + 1)
-    except ValueError:
-        raise UserError(f"'{text}' is not a list of frames; write it as 0,4,8 or 0-23.") from None
-    wrong = [index for index in indices if not 0 <= index < count]
-    if wrong or not indices:
-        raise UserError(f"'{text}' names frames that are not there; the capture has frames 0 to {count - 1}.")
-    return indices
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part, re.ASCII)
+        if not match:
+            raise UserError(f"'{text}' is not a list of frames; write it as 0,4,8 or 0-23.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not first <= last < count:
+            raise UserError(f"'{text}' names frames that are not there; the capture has frames 0 to {count - 1}.")
+        indices += range(first, last + 1)
+    return list(dict.fromkeys(indices))
 
 
-def _writable(folder: Path) -> None:
-    """Makes the folder, and makes sure before long work that files can be written there."""
+def _check_target(path: Path, suffixes: Sequence[str] = ()) -> None:
+    """Makes sure before long work that the file can be written, and is of a format, without writing anything yet."""
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise UserError(f"'{path.suffix}' is not a format to write here; name the file {' or '.join(suffixes)}.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".facet4d-write-test"
-        probe.touch()
-        probe.unlink()
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        raise UserError(f"{folder} cannot be written to ({error.strerror}); choose another folder.") from None
+        raise UserError(f"{path} cannot be written ({error.strerror}); choose another place.") from None
 
 
 def _report(stage: str, fraction: float) -> None:

@@ -20,8 +20,11 @@ from PIL import Image
 
 from .camera import Camera, opengl_to_opencv
 from .errors import UserError
+from .memory import check_memory
 
 TRANSFORMS = "transforms.json"
+_LARGEST = 1e12  # the cube of a larger number overflows float32
+_LARGEST_PICTURE = 2 * Image.MAX_IMAGE_PIXELS  # where Pillow refuses to read, in pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +66,11 @@ class Capture:
             _check_camera(frame.camera, frame.name)
             if not math.isfinite(frame.time):
                 raise UserError(f"The time of '{frame.name}' is not a finite number of seconds; correct it.")
+        first, last = self.time_range
+        if max(abs(first), abs(last)) > 1e5 * (last - first) > 0:  # float32 could not tell the times apart
+            raise UserError(
+                f"The clip lasts {last - first:g} s but its clock stands at {first:.0f} s; count its times from 0."
+            )
         first = self.frames[0]
         for frame in self.frames:
             if frame.image.shape != first.image.shape:
@@ -120,10 +128,13 @@ def load_capture(path: Path | str) -> Capture:
     """
     cameras = load_cameras(path)
     folder = _transforms_path(path).parent
+    names = picture_names([file_path for _, _, file_path, _ in cameras])
     frames = []
-    for camera, time, file_path, held_out in cameras:
+    for (camera, time, file_path, held_out), name in zip(cameras, names, strict=True):
         image = read_image(_inside(folder, file_path))
-        frames.append(Frame(_fit_camera(camera, image, file_path), time, image, Path(file_path).stem, held_out))
+        if not frames:
+            check_memory(image.nbytes * len(cameras), "use fewer or smaller pictures")
+        frames.append(Frame(_fit_camera(camera, image, file_path), time, image, name, held_out))
     capture = Capture(frames)
     capture.validate()
     return capture
@@ -136,8 +147,8 @@ def load_cameras(path: Path | str) -> list[tuple[Camera, float, str, bool]]:
     """
     path = _transforms_path(path)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}); export the capture again.") from None
     entries = document.get("frames") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
@@ -148,15 +159,31 @@ def load_cameras(path: Path | str) -> list[tuple[Camera, float, str, bool]]:
             f"{path} gives a time for {timed} of {len(entries)} frames; give one to every frame, or to none for a "
             "static capture."
         )
-    held_out = set(document.get("test_filenames", ()))
+    held_out = document.get("test_filenames", [])
+    names = [entry.get("file_path") for entry in entries]
+    if not isinstance(held_out, list) or any(name not in names for name in held_out):
+        raise UserError(f"The 'test_filenames' of {path} are not a list of its frames' file paths; correct them.")
     result = []
-    for index, entry in enumerate(entries):
-        name = entry.get("file_path")
-        if not isinstance(name, str) or not name:
+    for index, (entry, name) in enumerate(zip(entries, names, strict=True)):
+        if not isinstance(name, str) or Path(name).name in ("", "..") or "\0" in name:
             raise UserError(f"Frame {index} of {path} has no 'file_path'; name its picture.")
         time = _number(entry.get("time", 0.0), f"The time of '{name}'")
         result.append((_read_camera(document, entry, name, path.parent), time, name, name in held_out))
     return result
+
+
+def picture_names(file_paths: Sequence[str]) -> list[str]:
+    """A name for each picture: the stem of its file, or its whole path where files in several folders are called alike.
+
+    Raises:
+        UserError: two frames with the same picture.
+    """
+    paths = [Path(file_path).with_suffix("") for file_path in file_paths]
+    for names in ([path.name for path in paths], [path.as_posix().replace("/", "_") for path in paths]):
+        if len(set(names)) == len(names):
+            return names
+    twice = next(name for name in names if names.count(name) > 1)
+    raise UserError(f"Two frames have the same picture or pictures of one name ('{twice}'); give each frame its own.")
 
 
 def save_capture(capture: Capture, folder: Path | str) -> Path:
@@ -186,15 +213,21 @@ def save_capture(capture: Capture, folder: Path | str) -> Path:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Reads any picture Pillow knows as RGBA uint8 [H, W, 4], turned upright by its EXIF orientation."""
+    """Reads any picture Pillow knows as RGBA uint8 [H, W, 4], as its pixels are stored.
+
+    Raises:
+        UserError: the file is missing, damaged or no picture.
+    """
+    if not path.is_file():
+        raise UserError(f"The picture {path} is missing; restore it or remove its frame.")
     try:
         with Image.open(path) as picture:
             picture.load()
+            if picture.mode == "F":
+                raise ValueError("its pixels are floats")
             if picture.mode.startswith("I;16") or picture.mode == "I":
                 picture = Image.fromarray((np.asarray(picture, np.float64) / 257).round().astype(np.uint8))
             return np.asarray(picture.convert("RGBA"))
-    except FileNotFoundError:
-        raise UserError(f"The picture {path} is missing; restore it or remove its frame.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as a picture ({error}); export it again as PNG or JPEG.") from None
 
@@ -209,16 +242,20 @@ def _transforms_path(path: Path | str) -> Path:
 
 def _inside(folder: Path, file_path: str) -> Path:
     path = folder / file_path
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        if not path.suffix and not path.exists():  # the Blender synthetic layout leaves the suffix out
+            path = path.with_suffix(".png")
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError) as error:  # a link to itself is a RuntimeError
+        raise UserError(f"The picture path '{file_path:.60}' leads nowhere ({error}); correct it.") from None
+    if not inside:
         raise UserError(f"The picture path '{file_path}' leads out of the capture folder; move the picture inside.")
-    if not path.suffix and not path.exists():  # the Blender synthetic layout leaves the suffix out
-        path = path.with_suffix(".png")
     return path
 
 
 def _number(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"{what} is {value!r}; it must be a finite number.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+        raise UserError(f"{what} is {value!r:.40}; it must be a finite number, at most {_LARGEST:g}.")
     return float(value)
 
 
@@ -228,28 +265,36 @@ def _read_camera(document: dict, entry: dict, name: str, folder: Path) -> Camera
         return None if value is None else _number(value, f"'{key}' of '{name}'")
 
     try:
-        matrix = np.array(entry.get("transform_matrix"), np.float64)
-    except (TypeError, ValueError):
+        matrix = np.array(entry.get("transform_matrix"))
+    except ValueError:  # rows of unequal lengths
         matrix = np.zeros(0)
     if matrix.shape == (3, 4):
         matrix = np.vstack([matrix, [0, 0, 0, 1]])
-    if matrix.shape != (4, 4):
+    if matrix.shape != (4, 4) or matrix.dtype.kind not in "if":
         raise UserError(f"The frame '{name}' has no 4x4 'transform_matrix'; export its camera pose again.")
-    if get("w") and get("h"):
-        width, height = round(get("w")), round(get("h"))
-    else:
+    if get("w") is None or get("h") is None:
         height, width = read_image(_inside(folder, name)).shape[:2]
-    fx, fy, cx, cy = get("fl_x"), get("fl_y"), get("cx"), get("cy")
-    if fx is None and get("camera_angle_x"):
-        fx = 0.5 * width / math.tan(0.5 * get("camera_angle_x"))
-    if fy is None and get("camera_angle_y"):
-        fy = 0.5 * height / math.tan(0.5 * get("camera_angle_y"))
+    else:
+        width, height = round(get("w")), round(get("h"))
+        if min(width, height) < 1 or width * height > _LARGEST_PICTURE:
+            raise UserError(f"'w' and 'h' of '{name}' are {width} x {height}; they must be its picture's size.")
+
+    def focal(key: str, angle_key: str, size: int) -> float | None:
+        length, angle = get(key), get(angle_key)
+        if length is not None or angle is None:
+            return length
+        if not 0 < angle < math.pi:
+            raise UserError(f"'{angle_key}' of '{name}' is {angle:g}; give the field of view in radians, 0 to pi.")
+        return 0.5 * size / math.tan(0.5 * angle)
+
+    fx, fy = focal("fl_x", "camera_angle_x", width), focal("fl_y", "camera_angle_y", height)
+    cx, cy = get("cx"), get("cy")
     if fx is None:
         raise UserError(
             f"The frame '{name}' has no focal length; give 'fl_x' in pixels or 'camera_angle_x' in radians."
         )
     camera = Camera(
-        opengl_to_opencv(_without_scale(matrix, name)),
+        opengl_to_opencv(_without_scale(matrix.astype(np.float64), name)),
         fx,
         fx if fy is None else fy,
         0.5 * width if cx is None else cx,
@@ -264,11 +309,13 @@ def _read_camera(document: dict, entry: dict, name: str, folder: Path) -> Camera
 def _without_scale(matrix: np.ndarray, name: str) -> np.ndarray:
     """The pose with unit axes; exporters leave an object's uniform scale in the matrix."""
     axes = matrix[:3, :3]
-    scale = np.cbrt(abs(np.linalg.det(axes))) if np.isfinite(matrix).all() else math.nan
+    scale = np.cbrt(abs(np.linalg.det(axes))) if np.abs(matrix).max() <= _LARGEST else math.nan
     if not scale > 0 or not np.allclose(axes.T @ axes, scale**2 * np.eye(3), atol=1e-3 * scale**2):
         raise UserError(
             f"The pose of '{name}' is not a rotation and a position (singular, skewed or not finite); fix it."
         )
+    if not np.allclose(matrix[3], [0, 0, 0, 1], atol=1e-6):
+        raise UserError(f"The pose of '{name}' does not end in the row 0 0 0 1; transpose it or export it again.")
     if np.linalg.det(axes) < 0:
         raise UserError(f"The pose of '{name}' is mirrored; give its camera a positive scale.")
     matrix = matrix.copy()
@@ -277,10 +324,16 @@ def _without_scale(matrix: np.ndarray, name: str) -> np.ndarray:
 
 
 def _check_camera(camera: Camera, name: str) -> None:
-    if not np.isfinite(camera.camera_to_world).all() or abs(np.linalg.det(camera.camera_to_world[:3, :3]) - 1) > 1e-2:
+    if (
+        not np.abs(camera.camera_to_world).max() <= _LARGEST
+        or abs(np.linalg.det(camera.camera_to_world[:3, :3]) - 1) > 1e-2
+    ):
         raise UserError(f"The pose of '{name}' is not a finite rotation and position; correct its camera.")
-    if not (camera.fx > 0 and camera.fy > 0 and math.isfinite(camera.fx) and math.isfinite(camera.fy)):
-        raise UserError(f"The focal length of '{name}' is {camera.fx:g} x {camera.fy:g} pixels; it must be positive.")
+    if not all(1e-3 < focal / size < 1e6 for focal, size in ((camera.fx, camera.width), (camera.fy, camera.height))):
+        raise UserError(
+            f"The focal length of '{name}' is {camera.fx:g} x {camera.fy:g} pixels for {camera.width} x "
+            f"{camera.height} pixels of picture; it must be positive and fit the picture."
+        )
 
 
 def _fit_camera(camera: Camera, image: np.ndarray, name: str) -> Camera:

@@ -11,6 +11,7 @@ left == right turns space alone.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -268,9 +269,29 @@ def load_cloud(path: Path | str) -> Gaussians4D:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise UserError(f"{path} is not a Facet4D cloud; make one with 'python -m backend reconstruct'.")
-            tensors = [file.get_tensor(name) for name in TENSORS]
+            tensors = [file.get_tensor(name).float() for name in TENSORS]
+            first, last = map(float, json.loads(metadata["time_range"]))
+            return check_cloud(Gaussians4D(*tensors, metadata["compositing"], (first, last)), path)
     except FileNotFoundError:
         raise UserError(f"There is no cloud at {path}; make one with 'python -m backend reconstruct'.") from None
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read as a cloud ({error}); make it again.") from None
-    return Gaussians4D(*tensors, metadata["compositing"], tuple(json.loads(metadata["time_range"])))
+
+
+def check_cloud(cloud: Gaussians4D, path: Path | str) -> Gaussians4D:
+    """The cloud [N] read from a file, if it is one.
+
+    Raises:
+        UserError: fields that do not fit together, values that are not finite, or an unknown light or clip.
+    """
+    shapes = zip(TENSORS, ((4,), (4,), (4,), (4,), (), (3,)), strict=True)
+    tensors = [getattr(cloud, name) for name in TENSORS]
+    if any(getattr(cloud, name).shape != (len(cloud), *shape) for name, shape in shapes):
+        raise UserError(f"{path} holds fields of different lengths; make it again.")
+    rotated = all(((value.norm(dim=-1) - 1).abs() < 1e-2).all() for value in (cloud.left, cloud.right))
+    if not (rotated and (cloud.scale > 0).all() and all(tensor.isfinite().all() for tensor in tensors)):
+        raise UserError(f"{path} holds Gaussians that are not finite or have no size or rotation; make it again.")
+    first, last = cloud.time_range
+    if cloud.compositing not in ("linear", "srgb") or not -math.inf < first <= last < math.inf:
+        raise UserError(f"{path} says no known compositing light and clip; make it again.")
+    return cloud

@@ -8,6 +8,7 @@ give the file's path in place of a name.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -64,15 +65,18 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> LRM4D:
     if not path.is_file():
         raise UserError(f"The weights of '{name}' are not at {path}; install them there or choose another model.")
     config = _config_of(_read_card(path), path)
-    with torch.device("meta"):
-        model = LRM4D(config)
     try:
         state = {key: value.float() for key, value in load_file(path).items()}
     except (OSError, SafetensorError) as error:
         raise UserError(f"The weights {path} are damaged ({error}); install them again.") from None
+    another = UserError(f"The weights {path} belong to another model than their card says; install them again.")
+    if config.layers * config.width**2 > sum(value.numel() for value in state.values()):
+        raise another  # so large that even its outline would take too long
+    with torch.device("meta"):
+        model = LRM4D(config)
     expected = {key: value.shape for key, value in model.state_dict().items()}
     if {key: value.shape for key, value in state.items()} != expected:
-        raise UserError(f"The weights {path} belong to another model than their card says; install them again.")
+        raise another
     if not all(value.isfinite().all() for value in state.values()):
         raise UserError(f"The weights {path} hold values that are not finite; install them again.")
     model.load_state_dict(state, assign=True)
@@ -109,6 +113,15 @@ def _config_of(card: dict, path: Path) -> LRM4DConfig:
     try:
         if not values.keys() <= known:
             raise TypeError(f"unknown {', '.join(values.keys() - known)}")
-        return LRM4DConfig(**values)
+        config = LRM4DConfig(**values)
+        for field in fields(config):
+            value = getattr(config, field.name)
+            if not isinstance(value, int if field.type == "int" else int | float) or not math.isfinite(value):
+                raise TypeError(f"'{field.name}' is {value!r:.40}")
+        if min(config.layers, config.width, config.heads, config.patch) < 1 or config.free_gaussians < 0:
+            raise TypeError("a size is not positive")
+        if config.width % config.heads:
+            raise TypeError(f"{config.heads} heads do not divide a width of {config.width}")
+        return config
     except (TypeError, AttributeError) as error:
         raise UserError(f"The card of {path} does not describe a model ({error}); install the weights again.") from None

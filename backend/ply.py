@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .errors import UserError
-from .gaussians import Gaussians4D
+from .gaussians import Gaussians4D, check_cloud
 from .moving import SH_C0, MovingGaussians
 
 PROPERTIES = (
@@ -40,10 +40,10 @@ def write_ply_sequence(cloud: MovingGaussians, path: Path | str, frames_per_seco
     """Writes one 3DGS PLY a frame of the clip, numbered from 0: cloud.ply becomes cloud_0000.ply and so on.
 
     Raises:
-        UserError: frames_per_second is not positive, or a file cannot be written.
+        UserError: frames_per_second is not in 0..1000, or a file cannot be written.
     """
-    if not frames_per_second > 0:
-        raise UserError(f"{frames_per_second:g} frames a second make no sequence; give a positive number.")
+    if not 0 < frames_per_second <= 1000:
+        raise UserError(f"{frames_per_second:g} frames a second make no sequence; give a number from 1 to 1000.")
     path = Path(path)
     first, last = cloud.time_range
     count = int(np.floor((last - first) * frames_per_second + 1e-6)) + 1
@@ -84,8 +84,11 @@ def read_ply_4d(path: Path | str) -> Gaussians4D:
     left, right = (torch.nn.functional.normalize(rotation, dim=-1) for rotation in rotations)
     mean = stack("x", "y", "z", "t")
     times = mean[:, 3].tolist() or [0.0]
-    time_range = [float(value) for value in comments.get("time_range", f"{min(times)} {max(times)}").split()]
-    return Gaussians4D(
+    try:
+        first, last = map(float, comments.get("time_range", f"{min(times)} {max(times)}").split())
+    except ValueError:
+        raise UserError(f"The comment 'time_range' of {path} is not two numbers; export it again.") from None
+    cloud = Gaussians4D(
         mean,
         stack("scale_0", "scale_1", "scale_2", "scale_t").exp(),
         left,
@@ -93,8 +96,9 @@ def read_ply_4d(path: Path | str) -> Gaussians4D:
         stack("opacity")[:, 0].sigmoid(),
         stack("f_dc_0", "f_dc_1", "f_dc_2") * SH_C0 + 0.5,
         comments.get("compositing", "srgb"),
-        (time_range[0], time_range[1]),
+        (first, last),
     )
+    return check_cloud(cloud, path)
 
 
 def _logit(opacity: np.ndarray) -> np.ndarray:
@@ -129,12 +133,17 @@ def _read(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     if not found or lines[:2] != [["ply"], ["format", "binary_little_endian", "1.0"]]:
         raise UserError(f"{path} is not a binary little-endian PLY file; export it again as one.")
     comments = {line[2]: " ".join(line[3:]) for line in lines if line[:2] == ["comment", "facet4d"] and len(line) > 2}
-    elements = [line for line in lines if line[0:1] == ["element"]]
-    properties = [line for line in lines if line[0:1] == ["property"]]
-    if [element[1] for element in elements] != ["vertex"] or any(line[1] not in _TYPES for line in properties):
+    elements = [line[1:] for line in lines if line[0:1] == ["element"]]
+    properties = [line[1:] for line in lines if line[0:1] == ["property"]]
+    if [element[:1] for element in elements] != [["vertex"]] or any(line[:1] == ["list"] for line in properties):
         raise UserError(f"{path} holds more than plain vertices; export the splats alone.")
-    dtype = np.dtype([(line[2], _TYPES[line[1]]) for line in properties])
-    count = int(elements[0][2])
+    try:
+        dtype = np.dtype([(name, _TYPES[kind]) for kind, name in properties])
+        ((_, count),) = elements
+        if (count := int(count)) < 0:
+            raise ValueError("a negative count")
+    except (KeyError, ValueError) as error:  # an unknown type; a line too short or long, or no number
+        raise UserError(f"The header of {path} is damaged ({error}); export it again.") from None
     if len(body) < count * dtype.itemsize:
         raise UserError(f"{path} ends early; export it again.")
     values = np.frombuffer(body, dtype, count)

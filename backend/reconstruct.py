@@ -14,9 +14,11 @@ from .capture import Capture, over_white
 from .errors import Progress, UserError, no_progress
 from .gaussians import Gaussians4D
 from .lrm4d import LRM4D
+from .memory import free_memory, out_of_memory
 from .models import load_model
 
 DEFAULT_RESOLUTION = {"cuda": 256, "cpu": 128}  # attention grows with the fourth power of it
+_LESS = "use fewer pictures or a lower resolution"
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -27,6 +29,8 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.partition(":")[0] not in DEFAULT_RESOLUTION:
+        raise UserError(f"There is no device '{name}'; choose 'auto', 'cpu' or 'cuda'.")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -67,7 +71,7 @@ def reconstruct(
     progress("Loading the model", 0.05)
     network = model if isinstance(model, LRM4D) else load_model(model, place)
     network = network.to(place)
-    resolution = resolution or DEFAULT_RESOLUTION.get(place.type, 128)
+    resolution = DEFAULT_RESOLUTION[place.type] if resolution is None else resolution
     patch = network.config.patch
     if resolution < patch or resolution % patch:
         raise UserError(
@@ -75,7 +79,7 @@ def reconstruct(
         )
     needed = _bytes_needed(network, len(cameras) * (resolution // patch) ** 2)
     if needed > _free_memory(place):
-        raise _out_of_memory(needed, place)
+        raise out_of_memory(needed, _free_memory(place), _LESS)
 
     frames = capture.square(resolution).frames
     first, last = capture.time_range
@@ -97,8 +101,10 @@ def reconstruct(
     try:
         with torch.no_grad(), torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda"):
             cloud = network(images, *tensors)
-    except torch.OutOfMemoryError:
-        raise _out_of_memory(needed, place) from None
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):  # GPU, CPU
+            raise
+        raise out_of_memory(needed, _free_memory(place), _LESS) from None
     finally:
         for hook in hooks:
             hook.remove()
@@ -116,27 +122,20 @@ def reconstruct(
 
 
 def _bytes_needed(network: LRM4D, tokens: int) -> int:
-    """An upper estimate of a forward pass: weights, residual stream with MLP, and the Gaussians in float32."""
+    """An upper estimate of a reconstruction, from its peaks measured on a CPU.
+
+    PyTorch's own quarter of a GiB, the weights and their half-precision file, and the larger of a transformer block (24
+    floats a channel) and the change of world (1,400 bytes a Gaussian, were none pruned; most are).
+    """
     width, patch = network.config.width, network.config.patch
     weights = sum(value.numel() * value.element_size() for value in network.parameters())
-    return weights + tokens * (4 * 12 * width + 4 * 60 * patch**2)
+    return 2**28 + 3 * weights // 2 + tokens * max(4 * 24 * width, 1400 * patch**2)
 
 
 def _free_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    try:  # Linux; elsewhere the operating system decides
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return float("inf")
-
-
-def _out_of_memory(needed: float, device: torch.device) -> UserError:
-    return UserError(
-        f"About {needed / 2**30:.1f} GiB are needed but {_free_memory(device) / 2**30:.1f} GiB are free on {device}; "
-        "use fewer pictures or a lower resolution."
-    )
+    return free_memory()
 
 
 def _first_line(error: BaseException) -> str:

@@ -137,15 +137,35 @@ MIRROR = np.diag([-1.0, 1, 1, 1]).tolist()
         (bad_matrix(NAN), "not a rotation"),
         (bad_matrix(np.zeros((4, 4)).tolist()), "not a rotation"),
         (bad_matrix(MIRROR), "mirrored"),
+        (bad_matrix("identity"), "no 4x4 'transform_matrix'"),
+        (bad_matrix(np.eye(4).astype(str).tolist()), "no 4x4 'transform_matrix'"),
+        (bad_matrix((1e300 * np.eye(4)).tolist()), "not a rotation"),
+        (bad_matrix([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [1, 2, 3, 1]]), "transpose it"),
         (bad_field(fl_x=0.0), "focal length"),
+        (bad_field(fl_x=1e11), "focal length"),
+        (bad_field(fl_x="20"), "'fl_x' of 'view_1.png' is '20'; it must be a finite number"),
+        (bad_field(cx=10**400), "it must be a finite number"),
+        (bad_field(w=0), "they must be its picture's size"),
+        (bad_field(w=-24, h=-24), "they must be its picture's size"),
+        (bad_field(h=1e-30), "they must be its picture's size"),
+        (bad_field(w=10**9, h=10**9), "they must be its picture's size"),
+        (bad_field(fl_x=None, camera_angle_x=60), "in radians"),
         (bad_field(fl_x=-20.0), "focal length"),
         (bad_field(fl_y=math.inf), "fl_y"),
         (bad_field(time=math.nan), "The time of"),
         (bad_field(time="soon"), "The time of"),
         (lambda document: document["frames"][1].pop("time"), "a time for 3 of 4 frames"),
+        (lambda document: [frame.update(time=1e9 + frame["time"]) for frame in document["frames"]], "from 0"),
         (lambda document: document["frames"][1].pop("fl_x"), "no focal length"),
         (bad_field(file_path="../secret.png"), "leads out of the capture folder"),
         (bad_field(file_path="nowhere.png"), "is missing"),
+        (bad_field(file_path="."), "has no 'file_path'"),
+        (bad_field(file_path="view\0.png"), "has no 'file_path'"),
+        (bad_field(file_path="x" * 5000), "leads nowhere|is missing"),
+        (bad_field(file_path="view_0.png"), "the same picture"),
+        (lambda document: document.update(test_filenames=None), "'test_filenames'"),
+        (lambda document: document.update(test_filenames=[["view_0.png"]]), "'test_filenames'"),
+        (lambda document: document.update(test_filenames=["view_9.png"]), "'test_filenames'"),
         (bad_field(w=48), "24 x 24 but its camera says 48 x 24"),
     ],
 )
@@ -155,12 +175,56 @@ def test_bad_transforms_are_named(folder, change, sentence):
         load_capture(folder)
 
 
-@pytest.mark.parametrize("content", [b"", b"text, not a picture", None])
-def test_unreadable_pictures_are_named(folder, content):
-    path = folder / "view_1.png"
-    path.write_bytes(path.read_bytes()[:200] if content is None else content)
+def cut(path, format):
+    Image.open(path).convert("RGB").save(path, format)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_text("text, not a picture"),
+        lambda path: cut(path, "PNG"),
+        lambda path: cut(path, "JPEG"),
+        lambda path: Image.new("F", (24, 24)).save(path, "TIFF"),
+    ],
+)
+def test_unreadable_pictures_are_named(folder, damage):
+    damage(folder / "view_1.png")
     with pytest.raises(UserError, match=r"view_1\.png cannot be read as a picture"):
         load_capture(folder)
+
+
+def test_what_stands_in_a_pictures_place_is_named(folder):
+    path = folder / "view_1.png"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match="is missing"):
+        load_capture(folder)
+    path.rmdir()
+    path.symlink_to(path.name)
+    with pytest.raises(UserError, match="leads nowhere|is missing"):  # by Python version
+        load_capture(folder)
+    path.unlink()
+    path.symlink_to(folder.parent)
+    with pytest.raises(UserError, match="leads out of the capture folder"):
+        load_capture(folder)
+
+
+def test_pictures_that_do_not_fit_in_memory_are_refused(folder, monkeypatch):
+    monkeypatch.setattr("backend.memory.free_memory", lambda: 2**10)
+    with pytest.raises(UserError, match="use fewer or smaller pictures"):
+        load_capture(folder)
+
+
+def test_pictures_called_alike_in_several_folders_keep_names_of_their_own(folder):
+    for index in (0, 1):
+        (folder / f"camera{index}").mkdir()
+        (folder / f"view_{index}.png").rename(folder / f"camera{index}" / "0001.png")
+    edit(folder, lambda document: [document["frames"][i].update(file_path=f"camera{i}/0001.png") for i in (0, 1)])
+    names = [frame.name for frame in load_capture(folder).frames]
+    assert names == ["camera0_0001", "camera1_0001", "view_2", "view_3"]
 
 
 def test_differing_picture_sizes_are_named(folder):
@@ -173,9 +237,19 @@ def test_differing_picture_sizes_are_named(folder):
 def test_missing_and_malformed_files_are_named(tmp_path):
     with pytest.raises(UserError, match="There is no capture"):
         load_capture(tmp_path)
-    (tmp_path / "transforms.json").write_text("{")
-    with pytest.raises(UserError, match="cannot be read as JSON"):
+    for content in ("", "{", "[" * 100_000, '{"frames": [' + "9" * 5000 + "]}"):
+        (tmp_path / "transforms.json").write_text(content)
+        with pytest.raises(UserError, match="cannot be read as JSON"):
+            load_capture(tmp_path)
+    (tmp_path / "transforms.json").write_text("[1, 2]")
+    with pytest.raises(UserError, match="lists no frames"):
         load_capture(tmp_path)
+
+
+def test_a_byte_order_mark_is_read_over(folder):
+    path = folder / "transforms.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(load_capture(folder).frames) == 4
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGB", "I;16", "LA"])

@@ -4,6 +4,8 @@
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from backend.camera import Similarity
 from backend.errors import UserError
@@ -215,3 +217,35 @@ def test_unreadable_cloud_is_a_plain_sentence(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"cloud\.safetensors"):
         load_cloud(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "metadata", "sentence"),
+    [
+        ({"color": torch.zeros(5, 3)}, {}, "fields of different lengths"),
+        ({"mean": torch.zeros(10, 3)}, {}, "fields of different lengths"),
+        ({"mean": torch.full((10, 4), torch.nan)}, {}, "not finite"),
+        ({"scale": torch.zeros(10, 4)}, {}, "no size"),
+        ({"left": torch.zeros(10, 4)}, {}, "no size or rotation"),
+        ({}, {"time_range": "[1, 2, 3]"}, "cannot be read"),
+        ({}, {"time_range": "null"}, "cannot be read"),
+        ({}, {"time_range": "soon"}, "cannot be read"),
+        ({}, {"time_range": "[2, 1]"}, "no known compositing light and clip"),
+        ({}, {"time_range": "[NaN, 1]"}, "no known compositing light and clip"),
+        ({}, {"compositing": "moonlight"}, "no known compositing light"),
+    ],
+)
+def test_a_file_that_holds_no_sound_cloud_is_named(tmp_path, fields, metadata, sentence):
+    path = tmp_path / "cloud.safetensors"
+    save_cloud(random_cloud(10).to(torch.float32), path)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() | metadata
+    save_file(load_file(path) | fields, path, metadata)
+    with pytest.raises(UserError, match=sentence):
+        load_cloud(path)
+
+
+def test_a_cloud_of_another_precision_becomes_float32(tmp_path):
+    path = tmp_path / "cloud.safetensors"
+    save_cloud(random_cloud(10).to(torch.float64), path)
+    assert load_cloud(path).mean.dtype == torch.float32

@@ -7,7 +7,7 @@ import torch
 
 from backend.errors import UserError
 from backend.moving import SH_C0
-from backend.ply import read_ply_4d, write_ply, write_ply_4d, write_ply_sequence
+from backend.ply import PROPERTIES_4D, read_ply_4d, write_ply, write_ply_4d, write_ply_sequence
 
 from .test_gaussians import random_cloud
 
@@ -55,8 +55,27 @@ def test_a_sequence_covers_the_clip(tmp_path):
     paths = write_ply_sequence(moving, tmp_path / "clip.ply", 24)
     assert len(paths) == 49  # two seconds, both ends
     assert paths[0].name == "clip_0000.ply"
-    with pytest.raises(UserError, match="frames a second"):
-        write_ply_sequence(moving, tmp_path / "clip.ply", 0)
+    for fps in (0, -1, float("nan"), float("inf"), 1e300):
+        with pytest.raises(UserError, match="frames a second"):
+            write_ply_sequence(moving, tmp_path / "clip.ply", fps)
+
+
+def test_other_properties_are_read_over(tmp_path):
+    path = tmp_path / "cloud.ply"
+    write_ply_4d(random_cloud(5).to(torch.float32), path)
+    header, _, body = path.read_bytes().partition(b"end_header\n")
+    rows = np.frombuffer(body, f"V{4 * len(PROPERTIES_4D)}", 5)
+    wider = b"".join(row.tobytes() + b"\1" * 9 for row in rows)
+    plain = read_ply_4d(path)
+    path.write_bytes(header + b"property double confidence\nproperty uchar label\nend_header\n" + wider)
+    assert torch.equal(read_ply_4d(path).mean, plain.mean)
+
+
+HEADER = (
+    b"ply\nformat binary_little_endian 1.0\ncomment facet4d compositing linear\ncomment facet4d time_range 0.0 1.0\n"
+)
+HEADER += b"element vertex 0\n" + b"".join(b"property float %s\n" % name.encode() for name in PROPERTIES_4D)
+HEADER += b"end_header\n"
 
 
 @pytest.mark.parametrize(
@@ -71,6 +90,16 @@ def test_a_sequence_covers_the_clip(tmp_path):
             b"property list uchar int v\nend_header\n",
             "more than plain vertices",
         ),
+        (HEADER.replace(b"vertex 0", b"vertex"), "header of .* is damaged"),
+        (HEADER.replace(b"vertex 0", b"vertex -1"), "header of .* is damaged"),
+        (HEADER.replace(b"vertex 0", b"vertex many"), "header of .* is damaged"),
+        (HEADER.replace(b"float x", b"float"), "header of .* is damaged"),
+        (HEADER.replace(b"float x", b"colour x"), "header of .* is damaged"),
+        (HEADER.replace(b"float x", b"float y"), "header of .* is damaged"),
+        (HEADER.replace(b"range 0.0 1.0", b"range 0.0"), "is not two numbers"),
+        (HEADER.replace(b"range 0.0 1.0", b"range 1.0 0.0"), "no known compositing light and clip"),
+        (HEADER.replace(b"compositing linear", b"compositing moonlight"), "no known compositing light"),
+        (HEADER.replace(b"vertex 0", b"vertex 1") + bytes(4 * len(PROPERTIES_4D)), "no size or rotation"),
     ],
 )
 def test_bad_files_are_named(tmp_path, content, sentence):

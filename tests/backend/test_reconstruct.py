@@ -2,7 +2,7 @@
 """Reconstruction and the command line: any rig, any world, plain errors; with a tiny model of random weights."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -115,9 +115,20 @@ def test_too_many_pictures_say_what_they_need(model, monkeypatch):
         reconstruct(small_capture(), model, "cpu", 24)
 
 
+@pytest.mark.parametrize("failure", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("not enough memory")])
+def test_memory_that_runs_out_says_what_to_lower(model, monkeypatch, failure):
+    def fail(*_):
+        raise failure
+
+    monkeypatch.setattr(model.blocks[1].attention, "forward", fail)
+    with pytest.raises(UserError, match=r"GiB are needed.*fewer pictures or a lower resolution"):
+        reconstruct(small_capture(), model, "cpu", 24)
+
+
 def test_a_resolution_that_does_not_divide_is_refused(model):
-    with pytest.raises(UserError, match="not a multiple of 8; try 96"):
-        reconstruct(small_capture(), model, "cpu", 100)
+    for resolution, better in ((100, 96), (0, 8), (-8, 8)):
+        with pytest.raises(UserError, match=f"{resolution} is not a multiple of 8; try {better}"):
+            reconstruct(small_capture(), model, "cpu", resolution)
 
 
 def test_weights_round_trip(weights, model):
@@ -125,6 +136,10 @@ def test_weights_round_trip(weights, model):
     assert loaded.config == CONFIG
     for name, value in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value.half().float())
+
+
+def write_config(path, **values):
+    path.with_suffix(".json").write_text(json.dumps({"config": asdict(CONFIG) | values}))
 
 
 @pytest.mark.parametrize(
@@ -135,10 +150,13 @@ def test_weights_round_trip(weights, model):
         (lambda path: path.unlink(), "are not at"),
         (lambda path: path.with_suffix(".json").unlink(), "card"),
         (lambda path: path.with_suffix(".json").write_text('{"config": {"depth": 3}}'), "does not describe a model"),
-        (
-            lambda path: path.with_suffix(".json").write_text('{"config": {"layers": 3, "width": 32, "heads": 2}}'),
-            "belong to another model",
-        ),
+        (lambda path: path.with_suffix(".json").write_text("[]"), "does not describe a model"),
+        (lambda path: write_config(path, layers=3), "belong to another model"),
+        (lambda path: write_config(path, layers=10**7), "belong to another model"),
+        (lambda path: write_config(path, layers="2"), "does not describe a model"),
+        (lambda path: write_config(path, heads=3), "does not describe a model"),
+        (lambda path: write_config(path, patch=-8), "does not describe a model"),
+        (lambda path: write_config(path, scale_bias=None), "does not describe a model"),
     ],
 )
 def test_bad_weights_are_named(weights, damage, sentence):
@@ -150,8 +168,15 @@ def test_bad_weights_are_named(weights, damage, sentence):
 def test_unknown_model_and_device_are_named():
     with pytest.raises(UserError, match="no model 'huge'; choose one of small"):
         load_model("huge")
-    with pytest.raises(UserError, match="device 'quantum' cannot be used"):
-        reconstruct(small_capture(), "small", "quantum")
+    for device in ("quantum", "meta", ""):
+        with pytest.raises(UserError, match=f"no device '{device}'"):
+            reconstruct(small_capture(), "small", device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_named():
+    with pytest.raises(UserError, match=r"device 'cuda' cannot be used .* choose 'auto' or 'cpu'"):
+        reconstruct(small_capture(), "small", "cuda")
 
 
 @pytest.fixture
@@ -190,27 +215,56 @@ def test_command_line_from_capture_to_pictures_and_ply(tmp_path, capture_folder,
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("reconstruct", "nowhere", "--out", "cloud.safetensors"),
+        ("reconstruct", "nowhere", "--out", "new/cloud.safetensors"),
+        ("reconstruct", "capture", "--out", "capture/transforms.json"),
+        ("reconstruct", "capture", "--out", "capture"),
+        ("reconstruct", "capture", "--out", "capture/view_0.png/cloud.safetensors"),
+        ("reconstruct", "capture", "--out", "x" * 300 + ".safetensors"),
+        ("reconstruct", "x" * 5000, "--out", "cloud.safetensors"),
         ("reconstruct", "capture", "--out", "cloud.safetensors", "--model", "huge"),
         ("reconstruct", "capture", "--out", "/proc/cannot/cloud.safetensors"),
         ("render", "capture/view_0.png", "--cameras", "capture/transforms.json", "--out", "pictures"),
         ("evaluate", "capture", "--inputs", "0,9"),
+        ("render", "cloud.safetensors", "--cameras", "capture", "--out", "capture/view_0.png"),
+        ("evaluate", "capture", "--json", "capture"),
+        ("evaluate", "capture", "--inputs", ""),
+        ("evaluate", "capture", "--inputs", "2-0"),
+        ("evaluate", "capture", "--inputs", "0-"),
+        ("evaluate", "capture", "--inputs", "0-999999999"),
         ("evaluate", "capture", "--inputs", "zero"),
         ("evaluate", "capture", "--inputs", "0-3"),
         ("convert", "capture/view_0.png", "out.ply"),
+        ("convert", "cloud.safetensors", "out.obj"),
+        ("convert", "cloud.safetensors", "out.safetensors", "--all"),
+        ("convert", "cloud.safetensors", "out.ply", "--time", "nan"),
+        ("convert", "cloud.safetensors", "out.ply", "--time", "0.5"),
+        ("convert", "cloud.safetensors", "out.ply", "--all", "--fps", "inf"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capture_folder, monkeypatch, capsys, arguments):
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capture_folder, model, monkeypatch, capsys, arguments):
     monkeypatch.chdir(tmp_path)
+    save_cloud(reconstruct(small_capture(), model, "cpu", 24), "cloud.safetensors")
     before = sorted(tmp_path.rglob("*"))
     assert run(*arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("Error: ")
     assert error.count("\n") == 1
-    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == [path for path in before if path.is_file()]
+    assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_unknown_format_is_named(tmp_path, capture_folder, model, capsys):
-    save_cloud(reconstruct(small_capture(), model, "cpu", 24), tmp_path / "cloud.safetensors")
-    assert run("convert", tmp_path / "cloud.safetensors", tmp_path / "cloud.obj") == 2
-    assert "'.obj' is not a format" in capsys.readouterr().err
+def test_a_render_outside_the_clip_warns(tmp_path, capture_folder, model, capsys):
+    cloud = reconstruct(small_capture(), model, "cpu", 24)
+    cloud.time_range = (0.0, 0.1)
+    save_cloud(cloud, tmp_path / "cloud.safetensors")
+    assert run("render", tmp_path / "cloud.safetensors", "--cameras", capture_folder, "--out", tmp_path / "out") == 0
+    assert "2 frames lie outside the cloud's 0 to 0.1 s" in capsys.readouterr().err
+
+
+def test_interrupted_work_leaves_in_one_line(tmp_path, capture_folder, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("backend.reconstruct.reconstruct", interrupt)
+    assert run("reconstruct", capture_folder, "--out", tmp_path / "new" / "cloud.safetensors") == 130
+    assert capsys.readouterr().err == "Cancelled.\n"
+    assert not (tmp_path / "new").exists()

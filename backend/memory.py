@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How much main memory is free, and what a user is told where it is too little."""
+
+from pathlib import Path
+
+from .errors import UserError
+
+
+def free_memory() -> float:
+    """Bytes of main memory that are free; infinite outside Linux, where the operating system decides."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return float("inf")
+
+
+def check_memory(needed: float, advice: str) -> None:
+    """Raises UserError if more than the free memory is needed, in bytes; the advice says what to lower."""
+    if needed > free_memory():
+        raise out_of_memory(needed, free_memory(), advice)
+
+
+def out_of_memory(needed: float, free: float, advice: str) -> UserError:
+    """The error that names both amounts, in bytes, and gives the advice."""
+    return UserError(f"About {needed / 2**30:.1f} GiB are needed but {free / 2**30:.1f} GiB are free; {advice}.")
