@@ -43,9 +43,9 @@ class Picture:
             pixels = _read_movie(context, self.path, self.movie_frame)
         elif self.path is not None:
             with _loaded(self.path, self.image) as image:
-                pixels = image_pixels(image) if all(image.size) else None
+                pixels = _whole_pixels(image)
         else:
-            pixels = image_pixels(self.image) if all(self.image.size) else None
+            pixels = _whole_pixels(self.image)
         if pixels is None:
             raise errors.UserError(f"The picture '{self.name}' cannot be read; export it again as PNG.")
         return pixels
@@ -122,6 +122,17 @@ def image_pixels(image: Image) -> np.ndarray:
     return np.rint(np.concatenate([color.clip(0, 1), alpha], axis=-1) * 255).astype(np.uint8)
 
 
+def _whole_pixels(image: Image) -> np.ndarray | None:
+    """`image_pixels`, or None where Blender has none.
+
+    Raises:
+        UserError: a JPEG ends early; Blender shows it, grey from there on, without a word.
+    """
+    if image.file_format == "JPEG" and not image.packed_file and _file(image):
+        backend("capture").read_image(Path(bpy.path.abspath(image.filepath, library=image.library)))
+    return image_pixels(image) if all(image.size) else None
+
+
 def _file(image: Image) -> bool:
     return os.path.isfile(bpy.path.abspath(image.filepath, library=image.library))
 
@@ -161,7 +172,11 @@ def _read_movie(context: Context, path: str, frame: int) -> np.ndarray | None:
 
 
 def render_still(scene: Scene, path: Path) -> np.ndarray:
-    """Renders the scene's frame in the Standard view to an RGBA PNG and reads it: uint8 [H, W, 4]."""
+    """Renders the scene's frame in the Standard view to an RGBA PNG and reads it: uint8 [H, W, 4].
+
+    Raises:
+        UserError: Blender cannot render the scene; its own words say why.
+    """
     scene.render.dither_intensity = 0.0
     scene.view_settings.view_transform = "Standard"
     scene.view_settings.look = "None"
@@ -172,6 +187,10 @@ def render_still(scene: Scene, path: Path) -> np.ndarray:
     settings.color_mode = "RGBA"
     settings.color_depth = "8"
     scene.render.filepath = str(path)
-    bpy.ops.render.render(scene=scene.name, write_still=True)
+    try:
+        bpy.ops.render.render(scene=scene.name, write_still=True)
+    except RuntimeError as error:
+        reason = str(error).strip().removeprefix("Error: ")
+        raise errors.UserError(f"Blender cannot render '{scene.name}' ({reason}); check its output settings.") from None
     with _loaded(str(path), None) as image:
         return image_pixels(image)

@@ -78,6 +78,8 @@ def survey(context: Context) -> Survey:
             _survey_pictures(camera, scene, found)
     if cameras and not found.views and not found.problems:
         found.problems.append("No camera has a picture; give the cameras background images or load a capture folder.")
+    if len(found.views) == 1:
+        found.notes.append("One picture alone tells no depth: the unseen sides will be missing")
     for camera in dict.fromkeys(view.camera for view in found.views):
         if camera.data.type != "PERSP":
             found.problems.append(f"'{camera.name}' is not a perspective camera; set its type to Perspective.")

@@ -37,15 +37,19 @@ def import_capture(scene: Scene, path: Path) -> Collection:
     pictures = [(frame, _file(folder, name)) for frame, (_, _, name, held_out) in entries if not held_out]
     if not pictures:
         raise errors.UserError(f"All pictures of {path} are held out; leave some for the reconstruction.")
+    times = [frame.time for frame, _ in pictures]
+    first = min(0.0, *times)
+    fps = scene.render.fps / scene.render.fps_base
+    if (max(times) - first) * fps > scene.bl_rna.properties["frame_end"].hard_max - scene.frame_start:
+        raise errors.UserError(
+            f"The capture lasts {max(times) - first:g} s, longer than Blender's timeline; give its times in seconds."
+        )
     height, width = pictures[0][0].image.shape[:2]
     images = [bpy.data.images.load(str(file)) for _, file in pictures]
     if unlike := next((image.name for image in images if tuple(image.size) != (width, height)), None):
         bpy.data.batch_remove(images)
         raise errors.UserError(f"Blender cannot show '{unlike}' as it was taken; export it upright, as PNG or JPEG.")
 
-    times = [frame.time for frame, _ in pictures]
-    first = min(0.0, *times)
-    fps = scene.render.fps / scene.render.fps_base
     if not _on_frames(times, fps) and (fitting := next((r for r in FRAME_RATES if _on_frames(times, r)), None)):
         fps = scene.render.fps = fitting
         scene.render.fps_base = 1.0

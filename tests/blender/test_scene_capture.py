@@ -350,6 +350,14 @@ def test_a_folder_without_a_capture_leaves_the_scene_untouched(scene, tmp_path):
     assert not bpy.data.images
 
 
+def test_a_capture_longer_than_the_timeline_leaves_the_scene_untouched(scene, tmp_path):
+    save_capture(rig(times=(0.0, 1e7)), tmp_path)
+    with pytest.raises(UserError, match="longer than Blender's timeline; give its times in seconds"):
+        scene_import.import_capture(scene, tmp_path)
+    assert not scene.objects
+    assert not bpy.data.images
+
+
 # What is wrong is said in words
 
 
@@ -370,7 +378,7 @@ def test_a_camera_without_a_picture_beside_others_is_left_out_by_name(tmp_path):
     add_camera("Shot")
     found = scene_capture.survey(bpy.context)
     assert not found.problems
-    assert found.notes == ["'Shot' has no picture and is left out"]
+    assert "'Shot' has no picture and is left out" in found.notes
     assert found.summary() == "1 camera, 1 picture, 1 time"
 
 
@@ -386,6 +394,33 @@ def test_an_unreadable_file_is_named(tmp_path):
     add_picture(add_camera(), tmp_path / "broken.png")
     with pytest.raises(UserError, match=r"broken\.png"):
         scene_capture.read_capture(bpy.context)
+
+
+def test_a_jpeg_that_ends_early_is_named(tmp_path):
+    path = tmp_path / "a.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: int(0.9 * path.stat().st_size)])
+    add_picture(add_camera(), path)
+    with pytest.raises(UserError, match=r"a\.jpg cannot be read as a picture .*truncated"):
+        scene_capture.read_capture(bpy.context)
+
+
+def test_a_scene_that_cannot_be_rendered_says_why(scene):
+    add_camera()
+    scene.facet4d.source = "RENDER"
+    scene.render.resolution_percentage = 1
+    with pytest.raises(UserError, match=r"cannot render 'Scene' \(Image too small\); check"):
+        scene_capture.read_capture(bpy.context)
+    assert scene.render.resolution_percentage == 1
+
+
+def test_a_single_picture_comes_with_a_note(tmp_path):
+    save_picture(tmp_path / "a.png")
+    add_picture(add_camera(), tmp_path / "a.png")
+    found = scene_capture.survey(bpy.context)
+    assert not found.problems
+    assert "One picture alone" in found.notes[0]
 
 
 def test_sizes_that_differ_are_named(tmp_path):
