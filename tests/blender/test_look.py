@@ -3,6 +3,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,11 +53,16 @@ def photograph(scene, folder, size: int) -> np.ndarray:
     scene.render.resolution_x = scene.render.resolution_y = size
     scene.render.filepath = str(folder / "picture.exr")
     bpy.ops.render.render(write_still=True)
-    image = bpy.data.images.load(scene.render.filepath, check_existing=False)
-    pixels = np.empty(size * size * 4, np.float32)
+    return read_picture(folder / "picture.exr")
+
+
+def read_picture(path: Path) -> np.ndarray:
+    image = bpy.data.images.load(str(path), check_existing=False)
+    width, height = image.size
+    pixels = np.empty(height * width * 4, np.float32)
     image.pixels.foreach_get(pixels)
     bpy.data.images.remove(image)
-    return pixels.reshape(size, size, 4)[::-1]
+    return pixels.reshape(height, width, 4)[::-1]
 
 
 def camera_to_world(scene) -> np.ndarray:
@@ -263,6 +269,24 @@ def test_cycles_and_the_backend_rasteriser_agree(studio, make_gaussians, tmp_pat
 
 
 SIZED = ("position", "velocity", "time_mean", "time_sigma", "scale", "rotation", "opacity", "color")
+
+
+def test_a_saved_file_renders_alike_in_a_blender_that_knows_no_add_on(studio, make_gaussians, tmp_path):
+    """Another process, from a folder where no add-on of ours can be imported, between two frames."""
+    build_cloud(studio, make_gaussians(300), "Head", 1, 49)
+    aim(studio, (0, -4, 0))
+    studio.frame_set(20, subframe=0.37)
+    here = photograph(studio, tmp_path, 48)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "head.blend"))
+    script = (
+        "import sys, bpy; bpy.ops.wm.open_mainfile(filepath='head.blend'); scene = bpy.context.scene;"
+        "scene.frame_set(20, subframe=0.37); scene.render.filepath = sys.argv[-1];"
+        "bpy.ops.render.render(write_still=True); assert not any('blender_addon' in name for name in sys.modules)"
+    )
+    command = [sys.executable, "-P", "-c", script, str(tmp_path / "there.exr")]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    assert here[..., 3].max() > 0.5
+    np.testing.assert_array_equal(read_picture(tmp_path / "there.exr"), here)
 
 
 def test_motion_blur_smears_and_does_not_fade(studio, make_gaussians, tmp_path):
