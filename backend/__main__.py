@@ -27,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        print(f"Error: The Python package '{error.name}' is missing; use the .venv of build.py.", file=sys.stderr)
+        return 2
     except OSError as error:  # what no command foresaw: a full disk, a name too long
         print(f"Error: {error.filename or 'A file'}: {error.strerror}; choose another place.", file=sys.stderr)
         return 2

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -218,16 +219,23 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         UserError: the file is missing, damaged or no picture.
     """
+    with _opened(path) as picture:
+        picture.load()
+        if picture.mode == "F":
+            raise ValueError("its pixels are floats")
+        if picture.mode.startswith("I;16") or picture.mode == "I":
+            picture = Image.fromarray((np.asarray(picture, np.float64) / 257).round().astype(np.uint8))
+        return np.asarray(picture.convert("RGBA"))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The picture with its header read; what goes wrong until it is closed becomes a UserError."""
     if not path.is_file():
         raise UserError(f"The picture {path} is missing; restore it or remove its frame.")
     try:
         with Image.open(path) as picture:
-            picture.load()
-            if picture.mode == "F":
-                raise ValueError("its pixels are floats")
-            if picture.mode.startswith("I;16") or picture.mode == "I":
-                picture = Image.fromarray((np.asarray(picture, np.float64) / 257).round().astype(np.uint8))
-            return np.asarray(picture.convert("RGBA"))
+            yield picture
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as a picture ({error}); export it again as PNG or JPEG.") from None
 
@@ -273,7 +281,8 @@ def _read_camera(document: dict, entry: dict, name: str, folder: Path) -> Camera
     if matrix.shape != (4, 4) or matrix.dtype.kind not in "if":
         raise UserError(f"The frame '{name}' has no 4x4 'transform_matrix'; export its camera pose again.")
     if get("w") is None or get("h") is None:
-        height, width = read_image(_inside(folder, name)).shape[:2]
+        with _opened(_inside(folder, name)) as picture:
+            width, height = picture.size
     else:
         width, height = round(get("w")), round(get("h"))
         if min(width, height) < 1 or width * height > _LARGEST_PICTURE:

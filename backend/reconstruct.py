@@ -102,7 +102,7 @@ def reconstruct(
         with torch.no_grad(), torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda"):
             cloud = network(images, *tensors)
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):  # GPU, CPU
+        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
         raise out_of_memory(needed, _free_memory(place), _LESS) from None
     finally:

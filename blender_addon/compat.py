@@ -6,11 +6,6 @@ from bpy.types import FCurve, NodesModifier, Object
 from bpy_extras import anim_utils
 
 
-def eevee_engine() -> str:
-    """Identifier of Eevee for `scene.render.engine`; 5.0 dropped the word "next"."""
-    return "BLENDER_EEVEE" if bpy.app.version >= (5, 0, 0) else "BLENDER_EEVEE_NEXT"
-
-
 def get_input(modifier: NodesModifier, name: str):
     """Value of the named input of a Geometry Nodes modifier."""
     identifier = _identifier(modifier, name)

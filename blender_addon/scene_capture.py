@@ -163,6 +163,8 @@ def read_capture(context: Context) -> "Capture":
                 else:
                     scene.camera = view.camera
                     image = render_still(scene, Path(folder) / "view.png")
+                if not frames:
+                    backend("memory").check_memory(image.nbytes * len(found.views), "use fewer or smaller pictures")
                 name = f"{bpy.path.clean_name(view.camera.name)}_{frame:g}"
                 frames.append(capture.Frame(camera, seconds, image, name))
                 window_manager.progress_update(len(frames))

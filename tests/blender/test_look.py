@@ -186,7 +186,7 @@ def test_eevee_shows_the_same_gaussian_but_for_its_faintest_tails(studio, make_g
     gaussians = one_gaussian(make_gaussians)
     build_cloud(studio, gaussians, "One", 1, 49)
     aim(studio, (1, -4, 0.5))
-    studio.render.engine = compat.eevee_engine()
+    studio.render.engine = "BLENDER_EEVEE" if bpy.app.version >= (5, 0, 0) else "BLENDER_EEVEE_NEXT"
     studio.render.filter_size = 1.0
     studio.eevee.taa_render_samples = 32
     picture = photograph(studio, tmp_path, 32)

@@ -415,6 +415,14 @@ def test_a_scene_that_cannot_be_rendered_says_why(scene):
     assert scene.render.resolution_percentage == 1
 
 
+def test_pictures_that_do_not_fit_in_memory_are_refused(tmp_path, monkeypatch):
+    save_picture(tmp_path / "a.png")
+    add_picture(add_camera(), tmp_path / "a.png")
+    monkeypatch.setattr("backend.memory.free_memory", lambda: 2**10)
+    with pytest.raises(UserError, match="use fewer or smaller pictures"):
+        scene_capture.read_capture(bpy.context)
+
+
 def test_a_single_picture_comes_with_a_note(tmp_path):
     save_picture(tmp_path / "a.png")
     add_picture(add_camera(), tmp_path / "a.png")
