@@ -23,7 +23,9 @@ GROUP_NAME = "Facet4D Splat"
 GROUP_VERSION = 1
 
 MAX_ALPHA = 0.999
-TRANSPARENT_BOUNCES = 256
+# Rays that run out of bounces turn black, so the limit is Cycles' largest; rays past the lower number end at random,
+# which costs little and only adds noise.
+MAX_BOUNCES, SURE_BOUNCES = 1024, 256
 
 
 def splat_material() -> Material:
@@ -111,11 +113,14 @@ def prepare_scene_for_cycles(scene: Scene) -> str | None:
     times the time a sample and takes away grain that would need 10 times the samples.
     """
     cycles = getattr(scene, "cycles", None)
-    if cycles is None or min(cycles.transparent_max_bounces, cycles.min_transparent_bounces) >= TRANSPARENT_BOUNCES:
+    if cycles is None:
         return None
-    cycles.transparent_max_bounces = max(cycles.transparent_max_bounces, TRANSPARENT_BOUNCES)
-    cycles.min_transparent_bounces = TRANSPARENT_BOUNCES
-    return f"Raised Cycles' transparent bounces to {TRANSPARENT_BOUNCES}, so that rays pass through the Gaussians"
+    before = cycles.transparent_max_bounces, cycles.min_transparent_bounces
+    cycles.transparent_max_bounces = max(before[0], MAX_BOUNCES)
+    cycles.min_transparent_bounces = max(before[1], SURE_BOUNCES)
+    if before == (cycles.transparent_max_bounces, cycles.min_transparent_bounces):
+        return None
+    return f"Raised Cycles' transparent bounces to {MAX_BOUNCES}, so that rays pass through the Gaussians"
 
 
 def colour_management_warning(scene: Scene) -> str | None:

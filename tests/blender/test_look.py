@@ -317,15 +317,15 @@ def test_motion_blur_follows_retiming(studio, make_gaussians, tmp_path):
 
 
 def test_cycles_is_prepared_once_and_says_so(scene):
-    assert "256" in prepare_scene_for_cycles(scene)
-    assert scene.cycles.transparent_max_bounces == scene.cycles.min_transparent_bounces == 256
+    assert "1024" in prepare_scene_for_cycles(scene)
+    assert (scene.cycles.transparent_max_bounces, scene.cycles.min_transparent_bounces) == (1024, 256)
     assert prepare_scene_for_cycles(scene) is None
 
 
 def test_higher_settings_of_the_artist_stay(scene):
-    scene.cycles.transparent_max_bounces = 1024
+    scene.cycles.min_transparent_bounces = 512
     prepare_scene_for_cycles(scene)
-    assert scene.cycles.transparent_max_bounces == 1024
+    assert scene.cycles.min_transparent_bounces == 512
 
 
 def test_colour_management_is_warned_of_until_it_matches(scene):
