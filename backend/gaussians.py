@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from .camera import Similarity
@@ -253,9 +253,9 @@ def save_cloud(cloud: Gaussians4D, path: Path | str) -> None:
     metadata = {"format": FORMAT, "compositing": cloud.compositing, "time_range": json.dumps(cloud.time_range)}
     tensors = {name: getattr(cloud, name).detach().cpu().contiguous() for name in TENSORS}
     try:
-        save_file(tensors, path, metadata)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be written ({error}); choose another folder.") from None
+        Path(path).write_bytes(save(tensors, metadata))  # save_file would make the file its owner's alone
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); choose another folder.") from None
 
 
 def load_cloud(path: Path | str) -> Gaussians4D:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .errors import UserError
@@ -89,12 +89,13 @@ def save_weights(state: Mapping[str, Tensor], model: str, path: Path, card: dict
     Both files are replaced whole, the card first, so that weights never stand beside the card of others.
     """
     document = {"model": model, "config": asdict(CONFIGS[model]), **card}
-    for target, write in (
-        (path.with_suffix(".json"), lambda file: file.write_text(json.dumps(document, indent=1) + "\n")),
-        (path, lambda file: save_file({key: value.half().contiguous().cpu() for key, value in state.items()}, file)),
+    weights = save({key: value.half().contiguous().cpu() for key, value in state.items()})
+    for target, content in (
+        (path.with_suffix(".json"), json.dumps(document, indent=1).encode() + b"\n"),
+        (path, weights),
     ):
         partial = target.with_name(target.name + ".part")
-        write(partial)
+        partial.write_bytes(content)
         os.replace(partial, target)
 
 
