@@ -225,22 +225,6 @@ class Run:
         return torch.stack([loss.detach(), decibels, *(error.detach() for error in errors)])
 
 
-@torch.no_grad()
-def validate(model: LRM4D, assets: Path, scenes: int, inputs: int, resolution: int, heads_share: float) -> dict:
-    """PSNR and matte error on held-out synthetic scenes made from a fixed seed."""
-    device = next(model.parameters()).device
-    sampler = SceneSampler(assets, device, seed=20261, split="val", heads_share=heads_share)
-    decibels, mattes = [], []
-    for _ in range(math.ceil(scenes / 8)):
-        batch = sampler.sample(8, inputs, 4, resolution)
-        _, color, alpha = predict(model, batch, inputs)
-        truth = batch.images[:, inputs:]
-        _, value = reconstruction_loss(color, alpha, truth, 0.0, 0.0)
-        decibels.append(value)
-        mattes.append((alpha - truth[..., 3]).abs().mean())
-    return {"psnr": round(torch.stack(decibels).mean().item(), 3), "matte": round(torch.stack(mattes).mean().item(), 5)}
-
-
 def train(config: TrainConfig, assets: Path, out: Path, minutes: float = math.inf, weights: Path | None = None) -> Run:
     """Trains, or goes on from out/state.pt, until the last step or the time is up; starts from `weights` if given."""
     deadline = time.monotonic() + 60 * minutes

@@ -36,10 +36,14 @@ class Rig:
         return Rig(poses, self.intrinsics, self.tau), similarity.scale, similarity.translation
 
 
-def draw_rig(rng: np.random.Generator, inputs: int, targets: int) -> Rig:
-    """A random rig with its times: the inputs first, then targets from places and times of the same kind."""
+def draw_rig(rng: np.random.Generator, inputs: int, targets: int, timing: str | None = None) -> Rig:
+    """A random rig with its times: the inputs first, then targets from places and times of the same kind.
+
+    timing is one of TIMINGS, drawn if not given.
+    """
     kind = str(rng.choice(RINGS, p=[0.2, 0.4, 0.2, 0.2]))
-    timing = str(rng.choice(TIMINGS, p=[0.4, 0.25, 0.15, 0.2]))
+    drawn = str(rng.choice(TIMINGS, p=[0.4, 0.25, 0.15, 0.2]))
+    timing = timing or drawn
     count = inputs + targets
     if timing == "shared" and kind != "orbit" and inputs >= 4:
         shots = int(rng.choice([t for t in (2, 3, 4) if inputs >= 2 * t]))

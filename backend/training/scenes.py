@@ -47,15 +47,24 @@ class SceneBatch:
 
 
 class SceneSampler:
-    """An endless source of scenes; `split` "train" or "val" (styles and performances that training never shows)."""
+    """An endless source of scenes; `split` "train" or "val" (styles and performances that training never shows).
+
+    timing: one of rigs.TIMINGS for all scenes; drawn for each if not given.
+    """
 
     def __init__(
-        self, assets: Path, device: torch.device | str, seed: int, split: str = "train", heads_share: float = 0.75
+        self,
+        assets: Path,
+        device: torch.device | str,
+        seed: int,
+        split: str = "train",
+        heads_share: float = 0.75,
+        timing: str | None = None,
     ):
         self._rng = np.random.default_rng([seed, split == "val"])
         self._device = torch.device(device)
         self._noise = Noise(device)
-        self._heads_share = heads_share
+        self._heads_share, self._timing = heads_share, timing
         self._people = People(Path(assets), device, split, self._noise) if heads_share > 0 else None
         self._shapes = Shapes(device, self._noise)
 
@@ -68,7 +77,7 @@ class SceneSampler:
 
     def _sample_group(self, scenes: int, inputs: int, targets: int, resolution: int) -> SceneBatch:
         rng = self._rng
-        rigs = [draw_rig(rng, inputs, targets) for _ in range(scenes)]
+        rigs = [draw_rig(rng, inputs, targets, self._timing) for _ in range(scenes)]
         tau = np.stack([rig.tau for rig in rigs])
         subject = self._people if rng.random() < self._heads_share else self._shapes
         surfaces = subject.draw(rng, np.concatenate([tau, *instants(tau, inputs)], 1))
