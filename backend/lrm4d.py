@@ -136,7 +136,8 @@ class LRM4D(nn.Module):
         nearest = origin - (direction * origin).sum(-1, keepdim=True) * direction  # [B, V, H, W, 3]
         clock = times[..., None, None, None].expand(*direction.shape[:-1], 1)
         pixels = torch.cat([2 * images.permute(0, 1, 3, 4, 2) - 1, direction, nearest, clock], -1)
-        tokens = self.embed_norm(self.embed(patchify(pixels, patch)))  # [B, L, D]
+        with torch.autocast(images.device.type, enabled=False):  # bf16 would blur where rays meet
+            tokens = self.embed_norm(self.embed(patchify(pixels, patch)))  # [B, L, D]
         if self.config.free_gaussians:
             tokens = torch.cat([tokens, self.free_tokens.expand(len(tokens), -1, -1)], 1)
         for block in self.blocks:
