@@ -31,7 +31,8 @@ from ..gaussians import Gaussians4D
 from ..lrm4d import LRM4D
 from ..models import CONFIGS, save_weights
 from ..rasterize import linear_to_srgb, render
-from .losses import GeometryErrors, geometry_errors, reconstruction_loss
+from .losses import GeometryErrors, geometry_errors, perceptual_loss, reconstruction_loss
+from .perceptual import MOBILENET, MobileNetV2
 from .scenes import SceneBatch, SceneSampler
 
 LOGGED = ("loss", "psnr", *GeometryErrors._fields)
@@ -56,6 +57,7 @@ class TrainConfig:
     heads_share: float = 0.75
     ssim_weight: float = 0.05
     alpha_weight: float = 0.5
+    perceptual_weight: float = 0.0
     position_weight: float = 0.5
     velocity_weight: float = 0.1
     empty_weight: float = 0.05
@@ -170,6 +172,8 @@ class Run:
         self.optimizer = torch.optim.AdamW(
             groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=device.type == "cuda"
         )
+        # the pack is optional as long as nobody asks for the term
+        self.features = MobileNetV2(assets / MOBILENET).to(device) if config.perceptual_weight else None
         sampler = SceneSampler(assets, device, config.seed + 1000 * self.rank, heads_share=config.heads_share)
         self.scenes = Prefetch(sampler, device)
         self.step = 0
@@ -204,6 +208,9 @@ class Run:
         cloud, color, alpha = predict(self.network, batch, inputs)
         truth = batch.images[:, inputs:]
         loss, decibels = reconstruction_loss(color, alpha, truth, config.ssim_weight, config.alpha_weight)
+        if self.features is not None:
+            distance = perceptual_loss(self.features, color, alpha, truth)
+            loss = loss + config.perceptual_weight * distance
         geometry = (batch.times[:, :inputs], batch.points, batch.velocity, batch.covered)
         errors = geometry_errors(cloud, *geometry, self.model.config.patch)
         weights = (config.position_weight, config.velocity_weight, config.empty_weight)

@@ -12,6 +12,7 @@ from ..evaluate import psnr, ssim
 from ..gaussians import Gaussians4D
 from ..lrm4d import patchify
 from ..rasterize import linear_to_srgb
+from .perceptual import MobileNetV2
 
 
 def over_white_srgb(color: Tensor, alpha: Tensor) -> Tensor:
@@ -33,6 +34,13 @@ def reconstruction_loss(
     loss = loss + ssim_weight * (1 - ssim(predicted, target).mean())
     loss = loss + alpha_weight * (alpha - truth[..., 3]).square().mean()
     return loss, psnr(predicted, target).mean().detach()
+
+
+def perceptual_loss(features: MobileNetV2, color: Tensor, alpha: Tensor, truth: Tensor) -> Tensor:
+    """Mean feature distance of linear color [..., H, W, 3] and alpha [..., H, W] from truth [..., H, W, 4]."""
+    predicted = over_white_srgb(color, alpha).flatten(0, -4)
+    target = over_white_srgb(truth[..., :3], truth[..., 3]).flatten(0, -4)
+    return features.distance(predicted, target).mean()
 
 
 class GeometryErrors(NamedTuple):

@@ -21,6 +21,7 @@ from ..lrm4d import LRM4D
 from ..models import load_model
 from .loop import predict
 from .losses import over_white_srgb
+from .perceptual import MOBILENET, MobileNetV2
 from .scenes import SceneSampler
 
 SETS = {"heads": 1.0, "shapes": 0.0}
@@ -31,8 +32,17 @@ SEED = 20261
 
 
 @torch.no_grad()
-def validate(model: LRM4D, assets: Path, heads_share: float, inputs: int, resolution: int, scenes: int) -> dict:
-    """Mean PSNR, SSIM and matte error over the scenes, and PSNR by thirds of the scenes' motion, slowest first."""
+def validate(
+    model: LRM4D,
+    assets: Path,
+    heads_share: float,
+    inputs: int,
+    resolution: int,
+    scenes: int,
+    features: MobileNetV2 | None = None,
+) -> dict:
+    """Means over the scenes of PSNR, SSIM, matte error and, given its network, feature distance; and PSNR by thirds of
+    the scenes' motion, slowest first."""
     device = next(model.parameters()).device
     sampler = SceneSampler(assets, device, SEED, split="val", heads_share=heads_share, timing="free")
     rows = []
@@ -43,17 +53,20 @@ def validate(model: LRM4D, assets: Path, heads_share: float, inputs: int, resolu
         pictures, true = over_white_srgb(color, alpha), over_white_srgb(truth[..., :3], truth[..., 3])
         matte = (alpha - truth[..., 3]).abs().mean((1, 2, 3))
         speed = batch.velocity.norm(dim=-1).sum((1, 2, 3)) / batch.covered.sum((1, 2, 3)).clamp_min(1)
-        rows.append(torch.stack([psnr(pictures, true).mean(1), ssim(pictures, true).mean(1), matte, speed], -1))
-    table = torch.cat(rows)  # [scenes, 4]
-    by_speed = [part[:, 0].mean().item() for part in table[table[:, 3].argsort()].chunk(3)]
-    decibels, likeness, matte, _ = table.mean(0).tolist()
+        far = torch.zeros_like(matte)
+        if features is not None:
+            far = features.distance(pictures.flatten(0, 1), true.flatten(0, 1)).view(len(matte), TARGETS).mean(1)
+        rows.append(torch.stack([psnr(pictures, true).mean(1), ssim(pictures, true).mean(1), matte, far, speed], -1))
+    table = torch.cat(rows)  # [scenes, 5]
+    by_speed = [part[:, 0].mean().item() for part in table[table[:, 4].argsort()].chunk(3)]
+    decibels, likeness, matte, far, _ = table.mean(0).tolist()
     return {
         "scenes": scenes,
         "psnr": round(decibels, 2),
         "ssim": round(likeness, 4),
         "matte": round(matte, 4),
         "psnr_by_speed": [round(value, 2) for value in by_speed],
-    }
+    } | ({"mobilenet_distance": round(far, 4)} if features is not None else {})
 
 
 def main() -> None:
@@ -64,10 +77,12 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(options.weights, device)
+    pack = options.assets / MOBILENET
+    features = MobileNetV2(pack).to(device) if pack.exists() else None
     table = {}
     for name, heads_share in SETS.items():
         for inputs, resolution in PROTOCOLS:
-            scores = validate(model, options.assets, heads_share, inputs, resolution, options.scenes)
+            scores = validate(model, options.assets, heads_share, inputs, resolution, options.scenes, features)
             table[f"{name}, {inputs} inputs, {resolution} px"] = scores
             print(f"{name:7} {inputs:3} inputs {resolution} px  {scores}", flush=True)
     card = options.weights.with_suffix(".json")
