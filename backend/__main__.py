@@ -51,7 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     def network(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--model", default="small", help="a model's name or a .safetensors file (small)")
         sub.add_argument("--device", default="auto", help="auto, cpu or cuda (auto)")
-        sub.add_argument("--resolution", type=int, help="side at which pictures are read (256 on a GPU, else 128)")
+        sub.add_argument(
+            "--resolution",
+            type=int,
+            help="side at which pictures are read (what the model was trained on; on a CPU at most 128)",
+        )
 
     sub = command("reconstruct", _reconstruct, "Turn a capture into a cloud.")
     sub.add_argument("capture", type=Path, help="a folder with a transforms.json, or the file")

@@ -33,6 +33,8 @@ class LRM4DConfig:
     away the cameras stand. time_scale_limit: standard deviations in time may reach it; a clip lasts from -1 to 1, and
     what is still should not fade within it.
 
+    resolution: side in pixels of the pictures that it was trained on; it reads others, less well.
+
     pixel_bound: a Gaussian starts out as its pixel. Its color is an offset from the pixel's, its scales are in units
     of the pixel's width at its depth, its time an offset from the picture's, and at the picture's time its centre lies
     on the pixel's ray. In the paper color, scale and time are absolute and the centre lies on the ray at its own mean
@@ -51,10 +53,19 @@ class LRM4DConfig:
     time_scale_limit: float = 1.0
     opacity_bias: float = -2.0
     pixel_bound: bool = False
+    resolution: int = 256
 
 
 SMALL = LRM4DConfig(
-    12, 384, 6, scale_bias=-0.7, time_scale_bias=0.0, time_scale_limit=4.0, opacity_bias=-1.0, pixel_bound=True
+    layers=12,
+    width=384,
+    heads=6,
+    scale_bias=-0.7,
+    time_scale_bias=0.0,
+    time_scale_limit=4.0,
+    opacity_bias=-1.0,
+    pixel_bound=True,
+    resolution=128,
 )
 BASE = LRM4DConfig(12, 768, 12)
 LARGE = LRM4DConfig(24, 1024, 16)

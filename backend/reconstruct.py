@@ -17,7 +17,8 @@ from .lrm4d import LRM4D
 from .memory import free_memory, out_of_memory
 from .models import load_model
 
-DEFAULT_RESOLUTION = {"cuda": 256, "cpu": 128}  # attention grows with the fourth power of it
+DEVICES = ("cpu", "cuda")
+CPU_RESOLUTION = 128  # attention grows with the fourth power of it
 _LESS = "use fewer pictures or a lower resolution"
 
 
@@ -29,7 +30,7 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.partition(":")[0] not in DEFAULT_RESOLUTION:
+    if name.partition(":")[0] not in DEVICES:
         raise UserError(f"There is no device '{name}'; choose 'auto', 'cpu' or 'cuda'.")
     try:
         device = torch.device(name)
@@ -51,8 +52,8 @@ def reconstruct(
 
     capture: pictures of one size; held-out frames are not used. model: a registered name, a weights file, or a model in
     memory. resolution: side in pixels at which the network reads the pictures, a multiple of its patch size; by default
-    256 on a GPU and 128 on a CPU. target: the subject's centre [3] in the capture's world, if the crossing of the
-    optical axes is not it. A capture of one moment gives a cloud that stands still.
+    what it was trained on, and on a CPU no more than 128. target: the subject's centre [3] in the capture's world, if
+    the crossing of the optical axes is not it. A capture of one moment gives a cloud that stands still.
 
     Returns the pruned cloud on the CPU, in the capture's world, in seconds.
 
@@ -71,7 +72,9 @@ def reconstruct(
     progress("Loading the model", 0.05)
     network = model if isinstance(model, LRM4D) else load_model(model, place)
     network = network.to(place)
-    resolution = DEFAULT_RESOLUTION[place.type] if resolution is None else resolution
+    if resolution is None:
+        resolution = network.config.resolution
+        resolution = min(resolution, CPU_RESOLUTION) if place.type == "cpu" else resolution
     patch = network.config.patch
     if resolution < patch or resolution % patch:
         raise UserError(

@@ -133,6 +133,16 @@ def test_a_resolution_that_does_not_divide_is_refused(model):
             reconstruct(small_capture(), model, "cpu", resolution)
 
 
+@pytest.mark.parametrize(("trained", "read"), [(16, 16), (128, 128), (256, 128)])
+def test_pictures_are_read_as_the_model_was_trained_and_on_a_cpu_no_larger_than_128(model, monkeypatch, trained, read):
+    sizes = []
+    square = Capture.square
+    monkeypatch.setattr(Capture, "square", lambda self, size: sizes.append(size) or square(self, size))
+    monkeypatch.setattr(model, "config", replace(CONFIG, resolution=trained))
+    reconstruct(small_capture(), model, "cpu")
+    assert sizes == [read]
+
+
 def test_weights_round_trip(weights, model):
     loaded = load_model(weights)
     assert loaded.config == CONFIG
