@@ -72,11 +72,11 @@ class Capture:
             raise UserError(
                 f"The clip lasts {last - first:g} s but its clock stands at {first:.0f} s; count its times from 0."
             )
-        first = self.frames[0]
+        reference = self.frames[0]
         for frame in self.frames:
-            if frame.image.shape != first.image.shape:
+            if frame.image.shape != reference.image.shape:
                 raise UserError(
-                    f"Picture sizes differ: '{first.name}' is {_size(first.image)} but '{frame.name}' is "
+                    f"Picture sizes differ: '{reference.name}' is {_size(reference.image)} but '{frame.name}' is "
                     f"{_size(frame.image)}; bring all pictures to one size."
                 )
 
@@ -86,7 +86,8 @@ class Capture:
         The square is the middle of the picture at the length of its shorter side; where that would cut into a matte
         (and not every picture is fully opaque there) it is the longer side, padded with transparency.
         """
-        return Capture([_square(frame, self._square_side(), resolution) for frame in self.frames])
+        side = self._square_side()
+        return Capture([_square(frame, side, resolution) for frame in self.frames])
 
     def _square_side(self) -> int:
         height, width = self.frames[0].image.shape[:2]
