@@ -17,19 +17,18 @@ import os
 import time
 import tomllib
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import UserError
 from ..gaussians import Gaussians4D
 from ..lrm4d import LRM4D
-from ..models import CONFIGS, save_weights
+from ..models import CONFIGS, load_model, save_weights
 from ..rasterize import linear_to_srgb, render
 from .losses import GeometryErrors, geometry_errors, perceptual_loss, reconstruction_loss
 from .perceptual import MOBILENET, MobileNetV2
@@ -102,8 +101,7 @@ def predict(
     seen = batch.images[:, :inputs]
     pictures = over_white_encoded(seen).permute(0, 1, 4, 2, 3)
     rig = (batch.camera_to_world, batch.intrinsics, batch.times)
-    bf16 = torch.autocast(seen.device.type, torch.bfloat16, enabled=seen.is_cuda)
-    with bf16:
+    with torch.autocast(seen.device.type, torch.bfloat16, enabled=seen.is_cuda):
         cloud = model(pictures, *(part[:, :inputs] for part in rig))
     height, width = seen.shape[2:4]
     return cloud, *render(cloud, *(part[:, inputs:] for part in rig), width, height)
@@ -242,7 +240,10 @@ def train(config: TrainConfig, assets: Path, out: Path, minutes: float = math.in
     if state.exists():
         run.load_state_dict(torch.load(state, map_location=device, weights_only=True))
     elif weights is not None:
-        run.model.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
+        given = load_model(weights)
+        if replace(given.config, resolution=run.model.config.resolution) != run.model.config:
+            raise UserError(f"The weights {weights} are of another form than '{config.model}'; train it from scratch.")
+        run.model.load_state_dict(given.state_dict())
         run.average = {name: value.detach().clone() for name, value in run.model.named_parameters()}
     if device.type == "cuda":
         for block in run.model.blocks:

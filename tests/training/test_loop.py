@@ -67,6 +67,14 @@ def test_a_new_run_starts_from_given_weights(tmp_path):
     assert all(torch.equal(value, loaded[name]) for name, value in run.model.state_dict().items())
 
 
+def test_weights_of_another_form_are_refused(tmp_path, monkeypatch):
+    """Numbers that fit but mean something else would train from nonsense."""
+    train(CONFIG, tmp_path, tmp_path / "first")
+    monkeypatch.setitem(models.CONFIGS, "tiny", replace(TINY, pixel_bound=False))
+    with pytest.raises(UserError, match="of another form"):
+        train(CONFIG, tmp_path, tmp_path / "second", weights=tmp_path / "first" / "tiny.safetensors")
+
+
 def test_a_step_with_a_broken_gradient_is_skipped(tmp_path, monkeypatch):
     run = loop.Run(replace(CONFIG, weight_decay=0.0), tmp_path, torch.device("cpu"))
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
