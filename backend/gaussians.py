@@ -251,7 +251,7 @@ def save_cloud(cloud: Gaussians4D, path: Path | str) -> None:
         UserError: the file cannot be written.
     """
     metadata = {"format": FORMAT, "compositing": cloud.compositing, "time_range": json.dumps(cloud.time_range)}
-    tensors = {name: getattr(cloud, name).detach().cpu().contiguous() for name in TENSORS}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in zip(TENSORS, cloud.tensors(), strict=True)}
     try:
         Path(path).write_bytes(save(tensors, metadata))  # save_file would make the file its owner's alone
     except OSError as error:
@@ -284,9 +284,9 @@ def check_cloud(cloud: Gaussians4D, path: Path | str) -> Gaussians4D:
     Raises:
         UserError: fields that do not fit together, values that are not finite, or an unknown light or clip.
     """
-    shapes = zip(TENSORS, ((4,), (4,), (4,), (4,), (), (3,)), strict=True)
-    tensors = [getattr(cloud, name) for name in TENSORS]
-    if any(getattr(cloud, name).shape != (len(cloud), *shape) for name, shape in shapes):
+    tensors = cloud.tensors()
+    shapes = ((4,), (4,), (4,), (4,), (), (3,))
+    if any(tensor.shape != (len(cloud), *shape) for tensor, shape in zip(tensors, shapes, strict=True)):
         raise UserError(f"{path} holds fields of different lengths; make it again.")
     rotated = all(((value.norm(dim=-1) - 1).abs() < 1e-2).all() for value in (cloud.left, cloud.right))
     if not (rotated and (cloud.scale > 0).all() and all(tensor.isfinite().all() for tensor in tensors)):

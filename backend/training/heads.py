@@ -9,6 +9,7 @@ Both models wear ICT's eyeballs, which turn about their centres (the eyeLook sha
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -80,7 +81,7 @@ def gaze_rotation(gaze: np.ndarray) -> np.ndarray:
     return np.stack([np.stack(row, -1) for row in rows], -2)
 
 
-class HeadModel:
+class HeadModel(ABC):
     """A blendshape head on a device: body part, eyes, region masks [N] in 0..1 and bindings for hair and brows."""
 
     name: str
@@ -97,13 +98,13 @@ class HeadModel:
         self._device = device
         self._sky_shares: dict[str | None, tuple[Tensor, Tensor, Tensor]] = {}
 
+    @abstractmethod
     def draw_identity(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Random identity weights [count, K]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def attach(self, style: str) -> Part:
         """A hair or brow style bound to this head; what hangs below the bust's rim is cut."""
-        raise NotImplementedError
 
     @cached_property
     def beard(self) -> Tensor:
