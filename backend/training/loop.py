@@ -20,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -29,7 +30,7 @@ from ..errors import UserError
 from ..gaussians import Gaussians4D
 from ..lrm4d import LRM4D
 from ..models import CONFIGS, load_model, save_weights
-from ..rasterize import linear_to_srgb, render
+from ..rasterize import render
 from .losses import GeometryErrors, geometry_errors, perceptual_loss, reconstruction_loss
 from .perceptual import MOBILENET, MobileNetV2
 from .scenes import SceneBatch, SceneSampler
@@ -52,7 +53,9 @@ class TrainConfig:
     ema: float = 0.9995
     resolution: int = 128
     shapes: tuple[tuple[int, int], ...] = ((4, 24), (8, 16), (12, 10))
-    targets: int = 6
+    targets: int = 4
+    replays: int = 1
+    pool: int = 64
     heads_share: float = 0.75
     ssim_weight: float = 0.05
     alpha_weight: float = 0.5
@@ -67,9 +70,9 @@ class TrainConfig:
         """The learning rate: linear warm-up, stable, linear decay to zero over the last `decay` steps."""
         return self.learning_rate * min(1.0, (step + 1) / self.warmup, (self.steps - step) / max(1, self.decay))
 
-    def batch(self, step: int) -> tuple[int, int, int, int]:
-        """What a step asks of the sampler: scenes, inputs, targets, resolution."""
-        inputs, scenes = self.shapes[step % len(self.shapes)]
+    def batch(self, number: int) -> tuple[int, int, int, int]:
+        """What a batch asks of the sampler: scenes, inputs, targets, resolution."""
+        inputs, scenes = self.shapes[number % len(self.shapes)]
         return scenes, inputs, self.targets, self.resolution
 
 
@@ -94,59 +97,58 @@ def read_config(path: Path) -> TrainConfig:
         raise UserError(f"{path} is incomplete ({error}); add what is missing.") from None
 
 
-def predict(
-    model: LRM4D | DistributedDataParallel, batch: SceneBatch, inputs: int
-) -> tuple[Gaussians4D, Tensor, Tensor]:
-    """Reconstructs from the first `inputs` views and renders the others: the cloud, linear color and alpha."""
-    seen = batch.images[:, :inputs]
-    pictures = over_white_encoded(seen).permute(0, 1, 4, 2, 3)
+def predict(model: LRM4D | DistributedDataParallel, batch: SceneBatch) -> tuple[Gaussians4D, Tensor, Tensor]:
+    """Reconstructs from the input views and renders the others: the cloud, linear color and alpha."""
+    inputs = batch.pictures.shape[1]
+    pictures = batch.pictures.permute(0, 1, 4, 2, 3)
     rig = (batch.camera_to_world, batch.intrinsics, batch.times)
-    with torch.autocast(seen.device.type, torch.bfloat16, enabled=seen.is_cuda):
+    with torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.is_cuda):
         cloud = model(pictures, *(part[:, :inputs] for part in rig))
-    height, width = seen.shape[2:4]
+    height, width = pictures.shape[-2:]
     return cloud, *render(cloud, *(part[:, inputs:] for part in rig), width, height)
 
 
-def over_white_encoded(images: Tensor) -> Tensor:
-    """Premultiplied linear RGBA [..., 4] as a product's picture: straight, encoded, then laid over white [..., 3]."""
-    alpha = images[..., 3:]
-    return linear_to_srgb(images[..., :3] / alpha.clamp_min(1e-6)).clamp(0, 1) * alpha + (1 - alpha)
+class Scenes:
+    """The batches that steps train on: fresh ones, made ahead in a thread and on a CUDA stream of its own, and replays.
 
+    Making scenes costs as much as training on them, so each fresh batch is followed by `replays` steps on batches drawn
+    from the last `pool` ones. Which, the step alone decides: a run that was stopped makes its pool again and goes on.
+    """
 
-class Prefetch:
-    """Makes the next step's scenes while this step runs, in a thread and on a CUDA stream of its own."""
-
-    def __init__(self, sampler: SceneSampler, device: torch.device):
-        self._sampler, self._device = sampler, device
+    def __init__(self, sampler: SceneSampler, config: TrainConfig, device: torch.device):
+        self._sampler, self._config, self._device = sampler, config, device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._thread = ThreadPoolExecutor(1)
-        self._pending: tuple[tuple, dict, Future] | None = None
+        self._made: dict[int, Future] = {}
 
-    def state_dict(self) -> dict:
-        """The sampler's state before the scenes that were made ahead."""
-        return self._sampler.state_dict() if self._pending is None else self._pending[1]
-
-    def load_state_dict(self, state: dict) -> None:
-        self._sampler.load_state_dict(state)
-        self._pending = None
-
-    def take(self, arguments: tuple, following: tuple) -> SceneBatch:
-        """The scenes of sample(*arguments), and starts on those of sample(*following)."""
-        if self._pending is None or self._pending[0] != arguments:
-            self._start(arguments)
-        batch, ready = self._pending[2].result()
+    def take(self, step: int) -> SceneBatch:
+        """The step's scenes; starts on the next fresh ones."""
+        batch, ready = self._future(self.number(step)).result()
         if ready is not None:
             stream = torch.cuda.current_stream(self._device)
             stream.wait_event(ready)
             for tensor in vars(batch).values():
                 tensor.record_stream(stream)
-        self._start(following)
+        newest = step // (1 + self._config.replays)
+        self._future(newest + 1)
+        self._made = {key: value for key, value in self._made.items() if key > newest - self._config.pool}
         return batch
 
-    def _start(self, arguments: tuple) -> None:
-        self._pending = (arguments, self._sampler.state_dict(), self._thread.submit(self._sample, arguments))
+    def number(self, step: int) -> int:
+        """The batch that a step trains on; the same in every process, so that all wait alike for one another."""
+        newest, replay = divmod(step, 1 + self._config.replays)
+        if not replay:
+            return newest
+        age = np.random.default_rng([self._config.seed, step]).integers(min(self._config.pool, newest + 1))
+        return newest - int(age)
 
-    def _sample(self, arguments: tuple) -> tuple[SceneBatch, torch.cuda.Event | None]:
+    def _future(self, number: int) -> Future:
+        if number not in self._made:
+            self._made[number] = self._thread.submit(self._sample, number)
+        return self._made[number]
+
+    def _sample(self, number: int) -> tuple[SceneBatch, torch.cuda.Event | None]:
+        arguments = (number, *self._config.batch(number))
         if self._stream is None:
             return self._sampler.sample(*arguments), None
         with torch.cuda.stream(self._stream):
@@ -173,37 +175,30 @@ class Run:
         # the pack is optional as long as nobody asks for the term
         self.features = MobileNetV2(assets / MOBILENET).to(device) if config.perceptual_weight else None
         sampler = SceneSampler(assets, device, config.seed + 1000 * self.rank, heads_share=config.heads_share)
-        self.scenes = Prefetch(sampler, device)
+        self.scenes = Scenes(sampler, config, device)
         self.step = 0
 
     def state_dict(self) -> dict:
-        """Everything that going on needs; with several processes, all must ask, and the first gets it."""
-        scenes = [self.scenes.state_dict()]
-        if dist.is_initialized():
-            scenes = [None] * dist.get_world_size()
-            dist.all_gather_object(scenes, self.scenes.state_dict())
+        """Everything that going on needs; the same in every process."""
         return {
             "model": self.model.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
-            "scenes": scenes,
             "step": self.step,
         }
 
     def load_state_dict(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.rank < len(state["scenes"]):  # on more processes than before, the new ones start their own scenes
-            self.scenes.load_state_dict(state["scenes"][self.rank])
         self.average = {name: value.to(self.average[name]) for name, value in state["average"].items()}
         self.step = state["step"]
 
     def advance(self) -> Tensor:
         """One step -> the figures of LOGGED [5], left on the device so that nothing waits for it."""
         config = self.config
-        arguments = config.batch(self.step)
-        batch, inputs = self.scenes.take(arguments, config.batch(self.step + 1)), arguments[1]
-        cloud, color, alpha = predict(self.network, batch, inputs)
+        batch = self.scenes.take(self.step)
+        inputs = batch.pictures.shape[1]
+        cloud, color, alpha = predict(self.network, batch)
         truth = batch.images[:, inputs:]
         loss, decibels = reconstruction_loss(color, alpha, truth, config.ssim_weight, config.alpha_weight)
         if self.features is not None:
@@ -269,13 +264,13 @@ def train(config: TrainConfig, assets: Path, out: Path, minutes: float = math.in
 
 def save(run: Run, out: Path) -> None:
     """Writes state.pt and the averaged weights, each by replacing the old file whole."""
-    state = run.state_dict()
-    if run.rank == 0:
-        partial = out / "state.pt.part"
-        torch.save(state, partial)
-        os.replace(partial, out / "state.pt")
-        card = {"licence": "GPL-3.0-or-later", "trained_on": "synthetic scenes", "step": run.step}
-        save_weights(run.average, run.config.model, out / f"{run.config.model}.safetensors", card)
+    if run.rank:
+        return
+    partial = out / "state.pt.part"
+    torch.save(run.state_dict(), partial)
+    os.replace(partial, out / "state.pt")
+    card = {"licence": "GPL-3.0-or-later", "trained_on": "synthetic scenes", "step": run.step}
+    save_weights(run.average, run.config.model, out / f"{run.config.model}.safetensors", card)
 
 
 def _join_processes() -> torch.device:

@@ -2,19 +2,19 @@
 """Batches of synthetic 4D scenes for training: moving heads and shapes, lit and photographed by random rigs.
 
 A batch is a few groups of scenes; a group shares a mesh topology and is posed, rasterised and shaded in one go.
-All randomness comes from one numpy generator, so a sampler continues exactly from its state.
+A sampler has no state: a batch's number decides all that is random in it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..rasterize import linear_to_srgb
 from .mesh import transform
 from .people import People
 from .rigs import Rig, draw_rig, draw_world
@@ -32,22 +32,24 @@ class SceneBatch:
     """B scenes of V pictures of R x R pixels, in the frame of the rig normalised by its input cameras.
 
     images [B, V, R, R, 4] float32, linear light, premultiplied, 0..1; camera_to_world [B, V, 4, 4] OpenCV;
-    intrinsics [B, V, 4] fx fy cx cy, pixels; times [B, V] tau in [-1, 1]. Of the I input views also the surface that
-    pixels show: points [B, I, R, R, 3], their velocity [B, I, R, R, 3] a unit of tau, 0 where all of a scene's pictures
-    are of one time, and covered [B, I, R, R] bool, where there is one; both are 0 elsewhere.
+    intrinsics [B, V, 4] fx fy cx cy, pixels; times [B, V] tau in [-1, 1]. Of the I input views also the pictures
+    [B, I, R, R, 3] that the model reads, sRGB-encoded over white, and the surface that pixels show: points
+    [B, I, R, R, 3], their velocity [B, I, R, R, 3] a unit of tau, 0 where all of a scene's pictures are of one time,
+    and covered [B, I, R, R] bool, where there is one; both are 0 elsewhere.
     """
 
     images: Tensor
     camera_to_world: Tensor
     intrinsics: Tensor
     times: Tensor
+    pictures: Tensor
     points: Tensor
     velocity: Tensor
     covered: Tensor
 
 
 class SceneSampler:
-    """An endless source of scenes; `split` "train" or "val" (styles and performances that training never shows).
+    """Batches of scenes by number; `split` "train" or "val" (styles and performances that training never shows).
 
     timing: one of rigs.TIMINGS for all scenes; drawn for each if not given.
     """
@@ -61,22 +63,24 @@ class SceneSampler:
         heads_share: float = 0.75,
         timing: str | None = None,
     ):
-        self._rng = np.random.default_rng([seed, split == "val"])
+        self._seed = [seed, int(split == "val")]
         self._device = torch.device(device)
         self._noise = Noise(device)
         self._heads_share, self._timing = heads_share, timing
         self._people = People(Path(assets), device, split, self._noise) if heads_share > 0 else None
         self._shapes = Shapes(device, self._noise)
 
-    def sample(self, batch: int, inputs: int, targets: int, resolution: int) -> SceneBatch:
-        """The next scenes; each has `inputs` views to reconstruct from, then `targets` others."""
-        sizes = [len(part) for part in np.array_split(range(batch), min(_GROUPS, batch))]
+    def sample(self, number: int, scenes: int, inputs: int, targets: int, resolution: int) -> SceneBatch:
+        """The batch of a number; each of its scenes has `inputs` views to reconstruct from, then `targets` others."""
+        rng = np.random.default_rng([*self._seed, number])
+        sizes = [len(part) for part in np.array_split(range(scenes), min(_GROUPS, scenes))]
         with torch.no_grad(), torch.autocast(self._device.type, enabled=False):
-            groups = [self._sample_group(size, inputs, targets, resolution) for size in sizes]
+            groups = [self._sample_group(rng, size, inputs, targets, resolution) for size in sizes]
         return SceneBatch(*(torch.cat(fields) for fields in zip(*(vars(g).values() for g in groups), strict=True)))
 
-    def _sample_group(self, scenes: int, inputs: int, targets: int, resolution: int) -> SceneBatch:
-        rng = self._rng
+    def _sample_group(
+        self, rng: np.random.Generator, scenes: int, inputs: int, targets: int, resolution: int
+    ) -> SceneBatch:
         rigs = [draw_rig(rng, inputs, targets, self._timing) for _ in range(scenes)]
         tau = np.stack([rig.tau for rig in rigs])
         subject = self._people if rng.random() < self._heads_share else self._shapes
@@ -118,14 +122,14 @@ class SceneSampler:
         points, velocity = (
             torch.where(covered[..., None], x, 0) for x in (points, transform(velocity, turn[:, None, None, None]))
         )
-        return SceneBatch(images, poses, intrinsics, tau, points, velocity, covered)
+        pictures = over_white_encoded(images[:, :inputs])
+        return SceneBatch(images, poses, intrinsics, tau, pictures, points, velocity, covered)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The generator's state: what a sampler made with the same arguments needs to go on from here."""
-        return {"generator": self._rng.bit_generator.state}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._rng.bit_generator.state = state["generator"]
+def over_white_encoded(images: Tensor) -> Tensor:
+    """Premultiplied linear RGBA [..., 4] as a product's picture: straight, encoded, then laid over white [..., 3]."""
+    alpha = images[..., 3:]
+    return linear_to_srgb(images[..., :3] / alpha.clamp_min(1e-6)).clamp(0, 1) * alpha + (1 - alpha)
 
 
 def instants(tau: np.ndarray, inputs: int) -> tuple[np.ndarray, np.ndarray]:

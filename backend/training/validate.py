@@ -47,8 +47,8 @@ def validate(
     sampler = SceneSampler(assets, device, SEED, split="val", heads_share=heads_share, timing="free")
     rows = []
     for start in range(0, scenes, BATCH):
-        batch = sampler.sample(min(BATCH, scenes - start), inputs, TARGETS, resolution)
-        _, color, alpha = predict(model, batch, inputs)
+        batch = sampler.sample(start // BATCH, min(BATCH, scenes - start), inputs, TARGETS, resolution)
+        _, color, alpha = predict(model, batch)
         truth = batch.images[:, inputs:]
         pictures, true = over_white_srgb(color, alpha), over_white_srgb(truth[..., :3], truth[..., 3])
         matte = (alpha - truth[..., 3]).abs().mean((1, 2, 3))
