@@ -39,6 +39,9 @@ class LRM4DConfig:
     of the pixel's width at its depth, its time an offset from the picture's, and at the picture's time its centre lies
     on the pixel's ray. In the paper color, scale and time are absolute and the centre lies on the ray at its own mean
     time; bound to the pixel, detail need not pass through the network and pictures of any resolution fit.
+
+    sweep: number of depths at which each patch is compared with the other pictures (see PlaneSweep); 0, as in the
+    paper, leaves it to attention to find out which pixels correspond, which takes many more scenes to learn.
     """
 
     layers: int
@@ -54,6 +57,7 @@ class LRM4DConfig:
     opacity_bias: float = -2.0
     pixel_bound: bool = False
     resolution: int = 256
+    sweep: int = 0
 
 
 SMALL = LRM4DConfig(
@@ -66,6 +70,7 @@ SMALL = LRM4DConfig(
     opacity_bias=-1.0,
     pixel_bound=True,
     resolution=128,
+    sweep=32,
 )
 BASE = LRM4DConfig(12, 768, 12)
 LARGE = LRM4DConfig(24, 1024, 16)
@@ -98,6 +103,90 @@ class Block(nn.Module):
         return x + self.contract(F.gelu(self.expand(self.norm2(x))))
 
 
+class PlaneSweep(nn.Module):
+    """Evidence for the depth of patches: how well the other pictures agree along their rays, embedded linearly.
+
+    Each patch is cut into 2 x 2 cells. At each of the depths a cell's color is compared with what every other picture
+    shows there. Four numbers tell the outcome: the mean difference and the mean closeness to white, both weighted
+    towards pictures of about the same time, the share of pictures that agree, and the closeness to white of the
+    picture that is nearest to it: no subject can be where one camera sees the background.
+    """
+
+    CELLS, EVIDENCE, RADIUS = 2, 4, 1.25  # cells along a patch's side; numbers a depth; reach around the subject's ball
+    ALIKE, WHITE, MOMENT = 0.06, 0.04, 0.3  # scales of agreement, of closeness to white, of nearness in time
+
+    def __init__(self, config: LRM4DConfig):
+        super().__init__()
+        self.cell = config.patch // self.CELLS
+        self.count = config.sweep
+        self.embed = nn.Linear(self.CELLS**2 * config.sweep * self.EVIDENCE, config.width, bias=False)
+
+    def forward(self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor) -> Tensor:
+        """Arguments as LRM4D's -> [B, L, D], to be added to the patches' tokens."""
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            evidence = self.evidence(images.float(), camera_to_world.float(), intrinsics.float(), times.float())
+        return self.embed(patchify(evidence.flatten(-2), self.CELLS))
+
+    def evidence(self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor) -> Tensor:
+        """What comparing tells, [B, V, cells down, cells across, depths, EVIDENCE]."""
+        views = images.shape[1]
+        cells = F.avg_pool2d(images.flatten(0, 1), self.cell).unflatten(0, (-1, views))  # [B, V, 3, h, w]
+        intrinsics = intrinsics / self.cell
+        origin, direction = rays(camera_to_world, intrinsics, *cells.shape[:-3:-1])
+        origin = origin[..., None, None, :]
+        nearest = origin - (direction * origin).sum(-1, keepdim=True) * direction
+        depths = torch.linspace(-self.RADIUS, self.RADIUS, self.count, device=images.device)
+        points = nearest[..., None, :] + depths[:, None] * direction[..., None, :]  # [B, V, h, w, depths, 3]
+        world_to_camera = torch.linalg.inv(camera_to_world)
+        sums = tuple(torch.zeros_like(points[..., 0]) for _ in range(6))
+        for view in range(views):
+            others = torch.arange(views, device=times.device) != view
+            weight = torch.exp(-(times - times[:, view, None]).abs() / self.MOMENT) + 0.02  # [B, V]
+            picture = (cells[:, view], world_to_camera[:, view], intrinsics[:, view])
+            sums = self.compare(sums, points, cells, weight * others, *picture)
+        weights, difference, whiteness, count, agreement, whitest = sums
+        weights, count = weights.clamp_min(1e-6), count.clamp_min(1)
+        return torch.stack([difference / weights, whiteness / weights, agreement / count, whitest], -1)
+
+    def compare(
+        self,
+        sums: tuple[Tensor, ...],
+        points: Tensor,
+        cells: Tensor,
+        weight: Tensor,
+        picture: Tensor,
+        world_to_camera: Tensor,
+        intrinsics: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Adds to the sums [B, V, h, w, depths] what one picture [B, 3, h, w] tells of points [B, V, h, w, depths, 3].
+
+        cells [B, V, 3, h, w] are the colors expected there, weight [B, V] what the picture counts for each view.
+        """
+        rotation, shift = world_to_camera[:, :3, :3], world_to_camera[:, :3, 3]
+        x, y, z = (points.flatten(1, 4) @ rotation.mT + shift[:, None]).unbind(-1)  # [B, P]
+        fx, fy, cx, cy = intrinsics[..., None].unbind(1)
+        front = z.clamp_min(0.01)
+        height, width = picture.shape[-2:]
+        u, v = 2 / width * (fx * x / front + cx) - 1, 2 / height * (fy * y / front + cy) - 1
+        place = torch.stack([u, v], -1)[:, None].clamp(-2, 2)
+        color = F.grid_sample(picture, place, align_corners=False, padding_mode="border")[:, :, 0]  # [B, 3, P]
+        weight = weight[..., None, None, None]
+        seen = ((z > 0.01) & (u.abs() < 1) & (v.abs() < 1)).view(points.shape[:-1]) * (weight > 0)
+        white = torch.exp((color.amin(1) - 1) / self.WHITE).view(points.shape[:-1])
+        color = color.view(-1, 3, *points.shape[1:-1])
+        difference = (color - cells.transpose(1, 2)[..., None]).abs().mean(1)
+        weights, difference_sum, whiteness, count, agreement, whitest = sums
+        weight = seen * weight
+        return (
+            weights + weight,
+            difference_sum + weight * difference,
+            whiteness + weight * white,
+            count + seen,
+            agreement + seen * torch.exp(-difference / self.ALIKE),
+            torch.maximum(whitest, seen * white),
+        )
+
+
 class LRM4D(nn.Module):
     """4D-LRM of any size. See LRM4DConfig, and `forward` for what goes in and out."""
 
@@ -106,6 +195,8 @@ class LRM4D(nn.Module):
         self.config = config
         self.embed = nn.Linear(PIXEL_CHANNELS * config.patch**2, config.width, bias=False)
         self.embed_norm = nn.LayerNorm(config.width, bias=False)
+        if config.sweep:
+            self.sweep = PlaneSweep(config)
         self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.layers))
         self.decode_norm = nn.LayerNorm(config.width, bias=False)
         self.decode = nn.Linear(config.width, sum(GAUSSIAN_CHANNELS) * config.patch**2, bias=False)
@@ -149,6 +240,8 @@ class LRM4D(nn.Module):
         pixels = torch.cat([2 * images.permute(0, 1, 3, 4, 2) - 1, direction, nearest, clock], -1)
         with torch.autocast(images.device.type, enabled=False):  # bf16 would blur where rays meet
             tokens = self.embed_norm(self.embed(patchify(pixels, patch)))  # [B, L, D]
+        if self.config.sweep:
+            tokens = tokens + self.sweep(images, camera_to_world, intrinsics, times)
         if self.config.free_gaussians:
             tokens = torch.cat([tokens, self.free_tokens.expand(len(tokens), -1, -1)], 1)
         for block in self.blocks:

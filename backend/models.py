@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .errors import UserError
-from .lrm4d import BASE, LARGE, LRM4D, SMALL, LRM4DConfig
+from .lrm4d import BASE, LARGE, LRM4D, SMALL, LRM4DConfig, PlaneSweep
 
 CONFIGS = {"small": SMALL, "base": BASE, "large": LARGE}
 WEIGHTS = Path(__file__).parent / "weights"
@@ -121,6 +121,8 @@ def _config_of(card: dict, path: Path) -> LRM4DConfig:
                 raise TypeError(f"'{field.name}' is {value!r:.40}")
         if min(config.layers, config.width, config.heads, config.patch) < 1 or config.free_gaussians < 0:
             raise TypeError("a size is not positive")
+        if config.sweep < 0 or (config.sweep and config.patch % PlaneSweep.CELLS):
+            raise TypeError(f"a sweep of {config.sweep} depths with patches of {config.patch}")
         if config.width % config.heads:
             raise TypeError(f"{config.heads} heads do not divide a width of {config.width}")
         return config

@@ -13,7 +13,7 @@ from .camera import normalise_rig
 from .capture import Capture, over_white
 from .errors import Progress, UserError, no_progress
 from .gaussians import Gaussians4D
-from .lrm4d import LRM4D
+from .lrm4d import LRM4D, patchify
 from .memory import free_memory, out_of_memory
 from .models import load_model
 
@@ -112,7 +112,11 @@ def reconstruct(
         for hook in hooks:
             hook.remove()
     progress("Placing Gaussians", 0.9)
-    cloud = cloud.select(0).to("cpu").prune()
+    cloud = cloud.select(0).to("cpu")
+    inside = torch.from_numpy(np.stack([frame.image[..., 3] > 0 for frame in frames]))
+    inside = patchify(inside[None, ..., None], patch).flatten()
+    cloud.opacity[: len(inside)] *= inside  # what the mattes cut away is no subject
+    cloud = cloud.prune()
     if not len(cloud):
         raise UserError(
             "Nothing was found in the pictures; check the cameras' poses and that they look at the subject."

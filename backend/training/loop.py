@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The trainer: synthetic scenes in, weights out. bf16, AdamW, warm-up - stable - decay, EMA, resumable.
+"""The trainer: synthetic scenes in, weights out. bf16, Muon, warm-up - stable - decay, EMA, resumable.
 
     python -m backend train --config small.toml --assets DIR --out runs/small [--minutes 20] [--weights FILE]
     torchrun --nproc-per-node 4 -m backend train ...        # every GPU trains on scenes of its own
@@ -28,10 +28,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import UserError
 from ..gaussians import Gaussians4D
-from ..lrm4d import LRM4D
+from ..lrm4d import LRM4D, patchify
 from ..models import CONFIGS, load_model, save_weights
 from ..rasterize import render
 from .losses import GeometryErrors, geometry_errors, perceptual_loss, reconstruction_loss
+from .muon import Muon
 from .perceptual import MOBILENET, MobileNetV2
 from .scenes import SceneBatch, SceneSampler
 
@@ -47,7 +48,7 @@ class TrainConfig:
     steps: int
     warmup: int = 500
     decay: int = 4000
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     weight_decay: float = 0.05
     clip: float = 1.0
     ema: float = 0.9995
@@ -97,15 +98,44 @@ def read_config(path: Path) -> TrainConfig:
         raise UserError(f"{path} is incomplete ({error}); add what is missing.") from None
 
 
-def predict(model: LRM4D | DistributedDataParallel, batch: SceneBatch) -> tuple[Gaussians4D, Tensor, Tensor]:
-    """Reconstructs from the input views and renders the others: the cloud, linear color and alpha."""
+def make_optimizers(model: LRM4D, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """Muon for the transformer's matrices, AdamW for all else."""
+    hidden = [value for value in model.blocks.parameters() if value.ndim == 2]
+    rest = [value for value in model.parameters() if not any(value is other for other in hidden)]
+    groups = [
+        {"params": [value for value in rest if value.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [value for value in rest if value.ndim == 1], "weight_decay": 0.0},
+    ]
+    fused = next(model.parameters()).is_cuda
+    adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=fused)
+    return [Muon(hidden, config.learning_rate, config.weight_decay), adamw]
+
+
+def predict(
+    model: LRM4D | DistributedDataParallel, batch: SceneBatch, most_shown: int | None = None
+) -> tuple[Gaussians4D, Tensor, Tensor]:
+    """Reconstructs from the input views and renders the others: the cloud, linear color and alpha.
+
+    Pixels outside the mattes are not drawn, as in the product. most_shown: the largest number of the other pixels in a
+    scene, if it is known already.
+    """
     inputs = batch.pictures.shape[1]
     pictures = batch.pictures.permute(0, 1, 4, 2, 3)
     rig = (batch.camera_to_world, batch.intrinsics, batch.times)
     with torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.is_cuda):
         cloud = model(pictures, *(part[:, :inputs] for part in rig))
     height, width = pictures.shape[-2:]
-    return cloud, *render(cloud, *(part[:, inputs:] for part in rig), width, height)
+    patch = getattr(model, "module", model).config.patch
+    shown = patchify(shown_pixels(batch)[..., None], patch).flatten(1)
+    order = shown.byte().argsort(dim=1, descending=True, stable=True)[:, : most_shown or int(shown.sum(1).max())]
+    drawn = cloud._map(lambda value: value.take_along_dim(order if value.ndim == 2 else order[..., None], 1))
+    drawn.opacity = drawn.opacity * shown.take_along_dim(order, 1)
+    return cloud, *render(drawn, *(part[:, inputs:] for part in rig), width, height)
+
+
+def shown_pixels(batch: SceneBatch) -> Tensor:
+    """Where the input pictures show some of the subject, [B, I, R, R] bool."""
+    return batch.images[:, : batch.pictures.shape[1], ..., 3] > 0
 
 
 class Scenes:
@@ -121,9 +151,9 @@ class Scenes:
         self._thread = ThreadPoolExecutor(1)
         self._made: dict[int, Future] = {}
 
-    def take(self, step: int) -> SceneBatch:
-        """The step's scenes; starts on the next fresh ones."""
-        batch, ready = self._future(self.number(step)).result()
+    def take(self, step: int) -> tuple[SceneBatch, int]:
+        """The step's scenes, and the largest number of shown pixels in one; starts on the next fresh ones."""
+        batch, most_shown, ready = self._future(self.number(step)).result()
         if ready is not None:
             stream = torch.cuda.current_stream(self._device)
             stream.wait_event(ready)
@@ -132,7 +162,7 @@ class Scenes:
         newest = step // (1 + self._config.replays)
         self._future(newest + 1)
         self._made = {key: value for key, value in self._made.items() if key > newest - self._config.pool}
-        return batch
+        return batch, most_shown
 
     def number(self, step: int) -> int:
         """The batch that a step trains on; the same in every process, so that all wait alike for one another."""
@@ -147,13 +177,11 @@ class Scenes:
             self._made[number] = self._thread.submit(self._sample, number)
         return self._made[number]
 
-    def _sample(self, number: int) -> tuple[SceneBatch, torch.cuda.Event | None]:
-        arguments = (number, *self._config.batch(number))
-        if self._stream is None:
-            return self._sampler.sample(*arguments), None
-        with torch.cuda.stream(self._stream):
-            batch = self._sampler.sample(*arguments)
-            return batch, self._stream.record_event()
+    def _sample(self, number: int) -> tuple[SceneBatch, int, torch.cuda.Event | None]:
+        with torch.cuda.stream(self._stream):  # does nothing where there is none
+            batch = self._sampler.sample(number, *self._config.batch(number))
+            most_shown = int(shown_pixels(batch).flatten(1).sum(1).max())
+            return batch, most_shown, self._stream.record_event() if self._stream else None
 
 
 class Run:
@@ -166,12 +194,7 @@ class Run:
         self.model = LRM4D(CONFIGS[config.model]).to(device)
         self.network = DistributedDataParallel(self.model) if dist.is_initialized() else self.model
         self.average = {name: value.detach().clone() for name, value in self.model.named_parameters()}
-        matrices = [value for value in self.model.parameters() if value.ndim > 1]
-        vectors = [value for value in self.model.parameters() if value.ndim == 1]
-        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(
-            groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=device.type == "cuda"
-        )
+        self.optimizers = make_optimizers(self.model, config)
         # the pack is optional as long as nobody asks for the term
         self.features = MobileNetV2(assets / MOBILENET).to(device) if config.perceptual_weight else None
         sampler = SceneSampler(assets, device, config.seed + 1000 * self.rank, heads_share=config.heads_share)
@@ -183,22 +206,23 @@ class Run:
         return {
             "model": self.model.state_dict(),
             "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
         }
 
     def load_state_dict(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.average = {name: value.to(self.average[name]) for name, value in state["average"].items()}
         self.step = state["step"]
 
     def advance(self) -> Tensor:
         """One step -> the figures of LOGGED [5], left on the device so that nothing waits for it."""
         config = self.config
-        batch = self.scenes.take(self.step)
+        batch, most_shown = self.scenes.take(self.step)
         inputs = batch.pictures.shape[1]
-        cloud, color, alpha = predict(self.network, batch)
+        cloud, color, alpha = predict(self.network, batch, most_shown)
         truth = batch.images[:, inputs:]
         loss, decibels = reconstruction_loss(color, alpha, truth, config.ssim_weight, config.alpha_weight)
         if self.features is not None:
@@ -208,16 +232,18 @@ class Run:
         errors = geometry_errors(cloud, *geometry, self.model.config.patch)
         weights = (config.position_weight, config.velocity_weight, config.empty_weight)
         loss = loss + sum(weight * error for weight, error in zip(weights, errors, strict=True))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
         parameters = list(self.model.parameters())
+        for parameter in parameters:
+            parameter.grad = None
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
         healthy = norm.isfinite()
         for parameter in parameters:  # a step with a non-finite gradient changes nothing but the momenta's decay
             parameter.grad = torch.where(healthy, parameter.grad, 0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.rate(self.step)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = config.rate(self.step)
+            optimizer.step()
         keep = min(config.ema, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in parameters], 1 - keep)
@@ -243,6 +269,8 @@ def train(config: TrainConfig, assets: Path, out: Path, minutes: float = math.in
     if device.type == "cuda":
         for block in run.model.blocks:
             block.compile(dynamic=False)
+        if run.model.config.sweep:
+            run.model.sweep.compare = torch.compile(run.model.sweep.compare, dynamic=False)
     if run.rank == 0:
         (out / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
     recent, start = [], time.monotonic()

@@ -2,14 +2,16 @@
 """4D-LRM: its shape is the published one, and views are a set."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from backend.lrm4d import BASE, LARGE, LRM4D, SMALL, LRM4DConfig, patchify, rays
+from backend.lrm4d import BASE, LARGE, LRM4D, SMALL, LRM4DConfig, PlaneSweep, patchify, rays
 from backend.rasterize import linear_to_srgb, render
 
 TINY = LRM4DConfig(layers=2, width=32, heads=2)
+SWEEPING = replace(TINY, sweep=6)
 
 
 def rig(views=3, height=16, width=24, batch=2):
@@ -27,7 +29,7 @@ def tiny(config=TINY) -> LRM4D:
     return LRM4D(config)
 
 
-@pytest.mark.parametrize(("config", "millions"), [(SMALL, 22.0), (BASE, 86.4), (LARGE, 304.0)])
+@pytest.mark.parametrize(("config", "millions"), [(SMALL, 22.2), (BASE, 86.4), (LARGE, 304.0)])
 def test_parameters_are_the_published_count(config, millions):
     with torch.device("meta"):
         model = LRM4D(config)
@@ -56,10 +58,11 @@ def test_every_gaussian_lies_on_its_pixels_ray():
     assert ((offset * direction).sum(-1) - nearest).abs().max() <= TINY.depth_range + 1e-4
 
 
-def test_views_are_a_set():
+@pytest.mark.parametrize("config", [TINY, SWEEPING])
+def test_views_are_a_set(config):
     """Reordering the pictures reorders the Gaussians and changes nothing else."""
     parts = rig(batch=1)
-    model = tiny()
+    model = tiny(config)
     cloud = model(*parts)
     order = [2, 0, 1]
     other = model(*(part[:, order] for part in parts))
@@ -73,6 +76,52 @@ def test_time_and_pose_reach_every_gaussian():
     cloud = model(images, poses, intrinsics, times)
     changed = model(images, poses, intrinsics, torch.cat([times[:, :2], -times[:, 2:]], 1))
     assert (changed.color - cloud.color).abs().view(3, -1).max(1).values.min() > 1e-6
+
+
+def ball(views=6, size=64, radius=0.7):
+    """A textured ball over white: pictures [1, V, 3, R, R], cameras, and the depth of every pixel's surface from its
+    ray's point nearest to the centre, nan beside the ball."""
+    angle = torch.linspace(-1.2, 1.2, views)
+    forward = -torch.stack([angle.sin(), 0.3 * angle.cos(), angle.cos()], -1)
+    forward = torch.nn.functional.normalize(forward, dim=-1)
+    right = torch.nn.functional.normalize(torch.linalg.cross(forward, torch.tensor([0.0, 1, 0]).expand(views, 3)))
+    poses = torch.eye(4).repeat(views, 1, 1)
+    poses[:, :3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward], -1)
+    poses[:, :3, 3] = -3 * forward
+    intrinsics = torch.tensor([1.1 * size, 1.1 * size, size / 2, size / 2]).expand(views, 4)
+    origin, direction = rays(poses, intrinsics, size, size)
+    nearest = origin[:, None, None] - (direction * origin[:, None, None]).sum(-1, keepdim=True) * direction
+    depth = -(radius**2 - nearest.square().sum(-1)).sqrt()  # [V, R, R]
+    point = nearest + depth[..., None] * direction
+    color = 0.45 + 0.35 * torch.sin(7 * point + torch.tensor([0.0, 1, 2]))
+    color = torch.where(depth[..., None].isnan(), 1.0, color)
+    return color.permute(0, 3, 1, 2)[None], poses[None], intrinsics[None], torch.zeros(1, views), depth
+
+
+def test_the_sweep_finds_the_surface_of_a_textured_ball():
+    *pictures, depth = ball()
+    sweep = PlaneSweep(replace(TINY, sweep=51))
+    _, _, agreement, whitest = sweep.evidence(*pictures)[0].unbind(-1)  # [V, cells, cells, depths]
+    truth = depth[:, 2::4, 2::4]  # at about the cells' middles
+    inside = torch.nn.functional.max_pool2d(depth.isnan().float()[:, None], 9, 4, 4)[:, 0, : truth.shape[1]] == 0
+    found = torch.linspace(-1.25, 1.25, 51)[(agreement - whitest).argmax(-1)]
+    assert inside.sum() > 100
+    assert ((found - truth)[inside].abs() < 0.1).float().mean() > 0.9
+    assert (found - truth)[inside].abs().median() < 0.04
+
+
+def test_the_sweep_knows_where_a_picture_shows_the_background():
+    """In front of the ball and behind it, some camera sees white."""
+    *pictures, _ = ball()
+    evidence = PlaneSweep(replace(TINY, sweep=5)).evidence(*pictures)[0]
+    middle = evidence[2, 8, 8]  # a ray through the ball's middle, at depths -1.25, -0.625, 0, 0.625, 1.25
+    assert middle[[0, 4], 3].min() > 0.9
+    assert middle[2, 3] < 0.01
+
+
+def test_a_single_picture_has_no_evidence():
+    *pictures, _ = ball(views=1)
+    assert (PlaneSweep(replace(TINY, sweep=5)).evidence(*pictures) == 0).all()
 
 
 def test_free_gaussians_are_bound_to_no_pixel():

@@ -51,6 +51,12 @@ def test_held_out_frames_are_not_used(model):
     assert torch.equal(cloud.mean, again.mean)
 
 
+def test_what_the_mattes_cut_away_is_not_in_the_cloud(model):
+    capture = small_capture()
+    pixels = sum((frame.image[..., 3] > 0).sum() for frame in capture.square(24).inputs().frames)
+    assert 0 < len(reconstruct(capture, model, "cpu", 24)) <= pixels < 3 * 24 * 24
+
+
 @pytest.mark.parametrize("size", [0.01, 1.0, 300.0])
 def test_a_moved_and_scaled_rig_gives_the_moved_and_scaled_cloud(model, size):
     capture = small_capture()
