@@ -31,6 +31,15 @@ def smooth_curves(
     return waves.sum(2) * amplitude.reshape(scenes, 1, *[1] * len(shape))
 
 
+def rotations(vector: np.ndarray) -> np.ndarray:
+    """Matrices [..., 3, 3] of rotation vectors [..., 3], radians times unit axis (Rodrigues' formula)."""
+    angle = np.linalg.norm(vector, axis=-1)[..., None, None]
+    x, y, z = np.moveaxis(vector, -1, 0) / angle[..., 0, 0].clip(1e-8)
+    zero = np.zeros_like(x)
+    across = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*x.shape, 3, 3)
+    return np.eye(3) + np.sin(angle) * across + (1 - np.cos(angle)) * (across @ across)
+
+
 @dataclass
 class Expressions:
     """Expression weights of S scenes at V times: [S, V, E], and gaze [S, V, 2, 2] as heads.Eyes.shape takes it."""

@@ -15,6 +15,7 @@ from .heads import AnnyHead, HeadModel, IctHead, Part
 from .motion import Performances, smooth_curves
 from .shading import Material, Noise, Surfaces
 from .transfer import to_device
+from .wear import Glasses, Hats
 
 _BALD_SHARE, _BROW_MESH_SHARE = 0.2, 0.6
 _NECK_BEND = 10.0  # centimetres over which a turn of the head fades out below the pivot
@@ -30,6 +31,7 @@ class People:
         self._hair, self._brows = heads.styles(heads.HAIR, split), heads.styles(heads.BROWS, split)
         self._attached: dict[tuple[str, str], Part] = {}
         self._topologies: dict[tuple[str, str | None, str | None], tuple[Tensor, Tensor]] = {}
+        self._wear = [(Hats(model), Glasses(model)) for model in self.models]
         self._noise, self._device = noise, torch.device(device)
 
     def draw(self, rng: np.random.Generator, tau: np.ndarray) -> Surfaces:
@@ -37,12 +39,21 @@ class People:
         model = int(rng.integers(len(self.models)))
         hair = None if rng.random() < _BALD_SHARE else str(rng.choice(self._hair))
         brows = str(rng.choice(self._brows)) if rng.random() < _BROW_MESH_SHARE else None
-        return self.draw_with(rng, tau, model, hair, brows)
+        return self.draw_with(rng, tau, model, hair, brows, dressed=True)
 
     def draw_with(
-        self, rng: np.random.Generator, tau: np.ndarray, model: int, hair: str | None, brows: str | None
+        self,
+        rng: np.random.Generator,
+        tau: np.ndarray,
+        model: int,
+        hair: str | None,
+        brows: str | None,
+        dressed: bool = False,
     ) -> Surfaces:
-        """People with the given number of the head model, hair style and brows (None: painted or none)."""
+        """People with the given number of the head model, hair style and brows (None: painted or none).
+
+        Dressed people wear hats and glasses now and then.
+        """
         head, scenes = self.models[model], len(tau)
         identity = head.draw_identity(rng, scenes)
         expressions = self._performances[model].draw(rng, tau, rng.uniform(0.5, 3, scenes))
@@ -62,6 +73,18 @@ class People:
                 sky = torch.ones_like(part.neutral[:, 0]) if sky is None else sky
                 materials.append(paint_hair(rng, look, albedo, part, sky))
         rest, faces = self._topology(head, hair, brows)
+        if dressed:
+            hats, glasses = self._wear[model]
+            body, eyes = vertices[0][:, 0], vertices[1][:, 0].unflatten(1, (2, -1)).mean(2)
+            hat, cloth, pressed = hats.draw(rng, body, eyes, vertices[2][:, 0] if hair else None)
+            frame, metal = glasses.draw(rng, body, eyes)
+            if hair:
+                vertices[2] = vertices[2] + pressed[:, None]
+            vertices += [part[:, None].expand(-1, tau.shape[1], -1, -1) for part in (hat, frame)]
+            materials += [cloth, metal]
+            rest = torch.cat([rest, hats.rest, glasses.rest])
+            count = len(rest) - len(glasses.rest)
+            faces = torch.cat([faces, hats.faces + (count - len(hats.rest)), glasses.faces + count])
         moved = self._move_head(rng, tau, head, torch.cat(vertices, 2), rest)
         return Surfaces(moved, faces, Material.concatenate(materials))
 

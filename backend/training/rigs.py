@@ -7,7 +7,7 @@ OpenCV's; intrinsics are in picture widths (square pictures of side 1), so that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,11 +19,15 @@ TIMINGS = ("free", "shared", "gap", "static")
 
 @dataclass
 class Rig:
-    """V cameras: camera_to_world [V, 4, 4], intrinsics [V, 4] fx fy cx cy in picture widths, tau [V] in [-1, 1]."""
+    """V views: camera_to_world [V, 4, 4], intrinsics [V, 4] fx fy cx cy in picture widths, tau [V] in [-1, 1].
+
+    camera [V] numbers the cameras: views of one number are of one camera that stands still.
+    """
 
     camera_to_world: np.ndarray
     intrinsics: np.ndarray
     tau: np.ndarray
+    camera: np.ndarray
 
     def normalise(self, inputs: int) -> tuple[Rig, float, np.ndarray]:
         """The rig in the frame that its first `inputs` cameras define, and the scale and translation [3] into it."""
@@ -33,7 +37,7 @@ class Rig:
         ]
         similarity = normalise_rig(cameras)
         poses = similarity.apply_pose(self.camera_to_world)
-        return Rig(poses, self.intrinsics, self.tau), similarity.scale, similarity.translation
+        return replace(self, camera_to_world=poses), similarity.scale, similarity.translation
 
 
 def draw_rig(rng: np.random.Generator, inputs: int, targets: int, timing: str | None = None) -> Rig:
@@ -133,7 +137,7 @@ def _aim(
     focal = 0.5 / np.tan(fields / 2)
     stretch = np.exp(rng.normal(0, 0.03)) if rng.random() < 0.1 else 1.0
     centre = 0.5 + per_camera(0.02 if rng.random() < 0.25 else 0, (2,))
-    return Rig(look_at(position, target, roll), np.stack([focal, focal * stretch, *centre.T], -1), tau)
+    return Rig(look_at(position, target, roll), np.stack([focal, focal * stretch, *centre.T], -1), tau, place)
 
 
 def look_at(position: np.ndarray, target: np.ndarray, roll: np.ndarray | float = 0.0) -> np.ndarray:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..rasterize import linear_to_srgb
+from .faults import grade, miscalibrate, photograph
 from .mesh import transform
 from .people import People
 from .rigs import Rig, draw_rig, draw_world
@@ -36,6 +37,9 @@ class SceneBatch:
     [B, I, R, R, 3] that the model reads, sRGB-encoded over white, and the surface that pixels show: points
     [B, I, R, R, 3], their velocity [B, I, R, R, 3] a unit of tau, 0 where all of a scene's pictures are of one time,
     and covered [B, I, R, R] bool, where there is one; both are 0 elsewhere.
+
+    What a model is given has a real capture's faults in some scenes: `pictures`, and the input views' camera_to_world
+    and intrinsics. Everything else is true, in the frame that the given cameras define.
     """
 
     images: Tensor
@@ -51,6 +55,8 @@ class SceneBatch:
 class SceneSampler:
     """Batches of scenes by number; `split` "train" or "val" (styles and performances that training never shows).
 
+    Validation's captures have no faults, so that scores tell of the model alone.
+
     timing: one of rigs.TIMINGS for all scenes; drawn for each if not given.
     """
 
@@ -64,6 +70,7 @@ class SceneSampler:
         timing: str | None = None,
     ):
         self._seed = [seed, int(split == "val")]
+        self._faulty = split == "train"
         self._device = torch.device(device)
         self._noise = Noise(device)
         self._heads_share, self._timing = heads_share, timing
@@ -88,17 +95,25 @@ class SceneSampler:
         world = np.stack([draw_world(rng) for _ in rigs])
         lights = draw_lights(rng, surfaces.material.albedo)
         surfaces.vertices = _centre(surfaces.vertices, tau.shape[1])
-        return self._photograph(surfaces, lights, rigs, world, inputs, resolution)
+        return self._photograph(rng, surfaces, lights, rigs, world, inputs, resolution)
 
     def _photograph(
-        self, surfaces: Surfaces, lights: Lights, rigs: list[Rig], world: np.ndarray, inputs: int, resolution: int
+        self,
+        rng: np.random.Generator,
+        surfaces: Surfaces,
+        lights: Lights,
+        rigs: list[Rig],
+        world: np.ndarray,
+        inputs: int,
+        resolution: int,
     ) -> SceneBatch:
         """Pictures of subjects in the unit ball, posed for the rigs' times and their inputs' instants.
 
         They are taken in the subjects' own axes; what is returned is turned by world [S, 3, 3] and normalised.
         """
+        told = [miscalibrate(rng, rig, inputs) for rig in rigs] if self._faulty else rigs
         turned = [
-            replace(rig, camera_to_world=_pose(t) @ rig.camera_to_world) for t, rig in zip(world, rigs, strict=True)
+            replace(rig, camera_to_world=_pose(t) @ rig.camera_to_world) for t, rig in zip(world, told, strict=True)
         ]
         normalised, scale, translation = zip(*(rig.normalise(inputs) for rig in turned), strict=True)
         tau = np.stack([rig.tau for rig in rigs])
@@ -107,22 +122,29 @@ class SceneSampler:
             np.stack([rig.camera_to_world for rig in rigs]),
             np.stack([rig.camera_to_world for rig in normalised]),
             np.stack([rig.intrinsics for rig in rigs]) * resolution,
+            np.stack([rig.intrinsics for rig in told]) * resolution,
             tau,
             np.array(scale)[:, None, None] * world,
             np.stack(translation),
             1 / np.where(after > before, after - before, np.inf),
         )
-        own_poses, poses, intrinsics, tau, turn, shift, pace = to_device(self._device, *numbers)
+        own_poses, poses, own_intrinsics, intrinsics, tau, turn, shift, pace = to_device(self._device, *numbers)
         pictured, start, end = surfaces.vertices.split([tau.shape[1], inputs, inputs], 1)
         surfaces = replace(surfaces, vertices=pictured)
-        images, visibility = render(surfaces, lights, own_poses, intrinsics, resolution, self._noise)
+        images, visibility = render(surfaces, lights, own_poses, own_intrinsics, resolution, self._noise)
         velocity = (end - start) * pace[:, :, None, None]
         points, velocity, covered = surface_truth(visibility, surfaces.faces, pictured[:, :inputs], velocity)
         points = transform(points, turn[:, None, None, None]) + shift[:, None, None, None]
         points, velocity = (
             torch.where(covered[..., None], x, 0) for x in (points, transform(velocity, turn[:, None, None, None]))
         )
-        pictures = over_white_encoded(images[:, :inputs])
+        if self._faulty:
+            images = grade(rng, images)
+            camera = np.stack([rig.camera[:inputs] for rig in rigs])
+            own_rig = (own_poses[:, :inputs], own_intrinsics[:, :inputs])
+            pictures = photograph(rng, images[:, :inputs], camera, *own_rig)
+        else:
+            pictures = over_white_encoded(images[:, :inputs])
         return SceneBatch(images, poses, intrinsics, tau, pictures, points, velocity, covered)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .mesh import rotate, transform
-from .motion import smooth_curves
+from .motion import rotations, smooth_curves
 from .shading import CHECKS, NOISE, STRIPES, Material, Noise, Surfaces
 from .transfer import to_device
 
@@ -135,12 +135,3 @@ class Shapes:
         spread = uniform.expand(-1, -1, rest.shape[2], -1).flatten(1, 2)  # a slot's values at its vertices
         first, second, *others = spread.split([3, 3, 1, 1, 1, 1, 1], -1)
         return Material(first, second, coordinate, *others)
-
-
-def rotations(vector: np.ndarray) -> np.ndarray:
-    """Matrices [..., 3, 3] of rotation vectors [..., 3], radians times unit axis (Rodrigues' formula)."""
-    angle = np.linalg.norm(vector, axis=-1)[..., None, None]
-    x, y, z = np.moveaxis(vector, -1, 0) / angle[..., 0, 0].clip(1e-8)
-    zero = np.zeros_like(x)
-    across = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*x.shape, 3, 3)
-    return np.eye(3) + np.sin(angle) * across + (1 - np.cos(angle)) * (across @ across)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What real captures get wrong: uneven exposure, soft lenses, sensor noise, rough or missing mattes, calibration.
+
+Only what the model is given of the input views is at fault; the truth that the loss sees is not. A scene's grade, its
+tone and saturation, is part of its look and so of the truth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pad
+
+from ..rasterize import linear_to_srgb, srgb_to_linear
+from .motion import rotations
+from .rigs import Rig
+from .transfer import constant, to_device
+
+_LUMA = (0.2126, 0.7152, 0.0722)
+# shares of scenes
+_MISCALIBRATED, _GRADED, _MONOCHROME = 0.2, 0.3, 0.03
+_UNEVEN, _SOFT, _NOISY, _COMPRESSED = 0.35, 0.25, 0.25, 0.2
+_ROUGH_MATTE, _NO_MATTE = 0.2, 0.08
+
+
+def miscalibrate(rng: np.random.Generator, rig: Rig, inputs: int) -> Rig:
+    """The rig as a calibration would tell it: now and then the input cameras are a little off.
+
+    Angles, positions over distances from the subject, and focal lengths err in proportion to the field of view, so that
+    points are off by about 0.3 to 0.8 % of a picture's width with any lens: at 40 degrees, 0.1 to 0.3 degrees.
+    """
+    if rng.random() >= _MISCALIBRATED:
+        return rig
+    views = len(rig.tau)
+    field = 1 / rig.intrinsics[:, :1]  # of view, radians
+    error = rng.uniform(0.003, 0.008) * rng.standard_normal((views, 7))[rig.camera]
+    error[inputs:] = 0
+    poses = rig.camera_to_world.copy()
+    distance = np.linalg.norm(poses[:, :3, 3], axis=1, keepdims=True)
+    poses[:, :3, 3] += error[:, :3] * field * distance / 2
+    poses[:, :3, :3] = poses[:, :3, :3] @ rotations(error[:, 3:6] * field / 2)
+    intrinsics = rig.intrinsics.copy()
+    intrinsics[:, :2] *= np.exp(error[:, 6:])
+    return replace(rig, camera_to_world=poses, intrinsics=intrinsics)
+
+
+def grade(rng: np.random.Generator, images: Tensor) -> Tensor:
+    """Premultiplied linear images [S, V, R, R, 4], some scenes with other mid-tones, contrast and saturation."""
+    size = (len(images), 1, 1, 1, 1)
+    graded = rng.random(size) < _GRADED
+    power = np.exp(graded * rng.normal(0, 0.12, size))
+    contrast = graded * rng.uniform(-0.3, 0.4, size)
+    saturation = (1 + graded * rng.uniform(-0.35, 0.3, size)) * (rng.random(size) >= _MONOCHROME)
+    power, contrast, saturation = to_device(images.device, power, contrast, saturation)
+    colour, alpha = images.split([3, 1], -1)
+    encoded = linear_to_srgb(colour / alpha.clamp_min(1e-6)).clamp(0, 1) ** power
+    encoded = torch.lerp(encoded, encoded * encoded * (3 - 2 * encoded), contrast)
+    grey = (encoded * constant(_LUMA, images.device)).sum(-1, keepdim=True)
+    encoded = torch.lerp(grey, encoded, saturation).clamp(0, 1)
+    return torch.cat([srgb_to_linear(encoded) * alpha, alpha], -1)
+
+
+def photograph(
+    rng: np.random.Generator, images: Tensor, camera: np.ndarray, camera_to_world: Tensor, intrinsics: Tensor
+) -> Tensor:
+    """What a product gets of true images [S, I, R, R, 4]: pictures [S, I, R, R, 3], encoded, over white or a backdrop.
+
+    camera [S, I] numbers the cameras: pictures of one camera share its exposure and white balance. camera_to_world
+    [S, I, 4, 4] has +y up; intrinsics [S, I, 4] are in pixels.
+    """
+    scenes, inputs, resolution = images.shape[:3]
+
+    def some(share: float) -> np.ndarray:
+        return rng.random((scenes, 1, 1)) < share
+
+    def draw(low: float, high: float, share: float = 1.0) -> np.ndarray:
+        return some(share) * rng.uniform(low, high, (scenes, 1, 1))
+
+    bare = some(_NO_MATTE)
+    rough = some(_ROUGH_MATTE) & ~bare
+    error = rng.normal(0, 0.1, (scenes, inputs, 1)) + rng.normal(0, 0.04, (scenes, inputs, 3))
+    gain = np.exp(some(_UNEVEN) * np.take_along_axis(error, camera[..., None], 1))
+    numbers = {
+        "blur": draw(0.3, 1, _SOFT),
+        "noise": draw(0.004, 0.02, _NOISY),
+        "subsampled": some(_COMPRESSED),
+        "bare": bare,
+        "backed": bare | rough,
+        "growth": rough * rng.uniform(-1, 1, (scenes, 1, 1)),
+        "feather": rough * rng.uniform(0, 1, (scenes, 1, 1)),
+    }
+    spread = [np.repeat(value, inputs, 0)[..., None] for value in numbers.values()]
+    blur, noise, subsampled, bare, backed, growth, feather, gain = to_device(
+        images.device, *spread, gain.reshape(-1, 3, 1, 1)
+    )
+    backdrop = _backdrop(rng, camera_to_world, intrinsics, resolution)
+    pictures = images.permute(0, 1, 4, 2, 3).flatten(0, 1)
+    pictures = torch.lerp(pictures, _soften(pictures), blur)
+    colour, alpha = pictures.split([3, 1], 1)
+    light = torch.where(backed > 0, colour + (1 - alpha) * backdrop, colour / alpha.clamp_min(1e-6))
+    photo = linear_to_srgb(light * gain)
+    generator = torch.Generator(images.device).manual_seed(int(rng.integers(2**62)))
+    photo = photo + noise * torch.randn(photo.shape, generator=generator, device=photo.device)
+    photo = torch.lerp(photo, _subsample_chroma(photo), subsampled)
+    photo = (photo.clamp(0, 1) * 255).round() / 255
+    grown, shrunk = max_pool2d(alpha, 3, 1, 1), -max_pool2d(-alpha, 3, 1, 1)
+    matte = torch.lerp(torch.lerp(alpha, grown, growth.clamp_min(0)), shrunk, (-growth).clamp_min(0))
+    matte = torch.maximum(torch.lerp(matte, _soften(matte), feather), bare)
+    pictures = photo * matte + (1 - matte)
+    return pictures.unflatten(0, (scenes, inputs)).permute(0, 1, 3, 4, 2).contiguous()
+
+
+def _backdrop(rng: np.random.Generator, camera_to_world: Tensor, intrinsics: Tensor, resolution: int) -> Tensor:
+    """Linear light [S * I, 3, R, R] from far around each scene: one grey or colour, or two that meet at a horizon."""
+    scenes, inputs = camera_to_world.shape[:2]
+    size = (scenes, 2, 1)
+    tones = np.where(rng.random((scenes, 1, 1)) < 0.5, rng.random(size), rng.random((scenes, 2, 3))) ** 2.2
+    tones[:, 1] = np.where(rng.random((scenes, 1)) < 0.5, tones[:, 0], tones[:, 1])
+    edge = np.stack([rng.uniform(-0.3, 0.3, scenes), np.exp(rng.uniform(-5, -1, scenes))], -1)
+    tones = np.repeat(tones, inputs, 0)[..., None, None]
+    tones, edge = to_device(camera_to_world.device, tones, np.repeat(edge, inputs, 0)[..., None, None])
+    pixel = torch.arange(resolution, device=camera_to_world.device) + 0.5
+    fx, fy, cx, cy = intrinsics.flatten(0, 1)[..., None].unbind(1)
+    x, y = ((pixel - cx) / fx)[:, None, :], ((pixel - cy) / fy)[:, :, None]  # [B, 1, R], [B, R, 1]
+    up = camera_to_world.flatten(0, 1)[:, 1, :3, None, None]
+    height = (up[:, 0] * x + up[:, 1] * y + up[:, 2]) / (x * x + y * y + 1).sqrt()  # of the ray's unit direction
+    share = ((height - edge[:, 0]) / edge[:, 1]).sigmoid()[:, None]
+    return torch.lerp(tones[:, 0], tones[:, 1], share)
+
+
+def _soften(pictures: Tensor) -> Tensor:
+    """Pictures [B, C, R, R] under the 3 x 3 binomial filter."""
+    return avg_pool2d(avg_pool2d(pad(pictures, (1, 1, 1, 1), mode="replicate"), 2, 1), 2, 1)
+
+
+def _subsample_chroma(pictures: Tensor) -> Tensor:
+    """Pictures [B, 3, R, R] with full luma and a quarter of the chroma samples, as JPEG and video keep them."""
+    luma = (pictures * constant(_LUMA, pictures.device)[:, None, None]).sum(1, keepdim=True)
+    chroma = avg_pool2d(pictures - luma, 2, ceil_mode=True)
+    return luma + interpolate(chroma, scale_factor=2.0)[..., : pictures.shape[-2], : pictures.shape[-1]]
