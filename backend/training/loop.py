@@ -53,7 +53,7 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.9995
     resolution: int = 128
-    shapes: tuple[tuple[int, int], ...] = ((4, 24), (8, 16), (12, 10))
+    shapes: tuple[tuple[int, int], ...] = ((8, 16), (4, 24), (8, 16), (12, 10), (8, 16), (24, 5), (8, 16), (2, 32))
     targets: int = 4
     replays: int = 1
     pool: int = 64
@@ -61,8 +61,8 @@ class TrainConfig:
     ssim_weight: float = 0.05
     alpha_weight: float = 0.5
     perceptual_weight: float = 0.0
-    position_weight: float = 0.5
-    velocity_weight: float = 0.1
+    position_weight: float = 0.15
+    velocity_weight: float = 0.03
     empty_weight: float = 0.05
     seed: int = 0
     save_every: int = 1000
