@@ -14,7 +14,8 @@ import numpy as np
 from ..camera import Camera, normalise_rig
 
 RINGS = ("ring", "arc", "sphere", "orbit")
-TIMINGS = ("free", "shared", "gap", "static")
+TIMINGS = ("free", "shared", "alternating", "gap", "static")
+_REACH = 1.5  # of the unit ball around a subject, from the origin of the normalised frame
 
 
 @dataclass
@@ -43,17 +44,29 @@ class Rig:
 def draw_rig(rng: np.random.Generator, inputs: int, targets: int, timing: str | None = None) -> Rig:
     """A random rig with its times: the inputs first, then targets from places and times of the same kind.
 
-    timing is one of TIMINGS, drawn if not given.
+    timing is one of TIMINGS, drawn if not given. Normalised, the subject lies about in the unit ball, unless there is
+    one input only, which cannot tell how far it is.
     """
+    while True:
+        rig = _draw_any_rig(rng, inputs, targets, timing)
+        _, scale, translation = rig.normalise(inputs)
+        if inputs == 1 or scale + np.linalg.norm(translation) < _REACH:
+            return rig  # otherwise the axes are nearly parallel
+
+
+def _draw_any_rig(rng: np.random.Generator, inputs: int, targets: int, timing: str | None) -> Rig:
     kind = str(rng.choice(RINGS, p=[0.2, 0.4, 0.2, 0.2]))
-    drawn = str(rng.choice(TIMINGS, p=[0.4, 0.25, 0.15, 0.2]))
+    drawn = str(rng.choice(TIMINGS, p=[0.33, 0.22, 0.13, 0.12, 0.2]))
     timing = timing or drawn
     count = inputs + targets
+    shots, cameras = 1, inputs
     if timing == "shared" and kind != "orbit" and inputs >= 4:
-        shots = int(rng.choice([t for t in (2, 3, 4) if inputs >= 2 * t]))
+        shots = int(rng.choice([t for t in (2, 3, 4) if inputs >= 3 * t or t == 2]))
         cameras = -(-inputs // shots)  # each camera shoots at every time
-    else:
-        shots, cameras = 1, inputs
+    elif timing == "alternating" and kind != "orbit" and inputs >= 4:
+        cameras = int(rng.integers(min(3, inputs // 2), min(6, inputs // 2) + 1))  # they shoot in turn
+    if cameras == 2 and kind != "orbit":
+        kind = "arc"  # axes of opposite cameras do not cross at one point
     tau = _draw_times(rng, timing, inputs, targets, shots, cameras)
     path_tau = tau if timing != "static" else np.concatenate([np.linspace(-1, 1, inputs), rng.uniform(-1, 1, targets)])
     azimuth, elevation = _draw_places(rng, kind, path_tau, inputs, cameras)
@@ -67,6 +80,10 @@ def _draw_times(
         return np.zeros(inputs + targets)
     if shots > 1:
         first = np.linspace(-1, 1, shots)[np.arange(inputs) // cameras]
+    elif timing == "alternating" and inputs > 1:
+        uneven = rng.uniform(0, 0.45) * rng.uniform(-1, 1, inputs)
+        uneven[[0, -1]] = 0
+        first = np.linspace(-1, 1, inputs) + uneven * 2 / (inputs - 1)
     else:
         first = rng.uniform(-1, 1, inputs)
         if timing == "gap" and inputs > 2:
@@ -127,11 +144,11 @@ def _aim(
 
     field = np.radians(np.exp(rng.uniform(np.log(15), np.log(70))))
     fields = field * np.exp(per_camera(0.08 if rng.random() < 0.3 else 0))
-    fill = rng.uniform(0.65, 1.1) * np.exp(per_camera(0.06 if rng.random() < 0.5 else 0))
+    fill = rng.uniform(0.65, 1.1) * np.exp(per_camera(rng.choice([0, 0.06, 0.15], p=[0.5, 0.4, 0.1])))
     distance = 1 / (fill * np.sin(fields / 2))
     theta, phi = np.radians(azimuth), np.radians(elevation)
     toward = np.stack([np.sin(theta) * np.cos(phi), np.sin(phi), np.cos(theta) * np.cos(phi)], -1)
-    target = rng.normal(0, 0.05, 3) + per_camera(0.02, (3,))
+    target = rng.normal(0, 0.05, 3) + per_camera(rng.choice([0.02, 0.07], p=[0.85, 0.15]), (3,))
     position = target + toward * distance[:, None]
     roll = per_camera(np.radians(5) if rng.random() < 0.3 else 0)
     focal = 0.5 / np.tan(fields / 2)

@@ -7,6 +7,7 @@ A sampler has no state: a batch's number decides all that is random in it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,8 +16,10 @@ import torch
 from torch import Tensor
 
 from ..rasterize import linear_to_srgb
+from .environments import Environment, read_environments
 from .faults import grade, miscalibrate, photograph
 from .mesh import transform
+from .motion import rotations
 from .people import People
 from .rigs import Rig, draw_rig, draw_world
 from .shading import Lights, Noise, Surfaces, render
@@ -25,6 +28,7 @@ from .transfer import to_device
 from .truth import surface_truth
 
 _GROUPS = 2
+_ENVIRONMENT_SHARE, _TURN = 1 / 3, np.array([0.2, np.pi, 0.2])  # turns of environments about x, y, z, radians
 _INSTANT = 0.02  # of tau, on both sides of a picture's, over which velocities are measured
 
 
@@ -76,6 +80,7 @@ class SceneSampler:
         self._heads_share, self._timing = heads_share, timing
         self._people = People(Path(assets), device, split, self._noise) if heads_share > 0 else None
         self._shapes = Shapes(device, self._noise)
+        self._environments = read_environments(Path(assets) / "hdri")
 
     def sample(self, number: int, scenes: int, inputs: int, targets: int, resolution: int) -> SceneBatch:
         """The batch of a number; each of its scenes has `inputs` views to reconstruct from, then `targets` others."""
@@ -93,7 +98,7 @@ class SceneSampler:
         subject = self._people if rng.random() < self._heads_share else self._shapes
         surfaces = subject.draw(rng, np.concatenate([tau, *instants(tau, inputs)], 1))
         world = np.stack([draw_world(rng) for _ in rigs])
-        lights = draw_lights(rng, surfaces.material.albedo)
+        lights = draw_lights(rng, surfaces.material.albedo, self._environments)
         surfaces.vertices = _centre(surfaces.vertices, tau.shape[1])
         return self._photograph(rng, surfaces, lights, rigs, world, inputs, resolution)
 
@@ -177,8 +182,11 @@ def _centre(vertices: Tensor, views: int) -> Tensor:
     return (vertices - centre) / radius[:, None, None, None]
 
 
-def draw_lights(rng: np.random.Generator, albedo: Tensor) -> Lights:
-    """Tinted ambient light and up to three lamps, exposed for the mean albedo [S, N, 3] of subjects with +y up."""
+def draw_lights(rng: np.random.Generator, albedo: Tensor, environments: Sequence[Environment] = ()) -> Lights:
+    """Tinted ambient light and up to three lamps, exposed for the mean albedo [S, N, 3] of subjects with +y up.
+
+    If environments are given, a third of the scenes has one of them, turned about the vertical and tinted a little.
+    """
     scenes = len(albedo)
 
     def tint(spread: float, size: tuple[int, ...]) -> np.ndarray:
@@ -198,8 +206,16 @@ def draw_lights(rng: np.random.Generator, albedo: Tensor) -> Lights:
     strength = rng.uniform([0.3, 0, 0], [2.5, 1.2, 1.2], (scenes, 3)) * (rng.random((scenes, 3)) < [0.9, 0.6, 0.3])
     colour = strength[..., None] * tint(0.18, (scenes, 3))
     wrap = rng.uniform(0.1, 0.9, (scenes, 3, 1))
+    gain = rng.uniform(0.8, 1.25, scenes)
+    if environments:
+        for scene in np.flatnonzero(rng.random(scenes) < _ENVIRONMENT_SHARE):
+            environment = environments[rng.integers(len(environments))].turned(rotations(rng.uniform(-1, 1, 3) * _TURN))
+            hue, colour[scene], strength[scene] = tint(0.08, ()), 0, 0
+            ambient[scene], direction[scene, 0] = environment.ambient * hue, environment.direction
+            colour[scene, 0], strength[scene, 0] = environment.colour * hue, environment.colour.mean()
+            wrap[scene, 0] = rng.uniform(0, 0.3)
     received = 1 + (strength * (0.25 + 0.1 * wrap[..., 0])).sum(1) * 1.6
-    gain = rng.uniform(0.8, 1.25, scenes) / received
+    gain = gain / received
     ambient, direction, colour, wrap, gain = to_device(albedo.device, ambient, direction, colour, wrap, gain)
     # cameras are set for the face, but not so far that dark skin looks light
     exposure = (gain * (0.33 / albedo.mean((1, 2)).clamp(0.08, 0.6)) ** 0.35)[:, None, None]

@@ -124,7 +124,8 @@ class Shapes:
         """Two colours a slot in a solid pattern: noise, stripes or checks, soft or sharp; a quarter is plain."""
         colours = rng.uniform(0, 1, (2, *size, 3)) ** rng.choice([1.0, 2.2], (2, *size, 1)) * 0.85 + 0.02
         pattern = rng.choice([NOISE, STRIPES, CHECKS], (*size, 1), p=[0.6, 0.2, 0.2])
-        period = np.where(pattern == NOISE, rng.uniform(3, 15, (*size, 1)), rng.uniform(0.3, 1.5, (*size, 1)))
+        # from a few large patches to detail as fine as print
+        period = np.exp(rng.uniform(0, 1, (*size, 1)) * np.log(15)) * np.where(pattern == NOISE, 1.0, 0.1)
         turn = rotations(rng.normal(0, 1, (*size, 3))) / period[..., None]
         strength = rng.choice([0.0, 0.3, 1.0, 5.0], (*size, 1), p=[0.25, 0.35, 0.2, 0.2])
         gloss = rng.uniform(0, 1, (*size, 1)) ** 2
