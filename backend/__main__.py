@@ -191,7 +191,11 @@ def _convert(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     from .training.loop import read_config, train
 
-    train(read_config(options.config), options.assets, options.out, options.minutes, options.weights)
+    config = read_config(options.config)
+    if not options.assets.is_dir():
+        raise UserError(f"There is no folder {options.assets}; make the asset packs as docs/training.md tells.")
+    _check_target(options.out / "state.pt")
+    train(config, options.assets, options.out, options.minutes, options.weights)
 
 
 def _info(options: argparse.Namespace) -> None:

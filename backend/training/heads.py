@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from . import mesh
+from .packs import find_pack
 
 HAIR = ["afro01", "bob01", "bob02", "braid01", "long01", "ponytail01", "short01", "short02", "short03", "short04"]
 BROWS = [f"eyebrow{i:03d}" for i in range(1, 13)]
@@ -94,7 +95,7 @@ class HeadModel(ABC):
     floor: float
 
     def __init__(self, assets: Path, device: torch.device | str):
-        self._hair = np.load(assets / "mh_hair.npz")
+        self._hair = np.load(find_pack(assets / "mh_hair.npz"))
         self._device = device
         self._sky_shares: dict[str | None, tuple[Tensor, Tensor, Tensor]] = {}
 
@@ -139,7 +140,7 @@ class IctHead(HeadModel):
     floor = _ICT_FLOOR
 
     def __init__(self, assets: Path, device: torch.device | str):
-        with np.load(assets / "ict_facekit_int8.npz") as pack:
+        with np.load(find_pack(assets / "ict_facekit_int8.npz")) as pack:
             data = {key: pack[key] for key in pack.files if key != "license_text"}
         super().__init__(assets, device)
         meta = json.loads(str(data["meta_json"]))
@@ -200,7 +201,7 @@ class AnnyHead(HeadModel):
     floor = _ANNY_FLOOR
 
     def __init__(self, assets: Path, device: torch.device | str, ict: IctHead):
-        with np.load(assets / "anny_head.npz") as pack:
+        with np.load(find_pack(assets / "anny_head.npz")) as pack:
             data = {key: pack[key] for key in pack.files}
         super().__init__(assets, device)
         self._phenotypes = data["pheno_samples"].astype(np.float32)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .packs import find_pack
+
 FRAMES_PER_SECOND = 30
 _HELD_OUT_SHARE = 0.2  # the end of every performance is for validation
 _LEFT_RIGHT = ("Left", "Right")
@@ -53,7 +55,7 @@ class Performances:
 
     def __init__(self, assets: Path, names: list[str], split: str):
         self.names = names
-        with np.load(assets / "llf_performances.npz") as pack:
+        with np.load(find_pack(assets / "llf_performances.npz")) as pack:
             channels = [name[0].lower() + name[1:] for name in pack["names"]]
             # a shape that only one side has in one list and both in the other is taken for both
             sources = [name if name in channels else name.removesuffix("Right").removesuffix("Left") for name in names]

@@ -13,6 +13,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from .packs import find_pack
+
 # expansion, channels, repeats, stride of the first repeat: table 2 of the paper
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 MOBILENET = "mobilenet_v2_fp16.pt"  # in the folder of asset packs
@@ -47,7 +49,7 @@ class MobileNetV2(nn.Module):
         """weights: torchvision's state dict, any float type.
 
         Raises:
-            OSError: the file cannot be read.
+            UserError: the file is missing.
             RuntimeError: the state dict is another network's.
         """
         super().__init__()
@@ -58,7 +60,7 @@ class MobileNetV2(nn.Module):
                 channels = outputs
         self.features = nn.Sequential(*layers, _convolution(channels, 1280, 1))
         self.classifier = nn.Sequential(nn.Dropout(), nn.Linear(1280, 1000))
-        state = torch.load(weights, weights_only=True, map_location="cpu")
+        state = torch.load(find_pack(weights), weights_only=True, map_location="cpu")
         missing, unexpected = self.load_state_dict({key: value.float() for key, value in state.items()}, strict=False)
         if unexpected or any(not key.endswith("num_batches_tracked") for key in missing):
             raise RuntimeError(f"{weights} does not hold MobileNetV2's weights")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measures a model on two fixed sets of synthetic scenes that are never trained on, and writes the table to its card.
 
-    python -m backend.training.validate WEIGHTS.safetensors --assets DIR [--scenes 256]
+    python -m backend.training.validate WEIGHTS.safetensors --assets DIR [--scenes 256] [--sheet FILE.png]
 
 Every scene has its pictures at random places and times, and four targets at others. The scenes come from a seed;
-identities, hair styles and performances are held out.
+identities, hair styles and performances are held out. Beside the model stands the hull, which has learnt nothing.
 """
 
 from __future__ import annotations
@@ -12,30 +12,45 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
 
+from ..errors import UserError
 from ..evaluate import psnr, ssim
-from ..lrm4d import LRM4D
 from ..models import load_model
+from .contact_sheet import contact_sheet
+from .hull import predict_hull
 from .loop import predict
 from .losses import over_white_srgb
 from .perceptual import MOBILENET, MobileNetV2
-from .scenes import SceneSampler
+from .scenes import SceneBatch, SceneSampler
 
-SETS = {"heads": 1.0, "shapes": 0.0}
+SETS = {"heads": 1.0, "shapes": 0.0}  # share of heads
 PROTOCOLS = ((8, 128), (8, 256), (2, 128), (4, 128), (12, 128), (24, 128))  # inputs, resolution
+HULL_PROTOCOLS = ((8, 128), (8, 256))
 TARGETS = 4
 BATCH = 8
+SHEET_SCENES, SHEET_RESOLUTION = 4, 256
 SEED = 20261
+
+Predictor = Callable[[SceneBatch], tuple[Tensor, Tensor]]
+"""A batch's target views from its input views: premultiplied linear color [B, T, R, R, 3] and alpha [B, T, R, R]."""
+
+
+def validation_scenes(name: str, assets: Path | None, device: torch.device) -> SceneSampler:
+    """The scenes of one of SETS; shapes need no asset packs."""
+    return SceneSampler(assets, device, SEED, split="val", heads_share=SETS[name], timing="free")
 
 
 @torch.no_grad()
 def validate(
-    model: LRM4D,
-    assets: Path,
-    heads_share: float,
+    predictor: Predictor,
+    sampler: SceneSampler,
     inputs: int,
     resolution: int,
     scenes: int,
@@ -43,12 +58,10 @@ def validate(
 ) -> dict:
     """Means over the scenes of PSNR, SSIM, matte error and, given its network, feature distance; and PSNR by thirds of
     the scenes' motion, slowest first."""
-    device = next(model.parameters()).device
-    sampler = SceneSampler(assets, device, SEED, split="val", heads_share=heads_share, timing="free")
     rows = []
     for start in range(0, scenes, BATCH):
         batch = sampler.sample(start // BATCH, min(BATCH, scenes - start), inputs, TARGETS, resolution)
-        _, color, alpha = predict(model, batch)
+        color, alpha = predictor(batch)
         truth = batch.images[:, inputs:]
         pictures, true = over_white_srgb(color, alpha), over_white_srgb(truth[..., :3], truth[..., 3])
         matte = (alpha - truth[..., 3]).abs().mean((1, 2, 3))
@@ -69,23 +82,49 @@ def validate(
     } | ({"mobilenet_distance": round(far, 4)} if features is not None else {})
 
 
+@torch.no_grad()
+def validation_sheet(predictor: Predictor, sampler: SceneSampler) -> np.ndarray:
+    """A contact sheet of a set's first scenes from 8 inputs, uint8 RGB [H, W, 3]."""
+    batch = sampler.sample(0, SHEET_SCENES, 8, TARGETS, SHEET_RESOLUTION)
+    return contact_sheet(batch, *predictor(batch))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m backend.training.validate", description=__doc__.split("\n\n")[0])
     parser.add_argument("weights", type=Path)
-    parser.add_argument("--assets", type=Path, required=True, help="the folder of asset packs")
-    parser.add_argument("--scenes", type=int, default=256)
+    parser.add_argument("--assets", type=Path, help="the folder of asset packs; without it shapes alone are measured")
+    parser.add_argument("--scenes", type=int, default=256, help="of each set (256)")
+    parser.add_argument("--sheet", type=Path, help="write a contact sheet of the first scenes here, .png")
     options = parser.parse_args()
+    try:
+        _measure(options.weights, options.assets, options.scenes, options.sheet)
+    except (UserError, OSError) as error:
+        parser.exit(2, f"Error: {error}\n")
+
+
+def _measure(weights: Path, assets: Path | None, scenes: int, sheet: Path | None) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_model(options.weights, device)
-    pack = options.assets / MOBILENET
-    features = MobileNetV2(pack).to(device) if pack.exists() else None
+    model = load_model(weights, device)
+    samplers = {name: validation_scenes(name, assets, device) for name in SETS if assets or not SETS[name]}
+    features = None
+    if assets and (assets / MOBILENET).exists():
+        features = MobileNetV2(assets / MOBILENET).to(device)
+
+    def predict_views(batch: SceneBatch) -> tuple[Tensor, Tensor]:
+        return predict(model, batch)[1:]
+
+    if sheet:
+        sheets = [validation_sheet(predict_views, sampler) for sampler in samplers.values()]
+        Image.fromarray(np.concatenate(sheets)).save(sheet, "PNG")
     table = {}
-    for name, heads_share in SETS.items():
-        for inputs, resolution in PROTOCOLS:
-            scores = validate(model, options.assets, heads_share, inputs, resolution, options.scenes, features)
-            table[f"{name}, {inputs} inputs, {resolution} px"] = scores
-            print(f"{name:7} {inputs:3} inputs {resolution} px  {scores}", flush=True)
-    card = options.weights.with_suffix(".json")
+    for name, sampler in samplers.items():
+        for protocol in PROTOCOLS:
+            row = "{}, {} inputs, {} px".format(name, *protocol)
+            predictors = {row: predict_views} | ({f"{row}, hull": predict_hull} if protocol in HULL_PROTOCOLS else {})
+            for label, predictor in predictors.items():
+                table[label] = validate(predictor, sampler, *protocol, scenes, features)
+                print(f"{label:32} {table[label]}", flush=True)
+    card = weights.with_suffix(".json")
     document = json.loads(card.read_text(encoding="utf-8")) | {"validation": table}
     partial = card.with_name(card.name + ".part")
     partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -3,13 +3,19 @@
 
 import json
 import sys
+from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from backend import models
 from backend.lrm4d import LRM4D
-from backend.training import validate
+from backend.training import hull, validate
+from backend.training.contact_sheet import GAP, contact_sheet
+from backend.training.losses import over_white_srgb
+from backend.training.scenes import SceneBatch
 
 from .test_loop import TINY
 
@@ -23,9 +29,36 @@ def weights(tmp_path, monkeypatch):
     return path
 
 
-def test_the_scenes_are_the_same_every_time(weights, tmp_path):
-    model = models.load_model(weights)
-    first, second = (validate.validate(model, tmp_path, 0.0, 2, 16, 3) for _ in range(2))
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(hull, "SIDE", 32)
+    monkeypatch.setattr(hull, "STEPS", 32)
+    monkeypatch.setattr(validate, "PROTOCOLS", ((2, 16), (3, 16)))
+    monkeypatch.setattr(validate, "HULL_PROTOCOLS", ((3, 16),))
+    monkeypatch.setattr(validate, "SHEET_SCENES", 2)
+    monkeypatch.setattr(validate, "SHEET_RESOLUTION", 16)
+
+
+@pytest.fixture
+def shapes():
+    return validate.validation_scenes("shapes", None, torch.device("cpu"))
+
+
+def truth(batch: SceneBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """A predictor that knows the answer."""
+    targets = batch.images[:, batch.pictures.shape[1] :]
+    return targets[..., :3], targets[..., 3]
+
+
+def nothing(batch: SceneBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """A predictor that leaves its pictures empty."""
+    color, alpha = truth(batch)
+    return torch.zeros_like(color), torch.zeros_like(alpha)
+
+
+def test_the_scenes_are_the_same_every_time(shapes):
+    again = validate.validation_scenes("shapes", None, torch.device("cpu"))
+    first, second = (validate.validate(nothing, sampler, 2, 16, 3) for sampler in (shapes, again))
     assert first == second
     assert first["scenes"] == 3
     assert len(first["psnr_by_speed"]) == 3
@@ -33,12 +66,58 @@ def test_the_scenes_are_the_same_every_time(weights, tmp_path):
     assert 0 < first["ssim"] < 1
 
 
-def test_the_table_lands_in_the_card(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(validate, "SETS", {"shapes": 0.0})
-    monkeypatch.setattr(validate, "PROTOCOLS", ((2, 16), (3, 16)))
-    monkeypatch.setattr(sys, "argv", ["validate", str(weights), "--assets", str(tmp_path), "--scenes", "2"])
+def test_the_truth_beats_the_hull_and_the_hull_beats_nothing(shapes):
+    scores = [validate.validate(predictor, shapes, 8, 32, 4) for predictor in (truth, hull.predict_hull, nothing)]
+    for better, worse in pairwise(scores):
+        assert better["psnr"] > worse["psnr"] + 3
+        assert better["ssim"] > worse["ssim"]
+        assert better["matte"] < worse["matte"]
+    assert scores[0]["matte"] == 0
+
+
+def run(monkeypatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["validate", *map(str, arguments)])
     validate.main()
+
+
+def test_the_table_lands_in_the_card(weights, monkeypatch):
+    """Without asset packs shapes alone are measured; the hull has rows beside the model's."""
+    run(monkeypatch, weights, "--scenes", 2)
     card = json.loads(weights.with_suffix(".json").read_text())
     assert card["licence"] == "none"
-    assert card["validation"].keys() == {"shapes, 2 inputs, 16 px", "shapes, 3 inputs, 16 px"}
+    rows = card["validation"]
+    assert rows.keys() == {"shapes, 2 inputs, 16 px", "shapes, 3 inputs, 16 px", "shapes, 3 inputs, 16 px, hull"}
+    assert rows["shapes, 3 inputs, 16 px"] != rows["shapes, 3 inputs, 16 px, hull"]
     assert models.load_model(weights).config == TINY
+
+
+def test_a_missing_folder_of_packs_is_told_in_one_line(weights, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, weights, "--assets", tmp_path / "none")
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Error: ") and error.count("\n") == 1
+    assert "ict_facekit_int8.npz" in error
+
+
+def test_the_sheet_is_written(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(validate, "PROTOCOLS", ())
+    run(monkeypatch, weights, "--sheet", tmp_path / "sheet.png")
+    assert np.asarray(Image.open(tmp_path / "sheet.png")).shape == (2 * 16, (4 + 2 + 2 + 2) * 16 + 3 * GAP, 3)
+
+
+def test_the_sheet_shows_inputs_truth_prediction_and_alpha(shapes):
+    batch = shapes.sample(0, 2, 5, 3, 16)
+    sheet = torch.from_numpy(contact_sheet(batch, *nothing(batch))).float() / 255
+    color, alpha = truth(batch)
+    true = over_white_srgb(color, alpha)
+
+    def tile(scene: int, group: int, number: int) -> torch.Tensor:
+        left = number * 16 + [0, 4, 6, 8][group] * 16 + group * GAP
+        return sheet[16 * scene : 16 * scene + 16, left : left + 16]
+
+    for scene in range(2):
+        assert torch.allclose(tile(scene, 0, 3), batch.pictures[scene, 3], atol=0.003)
+        assert torch.allclose(tile(scene, 1, 1), true[scene, 1], atol=0.003)
+        assert (tile(scene, 2, 0) == 1).all()
+        assert (tile(scene, 3, 1) == 0).all()

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Predictions to look at: a row a scene, inputs | truth | prediction | alpha."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .losses import over_white_srgb
+from .scenes import SceneBatch
+
+INPUTS, TARGETS = 4, 2  # that are shown of a scene
+GAP = 8  # pixels between groups
+
+
+def contact_sheet(batch: SceneBatch, color: Tensor, alpha: Tensor) -> np.ndarray:
+    """uint8 RGB [B * R, width, 3] of a batch's scenes, over white.
+
+    color [B, T, R, R, 3] premultiplied linear and alpha [B, T, R, R] of the target views, as loop.predict gives them.
+    """
+    inputs = batch.pictures.shape[1]
+    truth = batch.images[:, inputs:]
+    groups = (
+        batch.pictures[:, :INPUTS],
+        over_white_srgb(truth[..., :3], truth[..., 3])[:, :TARGETS],
+        over_white_srgb(color, alpha)[:, :TARGETS],
+        alpha[:, :TARGETS, ..., None].expand(-1, -1, -1, -1, 3),
+    )
+    gap = color.new_ones(len(color) * color.shape[2], GAP, 3)
+    columns = []
+    for pictures in groups:  # [B, N, R, R, 3] -> [B * R, N * R, 3]
+        columns += [pictures.transpose(1, 2).flatten(2, 3).flatten(0, 1), gap]
+    return (torch.cat(columns[:-1], 1).clamp(0, 1) * 255).round().byte().cpu().numpy()
