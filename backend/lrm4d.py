@@ -33,6 +33,9 @@ class LRM4DConfig:
     away the cameras stand. time_scale_limit: standard deviations in time may reach it; a clip lasts from -1 to 1, and
     what is still should not fade within it.
 
+    quaternion_bias: added to the scalar part of both quaternions, so that training starts from stillness; the paper
+    has none.
+
     resolution: side in pixels of the pictures that it was trained on; it reads others, less well.
 
     pixel_bound: a Gaussian starts out as its pixel. Its color is an offset from the pixel's, its scales are in units
@@ -55,6 +58,7 @@ class LRM4DConfig:
     time_scale_bias: float = -2.3
     time_scale_limit: float = 1.0
     opacity_bias: float = -2.0
+    quaternion_bias: float = 1.0
     pixel_bound: bool = False
     resolution: int = 256
     sweep: int = 0
@@ -268,7 +272,7 @@ class LRM4D(nn.Module):
                 cloud = self._activate(raw, centre)
             if self.config.free_gaussians:
                 free = self.decode_free(tokens[:, count:])
-                free = self._activate(free, free[..., :3].tanh() * self.config.depth_range)
+                free = self._activate(free, free[..., :3])
                 cloud = Gaussians4D(
                     *(torch.cat(parts, 1) for parts in zip(cloud.tensors(), free.tensors(), strict=True))
                 )
@@ -290,8 +294,7 @@ class LRM4D(nn.Module):
         _, shade, scale, left, opacity, moment, time_scale, right = raw.split(GAUSSIAN_CHANNELS, -1)
         scale = (unit * torch.exp(scale + config.scale_bias)).clamp_max(config.scale_limit)
         time_scale = torch.exp(time_scale + config.time_scale_bias).clamp_max(config.time_scale_limit)
-        # left == right is a Gaussian at rest: the identity is added so that training starts from stillness
-        identity = raw.new_tensor([1.0, 0.0, 0.0, 0.0])
+        identity = config.quaternion_bias * raw.new_tensor([1.0, 0.0, 0.0, 0.0])  # left == right is at rest
         return Gaussians4D(
             mean=torch.cat([centre, time + moment], -1),
             scale=torch.cat([scale, time_scale], -1),

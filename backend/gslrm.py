@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""GS-LRM (Zhang et al., arXiv 2404.19702) as FaceLift (arXiv 2412.17812) ships it: posed pictures to 3D Gaussians.
+
+The static ancestor of 4D-LRM, weight-compatible with FaceLift's official checkpoint (Adobe Research License,
+non-commercial): nine channels a pixel (color, ray direction, the ray's point nearest to the origin), the same
+transformer, 14 numbers a pixel (one Gaussian), and a few free Gaussians bound to no pixel. Rays and everything from
+the last linear layer on are computed in float32, also where the official code rounds them to half precision.
+
+The official weights know heads in a world of their own: z up, the face looks toward -y, the head fills the unit box,
+cameras stand about 2.7 from the origin with a field of view of 50 degrees.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from .errors import UserError
+from .gaussians import Gaussians4D
+from .lrm4d import LARGE, LRM4D, Block, patchify, rays
+from .moving import SH_C0
+
+PIXEL_CHANNELS = 9
+DEPTH_RANGE = 1.8  # centres lie within +- this of the ray's point nearest to the origin
+SCALE_BIAS, LOG_SCALE_LIMIT, OPACITY_BIAS = -2.3, -1.2, -2.0
+STILL = 1e3  # standard deviation in time, in seconds, of what is there at every time of any clip
+
+# 4D-LRM-Large with GS-LRM's activations; its windows of 100 half clips leave everything there all the time at first
+LARGE_FROM_GSLRM = replace(
+    LARGE,
+    free_gaussians=2,
+    depth_range=DEPTH_RANGE,
+    scale_bias=SCALE_BIAS,
+    scale_limit=math.exp(LOG_SCALE_LIMIT),
+    opacity_bias=OPACITY_BIAS,
+    time_scale_bias=math.log(100),
+    time_scale_limit=1000.0,
+    quaternion_bias=0.0,
+)
+
+HEAD_WIDTH = 64  # channels of an attention head, which no shape in a checkpoint tells
+
+# ours -> the official checkpoint's
+NAMES = {
+    "free_tokens": "gaussian_position_embeddings",
+    "embed": "patch_embedder.1",
+    "embed_norm": "input_layer_norm",
+    "blocks": "transformer_layers",
+    "attention.to_qkv": "attn.to_qkv",
+    "attention.out": "attn.fc",
+    "expand": "mlp.mlp.0",
+    "contract": "mlp.mlp.2",
+    "decode_norm": "pixel_gaussian_decoder.0",
+    "decode": "pixel_gaussian_decoder.1",
+    "decode_free_norm": "gaussian_upsampler.layernorm",
+    "decode_free": "gaussian_upsampler.linear",
+}
+
+
+@dataclass(frozen=True)
+class GSLRMConfig:
+    """Sizes; FaceLift's by default. sh_degree: of the spherical harmonics that the color is made of."""
+
+    layers: int = 24
+    width: int = 1024
+    heads: int = 16
+    patch: int = 8
+    free_gaussians: int = 2
+    sh_degree: int = 0
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Outputs a Gaussian: position (a pixel's: three votes on its depth), harmonics, scale, rotation, opacity."""
+        return 3, 3 * (self.sh_degree + 1) ** 2, 3, 4, 1
+
+
+class Splats(NamedTuple):
+    """N 3D Gaussians as 3DGS stores them, any leading dimensions, float32.
+
+    position [..., N, 3]; harmonics [..., N, (degree + 1)^2, 3], zeroth first; log_scale [..., N, 3] natural logarithms
+    of standard deviations; rotation [..., N, 4] (w, x, y, z) of any length; logit [..., N] of the opacity.
+    """
+
+    position: Tensor
+    harmonics: Tensor
+    log_scale: Tensor
+    rotation: Tensor
+    logit: Tensor
+
+    def select(self, keep: Tensor | int) -> Splats:
+        """The Gaussians of a mask or index; of a batch, the set of Gaussians."""
+        return Splats(*(tensor[keep] for tensor in self))
+
+    def cloud(self) -> Gaussians4D:
+        """The same as 4D Gaussians that stand still; colors are seen from all sides alike (the zeroth harmonic)."""
+        # equal isoclinic quaternions turn space alone, in 4DGS's order of components; see gaussians.quaternion
+        w, x, y, z = F.normalize(self.rotation, dim=-1).unbind(-1)
+        turn = torch.stack([w, -z, -y, -x], -1)
+        still = torch.full_like(self.logit, STILL)[..., None]
+        return Gaussians4D(
+            mean=torch.cat([self.position, torch.zeros_like(still)], -1),
+            scale=torch.cat([self.log_scale.exp(), still], -1),
+            left=turn,
+            right=turn,
+            opacity=self.logit.sigmoid(),
+            color=(SH_C0 * self.harmonics[..., 0, :] + 0.5).clamp_min(0),
+            compositing="srgb",
+            time_range=(0.0, 0.0),
+        )
+
+
+@dataclass(frozen=True)
+class PostFilter:
+    """FaceLift's clean-up of a head in the official weights' world; the defaults are its command line's.
+
+    opacity: fainter Gaussians go. scale: of the lower half (z <= 0), larger ones go. corner: below z = -corner, what is
+    farther than this from the middle in both x and y goes: floaters beside the shoulders. box: half sizes along x, y, z
+    of the box outside which nothing stays.
+    """
+
+    opacity: float = 0.04
+    scale: float = 0.1
+    corner: float = 0.6
+    box: tuple[float, float, float] = (0.91, 0.91, 1.0)
+
+    def keep(self, splats: Splats) -> Tensor:
+        """The mask [..., N] of what stays."""
+        x, y, z = splats.position.unbind(-1)
+        visible = splats.logit.sigmoid() > self.opacity
+        small = (splats.log_scale.exp().amax(-1) < self.scale) | (z > 0)
+        floater = (x.abs() > self.corner) & (y.abs() > self.corner) & (z < -self.corner)
+        inside = (splats.position.abs() <= splats.position.new_tensor(self.box)).all(-1)
+        return visible & small & ~floater & inside
+
+
+DEMO_FILTER = PostFilter(scale=0.2, corner=0.75)  # what FaceLift's web demo uses
+
+
+class GSLRM(nn.Module):
+    """GS-LRM of any size. See `forward` for what goes in and out."""
+
+    def __init__(self, config: GSLRMConfig):
+        super().__init__()
+        self.config = config
+        width, outputs = config.width, sum(config.channels)
+        self.embed = nn.Linear(PIXEL_CHANNELS * config.patch**2, width, bias=False)
+        self.embed_norm = nn.LayerNorm(width, bias=False)
+        self.free_tokens = nn.Parameter(0.02 * torch.randn(config.free_gaussians, width))
+        self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.layers))
+        self.decode_norm = nn.LayerNorm(width, bias=False)
+        self.decode = nn.Linear(width, outputs * config.patch**2, bias=False)
+        self.decode_free_norm = nn.LayerNorm(width, bias=False)
+        self.decode_free = nn.Linear(width, outputs, bias=False)
+
+    def forward(self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor) -> Splats:
+        """Predicts the 3D Gaussians of B subjects from V pictures each, any V.
+
+        images [B, V, 3, H, W] sRGB-encoded in 0..1, over white; H and W multiples of the patch size.
+        camera_to_world [B, V, 4, 4] OpenCV; intrinsics [B, V, 4] fx fy cx cy in pixels.
+        Returns [B, N]: the free Gaussians, then V * H * W pixels patch by patch.
+
+        Raises:
+            ValueError: H or W is not a multiple of the patch size.
+        """
+        height, width = images.shape[-2:]
+        patch = self.config.patch
+        if height % patch or width % patch:
+            raise ValueError(f"pictures of {width} x {height} do not divide into patches of {patch}")
+        with torch.autocast(images.device.type, enabled=False):
+            origin, direction = rays(camera_to_world, intrinsics, width, height)  # [B, V, 3], [B, V, H, W, 3]
+            origin = origin[..., None, None, :]
+            nearest = origin - (direction * origin).sum(-1, keepdim=True) * direction  # [B, V, H, W, 3]
+            pixels = torch.cat([2 * images.float().permute(0, 1, 3, 4, 2) - 1, direction, nearest], -1)
+            tokens = self.embed(patchify(pixels, patch))  # [B, L, D]
+            free = self.free_tokens.expand(len(tokens), -1, -1)
+            tokens = self.embed_norm(torch.cat([free, tokens], 1))
+        for block in self.blocks:
+            tokens = block(tokens)
+        with torch.autocast(images.device.type, enabled=False):
+            free, tokens = tokens.float().tensor_split([self.config.free_gaussians], 1)
+            free = self.decode_free(self.decode_free_norm(free))  # [B, F, 14]
+            raw = self.decode(self.decode_norm(tokens)).reshape(len(tokens), -1, free.shape[-1])  # [B, V * H * W, 14]
+            geometry = patchify(torch.cat([direction, nearest], -1), patch).reshape(*raw.shape[:2], 6)
+            direction, nearest = geometry.split(3, -1)
+            depth = DEPTH_RANGE * (2 * torch.sigmoid(raw[..., :3].mean(-1, keepdim=True)) - 1)
+            centre = nearest + depth * direction  # a free Gaussian's is as it comes
+            _, harmonics, scale, rotation, opacity = torch.cat([free, raw], 1).split(self.config.channels, -1)
+        return Splats(
+            position=torch.cat([free[..., :3], centre], 1),
+            harmonics=harmonics.unflatten(-1, (-1, 3)),
+            log_scale=(scale + SCALE_BIAS).clamp_max(LOG_SCALE_LIMIT),
+            rotation=rotation,
+            logit=opacity[..., 0] + OPACITY_BIAS,
+        )
+
+
+def load_gslrm(path: Path | str, head_width: int = HEAD_WIDTH) -> GSLRM:
+    """The model of an official checkpoint (.pt) or of what convert_checkpoint made of it, ready to predict.
+
+    Sizes are inferred from the weights, but for the attention heads' width in channels. Of a .pt file only the network
+    is read: the file is mapped into memory, nothing in it is executed.
+
+    Raises:
+        UserError: missing, damaged, or not a GS-LRM.
+    """
+    state = read_checkpoint(path)
+    model = _outline(state, head_width, path)
+    names = {official_name(name): name for name in model.state_dict()}
+    model.load_state_dict({names[name]: value.float() for name, value in state.items()}, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def convert_checkpoint(checkpoint: Path | str, target: Path | str) -> None:
+    """Writes the network of an official checkpoint as safetensors, its matrices in half precision: 3.7 GB to 0.6 GB.
+
+    That costs no accuracy against the official inference, which rounds the same matrices when it uses them.
+
+    Raises:
+        UserError: the checkpoint is missing, damaged or not a GS-LRM, or the target cannot be written.
+    """
+    state = read_checkpoint(checkpoint)
+    _outline(state, HEAD_WIDTH, checkpoint)
+    target = Path(target)
+    partial = target.with_name(target.name + ".part")
+    try:
+        partial.write_bytes(save({name: value.half() if value.ndim > 1 else value for name, value in state.items()}))
+        os.replace(partial, target)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written ({error.strerror}); free some space or choose another.") from None
+
+
+def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
+    """The network's weights by their official names, from a .pt training checkpoint (mapped) or safetensors.
+
+    Raises:
+        UserError: missing, damaged, or without weights.
+    """
+    try:
+        if Path(path).suffix == ".safetensors":
+            document = load_file(path)
+        else:
+            document = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        for key in ("model", "model_state_dict", "state_dict"):
+            document = document.get(key, document)
+        state = {name.removeprefix("module."): value for name, value in document.items()}
+    except FileNotFoundError:
+        raise UserError(f"There is no GS-LRM checkpoint at {path}; choose the official .pt file.") from None
+    except (OSError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"The checkpoint {path} is damaged ({reason}); download it again.") from None
+    # FaceLift trains with a perceptual loss whose VGG-19 it saves too
+    return {name: value for name, value in state.items() if not name.startswith("loss_calculator.")}
+
+
+def official_name(name: str) -> str:
+    """A parameter's name in the official checkpoint."""
+    name = f".{name}."
+    for ours, theirs in NAMES.items():
+        name = name.replace(f".{ours}.", f".{theirs}.")
+    return name.strip(".")
+
+
+def _outline(state: Mapping[str, Tensor], head_width: int, path: Path | str) -> GSLRM:
+    """The model on the meta device that the weights, by their official names, fit exactly."""
+    try:
+        free_gaussians, width = state[NAMES["free_tokens"]].shape
+        outputs = len(state[NAMES["decode_free"] + ".weight"])
+        config = GSLRMConfig(
+            layers=sum(name.startswith(NAMES["blocks"]) and name.endswith("norm1.weight") for name in state),
+            width=width,
+            heads=width // head_width,
+            patch=math.isqrt(state[NAMES["embed"] + ".weight"].shape[1] // PIXEL_CHANNELS),
+            free_gaussians=free_gaussians,
+            sh_degree=math.isqrt((outputs - 11) // 3) - 1,
+        )
+        with torch.device("meta"):
+            model = GSLRM(config)
+    except (KeyError, ValueError, AttributeError, RuntimeError, ZeroDivisionError) as error:
+        raise UserError(f"{path} holds no GS-LRM ({error}); choose FaceLift's official checkpoint.") from None
+    expected = {official_name(name): value.shape for name, value in model.state_dict().items()}
+    wrong = [name for name in expected | state if name not in state or state[name].shape != expected.get(name)]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise UserError(f"{path} is not a GS-LRM ({wrong[0]}{more} do not fit); choose FaceLift's official checkpoint.")
+    return model
+
+
+def to_lrm4d(model: GSLRM) -> LRM4D:
+    """A 4D-LRM that computes the same function: the same Gaussians, at rest, whatever the pictures' times.
+
+    The start of training `large` from FaceLift's weights (4D-LRM's "Init", arXiv 2506.18890, table 1). Its Gaussians
+    come in another order, the free ones last, and in the world that GS-LRM saw. What is new, the time channel and the
+    outputs for time, starts at zero.
+
+    Raises:
+        ValueError: the colors depend on the direction of view, which 4D-LRM's do not.
+    """
+    config = model.config
+    if config.sh_degree:
+        raise ValueError(f"spherical harmonics of degree {config.sh_degree}; 4D-LRM has degree 0 alone")
+    sizes = {name: getattr(config, name) for name in ("layers", "width", "heads", "patch", "free_gaussians")}
+    result = LRM4D(replace(LARGE_FROM_GSLRM, **sizes))
+    with torch.no_grad():
+        state = {f"blocks.{name}": value for name, value in model.blocks.state_dict().items()}
+        state["embed.weight"] = F.pad(model.embed.weight.unflatten(1, (-1, PIXEL_CHANNELS)), (0, 1)).flatten(1)
+        state["embed_norm.weight"] = model.embed_norm.weight
+        state["free_tokens"] = model.embed_norm(model.free_tokens)  # 4D-LRM normalises pixels' tokens only
+        # 4D-LRM has one last norm, GS-LRM two: their weights go into the matrices that follow
+        state["decode_norm.weight"] = torch.ones_like(model.decode_norm.weight)
+        state["decode.weight"] = _with_time(model.decode.weight * model.decode_norm.weight)
+        state["decode_free.weight"] = _with_time(model.decode_free.weight * model.decode_free_norm.weight)
+        result.load_state_dict(state)
+    return result
+
+
+def _with_time(decoder: Tensor) -> Tensor:
+    """Rows of 14 outputs a Gaussian [K * 14, D] to the 20 of 4D-LRM [K * 20, D]: in the middle of time, and at rest."""
+    position, color, scale, rotation, opacity = decoder.unflatten(0, (-1, 14)).split(GSLRMConfig().channels, 1)
+    turn = rotation[:, [0, 3, 2, 1]] * rotation.new_tensor([1, -1, -1, -1])[:, None]  # as in Splats.cloud
+    zero = torch.zeros_like(opacity)
+    return torch.cat([position, color, scale, turn, opacity, zero, zero, turn], 1).flatten(0, 1)
