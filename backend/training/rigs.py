@@ -55,7 +55,7 @@ def draw_rig(rng: np.random.Generator, inputs: int, targets: int, timing: str | 
 
 
 def _draw_any_rig(rng: np.random.Generator, inputs: int, targets: int, timing: str | None) -> Rig:
-    kind = str(rng.choice(RINGS, p=[0.2, 0.4, 0.2, 0.2]))
+    kind = str(rng.choice(RINGS, p=[0.15, 0.5, 0.2, 0.15]))
     drawn = str(rng.choice(TIMINGS, p=[0.33, 0.22, 0.13, 0.12, 0.2]))
     timing = timing or drawn
     count = inputs + targets
@@ -144,7 +144,7 @@ def _aim(
 
     field = np.radians(np.exp(rng.uniform(np.log(15), np.log(70))))
     fields = field * np.exp(per_camera(0.08 if rng.random() < 0.3 else 0))
-    fill = rng.uniform(0.65, 1.1) * np.exp(per_camera(rng.choice([0, 0.06, 0.15], p=[0.5, 0.4, 0.1])))
+    fill = rng.uniform(0.65, 1.2) * np.exp(per_camera(rng.choice([0, 0.06, 0.15], p=[0.5, 0.4, 0.1])))
     distance = 1 / (fill * np.sin(fields / 2))
     theta, phi = np.radians(azimuth), np.radians(elevation)
     toward = np.stack([np.sin(theta) * np.cos(phi), np.sin(phi), np.cos(theta) * np.cos(phi)], -1)
