@@ -312,7 +312,8 @@ def rays(camera_to_world: Tensor, intrinsics: Tensor, width: int, height: int) -
     row = torch.arange(height, device=intrinsics.device) + 0.5
     x, y = (column - cx) / fx, (row[:, None] - cy) / fy
     local = torch.stack(torch.broadcast_tensors(x, y, torch.ones_like(x)), -1)  # [..., H, W, 3]
-    direction = local @ camera_to_world[..., None, :3, :3].float().mT
+    # no matrix product: autocast would round it to bf16, up to a pixel off
+    direction = (local[..., None, :] * camera_to_world[..., None, None, :3, :3].float()).sum(-1)
     return camera_to_world[..., :3, 3].float(), F.normalize(direction, dim=-1)
 
 
