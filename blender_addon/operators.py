@@ -12,7 +12,7 @@ from bpy.app.handlers import persistent
 from bpy.props import BoolProperty, StringProperty
 from bpy.types import Context, Event, Operator, Scene
 
-from . import cloud, jobs, material, scene_capture, scene_import
+from . import cloud, inputs, jobs, material, scene_capture, scene_import
 from ._backend import backend, errors
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ class FACET4D_OT_reconstruct(Operator):
             cls.poll_message_set("A reconstruction is running; wait for it or cancel it")
         elif missing := [name for name in ("torch", "PIL", "safetensors") if find_spec(name) is None]:
             cls.poll_message_set(f"Python packages are missing ({', '.join(missing)}); see the add-on's preferences")
-        elif problems := scene_capture.survey(context).problems:
-            cls.poll_message_set(problems[0])
+        elif problems := inputs.survey(context).problems:
+            cls.poll_message_set(problems[0].text)
         else:
             return True
         return False
@@ -213,7 +213,7 @@ def _import_folder(operator: Operator, context: Context, folder: Path) -> set[st
     except (errors.UserError, ModuleNotFoundError) as error:
         operator.report({"ERROR"}, jobs.explain(error))
         return {"CANCELLED"}
-    operator.report({"INFO"}, f"{collection.name}: {scene_capture.survey(context).summary()}")
+    operator.report({"INFO"}, f"{collection.name}: {inputs.survey(context).summary()}")
     return {"FINISHED"}
 
 

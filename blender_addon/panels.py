@@ -6,7 +6,7 @@ import textwrap
 import bpy
 from bpy.types import Context, NodesModifier, Panel, UILayout, bpy_struct
 
-from . import cloud, compat, jobs, material, operators, scene_capture
+from . import cloud, compat, inputs, jobs, material, operators
 
 
 class _SidebarPanel:
@@ -36,7 +36,7 @@ class FACET4D_PT_input(_SidebarPanel, Panel):
         column.prop(scene, "frame_end", text="End")
         column.prop(settings, "times")
 
-        found = scene_capture.survey(context)
+        found = inputs.survey(context)
         layout.label(text=found.summary(), icon="IMAGE_DATA")
         for problem in found.problems:
             _wrapped(context, layout, problem, "ERROR")

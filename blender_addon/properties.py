@@ -33,9 +33,20 @@ class FACET4D_PG_scene(PropertyGroup):
         name="Cameras",
         description="Use the cameras of this collection only; otherwise all visible cameras of the scene",
     )
+    frames_by: EnumProperty(
+        name="Frames",
+        description="Which frames to take from image sequences, movies and renders",
+        items=(
+            ("COUNT", "Count", "A number of frames, spread evenly over the frame range with its ends"),
+            ("STEP", "Step", "A frame every so many, from the first of the frame range on"),
+        ),
+    )
+    frame_step: IntProperty(
+        name="Step", description="Take one frame in this many of the frame range", default=10, min=1, soft_max=100
+    )
     times: IntProperty(
-        name="Times",
-        description="How many times, spread over the frame range, to take from image sequences, movies and renders",
+        name="Count",
+        description="How many frames of the frame range to take",
         default=8,
         min=1,
         soft_max=24,

@@ -109,7 +109,7 @@ def footprint() -> tuple:
 def test_registering_and_looking_at_the_scene_import_no_torch():
     code = (
         "import sys, bpy, blender_addon; blender_addon.register();"
-        "from blender_addon import scene_capture; scene_capture.survey(bpy.context);"
+        "from blender_addon import inputs; inputs.survey(bpy.context);"
         "assert not bpy.ops.facet4d.reconstruct.poll();"
         "assert 'torch' not in sys.modules and 'PIL' not in sys.modules; blender_addon.unregister()"
     )
