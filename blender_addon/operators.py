@@ -3,17 +3,15 @@
 
 import time
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bpy
 import numpy as np
 from bpy.app.handlers import persistent
-from bpy.props import BoolProperty, StringProperty
 from bpy.types import Context, Event, Operator, Scene
 
-from . import cloud, inputs, jobs, material, scene_capture, scene_import
-from ._backend import backend, errors
+from . import cloud, inputs, jobs, material, scene_capture
+from ._backend import errors
 
 if TYPE_CHECKING:
     from backend.moving import MovingGaussians
@@ -165,35 +163,6 @@ class FACET4D_OT_cancel(Operator):
         return {"FINISHED"}
 
 
-class FACET4D_OT_import_capture(Operator):
-    """Load a folder with posed, timed pictures (transforms.json) as cameras with background images"""
-
-    bl_idname = "facet4d.import_capture"
-    bl_label = "Load Capture Folder"
-    bl_options = {"REGISTER", "UNDO"}
-
-    directory: StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
-    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
-
-    def invoke(self, context: Context, _event: Event) -> set[str]:
-        context.window_manager.fileselect_add(self)
-        return {"RUNNING_MODAL"}
-
-    def execute(self, context: Context) -> set[str]:
-        return _import_folder(self, context, Path(bpy.path.abspath(self.directory)))
-
-
-class FACET4D_OT_load_sample(Operator):
-    """Load the capture that comes with the add-on: eight cameras around a head, at three times"""
-
-    bl_idname = "facet4d.load_sample"
-    bl_label = "Load Sample Capture"
-    bl_options = {"REGISTER", "UNDO"}
-
-    def execute(self, context: Context) -> set[str]:
-        return _import_folder(self, context, Path(backend("capture").__file__).parent / "demo_capture")
-
-
 class FACET4D_OT_match_source_colours(Operator):
     """Set the scene's colour management to Standard, so that the cloud has the colours of the pictures.
     This changes how everything else in the scene looks, too"""
@@ -205,16 +174,6 @@ class FACET4D_OT_match_source_colours(Operator):
     def execute(self, context: Context) -> set[str]:
         material.match_source_colours(context.scene)
         return {"FINISHED"}
-
-
-def _import_folder(operator: Operator, context: Context, folder: Path) -> set[str]:
-    try:
-        collection = scene_import.import_capture(context.scene, folder)
-    except (errors.UserError, ModuleNotFoundError) as error:
-        operator.report({"ERROR"}, jobs.explain(error))
-        return {"CANCELLED"}
-    operator.report({"INFO"}, f"{collection.name}: {inputs.survey(context).summary()}")
-    return {"FINISHED"}
 
 
 def _redraw_panels(context: Context) -> None:
@@ -232,8 +191,6 @@ def _cancel_before_load(*_: object) -> None:
 CLASSES = (
     FACET4D_OT_reconstruct,
     FACET4D_OT_cancel,
-    FACET4D_OT_import_capture,
-    FACET4D_OT_load_sample,
     FACET4D_OT_match_source_colours,
 )
 

@@ -4,9 +4,23 @@
 import textwrap
 
 import bpy
-from bpy.types import Context, NodesModifier, Panel, UILayout, bpy_struct
+from bpy.types import Context, NodesModifier, Object, Panel, UILayout, UIList, bpy_struct
 
 from . import cloud, compat, inputs, jobs, material, operators
+from .operators_input import (
+    FACET4D_OT_add_rig,
+    FACET4D_OT_import_capture,
+    FACET4D_OT_leave_out,
+    FACET4D_OT_load_sample,
+)
+
+FIX_ICONS = {
+    "facet4d.open_picture": "FILE_FOLDER",
+    "file.find_missing_files": "VIEWZOOM",
+    "facet4d.leave_out": "HIDE_ON",
+    "facet4d.aim": "TRACKER",
+    "facet4d.make_perspective": "VIEW_PERSPECTIVE",
+}
 
 
 class _SidebarPanel:
@@ -25,23 +39,29 @@ class FACET4D_PT_input(_SidebarPanel, Panel):
 
         column = layout.column(align=True)
         column.operator_context = "INVOKE_DEFAULT"
-        column.operator(operators.FACET4D_OT_import_capture.bl_idname, text="Load Capture Folder…", icon="FILE_FOLDER")
-        column.operator(operators.FACET4D_OT_load_sample.bl_idname, icon="OUTLINER_OB_CAMERA")
+        column.operator(FACET4D_OT_import_capture.bl_idname, text="Load Capture Folder…", icon="FILE_FOLDER")
+        column.operator(FACET4D_OT_load_sample.bl_idname, icon="OUTLINER_OB_CAMERA")
 
-        layout.prop(settings, "source")
+        layout.prop(settings, "source", expand=True)
+        if settings.source == "RENDER":
+            layout.prop(settings, "subjects")
+            layout.operator_menu_enum(FACET4D_OT_add_rig.bl_idname, "shape", icon="OUTLINER_DATA_CAMERA")
         layout.prop(settings, "collection")
         layout.prop(settings, "target")
         column = layout.column(align=True)
         column.prop(scene, "frame_start")
         column.prop(scene, "frame_end", text="End")
-        column.prop(settings, "times")
+        column.prop(settings, "frames_by", expand=True)
+        column.prop(settings, "frame_step" if settings.frames_by == "STEP" else "times")
 
         found = inputs.survey(context)
         layout.label(text=found.summary(), icon="IMAGE_DATA")
-        for problem in found.problems:
-            _wrapped(context, layout, problem, "ERROR")
-        for note in found.notes:
-            _wrapped(context, layout, note, "INFO")
+        cameras = settings.collection or scene.collection
+        layout.template_list("FACET4D_UL_cameras", "", cameras, "all_objects", settings, "camera_index", rows=4)
+        # the most pressing of each camera is in the list; what is said in full are the chosen camera's and the scene's
+        told = [finding for finding in found.findings if finding.camera in {None, context.object}]
+        for finding in told or found.problems[:1]:
+            _finding(context, layout, finding)
         self._draw_pictures(context, settings.source)
 
     def _draw_pictures(self, context: Context, source: str) -> None:
@@ -62,6 +82,34 @@ class FACET4D_PT_input(_SidebarPanel, Panel):
                 field = row.row(align=True)
                 field.active = image.facet4d.use_frame
                 field.prop(image.facet4d, "frame", text="")
+
+
+class FACET4D_UL_cameras(UIList):
+    """The cameras, with what each gives or why it does not."""
+
+    def filter_items(self, context: Context, data: bpy_struct, name: str) -> tuple[list[int], list[int]]:
+        self.found = inputs.survey(context)  # once for all rows
+        shows = [self.bitflag_filter_item if ob.type == "CAMERA" else 0 for ob in getattr(data, name)]
+        return shows, []
+
+    def draw_item(
+        self, context: Context, layout: UILayout, _data, camera: Object, _icon, _active, _active_name
+    ) -> None:
+        views, findings = self.found.of(camera)
+        hidden = not camera.visible_get(view_layer=context.view_layer)
+        row = layout.row(align=True)
+        row.active = not hidden
+        row.prop(camera, "name", text="", emboss=False, icon="CAMERA_DATA")
+        status = row.row(align=True)
+        status.alignment = "RIGHT"
+        if findings and not hidden:
+            status.label(text=findings[0].state, icon="ERROR" if findings[0].forbids else "INFO")
+            _fix_button(status, findings[0], text="")
+        else:
+            status.label(text="left out" if hidden else f"{len(views)}")
+        eye = "HIDE_ON" if hidden else "HIDE_OFF"
+        button = row.operator(FACET4D_OT_leave_out.bl_idname, text="", icon=eye, emboss=False)
+        button.camera = camera.name
 
 
 class FACET4D_PT_reconstruct(_SidebarPanel, Panel):
@@ -128,6 +176,22 @@ def _input_property(modifier: NodesModifier, name: str) -> tuple[bpy_struct, str
     return modifier, path[path.rindex("[") :]
 
 
+def _finding(context: Context, layout: UILayout, finding: inputs.Finding) -> None:
+    """What was found, in full, over a button that puts it right."""
+    _wrapped(context, layout, finding.text, "ERROR" if finding.forbids else "INFO")
+    _fix_button(layout, finding)
+
+
+def _fix_button(layout: UILayout, finding: inputs.Finding, **look) -> None:
+    if not finding.fix:
+        return
+    row = layout.row(align=True)
+    row.operator_context = "INVOKE_DEFAULT"
+    button = row.operator(finding.fix, icon=FIX_ICONS.get(finding.fix, "TOOL_SETTINGS"), **look)
+    if finding.camera and finding.fix.startswith("facet4d."):
+        button.camera = finding.camera.name
+
+
 def _wrapped(context: Context, layout: UILayout, text: str, icon: str) -> None:
     """A label of as many lines as the sidebar needs for a sentence."""
     characters = max(20, int(context.region.width / (7 * context.preferences.system.ui_scale)) - 4)
@@ -137,6 +201,6 @@ def _wrapped(context: Context, layout: UILayout, text: str, icon: str) -> None:
         column.label(text=line, icon="BLANK1" if number else icon, translate=False)
 
 
-CLASSES = (FACET4D_PT_input, FACET4D_PT_reconstruct, FACET4D_PT_result)
+CLASSES = (FACET4D_UL_cameras, FACET4D_PT_input, FACET4D_PT_reconstruct, FACET4D_PT_result)
 
 register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -3,7 +3,7 @@
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
-from bpy.types import Collection, Image, Object, PropertyGroup, Scene, WindowManager
+from bpy.types import Collection, Context, Image, Object, PropertyGroup, Scene, WindowManager
 
 from . import cloud
 
@@ -16,6 +16,13 @@ class FACET4D_PG_picture(PropertyGroup):
         description="The picture was taken at a frame of its own; otherwise at the first frame of the scene",
     )
     frame: FloatProperty(name="Frame", description="Frame at which the picture was taken", default=1.0, precision=2)
+
+
+def _activate_camera(settings: "FACET4D_PG_scene", context: Context) -> None:
+    """A camera that is chosen in the list becomes the active object."""
+    camera = (settings.collection or context.scene.collection).all_objects[settings.camera_index]
+    if camera.name in context.view_layer.objects:
+        context.view_layer.objects.active = camera
 
 
 class FACET4D_PG_scene(PropertyGroup):
@@ -76,9 +83,15 @@ class FACET4D_PG_scene(PropertyGroup):
             ("512", "512 px", "Pictures of 512 × 512 pixels: sixteen times the Gaussians, for large GPUs"),
         ),
     )
+    subjects: PointerProperty(
+        type=Collection,
+        name="Subject",
+        description="Render the objects of this collection only, in the scene's light; otherwise the whole scene",
+    )
+    camera_index: IntProperty(name="Camera", description="The chosen camera", update=_activate_camera)
     target: PointerProperty(
         type=Object,
-        name="Subject",
+        name="Centre",
         description="Object at the middle of the head; otherwise it is where the cameras' lines of sight meet",
     )
     cloud: PointerProperty(

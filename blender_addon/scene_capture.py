@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import bpy
 from bpy.types import Context, Scene
 
-from . import cloud
 from ._backend import backend, errors
 from .inputs import survey
 from .pictures import render_still
+from .rig import is_visible_kind, subjects
 from .scene_cameras import crop_to_border, frame_camera, picture_camera
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def _ready_to_render(scene: Scene) -> Iterator[None]:
         (view, "gamma", 1.0),
         (view, "use_curve_mapping", False),
     ]
-    changes += [(ob, "hide_render", True) for ob in cloud.cloud_objects(scene)]
+    shown = subjects(scene)
+    changes += [(ob, "hide_render", True) for ob in scene.objects if is_visible_kind(ob) and ob not in shown]
     changes += [(marker, "camera", None) for marker in scene.timeline_markers]  # they would choose the camera
     image = render.image_settings
     kept = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]

@@ -395,6 +395,20 @@ class Layout:
     def panel(self, name: str, **_) -> tuple["Layout", "Layout"]:
         return Layout(self.texts), Layout(self.texts)
 
+    def template_list(self, kind: str, _id: str, owner, items: str, index_owner, index: str, **_) -> None:
+        """Draws the list's rows as Blender does."""
+        index_owner.path_resolve(index)
+        cls = getattr(panels, kind)
+        rows = SimpleNamespace(bitflag_filter_item=1)
+        shown, _ = cls.filter_items(rows, bpy.context, owner, items)
+        for flag, item in zip(shown, getattr(owner, items), strict=True):
+            if flag:
+                cls.draw_item(rows, bpy.context, self, owner, item, 0, index_owner, index)
+
+    def operator_menu_enum(self, name: str, enum: str, **_) -> None:
+        bpy_operator(name).get_rna_type().properties[enum]
+        self.operator(name)
+
     def prop(self, owner, name: str, text: str = "", **_) -> None:
         owner.path_resolve(name)
         self.texts.append(text)
@@ -402,11 +416,17 @@ class Layout:
     def label(self, text: str, **_) -> None:
         self.texts.append(text)
 
-    def operator(self, name: str, **_) -> None:
-        self.texts.append(getattr(bpy.ops.facet4d, name.removeprefix("facet4d.")).get_rna_type().name)
+    def operator(self, name: str, **_) -> SimpleNamespace:
+        self.texts.append(bpy_operator(name).get_rna_type().name)
+        return SimpleNamespace()
 
     def progress(self, factor: float, text: str) -> None:
         self.texts.append(text)
+
+
+def bpy_operator(name: str):
+    category, _, operator = name.partition(".")
+    return getattr(getattr(bpy.ops, category), operator)
 
 
 def draw(panel) -> str:
