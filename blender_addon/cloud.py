@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import bpy
 import numpy as np
-from bpy.types import Attribute, Depsgraph, FCurve, Mesh, NodesModifier, Object, Scene
+from bpy.types import Attribute, Context, Depsgraph, FCurve, Mesh, NodesModifier, Object, Scene
 
 from . import compat
 from ._backend import backend
@@ -83,6 +83,22 @@ def build_cloud(
 def is_cloud(obj: Object | None) -> bool:
     """Whether the object is a Facet4D cloud."""
     return obj is not None and obj.type == "MESH" and METADATA_KEY in obj and cloud_modifier(obj) is not None
+
+
+def active_cloud(context: Context) -> Object | None:
+    """The active object if it is a cloud, otherwise the one that the scene's settings name."""
+    return next((ob for ob in (context.object, context.scene.facet4d.cloud) if is_cloud(ob)), None)
+
+
+def remember_run(cloud: Object, facts: dict) -> None:
+    """Note on the cloud how it was made, or what was measured of it since."""
+    cloud[METADATA_KEY]["run"] = last_run(cloud) | facts
+
+
+def last_run(cloud: Object) -> dict:
+    """What was noted of the run that made the cloud."""
+    run = cloud[METADATA_KEY].get("run", {})
+    return dict(run)
 
 
 def cloud_objects(scene: Scene) -> list[Object]:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import bpy
 import numpy as np
 from bpy.app.handlers import persistent
-from bpy.types import Context, Event, Operator, Scene
+from bpy.types import Context, Event, Object, Operator, Scene
 
 from . import cloud, inputs, jobs, material, scene_capture
 from ._backend import errors
+from .estimate import estimate
 
 if TYPE_CHECKING:
     from backend.moving import MovingGaussians
@@ -19,18 +20,17 @@ if TYPE_CHECKING:
 MODAL_INTERVAL = 0.1  # seconds
 
 
-class FACET4D_OT_reconstruct(Operator):
-    """Reconstruct an animated 4D cloud from the cameras and their pictures"""
+class _JobOperator:
+    """Runs a job: in background mode it waits for it, otherwise it is modal and the window stays usable.
 
-    bl_idname = "facet4d.reconstruct"
-    bl_label = "Reconstruct"
-    bl_options = {"REGISTER"}  # the undo step is pushed when the result arrives
+    A subclass gives `task`, which reads the scene and may raise UserError, and `deliver`, which takes the result.
+    """
 
     @classmethod
     def poll(cls, context: Context) -> bool:
         if jobs.current:
-            cls.poll_message_set("A reconstruction is running; wait for it or cancel it")
-        elif missing := [name for name in ("torch", "PIL", "safetensors") if find_spec(name) is None]:
+            cls.poll_message_set("Another run is not finished; wait for it or cancel it")
+        elif missing := missing_packages():
             cls.poll_message_set(f"Python packages are missing ({', '.join(missing)}); see the add-on's preferences")
         elif problems := inputs.survey(context).problems:
             cls.poll_message_set(problems[0].text)
@@ -59,7 +59,7 @@ class FACET4D_OT_reconstruct(Operator):
         window_manager = context.window_manager
         self.timer = window_manager.event_timer_add(MODAL_INTERVAL, window=context.window)
         window_manager.modal_handler_add(self)
-        context.workspace.status_text_set("Facet4D is reconstructing. Esc: Cancel")
+        context.workspace.status_text_set("Facet4D is working. Esc: Cancel")
         return {"RUNNING_MODAL"}
 
     def modal(self, context: Context, event: Event) -> set[str]:
@@ -85,15 +85,16 @@ class FACET4D_OT_reconstruct(Operator):
             context.workspace.status_text_set(None)
 
     def _start(self, context: Context) -> bool:
-        context.window_manager.facet4d.error = ""
+        session = context.window_manager.facet4d
+        session.error = session.error_fix = ""
         try:
-            capture = scene_capture.read_capture(context)
+            task = self.task(context)
         except (errors.UserError, ModuleNotFoundError) as error:
-            self._fail(context, jobs.explain(error))
+            self._fail(context, jobs.explain(error), jobs.fix_for(error))
             return False
         # by id, because the scene may be loaded anew or gone when the result arrives
         self.scene_uid = context.scene.session_uid
-        self.job = jobs.current = jobs.Job(capture, _job_settings(context))
+        self.job = jobs.current = jobs.Job(task)
         return True
 
     def _finish(self, context: Context) -> set[str]:
@@ -101,21 +102,81 @@ class FACET4D_OT_reconstruct(Operator):
             jobs.current = None
         scene = next((scene for scene in bpy.data.scenes if scene.session_uid == self.scene_uid), None)
         if self.job.error:
-            return self._fail(context, self.job.error)
+            return self._fail(context, self.job.error, self.job.error_fix)
         if self.job.result is None or scene is None:
             self.report({"INFO"}, "Cancelled; the scene is unchanged")
             return {"CANCELLED"}
-        put_in_scene(context, scene, self.job.result)
-        self.report({"INFO"}, f"{len(self.job.result)} Gaussians")
-        if changed := material.prepare_scene_for_cycles(scene):
-            self.report({"INFO"}, changed)
-        bpy.ops.ed.undo_push(message="Reconstruct 4D Cloud")
+        self.deliver(context, scene)
+        bpy.ops.ed.undo_push(message=self.bl_label)
         return {"FINISHED"}
 
-    def _fail(self, context: Context, message: str) -> set[str]:
-        context.window_manager.facet4d.error = message
+    def _fail(self, context: Context, message: str, fix: str) -> set[str]:
+        session = context.window_manager.facet4d
+        session.error, session.error_fix = message, fix
         self.report({"ERROR"}, message)
         return {"CANCELLED"}
+
+
+class FACET4D_OT_reconstruct(_JobOperator, Operator):
+    """Reconstruct an animated 4D cloud from the cameras and their pictures"""
+
+    bl_idname = "facet4d.reconstruct"
+    bl_label = "Reconstruct"
+    bl_options = {"REGISTER"}  # the undo step is pushed when the result arrives
+
+    def task(self, context: Context) -> jobs.Task:
+        capture = scene_capture.read_capture(context)
+        self.settings = _remembered_settings(context.scene) | {"pictures": len(capture.frames)}
+        return jobs.reconstruction(capture, _job_settings(context))
+
+    def deliver(self, context: Context, scene: Scene) -> None:
+        pictures, seconds = self.settings["pictures"], self.job.seconds
+        if known := estimate(scene, context.window_manager, pictures):
+            context.window_manager.facet4d.pace = known.operations / seconds
+        made = put_in_scene(context, scene, self.job.result)
+        cloud.remember_run(made, self.settings | {"seconds": seconds})
+        self.report({"INFO"}, f"{len(self.job.result):,} Gaussians in {seconds:.0f} s")
+        if changed := material.prepare_scene_for_cycles(scene):
+            self.report({"INFO"}, changed)
+
+
+class FACET4D_OT_measure_fidelity(_JobOperator, Operator):
+    """Render the cloud from some of the cameras at their pictures' times, and tell how close the two are"""
+
+    bl_idname = "facet4d.measure_fidelity"
+    bl_label = "Measure Fidelity"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if cloud.active_cloud(context) is None:
+            cls.poll_message_set("Select a cloud")
+            return False
+        return super().poll(context)
+
+    def task(self, context: Context) -> jobs.Task:
+        measured = cloud.active_cloud(context)
+        self.cloud_uid = measured.session_uid
+        return jobs.fidelity(scene_capture.read_capture(context), cloud.read_cloud(measured))
+
+    def deliver(self, _context: Context, scene: Scene) -> None:
+        for measured in cloud.cloud_objects(scene):
+            if measured.session_uid == self.cloud_uid:
+                cloud.remember_run(measured, {"fidelity": self.job.result})
+        self.report({"INFO"}, f"The cloud shows its pictures at {self.job.result:.1f} dB")
+
+
+def missing_packages() -> list[str]:
+    """What the backend needs and this Python lacks."""
+    return [name for name in ("torch", "PIL", "safetensors") if find_spec(name) is None]
+
+
+# what a cloud remembers of the settings that made it, and Reuse Settings brings back
+REMEMBERED = ("source", "model", "weights", "device", "resolution", "frames_by", "frame_step", "times")
+
+
+def _remembered_settings(scene: Scene) -> dict:
+    return {name: getattr(scene.facet4d, name) for name in REMEMBERED}
 
 
 def _job_settings(context: Context) -> jobs.Settings:
@@ -130,7 +191,7 @@ def _job_settings(context: Context) -> jobs.Settings:
     )
 
 
-def put_in_scene(context: Context, scene: Scene, gaussians: "MovingGaussians") -> None:
+def put_in_scene(context: Context, scene: Scene, gaussians: "MovingGaussians") -> Object:
     """Makes the cloud of MovingGaussians, or renews the one that the settings name, and makes it active."""
     settings = scene.facet4d
     existing = settings.cloud if settings.cloud in cloud.cloud_objects(scene) else None
@@ -144,6 +205,55 @@ def put_in_scene(context: Context, scene: Scene, gaussians: "MovingGaussians") -
             other.select_set(False)
         settings.cloud.select_set(True)
         view_layer.objects.active = settings.cloud
+    return settings.cloud
+
+
+class FACET4D_OT_reuse_settings(Operator):
+    """Set the next reconstruction up as the one that made this cloud, and have it replace the cloud"""
+
+    bl_idname = "facet4d.reuse_settings"
+    bl_label = "Reuse Settings"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        active = cloud.active_cloud(context)
+        if active is None or "model" not in cloud.last_run(active):
+            cls.poll_message_set("Select a cloud that was reconstructed here")
+            return False
+        return True
+
+    def execute(self, context: Context) -> set[str]:
+        active, settings = cloud.active_cloud(context), context.scene.facet4d
+        remembered = cloud.last_run(active)
+        for name in REMEMBERED:
+            setattr(settings, name, remembered[name])
+        settings.cloud = active
+        return {"FINISHED"}
+
+
+class FACET4D_OT_show_preferences(Operator):
+    """Open the add-on's preferences, which tell what is missing on this machine"""
+
+    bl_idname = "facet4d.show_preferences"
+    bl_label = "Show Preferences"
+
+    def execute(self, _context: Context) -> set[str]:
+        return bpy.ops.preferences.addon_show("INVOKE_DEFAULT", module=__package__)
+
+
+class FACET4D_OT_use_less(Operator):
+    """Set the resolution to 128 pixels and the frames to eight, so that the reconstruction fits into memory"""
+
+    bl_idname = "facet4d.use_less"
+    bl_label = "Use Less Memory"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context: Context) -> set[str]:
+        settings = context.scene.facet4d
+        settings.resolution = "128"
+        settings.frames_by, settings.times = "COUNT", min(settings.times, 8)
+        return {"FINISHED"}
 
 
 class FACET4D_OT_cancel(Operator):
@@ -190,6 +300,10 @@ def _cancel_before_load(*_: object) -> None:
 
 CLASSES = (
     FACET4D_OT_reconstruct,
+    FACET4D_OT_measure_fidelity,
+    FACET4D_OT_reuse_settings,
+    FACET4D_OT_show_preferences,
+    FACET4D_OT_use_less,
     FACET4D_OT_cancel,
     FACET4D_OT_match_source_colours,
 )

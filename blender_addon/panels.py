@@ -7,6 +7,7 @@ import bpy
 from bpy.types import Context, NodesModifier, Object, Panel, UILayout, UIList, bpy_struct
 
 from . import cloud, compat, inputs, jobs, material, operators
+from .estimate import estimate
 from .operators_input import (
     FACET4D_OT_add_rig,
     FACET4D_OT_import_capture,
@@ -130,15 +131,33 @@ class FACET4D_PT_reconstruct(_SidebarPanel, Panel):
         column.prop(settings, "cloud")
 
         if job := jobs.current:
-            layout.progress(factor=job.fraction, text=f"{job.stage} {job.fraction:.0%}")
+            layout.progress(factor=job.fraction, text=_progress_text(job))
             layout.operator(operators.FACET4D_OT_cancel.bl_idname, icon="CANCEL")
         else:
+            self._draw_estimate(context)
             row = layout.row()
             row.scale_y = 1.5
             row.operator_context = "INVOKE_DEFAULT"
             row.operator(operators.FACET4D_OT_reconstruct.bl_idname, icon="POINTCLOUD_DATA")
-        if error := context.window_manager.facet4d.error:
-            _wrapped(context, layout, error, "ERROR")
+        session = context.window_manager.facet4d
+        if session.error:
+            _wrapped(context, layout, session.error, "ERROR")
+        if session.error_fix:
+            layout.operator(session.error_fix)
+
+    def _draw_estimate(self, context: Context) -> None:
+        """What the run will take, or what it lacks."""
+        layout = self.layout
+        if missing := operators.missing_packages():
+            _wrapped(context, layout, f"Python packages are missing: {', '.join(missing)}.", "ERROR")
+            layout.operator(operators.FACET4D_OT_show_preferences.bl_idname, icon="PREFERENCES")
+        views = inputs.survey(context).views
+        expected = estimate(context.scene, context.window_manager, len(views)) if views else None
+        if expected:
+            _wrapped(context, layout, expected.summary(), "INFO")
+            if warning := expected.warning():
+                _wrapped(context, layout, warning, "ERROR")
+                layout.operator(operators.FACET4D_OT_use_less.bl_idname)
 
 
 class FACET4D_PT_result(_SidebarPanel, Panel):
@@ -147,11 +166,17 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
     def draw(self, context: Context) -> None:
         layout = self.layout
         layout.use_property_split = True
-        active = context.object if cloud.is_cloud(context.object) else context.scene.facet4d.cloud
-        if not cloud.is_cloud(active):
+        active = cloud.active_cloud(context)
+        if active is None:
             layout.label(text="No cloud yet")
             return
         layout.label(text=f"{active.name}: {len(active.data.vertices):,} Gaussians", icon="POINTCLOUD_DATA")
+        if run := cloud.last_run(active):
+            layout.label(text=_run_text(run), icon="INFO", translate=False)
+        row = layout.row(align=True)
+        row.operator_context = "INVOKE_DEFAULT"
+        row.operator(operators.FACET4D_OT_measure_fidelity.bl_idname)
+        row.operator(operators.FACET4D_OT_reuse_settings.bl_idname)
         modifier = cloud.cloud_modifier(active)
         for name in ("Time", "Opacity", "Size", "Viewport Density"):
             owner, prop = _input_property(modifier, name)
@@ -174,6 +199,18 @@ def _input_property(modifier: NodesModifier, name: str) -> tuple[bpy_struct, str
     if path.endswith(".value"):  # Blender 5.2
         return modifier.id_data.path_resolve(path.removesuffix(".value")), "value"
     return modifier, path[path.rindex("[") :]
+
+
+def _progress_text(job: jobs.Job) -> str:
+    """For example "Predicting Gaussians 40 %, 12 s left"."""
+    left = job.seconds_left
+    return f"{job.stage} {job.fraction:.0%}" + ("" if left is None else f", {left:.0f} s left")
+
+
+def _run_text(run: dict) -> str:
+    """For example "24 pictures, 10 s, 23.4 dB"."""
+    formats = {"pictures": "{:.0f} pictures", "seconds": "{:.0f} s", "fidelity": "{:.1f} dB"}
+    return ", ".join(text.format(run[name]) for name, text in formats.items() if name in run)
 
 
 def _finding(context: Context, layout: UILayout, finding: inputs.Finding) -> None:

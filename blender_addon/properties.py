@@ -105,7 +105,9 @@ class FACET4D_PG_scene(PropertyGroup):
 class FACET4D_PG_session(PropertyGroup):
     """On the WindowManager: neither saved nor undone."""
 
-    error: StringProperty(name="Last Error", description="Why the last reconstruction stopped")
+    error: StringProperty(name="Last Error", description="Why the last run stopped")
+    error_fix: StringProperty(name="Fix", description="The operator that puts the last error right")
+    pace: FloatProperty(name="Pace", description="Operations a second of the last reconstruction")
 
 
 CLASSES = (FACET4D_PG_picture, FACET4D_PG_scene, FACET4D_PG_session)

@@ -12,17 +12,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import backend.memory
 import backend.reconstruct
 from backend.camera import Camera
 from backend.capture import Capture, Frame, save_capture
 from backend.errors import UserError
+from backend.models import load_model
 from backend.moving import MovingGaussians
 
 bpy = pytest.importorskip("bpy")
 import addon_utils  # noqa: E402
 
 import blender_addon  # noqa: E402
-from blender_addon import cloud, compat, jobs, operators, panels  # noqa: E402
+from blender_addon import cloud, compat, estimate, jobs, operators, panels  # noqa: E402
 
 pytestmark = pytest.mark.blender
 ROOT = Path(blender_addon.__file__).parents[1]
@@ -266,7 +268,7 @@ def running(filmed, backend_gives):
         return FakeCloud()
 
     backend_gives(wait)
-    jobs.current = job = jobs.Job(Capture([]), jobs.Settings("small", "cpu", None, None))
+    jobs.current = job = jobs.Job(jobs.reconstruction(Capture([]), jobs.Settings("small", "cpu", None, None)))
     job.release = release
     yield job
     job.cancel()
@@ -276,7 +278,7 @@ def running(filmed, backend_gives):
 
 def test_a_second_run_waits_for_the_first(running):
     assert not bpy.ops.facet4d.reconstruct.poll()
-    with pytest.raises(RuntimeError, match="A reconstruction is running"):
+    with pytest.raises(RuntimeError, match="Another run is not finished"):
         bpy.ops.facet4d.reconstruct()
 
 
@@ -335,9 +337,11 @@ def test_the_modal_operator_finishes_with_the_cloud(running):
 def modal_operator(job: jobs.Job) -> SimpleNamespace:
     cls = operators.FACET4D_OT_reconstruct
     operator = SimpleNamespace(job=job, scene_uid=bpy.context.scene.session_uid, stopped=False, report=lambda *_: None)
+    operator.settings, operator.bl_label = {"pictures": 4}, cls.bl_label
+    operator.deliver = lambda context, scene: cls.deliver(operator, context, scene)
     operator._stop_modal = lambda context: setattr(operator, "stopped", True)
     operator._finish = lambda context: cls._finish(operator, context)
-    operator._fail = lambda context, message: cls._fail(operator, context, message)
+    operator._fail = lambda *arguments: cls._fail(operator, *arguments)
     return operator
 
 
@@ -351,6 +355,95 @@ def wait_until(condition) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+# What a run takes, and what it gave
+
+
+@pytest.mark.parametrize("pictures", [1, 24, 64])
+@pytest.mark.parametrize("resolution", ["128", "256"])
+def test_the_estimate_is_the_backends_own_bound(scene, pictures, resolution):
+    """From the card alone what backend.reconstruct says of the loaded network, to two hundredths."""
+    scene.facet4d.resolution = resolution
+    network = load_model("small")
+    bound = backend.reconstruct._bytes_needed(network, pictures * (int(resolution) // 8) ** 2)
+    known = estimate.estimate(scene, bpy.context.window_manager, pictures)
+    assert known.gaussians == pictures * int(resolution) ** 2
+    assert known.memory == pytest.approx(bound, rel=0.02)
+
+
+def test_seconds_follow_the_pace_of_the_last_run(filmed, backend_gives):
+    backend_gives(lambda capture, progress: time.sleep(0.3) or FakeCloud())
+    bpy.ops.facet4d.reconstruct()
+    known = estimate.estimate(filmed, bpy.context.window_manager, 4)
+    assert known.seconds == pytest.approx(filmed.facet4d.cloud["facet4d"]["run"]["seconds"], rel=1e-3)
+    assert 0.3 < known.seconds < 3
+
+
+def test_the_panel_tells_what_a_run_takes_and_offers_less(filmed, monkeypatch):
+    assert "up to 65,536 Gaussians, 0.5 GiB" in draw(panels.FACET4D_PT_reconstruct)
+    monkeypatch.setattr(backend.memory, "free_memory", lambda: 1e6)
+    filmed.facet4d.resolution, filmed.facet4d.frames_by = "512", "STEP"
+    shown = draw(panels.FACET4D_PT_reconstruct)
+    assert "GiB are needed but 0.0 GiB are free" in shown and "Use Less Memory" in shown
+    bpy.ops.facet4d.use_less()
+    assert (filmed.facet4d.resolution, filmed.facet4d.frames_by) == ("128", "COUNT")
+
+
+def test_a_model_without_a_card_has_no_estimate(filmed):
+    filmed.facet4d.model, filmed.facet4d.weights = "FILE", ""
+    assert estimate.estimate(filmed, bpy.context.window_manager, 4) is None
+    draw(panels.FACET4D_PT_reconstruct)
+
+
+def test_the_time_left_goes_on_at_the_pace_so_far(running, monkeypatch):
+    assert running.seconds_left is None or running.fraction > 0
+    monkeypatch.setattr(jobs.time, "monotonic", lambda start=running._start: start + 30.0)
+    running.fraction = 0.75
+    assert running.seconds_left == pytest.approx(10)
+
+
+def test_a_missing_package_comes_with_the_way_to_the_preferences(filmed, backend_gives):
+    def fail(capture, progress):
+        raise ModuleNotFoundError(name="torch")
+
+    backend_gives(fail)
+    with pytest.raises(RuntimeError):
+        bpy.ops.facet4d.reconstruct()
+    assert bpy.context.window_manager.facet4d.error_fix == "facet4d.show_preferences"
+    assert "Show Preferences" in draw(panels.FACET4D_PT_reconstruct)
+
+
+def test_a_cloud_remembers_its_run_and_sets_the_next_one_up_alike(filmed, backend_gives):
+    backend_gives(lambda capture, progress: FakeCloud())
+    filmed.facet4d.resolution, filmed.facet4d.device = "256", "cpu"
+    bpy.ops.facet4d.reconstruct()
+    first = filmed.facet4d.cloud
+    assert "4 pictures" in draw(panels.FACET4D_PT_result)
+    filmed.facet4d.resolution, filmed.facet4d.device, filmed.facet4d.cloud = "128", "auto", None
+    assert bpy.ops.facet4d.reuse_settings() == {"FINISHED"}
+    settings = filmed.facet4d
+    assert (settings.resolution, settings.device, settings.cloud) == ("256", "cpu", first)
+
+
+def test_fidelity_is_the_psnr_of_the_pictures_over_white(filmed, backend_gives):
+    """A cloud out of sight renders white. The pictures are grey 100 and 101 with an alpha of the same value."""
+    far = FakeCloud()
+    far.gaussians.position[:] = 1e4
+    backend_gives(lambda capture, progress: far)
+    bpy.ops.facet4d.reconstruct()
+    assert bpy.ops.facet4d.measure_fidelity() == {"FINISHED"}
+    levels = np.array([100, 101]) / 255
+    expected = np.mean(-20 * np.log10(levels * (1 - levels)))
+    assert filmed.facet4d.cloud["facet4d"]["run"]["fidelity"] == pytest.approx(
+        expected, abs=0.1
+    )  # resizing rounds to 8 bits
+    assert f"{expected:.1f} dB" in draw(panels.FACET4D_PT_result)
+
+
+def test_fidelity_needs_a_cloud(filmed):
+    with pytest.raises(RuntimeError, match="Select a cloud"):
+        bpy.ops.facet4d.measure_fidelity()
 
 
 # What is missing is said before the run
@@ -441,7 +534,7 @@ def draw(panel) -> str:
         space_data=SimpleNamespace(shading=None),
     )
     sidebar = SimpleNamespace(layout=Layout())
-    for name in ("_draw_pictures",):
+    for name in ("_draw_pictures", "_draw_estimate"):
         if function := getattr(panel, name, None):
             setattr(sidebar, name, lambda *arguments, function=function: function(sidebar, *arguments))
     panel.draw(sidebar, drawn)
