@@ -71,6 +71,8 @@ class _JobOperator:
         _redraw_panels(context)
         if jobs.current is self.job and not self.job.done:
             return {"PASS_THROUGH"}
+        if bpy.app.is_job_running("RENDER"):  # it reads what the result would change
+            return {"PASS_THROUGH"}
         self._stop_modal(context)
         return self._finish(context)
 
@@ -273,19 +275,6 @@ class FACET4D_OT_cancel(Operator):
         return {"FINISHED"}
 
 
-class FACET4D_OT_match_source_colours(Operator):
-    """Set the scene's colour management to Standard, so that the cloud has the colours of the pictures.
-    This changes how everything else in the scene looks, too"""
-
-    bl_idname = "facet4d.match_source_colours"
-    bl_label = "Match Source Colours"
-    bl_options = {"REGISTER", "UNDO"}
-
-    def execute(self, context: Context) -> set[str]:
-        material.match_source_colours(context.scene)
-        return {"FINISHED"}
-
-
 def _redraw_panels(context: Context) -> None:
     for window in context.window_manager.windows:
         for area in window.screen.areas:
@@ -305,7 +294,6 @@ CLASSES = (
     FACET4D_OT_show_preferences,
     FACET4D_OT_use_less,
     FACET4D_OT_cancel,
-    FACET4D_OT_match_source_colours,
 )
 
 

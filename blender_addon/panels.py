@@ -6,7 +6,7 @@ import textwrap
 import bpy
 from bpy.types import Context, NodesModifier, Object, Panel, UILayout, UIList, bpy_struct
 
-from . import cloud, compat, inputs, jobs, material, operators
+from . import cloud, compat, inputs, jobs, material, operators, operators_result
 from .estimate import estimate
 from .operators_input import (
     FACET4D_OT_add_rig,
@@ -178,19 +178,38 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
         row.operator(operators.FACET4D_OT_measure_fidelity.bl_idname)
         row.operator(operators.FACET4D_OT_reuse_settings.bl_idname)
         modifier = cloud.cloud_modifier(active)
-        for name in ("Time", "Opacity", "Size", "Viewport Density"):
-            owner, prop = _input_property(modifier, name)
-            layout.prop(owner, prop, text=name.removeprefix("Viewport "))
+        self._draw_inputs(modifier, "Time")
+        layout.operator_menu_enum(operators_result.FACET4D_OT_retime.bl_idname, "preset", icon="TIME")
+        self._draw_inputs(
+            modifier, "Display", "Opacity", "Size", "Exposure", "Tint", "Viewport Density", "Render Density"
+        )
+        self._draw_inputs(modifier, "Floaters", "Crop", "Crop Box")
+        if compat.get_input(modifier, "Crop Box") is None:
+            layout.operator(operators_result.FACET4D_OT_add_crop_box.bl_idname, icon="MESH_CUBE")
+        self._draw_looks(context)
 
+    def _draw_inputs(self, modifier: NodesModifier, *names: str) -> None:
+        column = self.layout.column(align=True)
+        for name in names:
+            owner, prop = _input_property(modifier, name)
+            column.prop(owner, prop, text=name)
+
+    def _draw_looks(self, context: Context) -> None:
+        """What of the window and the scene keeps the cloud from looking as it should."""
+        layout = self.layout
         shading = getattr(context.space_data, "shading", None)
-        if shading and shading.type in {"SOLID", "WIREFRAME"}:
+        if shading and shading.type in {"SOLID", "WIREFRAME"} and shading.color_type != "VERTEX":
             _wrapped(context, layout, "Colours show in Material Preview and Rendered.", "INFO")
             row = layout.row()
             row.use_property_split = False
             row.prop(shading, "type", expand=True)
+            layout.operator(operators_result.FACET4D_OT_show_in_solid.bl_idname, icon="SHADING_SOLID")
         if warning := material.colour_management_warning(context.scene):
             _wrapped(context, layout, warning, "ERROR")
-            layout.operator(operators.FACET4D_OT_match_source_colours.bl_idname, icon="COLOR")
+            layout.operator(operators_result.FACET4D_OT_match_source_colours.bl_idname, icon="COLOR")
+        if warning := material.bounces_warning(context.scene):
+            _wrapped(context, layout, warning, "ERROR")
+            layout.operator(operators_result.FACET4D_OT_raise_bounces.bl_idname, icon="LIGHT")
 
 
 def _input_property(modifier: NodesModifier, name: str) -> tuple[bpy_struct, str]:

@@ -506,6 +506,9 @@ class Layout:
         owner.path_resolve(name)
         self.texts.append(text)
 
+    def prop_search(self, owner, name: str, _data, _collection: str, text: str) -> None:
+        self.prop(owner, name, text)
+
     def label(self, text: str, **_) -> None:
         self.texts.append(text)
 
@@ -534,8 +537,8 @@ def draw(panel) -> str:
         space_data=SimpleNamespace(shading=None),
     )
     sidebar = SimpleNamespace(layout=Layout())
-    for name in ("_draw_pictures", "_draw_estimate"):
-        if function := getattr(panel, name, None):
+    for name, function in vars(panel).items():
+        if name.startswith("_draw"):
             setattr(sidebar, name, lambda *arguments, function=function: function(sidebar, *arguments))
     panel.draw(sidebar, drawn)
     return "\n".join(sidebar.layout.texts)

@@ -242,7 +242,7 @@ def test_metadata_travels_with_the_data(scene, make_gaussians):
     gaussians = make_gaussians(12)
     cloud = build_cloud(scene, gaussians, "Head", 1, 49)
     metadata = cloud.data["facet4d"]
-    assert metadata["count"] == 12 and metadata["compositing"] == "linear" and metadata["version"] == 1
+    assert metadata["count"] == 12 and metadata["compositing"] == "linear" and metadata["version"] == 2
     assert list(metadata["time_range"]) == [0.0, 2.0]
 
 
