@@ -52,7 +52,7 @@ class FACET4D_PT_input(_SidebarPanel, Panel):
         column = layout.column(align=True)
         column.prop(scene, "frame_start")
         column.prop(scene, "frame_end", text="End")
-        column.prop(settings, "frames_by", expand=True)
+        column.row(align=True).prop(settings, "frames_by", expand=True)
         column.prop(settings, "frame_step" if settings.frames_by == "STEP" else "times")
 
         found = inputs.survey(context)
@@ -88,15 +88,14 @@ class FACET4D_PT_input(_SidebarPanel, Panel):
 class FACET4D_UL_cameras(UIList):
     """The cameras, with what each gives or why it does not."""
 
-    def filter_items(self, context: Context, data: bpy_struct, name: str) -> tuple[list[int], list[int]]:
-        self.found = inputs.survey(context)  # once for all rows
+    def filter_items(self, _context: Context, data: bpy_struct, name: str) -> tuple[list[int], list[int]]:
         shows = [self.bitflag_filter_item if ob.type == "CAMERA" else 0 for ob in getattr(data, name)]
         return shows, []
 
     def draw_item(
         self, context: Context, layout: UILayout, _data, camera: Object, _icon, _active, _active_name
     ) -> None:
-        views, findings = self.found.of(camera)
+        views, findings = inputs.survey(context).of(camera)
         hidden = not camera.visible_get(view_layer=context.view_layer)
         row = layout.row(align=True)
         row.active = not hidden
@@ -178,21 +177,22 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
         row.operator(operators.FACET4D_OT_measure_fidelity.bl_idname)
         row.operator(operators.FACET4D_OT_reuse_settings.bl_idname)
         modifier = cloud.cloud_modifier(active)
-        self._draw_inputs(modifier, "Time")
+        _draw_inputs(layout, modifier, "Time")
         layout.operator_menu_enum(operators_result.FACET4D_OT_retime.bl_idname, "preset", icon="TIME")
-        self._draw_inputs(
-            modifier, "Display", "Opacity", "Size", "Exposure", "Tint", "Viewport Density", "Render Density"
-        )
-        self._draw_inputs(modifier, "Floaters", "Crop", "Crop Box")
-        if compat.get_input(modifier, "Crop Box") is None:
-            layout.operator(operators_result.FACET4D_OT_add_crop_box.bl_idname, icon="MESH_CUBE")
+        _draw_inputs(layout, modifier, "Display", "Viewport Density")
         self._draw_looks(context)
 
-    def _draw_inputs(self, modifier: NodesModifier, *names: str) -> None:
-        column = self.layout.column(align=True)
-        for name in names:
-            owner, prop = _input_property(modifier, name)
-            column.prop(owner, prop, text=name)
+        header, body = layout.panel("facet4d_appearance", default_closed=True)
+        header.label(text="Appearance")
+        if body:
+            _draw_inputs(body, modifier, "Opacity", "Size", "Exposure", "Tint", "Render Density")
+        header, body = layout.panel("facet4d_clean_up", default_closed=True)
+        header.label(text="Clean Up")
+        if body:
+            _draw_inputs(body, modifier, "Floaters", "Crop")
+            owner, prop = _input_property(modifier, "Crop Box")
+            body.prop_search(owner, prop, bpy.data, "objects", text="Crop Box")
+            body.operator(operators_result.FACET4D_OT_add_crop_box.bl_idname, icon="MESH_CUBE")
 
     def _draw_looks(self, context: Context) -> None:
         """What of the window and the scene keeps the cloud from looking as it should."""
@@ -210,6 +210,13 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
         if warning := material.bounces_warning(context.scene):
             _wrapped(context, layout, warning, "ERROR")
             layout.operator(operators_result.FACET4D_OT_raise_bounces.bl_idname, icon="LIGHT")
+
+
+def _draw_inputs(layout: UILayout, modifier: NodesModifier, *names: str) -> None:
+    column = layout.column(align=True)
+    for name in names:
+        owner, prop = _input_property(modifier, name)
+        column.prop(owner, prop, text=name)
 
 
 def _input_property(modifier: NodesModifier, name: str) -> tuple[bpy_struct, str]:

@@ -31,8 +31,8 @@ class FACET4D_PG_scene(PropertyGroup):
     source: EnumProperty(
         name="Source",
         items=(
-            ("PICTURES", "Camera Pictures", "Use the background images of the cameras"),
-            ("RENDER", "Rendered Scene", "Render the scene from each of its cameras"),
+            ("PICTURES", "Pictures", "Use the background images of the cameras"),
+            ("RENDER", "Render", "Render the scene from each of its cameras"),
         ),
     )
     collection: PointerProperty(

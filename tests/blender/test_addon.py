@@ -489,14 +489,13 @@ class Layout:
         return Layout(self.texts), Layout(self.texts)
 
     def template_list(self, kind: str, _id: str, owner, items: str, index_owner, index: str, **_) -> None:
-        """Draws the list's rows as Blender does."""
+        """Draws the list's rows as Blender does, which keeps nothing from one to the next."""
         index_owner.path_resolve(index)
         cls = getattr(panels, kind)
-        rows = SimpleNamespace(bitflag_filter_item=1)
-        shown, _ = cls.filter_items(rows, bpy.context, owner, items)
+        shown, _ = cls.filter_items(SimpleNamespace(bitflag_filter_item=1), bpy.context, owner, items)
         for flag, item in zip(shown, getattr(owner, items), strict=True):
             if flag:
-                cls.draw_item(rows, bpy.context, self, owner, item, 0, index_owner, index)
+                cls.draw_item(SimpleNamespace(), bpy.context, self, owner, item, 0, index_owner, index)
 
     def operator_menu_enum(self, name: str, enum: str, **_) -> None:
         bpy_operator(name).get_rna_type().properties[enum]
