@@ -471,6 +471,16 @@ def test_match_source_colours_shows_the_pictures_own_colours(scene):
     assert (scene.view_settings.view_transform, scene.view_settings.exposure) == ("Standard", 0)
 
 
+def test_raise_transparent_bounces_takes_its_warning_away(filmed, backend_gives):
+    backend_gives(lambda capture, progress: FakeCloud())
+    bpy.ops.facet4d.reconstruct()
+    filmed.render.engine, filmed.cycles.transparent_max_bounces = "CYCLES", 8
+    assert "Raise Transparent Bounces" in draw(panels.FACET4D_PT_result)
+    bpy.ops.facet4d.raise_bounces()
+    assert filmed.cycles.transparent_max_bounces == 1024
+    assert "Raise Transparent Bounces" not in draw(panels.FACET4D_PT_result)
+
+
 # Panels
 
 
