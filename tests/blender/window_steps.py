@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The add-on in a real window: blender --python tests/blender/window.py -- FOLDER
+"""Steps through the add-on in a window, run by gui.py as: blender --python window_steps.py -- FOLDER
 
-Run by a Blender that has the extension installed and enabled. Opens the sidebar, loads the sample, presses Reconstruct
-as the panel's button does, waits for the cloud, and scrubs; before each picture it writes FOLDER/NAME.ready and waits
-until whoever takes the pictures removes that file. A FOLDER/failed says what went wrong.
+Opens the sidebar, loads the sample, presses Reconstruct as the panel's button does, waits for the cloud, and scrubs.
+For a picture it writes FOLDER/NAME.ready and waits until that file is removed. At the end it writes FOLDER/done, or
+FOLDER/failed with what went wrong.
 """
 
 import sys
@@ -14,7 +14,7 @@ from pathlib import Path
 import bpy
 
 FOLDER = Path(sys.argv[-1])
-INTERVAL, PATIENCE = 0.5, 900  # seconds
+INTERVAL = 0.5  # seconds
 
 
 def steps() -> Iterator[None]:
