@@ -24,7 +24,7 @@ bpy = pytest.importorskip("bpy")
 import addon_utils  # noqa: E402
 
 import blender_addon  # noqa: E402
-from blender_addon import cloud, compat, estimate, jobs, operators, panels  # noqa: E402
+from blender_addon import cloud, compat, estimate, inputs, jobs, operators, panels, preferences  # noqa: E402
 
 pytestmark = pytest.mark.blender
 ROOT = Path(blender_addon.__file__).parents[1]
@@ -463,6 +463,22 @@ def test_missing_packages_are_named(filmed, monkeypatch):
 def test_a_folder_without_a_capture_is_refused(scene, tmp_path):
     with pytest.raises(RuntimeError, match="There is no capture"):
         bpy.ops.facet4d.import_capture(directory=str(tmp_path))
+
+
+def test_a_dropped_transforms_json_loads_its_capture(scene, tmp_path):
+    handler = bpy.types.FACET4D_FH_capture
+    assert (handler.bl_import_operator, handler.bl_file_extensions) == ("facet4d.import_capture", ".json")
+    bpy.ops.facet4d.import_capture(filepath=str(small_capture(tmp_path / "capture") / "transforms.json"))
+    assert inputs.survey(bpy.context).summary() == "2 cameras, 4 pictures, 2 times"
+
+
+def test_the_report_names_the_machine_and_the_last_error(scene):
+    bpy.context.window_manager.facet4d.error = "The GPU is full."
+    lines = preferences.report(bpy.context).splitlines()
+    assert lines[0].startswith(f"Blender {bpy.app.version_string}, Python 3.")
+    assert any(line.startswith("torch 2") for line in lines)
+    assert lines[-1] == "Last error: The GPU is full."
+    assert bpy.ops.facet4d.copy_report() == {"FINISHED"}
 
 
 def test_match_source_colours_shows_the_pictures_own_colours(scene):
