@@ -3,8 +3,8 @@
 
 Vertex attributes, in object space, lengths in metres and times in seconds: position at time_mean, velocity,
 time_mean, time_sigma, scale (standard deviations), rotation (quaternion wxyz), opacity, radiance (scene-linear
-Rec. 709), crowding (0 for the most isolated Gaussian to 1 for the most crowded one, evenly). `nodes.py` turns them
-into points at the modifier's Time.
+Rec. 709), crowding (the share of the Gaussians that have no more others nearby than this one). `nodes.py` turns
+them into points at the modifier's Time.
 
 Positions are stored relative to an origin remembered in the object, the centre of its first cloud. A later cloud
 is stored relative to the same origin: it takes the place of the first one, and follows wherever the object was
@@ -176,11 +176,11 @@ def _finite_attributes(gaussians: MovingGaussians) -> dict[str, np.ndarray]:
     data = {name: np.asarray(values, np.float32) for name, values in data.items()}
     finite = np.all([np.isfinite(v).all(axis=tuple(range(1, v.ndim))) for v in data.values()], axis=0)
     data = {name: values[finite] for name, values in data.items()}
-    return data | {"crowding": crowding(data["position"], data["opacity"])}
+    return data | {"crowding": crowding(data["position"])}
 
 
-def crowding(position: np.ndarray, opacity: np.ndarray) -> np.ndarray:
-    """Rank [N] in 0..1 of Gaussians by the number of others nearby, and among equals by their opacity.
+def crowding(position: np.ndarray) -> np.ndarray:
+    """The share [N] of the Gaussians that have no more others nearby than this one.
 
     Nearby is within the 27 cells around, of a grid over all but the outermost percent, which has about a cell for each
     Gaussian. What lies farther out is counted in the outer cells, beyond an empty one.
@@ -190,14 +190,13 @@ def crowding(position: np.ndarray, opacity: np.ndarray) -> np.ndarray:
     side = min(round(len(position) ** (1 / 3)) + 1, 64)
     low, high = np.percentile(position, (1, 99), axis=0)
     cell = np.floor((position - low) * (side / max(float((high - low).max()), 1e-9)))
-    cell = tuple(np.clip(cell, -2, side + 1).astype(int).T + 3)
-    counts = np.zeros(3 * (side + 6,), np.int64)
-    np.add.at(counts, cell, 1)
+    shape = 3 * (side + 6,)
+    cell = np.ravel_multi_index(tuple(np.clip(cell, -2, side + 1).astype(int).T + 3), shape)
+    counts = np.bincount(cell, minlength=(side + 6) ** 3).reshape(shape)
     for axis in range(3):
         counts = counts + np.roll(counts, 1, axis) + np.roll(counts, -1, axis)
-    rank = np.empty(len(position), np.float32)
-    rank[np.lexsort((opacity, counts[cell]))] = np.linspace(0, 1, len(position))
-    return rank
+    nearby = counts.ravel()[cell]
+    return (np.cumsum(np.bincount(nearby))[nearby] / len(position)).astype(np.float32)
 
 
 def _centre(data: dict[str, np.ndarray]) -> np.ndarray:

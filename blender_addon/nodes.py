@@ -154,16 +154,22 @@ def _build(group: GeometryNodeTree) -> None:
     deviations = tree.math("DIVIDE", elapsed, attribute("time_sigma", "FLOAT"))
     window = tree.math("EXPONENT", tree.math("MULTIPLY", tree.math("MULTIPLY", deviations, deviations), -0.5))
     opacity = tree.math("MULTIPLY", attribute("opacity", "FLOAT"), group_input["Opacity"])
-    kept = tree.math(
-        "MULTIPLY", _inside_crop_box(tree, group_input, position), _no_floater(tree, group_input, attribute)
-    )
-    present = tree.math("MULTIPLY", tree.math("MULTIPLY", opacity, window), kept)
-    geometry = store(group_input["Geometry"], "alpha", "FLOAT", present)
+    present = tree.math("MULTIPLY", opacity, window)
+    inside, crowded = _inside_crop_box(tree, group_input, position), _no_floater(tree, group_input, attribute)
+    kept = tree.math("MULTIPLY", present, tree.math("MULTIPLY", inside, crowded))
+
+    def choose(condition: NodeSocket, otherwise: NodeSocket, geometry: NodeSocket) -> NodeSocket:
+        """One geometry or the other; the one that is not chosen costs nothing."""
+        return tree.node("GeometryNodeSwitch", condition, otherwise, geometry).outputs[0]
+
+    whole, cut = (store(group_input["Geometry"], "alpha", "FLOAT", value) for value in (present, kept))
+    geometry = choose(tree.math("MAXIMUM", group_input["Crop"], group_input["Floaters"]), whole, cut)
     alpha = attribute("alpha", "FLOAT")
 
     tint = tree.vector("SCALE", group_input["Tint"], Scale=tree.math("POWER", 2.0, group_input["Exposure"]))
     radiance = tree.vector("MULTIPLY", attribute("radiance", "FLOAT_COLOR"), tint)
-    geometry = store(geometry, "radiance", "FLOAT_COLOR", radiance)
+    is_tinted = tree.vector("DISTANCE", tint, (1.0, 1.0, 1.0))
+    geometry = choose(is_tinted, geometry, store(geometry, "radiance", "FLOAT_COLOR", radiance))
 
     scale = tree.node("ShaderNodeSeparateXYZ", attribute("scale", "FLOAT_VECTOR")).outputs
     largest = tree.math("MAXIMUM", tree.math("MAXIMUM", scale[0], scale[1]), scale[2])

@@ -216,7 +216,7 @@ def _draw_inputs(layout: UILayout, modifier: NodesModifier, *names: str) -> None
     column = layout.column(align=True)
     for name in names:
         owner, prop = _input_property(modifier, name)
-        column.prop(owner, prop, text=name)
+        column.prop(owner, prop, text=name.removeprefix("Viewport "))
 
 
 def _input_property(modifier: NodesModifier, name: str) -> tuple[bpy_struct, str]:

@@ -45,6 +45,8 @@ def steps() -> Iterator[None]:
         yield
     space.shading.type = "MATERIAL"
     space.overlay.show_overlays = False
+    for _ in range(40):  # Eevee makes its shaders ready
+        yield
     for frame in (scene.frame_start, (scene.frame_start + scene.frame_end) // 2, scene.frame_end):
         scene.frame_set(frame)
         yield from picture(f"frame{frame}")
