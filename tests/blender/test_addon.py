@@ -334,6 +334,33 @@ def test_the_modal_operator_finishes_with_the_cloud(running):
     assert len(cloud.cloud_objects(bpy.context.scene)) == 1
 
 
+@pytest.mark.parametrize("mishap", ["cameras deleted", "undone", "cloud deleted"])
+def test_what_happens_to_the_scene_during_a_run_does_no_harm(filmed, running, mishap):
+    operator = modal_operator(running)
+    bpy.ops.ed.undo_push(message="Before")
+    bpy.context.scene.facet4d.cloud = old = cloud.build_cloud(bpy.context.scene, FakeCloud().moving(), "Old", 1, 13)
+    bpy.ops.ed.undo_push(message="Cloud")
+    if mishap == "cameras deleted":
+        bpy.data.batch_remove([ob for ob in bpy.data.objects if ob.type == "CAMERA"])
+    elif mishap == "undone":
+        bpy.ops.ed.undo()
+    else:
+        bpy.data.objects.remove(old)
+    running.release.set()
+    wait_until(lambda: send(operator, "TIMER") == {"FINISHED"})
+    (made,) = cloud.cloud_objects(bpy.context.scene)
+    assert len(made.data.vertices) == 3
+
+
+def test_a_scene_deleted_during_a_run_ends_it_quietly(filmed, running):
+    operator = modal_operator(running)
+    bpy.context.window.scene = other = bpy.data.scenes.new("Other")
+    bpy.data.scenes.remove(filmed)
+    running.release.set()
+    wait_until(lambda: send(operator, "TIMER") == {"CANCELLED"})
+    assert not cloud.cloud_objects(other)
+
+
 def modal_operator(job: jobs.Job) -> SimpleNamespace:
     cls = operators.FACET4D_OT_reconstruct
     operator = SimpleNamespace(job=job, scene_uid=bpy.context.scene.session_uid, stopped=False, report=lambda *_: None)
