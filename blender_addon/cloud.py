@@ -93,14 +93,13 @@ def active_cloud(context: Context) -> Object | None:
 
 
 def remember_run(cloud: Object, facts: dict) -> None:
-    """Note on the cloud how it was made, or what was measured of it since."""
-    cloud[METADATA_KEY]["run"] = last_run(cloud) | facts
+    """Note on the cloud how it was made, and what was measured of it since, in place of what was noted before."""
+    cloud[METADATA_KEY]["run"] = facts
 
 
 def last_run(cloud: Object) -> dict:
     """What was noted of the run that made the cloud."""
-    run = cloud[METADATA_KEY].get("run", {})
-    return dict(run)
+    return dict(cloud[METADATA_KEY].get("run", {}))
 
 
 def cloud_objects(scene: Scene) -> list[Object]:

@@ -128,13 +128,15 @@ class FACET4D_OT_reconstruct(_JobOperator, Operator):
 
     def task(self, context: Context) -> jobs.Task:
         capture = scene_capture.read_capture(context)
+        # as they are now: the artist may change them while the job runs
         self.settings = _remembered_settings(context.scene) | {"pictures": len(capture.frames)}
+        self.expected = estimate(context.scene, context.window_manager, len(capture.frames))
         return jobs.reconstruction(capture, _job_settings(context))
 
     def deliver(self, context: Context, scene: Scene) -> None:
-        pictures, seconds = self.settings["pictures"], self.job.seconds
-        if known := estimate(scene, context.window_manager, pictures):
-            context.window_manager.facet4d.pace = known.operations / seconds
+        seconds = self.job.seconds
+        if self.expected:
+            context.window_manager.facet4d.pace = self.expected.operations / seconds
         made = put_in_scene(context, scene, self.job.result)
         cloud.remember_run(made, self.settings | {"seconds": seconds})
         self.report({"INFO"}, f"{len(self.job.result):,} Gaussians in {seconds:.0f} s")
@@ -164,7 +166,7 @@ class FACET4D_OT_measure_fidelity(_JobOperator, Operator):
     def deliver(self, _context: Context, scene: Scene) -> None:
         for measured in cloud.cloud_objects(scene):
             if measured.session_uid == self.cloud_uid:
-                cloud.remember_run(measured, {"fidelity": self.job.result})
+                cloud.remember_run(measured, cloud.last_run(measured) | {"fidelity": self.job.result})
         self.report({"INFO"}, f"The cloud shows its pictures at {self.job.result:.1f} dB")
 
 

@@ -59,9 +59,10 @@ class FACET4D_PT_input(_SidebarPanel, Panel):
         layout.label(text=found.summary(), icon="IMAGE_DATA")
         cameras = settings.collection or scene.collection
         layout.template_list("FACET4D_UL_cameras", "", cameras, "all_objects", settings, "camera_index", rows=4)
-        # the most pressing of each camera is in the list; what is said in full are the chosen camera's and the scene's
-        told = [finding for finding in found.findings if finding.camera in {None, context.object}]
-        for finding in told or found.problems[:1]:
+        # the list has a word on each camera; in full: what is about the chosen one or the scene, and the first problem
+        first = found.problems[:1]
+        told = [finding for finding in found.findings if finding.camera in {None, context.object} or finding in first]
+        for finding in told:
             _finding(context, layout, finding)
         self._draw_pictures(context, settings.source)
 

@@ -364,7 +364,7 @@ def test_a_scene_deleted_during_a_run_ends_it_quietly(filmed, running):
 def modal_operator(job: jobs.Job) -> SimpleNamespace:
     cls = operators.FACET4D_OT_reconstruct
     operator = SimpleNamespace(job=job, scene_uid=bpy.context.scene.session_uid, stopped=False, report=lambda *_: None)
-    operator.settings, operator.bl_label = {"pictures": 4}, cls.bl_label
+    operator.settings, operator.expected, operator.bl_label = {"pictures": 4}, None, cls.bl_label
     operator.deliver = lambda context, scene: cls.deliver(operator, context, scene)
     operator._stop_modal = lambda context: setattr(operator, "stopped", True)
     operator._finish = lambda context: cls._finish(operator, context)
@@ -466,6 +466,8 @@ def test_fidelity_is_the_psnr_of_the_pictures_over_white(filmed, backend_gives):
         expected, abs=0.1
     )  # resizing rounds to 8 bits
     assert f"{expected:.1f} dB" in draw(panels.FACET4D_PT_result)
+    bpy.ops.facet4d.reconstruct()  # what was measured of the old Gaussians is forgotten
+    assert " dB" not in draw(panels.FACET4D_PT_result)
 
 
 def test_fidelity_needs_a_cloud(filmed):
