@@ -22,7 +22,7 @@ from bpy.types import Attribute, Context, Depsgraph, FCurve, Mesh, NodesModifier
 from . import compat
 from ._backend import backend
 from .material import splat_material
-from .nodes import evaluate_group, is_evaluate_group
+from .nodes import evaluate_group, find_stamped, is_evaluate_group
 
 if TYPE_CHECKING:
     from backend.moving import MovingGaussians
@@ -100,6 +100,13 @@ def remember_run(cloud: Object, facts: dict) -> None:
 def last_run(cloud: Object) -> dict:
     """What was noted of the run that made the cloud."""
     return dict(cloud[METADATA_KEY].get("run", {}))
+
+
+def upgrade_groups() -> None:
+    """Rebuild this file's node groups if an older version of the add-on made them."""
+    if find_stamped(group for group in bpy.data.node_groups if is_evaluate_group(group)):
+        evaluate_group()
+        splat_material()
 
 
 def cloud_objects(scene: Scene) -> list[Object]:

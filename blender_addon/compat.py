@@ -6,6 +6,12 @@ from bpy.types import FCurve, NodesModifier, NodeTreeInterfaceSocket, Object
 from bpy_extras import anim_utils
 
 
+def input_names(modifier: NodesModifier) -> set[str]:
+    """The inputs that the modifier has; a linked group of an older version lacks some."""
+    items = modifier.node_group.interface.items_tree
+    return {item.name for item in items if item.item_type == "SOCKET" and item.in_out == "INPUT"}
+
+
 def get_input(modifier: NodesModifier, name: str):
     """Value of the named input of a Geometry Nodes modifier; the name of the chosen item if it is a menu."""
     socket = _socket(modifier, name)

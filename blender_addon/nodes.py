@@ -19,6 +19,8 @@ from collections.abc import Iterable
 import bpy
 from bpy.types import ID, GeometryNodeTree, Node, NodeSocket, NodeTree
 
+from . import compat
+
 GROUP_NAME = "Facet4D Evaluate"
 GROUP_VERSION = 2
 VERSION_KEY = "facet4d_version"
@@ -31,26 +33,21 @@ SOLID = 1 / 10
 
 DISPLAYS = ("Splats", "Points", "Ellipsoids")
 
-_FLOAT, _BOOL, _COLOR, _OBJECT = (f"NodeSocket{kind}" for kind in ("Float", "Bool", "Color", "Object"))
+_FLOAT, _FACTOR = "NodeSocketFloat", (1.0, 0.0, 1.0, "FACTOR")
 
 # name, socket type, its settings, tooltip
 _INPUTS = (
-    (
-        "Time",
-        _FLOAT,
-        (0.0, -1e6, 1e6, "TIME_ABSOLUTE"),
-        "Moment of the clip, in seconds. Move its keys to retime",
-    ),
-    ("Opacity", _FLOAT, (1.0, 0.0, 1.0, "FACTOR"), "Multiplies the opacity of all Gaussians"),
+    ("Time", _FLOAT, (0.0, -1e6, 1e6, "TIME_ABSOLUTE"), "Moment of the clip in seconds. Move its keys to retime"),
+    ("Opacity", _FLOAT, _FACTOR, "Multiplies the opacity of all Gaussians"),
     ("Size", _FLOAT, (1.0, 0.01, 10.0, "FACTOR"), "Multiplies the size of all Gaussians"),
-    ("Viewport Density", _FLOAT, (1.0, 0.0, 1.0, "FACTOR"), "Share of the Gaussians shown in the viewport"),
+    ("Viewport Density", _FLOAT, _FACTOR, "Share of the Gaussians shown in the viewport"),
     ("Material", "NodeSocketMaterial", (), "Look of the Gaussians"),
-    ("Render Density", _FLOAT, (1.0, 0.0, 1.0, "FACTOR"), "Share of the Gaussians shown in renders"),
+    ("Render Density", _FLOAT, _FACTOR, "Share of the Gaussians shown in renders"),
     ("Exposure", _FLOAT, (0.0, -10.0, 10.0, "NONE"), "Brightens or darkens the colours, in stops"),
-    ("Tint", _COLOR, ((1.0, 1.0, 1.0, 1.0),), "Multiplies the colours"),
+    ("Tint", "NodeSocketColor", ((1.0, 1.0, 1.0, 1.0),), "Multiplies the colours"),
     ("Floaters", _FLOAT, (0.0, 0.0, 1.0, "FACTOR"), "Share of the Gaussians to remove, the most isolated first"),
-    ("Crop", _BOOL, (False,), "Show only what is inside the crop box"),
-    ("Crop Box", _OBJECT, (), "An empty shown as a cube; what is outside is removed while Crop is on"),
+    ("Crop", "NodeSocketBool", (False,), "Show only what is inside the crop box"),
+    ("Crop Box", "NodeSocketObject", (), "An empty shown as a cube; what is outside is removed while Crop is on"),
     ("Display", "NodeSocketMenu", (), "How the Gaussians are drawn, also in renders"),
 )
 
@@ -129,7 +126,7 @@ def _enabled(sockets, name: str) -> NodeSocket:
 
 
 def _build(group: GeometryNodeTree) -> None:
-    _declare_sockets(group)
+    new_inputs = _declare_sockets(group)
     tree = TreeBuilder(group)
     group_input = tree.node("NodeGroupInput").outputs
 
@@ -160,7 +157,8 @@ def _build(group: GeometryNodeTree) -> None:
 
     def choose(condition: NodeSocket, otherwise: NodeSocket, geometry: NodeSocket) -> NodeSocket:
         """One geometry or the other; the one that is not chosen costs nothing."""
-        return tree.node("GeometryNodeSwitch", condition, otherwise, geometry).outputs[0]
+        kind = {"input_type": "GEOMETRY"}
+        return tree.node("GeometryNodeSwitch", condition, otherwise, geometry, properties=kind).outputs[0]
 
     whole, cut = (store(group_input["Geometry"], "alpha", "FLOAT", value) for value in (present, kept))
     geometry = choose(tree.math("MAXIMUM", group_input["Crop"], group_input["Floaters"]), whole, cut)
@@ -239,6 +237,18 @@ def _build(group: GeometryNodeTree) -> None:
         tree.node("GeometryNodeSetMaterial", menu.outputs[0], Material=group_input["Material"]).outputs[0],
     )
     tree.arrange()
+    _set_defaults(group, new_inputs)
+
+
+def _set_defaults(group: GeometryNodeTree, names: list[str]) -> None:
+    """Give inputs that are new their defaults in the modifiers that use the group; Blender leaves them empty there."""
+    items = group.interface.items_tree
+    defaults = {item.name: item.default_value for item in items if item.name in names}
+    modifiers = (modifier for ob in bpy.data.objects for modifier in ob.modifiers if modifier.type == "NODES")
+    for modifier in (modifier for modifier in modifiers if modifier.node_group == group):
+        for name, value in defaults.items():
+            if value is not None:
+                compat.set_input(modifier, name, value)
 
 
 def _inside_crop_box(tree: TreeBuilder, group_input, position: NodeSocket) -> NodeSocket:
@@ -252,20 +262,24 @@ def _inside_crop_box(tree: TreeBuilder, group_input, position: NodeSocket) -> No
 
 
 def _no_floater(tree: TreeBuilder, group_input, attribute) -> NodeSocket:
-    """1 for the Gaussians that stay; a cloud of an older version has no crowding, and all of it stays at 0."""
-    fewer = tree.math("LESS_THAN", attribute("crowding", "FLOAT"), group_input["Floaters"])
-    return tree.math("SUBTRACT", 1.0, fewer)
+    """1 for the Gaussians that stay, 0 for floaters; a cloud of an older version has no crowding and stays whole."""
+    crowding = attribute("crowding", "FLOAT")
+    fewer = tree.math("LESS_THAN", crowding, group_input["Floaters"])
+    return tree.math("SUBTRACT", 1.0, tree.math("MULTIPLY", fewer, tree.math("GREATER_THAN", crowding, 0.0)))
 
 
-def _declare_sockets(group: GeometryNodeTree) -> None:
-    """Add the sockets that are missing; those of an older version stay, with the identifiers that keys refer to."""
+def _declare_sockets(group: GeometryNodeTree) -> list[str]:
+    """Add the sockets that are missing; those of an older version stay, with the identifiers that keys refer to.
+
+    Returns the names of the inputs that it added.
+    """
     present = {(item.in_out, item.name) for item in group.interface.items_tree if item.item_type == "SOCKET"}
     for in_out in ("INPUT", "OUTPUT"):
         if (in_out, "Geometry") not in present:
             group.interface.new_socket("Geometry", in_out=in_out, socket_type="NodeSocketGeometry")
-    for name, kind, settings, tooltip in _INPUTS:
-        if ("INPUT", name) in present:
-            continue
+    new = [entry for entry in _INPUTS if ("INPUT", entry[0]) not in present]
+    for name, kind, settings, tooltip in new:
         socket = group.interface.new_socket(name, in_out="INPUT", socket_type=kind, description=tooltip)
         for setting, value in zip(("default_value", "min_value", "max_value", "subtype"), settings, strict=False):
             setattr(socket, setting, value)
+    return [name for name, *_ in new]

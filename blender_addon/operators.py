@@ -289,6 +289,11 @@ def _cancel_before_load(*_: object) -> None:
     jobs.cancel()
 
 
+@persistent
+def _upgrade_after_load(*_: object) -> None:
+    cloud.upgrade_groups()
+
+
 CLASSES = (
     FACET4D_OT_reconstruct,
     FACET4D_OT_measure_fidelity,
@@ -303,10 +308,12 @@ def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     bpy.app.handlers.load_pre.append(_cancel_before_load)
+    bpy.app.handlers.load_post.append(_upgrade_after_load)
 
 
 def unregister() -> None:
     jobs.cancel()
+    bpy.app.handlers.load_post.remove(_upgrade_after_load)
     bpy.app.handlers.load_pre.remove(_cancel_before_load)
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)

@@ -189,7 +189,7 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
             _draw_inputs(body, modifier, "Opacity", "Size", "Exposure", "Tint", "Render Density")
         header, body = layout.panel("facet4d_clean_up", default_closed=True)
         header.label(text="Clean Up")
-        if body:
+        if body and "Crop Box" in compat.input_names(modifier):
             _draw_inputs(body, modifier, "Floaters", "Crop")
             owner, prop = _input_property(modifier, "Crop Box")
             body.prop_search(owner, prop, bpy.data, "objects", text="Crop Box")
@@ -215,7 +215,8 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
 
 def _draw_inputs(layout: UILayout, modifier: NodesModifier, *names: str) -> None:
     column = layout.column(align=True)
-    for name in names:
+    present = compat.input_names(modifier)
+    for name in (name for name in names if name in present):
         owner, prop = _input_property(modifier, name)
         column.prop(owner, prop, text=name.removeprefix("Viewport "))
 
