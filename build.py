@@ -3,8 +3,10 @@
 
     python3 build.py demo    reconstruct the bundled capture and render it into out/demo
     python3 build.py test    run the tests; further arguments go to pytest, for example: test -k camera
+                             test --blender 4.5 runs those of Blender with another version, in an environment of its own
     python3 build.py lint    check the code with ruff
     python3 build.py zip     write dist/facet4d-<version>.zip, the extension that Blender installs
+    python3 build.py gui     go through the add-on in a window of --blender (an executable), with pictures in out/gui
 
 Needs the standard library only. The requirements are pinned in pyproject.toml; .venv remembers which pins it holds,
 so an unchanged tree installs nothing and an interrupted set-up is completed by the next command.
@@ -34,6 +36,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 SUPPORTED = ((3, 11), (3, 13))  # the Pythons that the pinned bpy wheels exist for
+BLENDERS = {"4.5": ("4.5.15", (3, 11)), "5.0": ("5.0.1", (3, 11)), "5.2": ("5.2.3", (3, 13))}  # bpy and its Python
 INTERPRETERS = (("python3.11",), ("python3.13",), ("py", "-3.11"), ("py", "-3.13"))
 
 DISK_FULL = "the disk is full. The packages take about 2 GB, or 6 GB with CUDA: free some and run this again."
@@ -52,6 +55,13 @@ INSTALL_FAILURES = (
         "the package index has no {package} for this system and Python. 64-bit Linux and Windows are supported.",
     ),
 )
+
+
+def use_environment(folder: Path) -> None:
+    """Make the other functions work with the virtual environment in `folder`."""
+    global VENV, PYTHON
+    PYTHON = folder / PYTHON.relative_to(VENV)
+    VENV = folder
 
 
 class BuildError(Exception):
@@ -187,6 +197,28 @@ def lint() -> int:
     return max([run_module("ruff", "check"), run_module("ruff", "format", "--check")])
 
 
+def run_tests(arguments: list[str]) -> int:
+    """Run pytest; with --blender only Blender's tests, under that version.
+
+    Raises:
+        BuildError: that Blender needs another Python.
+    """
+    parser = argparse.ArgumentParser(prog="build.py test", add_help=False, allow_abbrev=False)
+    parser.add_argument("--blender", choices=sorted(BLENDERS))
+    options, rest = parser.parse_known_args(arguments)
+    pins = read_pins()
+    if options.blender:
+        bpy, python = BLENDERS[options.blender]
+        if sys.version_info[:2] != python:
+            command = "python{}.{} build.py test --blender {}".format(*python, options.blender)
+            raise BuildError(f"Blender {options.blender} runs on another Python. Run: {command}", exit_code=2)
+        use_environment(ROOT / f".venv-{options.blender}")
+        pins = [f"bpy=={bpy}" if pin.startswith("bpy==") else pin for pin in pins]
+        rest = rest or ["tests/blender"]
+    set_up_environment(pins)
+    return run_module("pytest", *rest)
+
+
 def stage_extension(folder: Path) -> None:
     """Lay the extension out in `folder`: the add-on at its root, backend inside it, the licence beside them."""
     shutil.copytree(ROOT / "blender_addon", folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
@@ -217,8 +249,8 @@ def blender_extension(*arguments: str) -> None:
         raise BuildError(f"Blender refuses the extension:\n{(result.stdout + result.stderr).strip()}")
 
 
-def build_zip() -> int:
-    """Write dist/facet4d-<version>.zip and print its size and SHA-256."""
+def build_zip() -> Path:
+    """Write dist/facet4d-<version>.zip, print its size and SHA-256, and return its path."""
     import tomllib
 
     manifest = tomllib.loads((ROOT / "blender_addon" / "blender_manifest.toml").read_text(encoding="utf-8"))
@@ -233,7 +265,7 @@ def build_zip() -> int:
     blender_extension("validate", str(target))
     digest = hashlib.sha256(target.read_bytes()).hexdigest()
     print(f"{target}\n{target.stat().st_size / 2**20:.1f} MiB, SHA-256 {digest}")
-    return 0
+    return target
 
 
 def main(arguments: list[str]) -> int:
@@ -241,19 +273,22 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="build.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=("demo", "test", "lint", "zip"))
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="for the demo, or for pytest")
+    parser.add_argument("command", choices=("demo", "test", "lint", "zip", "gui"))
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="for the demo, pytest or the window")
     options = parser.parse_args(arguments)
     if options.arguments and options.command in ("lint", "zip"):
         parser.error(f"{options.command} takes no arguments")
     try:
         check_python(sys.version_info[:2], arguments)
+        if options.command == "test":
+            return run_tests(options.arguments)
         set_up_environment(read_pins())
         if options.command == "demo":
             return run_module("blender_addon.demo", *options.arguments)
-        if options.command == "test":
-            return run_module("pytest", *options.arguments)
-        return lint() if options.command == "lint" else build_zip()
+        if options.command == "lint":
+            return lint()
+        path = build_zip()
+        return run_module("tests.blender.gui", str(path), *options.arguments) if options.command == "gui" else 0
     except BuildError as error:
         print(f"build.py: {error}", file=sys.stderr)
         return error.exit_code

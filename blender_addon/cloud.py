@@ -3,7 +3,8 @@
 
 Vertex attributes, in object space, lengths in metres and times in seconds: position at time_mean, velocity,
 time_mean, time_sigma, scale (standard deviations), rotation (quaternion wxyz), opacity, radiance (scene-linear
-Rec. 709). `nodes.py` turns them into points at the modifier's Time.
+Rec. 709), crowding (the share of the Gaussians that have no more others nearby than this one). `nodes.py` turns
+them into points at the modifier's Time.
 
 Positions are stored relative to an origin remembered in the object, the centre of its first cloud. A later cloud
 is stored relative to the same origin: it takes the place of the first one, and follows wherever the object was
@@ -16,19 +17,19 @@ from typing import TYPE_CHECKING
 
 import bpy
 import numpy as np
-from bpy.types import Attribute, Depsgraph, FCurve, Mesh, NodesModifier, Object, Scene
+from bpy.types import Attribute, Context, Depsgraph, FCurve, Mesh, NodesModifier, Object, Scene
 
 from . import compat
 from ._backend import backend
 from .material import splat_material
-from .nodes import evaluate_group, is_evaluate_group
+from .nodes import evaluate_group, find_stamped, is_evaluate_group
 
 if TYPE_CHECKING:
     from backend.moving import MovingGaussians
 
 moving = backend("moving")
 
-DATA_VERSION = 1
+DATA_VERSION = 2
 METADATA_KEY = "facet4d"
 
 # attribute: type, and the name under which Blender reads and writes its values
@@ -39,7 +40,8 @@ _ATTRIBUTES = {
     "scale": ("FLOAT_VECTOR", "vector"),
     "rotation": ("QUATERNION", "value"),
     "opacity": ("FLOAT", "value"),
-    "radiance": ("FLOAT_VECTOR", "vector"),
+    "radiance": ("FLOAT_COLOR", "color"),
+    "crowding": ("FLOAT", "value"),
 }
 
 
@@ -85,6 +87,28 @@ def is_cloud(obj: Object | None) -> bool:
     return obj is not None and obj.type == "MESH" and METADATA_KEY in obj and cloud_modifier(obj) is not None
 
 
+def active_cloud(context: Context) -> Object | None:
+    """The active object if it is a cloud, otherwise the one that the scene's settings name."""
+    return next((ob for ob in (context.object, context.scene.facet4d.cloud) if is_cloud(ob)), None)
+
+
+def remember_run(cloud: Object, facts: dict) -> None:
+    """Note on the cloud how it was made, and what was measured of it since, in place of what was noted before."""
+    cloud[METADATA_KEY]["run"] = facts
+
+
+def last_run(cloud: Object) -> dict:
+    """What was noted of the run that made the cloud."""
+    return dict(cloud[METADATA_KEY].get("run", {}))
+
+
+def upgrade_groups() -> None:
+    """Rebuild this file's node groups if an older version of the add-on made them."""
+    if find_stamped(group for group in bpy.data.node_groups if is_evaluate_group(group)):
+        evaluate_group()
+        splat_material()
+
+
 def cloud_objects(scene: Scene) -> list[Object]:
     """The Facet4D clouds of a scene."""
     return [obj for obj in scene.objects if is_cloud(obj)]
@@ -100,10 +124,10 @@ def read_cloud(cloud: Object) -> MovingGaussians:
     mesh = cloud.data
     position = np.empty(3 * len(mesh.vertices), np.float32)
     mesh.vertices.foreach_get("co", position)
-    data = {name: _read(mesh.attributes[name]) for name in _ATTRIBUTES}
+    data = {name: _read(mesh.attributes[name]) for name in _ATTRIBUTES if name != "crowding"}
     return moving.MovingGaussians(
         position=position.reshape(-1, 3) + np.array(cloud[METADATA_KEY]["origin"], np.float32),
-        color=moving.linear_to_srgb(data.pop("radiance")).astype(np.float32),
+        color=moving.linear_to_srgb(data.pop("radiance")[:, :3]).astype(np.float32),
         compositing=mesh[METADATA_KEY]["compositing"],
         time_range=tuple(mesh[METADATA_KEY]["time_range"]),
         **data,
@@ -127,10 +151,16 @@ def evaluated_points(cloud: Object, depsgraph: Depsgraph) -> dict[str, np.ndarra
 
 
 def _read(attribute: Attribute) -> np.ndarray:
-    """The values of an attribute: [N] of FLOAT, [N, 3] of FLOAT_VECTOR, [N, 4] of QUATERNION."""
-    width = {"FLOAT": 1, "FLOAT_VECTOR": 3, "QUATERNION": 4}[attribute.data_type]
+    """The values of an attribute: [N] of FLOAT, [N, 3] of FLOAT_VECTOR, [N, 4] of QUATERNION and FLOAT_COLOR."""
+    kinds = {
+        "FLOAT": (1, "value"),
+        "FLOAT_VECTOR": (3, "vector"),
+        "QUATERNION": (4, "value"),
+        "FLOAT_COLOR": (4, "color"),
+    }
+    width, key = kinds[attribute.data_type]
     values = np.empty(len(attribute.data) * width, np.float32)
-    attribute.data.foreach_get("vector" if width == 3 else "value", values)
+    attribute.data.foreach_get(key, values)
     return values.reshape(-1, width) if width > 1 else values
 
 
@@ -147,11 +177,32 @@ def _finite_attributes(gaussians: MovingGaussians) -> dict[str, np.ndarray]:
         "scale": np.maximum(scale, np.maximum(1e-3 * scale.max(axis=1, keepdims=True), 1e-9)),
         "rotation": gaussians.rotation,
         "opacity": gaussians.opacity,
-        "radiance": moving.srgb_to_linear(np.asarray(gaussians.color)),
+        "radiance": np.pad(moving.srgb_to_linear(np.asarray(gaussians.color)), ((0, 0), (0, 1)), constant_values=1),
     }
     data = {name: np.asarray(values, np.float32) for name, values in data.items()}
     finite = np.all([np.isfinite(v).all(axis=tuple(range(1, v.ndim))) for v in data.values()], axis=0)
-    return {name: values[finite] for name, values in data.items()}
+    data = {name: values[finite] for name, values in data.items()}
+    return data | {"crowding": crowding(data["position"])}
+
+
+def crowding(position: np.ndarray) -> np.ndarray:
+    """The share [N] of the Gaussians that have no more others nearby than this one.
+
+    Nearby is within the 27 cells around, of a grid over all but the outermost percent, which has about a cell for each
+    Gaussian. What lies farther out is counted in the outer cells, beyond an empty one.
+    """
+    if not len(position):
+        return np.zeros(0, np.float32)
+    side = min(round(len(position) ** (1 / 3)) + 1, 64)
+    low, high = np.percentile(position, (1, 99), axis=0)
+    cell = np.floor((position - low) * (side / max(float((high - low).max()), 1e-9)))
+    shape = 3 * (side + 6,)
+    cell = np.ravel_multi_index(tuple(np.clip(cell, -2, side + 1).astype(int).T + 3), shape)
+    counts = np.bincount(cell, minlength=(side + 6) ** 3).reshape(shape)
+    for axis in range(3):
+        counts = counts + np.roll(counts, 1, axis) + np.roll(counts, -1, axis)
+    nearby = counts.ravel()[cell]
+    return (np.cumsum(np.bincount(nearby))[nearby] / len(position)).astype(np.float32)
 
 
 def _centre(data: dict[str, np.ndarray]) -> np.ndarray:
@@ -170,6 +221,7 @@ def _new_mesh(name: str, data: dict[str, np.ndarray], origin: np.ndarray, gaussi
         mesh.attributes.new(attribute, data_type, "POINT")
     for attribute, (_, key) in _ATTRIBUTES.items():
         mesh.attributes[attribute].data.foreach_set(key, np.ascontiguousarray(data[attribute]).ravel())
+    mesh.attributes.active_color_name = "radiance"  # what Solid mode shows of the ellipsoids
     mesh[METADATA_KEY] = {
         "version": DATA_VERSION,
         "count": count,

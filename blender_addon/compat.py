@@ -2,31 +2,39 @@
 """The differences between Blender 4.5 and 5.2 that the add-on meets, and nothing else."""
 
 import bpy
-from bpy.types import FCurve, NodesModifier, Object
+from bpy.types import FCurve, NodesModifier, NodeTreeInterfaceSocket, Object
 from bpy_extras import anim_utils
 
 
+def input_names(modifier: NodesModifier) -> set[str]:
+    """The inputs that the modifier has; a linked group of an older version lacks some."""
+    items = modifier.node_group.interface.items_tree
+    return {item.name for item in items if item.item_type == "SOCKET" and item.in_out == "INPUT"}
+
+
 def get_input(modifier: NodesModifier, name: str):
-    """Value of the named input of a Geometry Nodes modifier."""
-    identifier = _identifier(modifier, name)
+    """Value of the named input of a Geometry Nodes modifier; the name of the chosen item if it is a menu."""
+    socket = _socket(modifier, name)
     if hasattr(modifier, "properties"):  # 5.2 moved the inputs from ID properties to real ones
-        return getattr(modifier.properties.inputs, identifier).value
-    return modifier[identifier]
+        return getattr(modifier.properties.inputs, socket.identifier).value
+    value = modifier[socket.identifier]
+    return _menu_items(modifier)[value] if socket.socket_type == "NodeSocketMenu" else value
 
 
 def set_input(modifier: NodesModifier, name: str, value) -> None:
     """Set the named input of a Geometry Nodes modifier and have the object evaluated again."""
-    identifier = _identifier(modifier, name)
+    socket = _socket(modifier, name)
     if hasattr(modifier, "properties"):
-        getattr(modifier.properties.inputs, identifier).value = value
+        getattr(modifier.properties.inputs, socket.identifier).value = value
     else:
-        modifier[identifier] = value
+        is_menu = socket.socket_type == "NodeSocketMenu"
+        modifier[socket.identifier] = _menu_items(modifier).index(value) if is_menu else value
     modifier.id_data.update_tag()
 
 
 def input_path(modifier: NodesModifier, name: str) -> str:
     """Data path of the named input, from the object, as F-curves and drivers want it."""
-    identifier = _identifier(modifier, name)
+    identifier = _socket(modifier, name).identifier
     owner = f'modifiers["{bpy.utils.escape_identifier(modifier.name)}"]'
     if hasattr(modifier, "properties"):
         return f"{owner}.properties.inputs.{identifier}.value"
@@ -42,8 +50,14 @@ def find_fcurve(object: Object, data_path: str) -> FCurve | None:
     return channels.fcurves.find(data_path) if channels else None
 
 
-def _identifier(modifier: NodesModifier, name: str) -> str:
+def _socket(modifier: NodesModifier, name: str) -> NodeTreeInterfaceSocket:
     for item in modifier.node_group.interface.items_tree:
         if item.item_type == "SOCKET" and item.in_out == "INPUT" and item.name == name:
-            return item.identifier
+            return item
     raise KeyError(f"node group {modifier.node_group.name!r} has no input {name!r}")
+
+
+def _menu_items(modifier: NodesModifier) -> list[str]:
+    """The items of the group's one menu, in the order of the numbers that stand for them before 5.2."""
+    menu = next(node for node in modifier.node_group.nodes if node.bl_idname == "GeometryNodeMenuSwitch")
+    return [item.name for item in menu.enum_items]

@@ -20,9 +20,10 @@ import numpy as np
 from bpy.types import Object, Scene
 from PIL import Image, ImageDraw
 
-from . import register, scene_capture, unregister
+from . import register, unregister
 from ._backend import backend, errors
 from .cloud import read_cloud
+from .inputs import survey
 from .pictures import Picture, render_still
 from .preferences import package_versions
 from .scene_import import new_camera
@@ -51,7 +52,7 @@ def run(out: Path, folder: Path = CAPTURE) -> dict:
         frames = backend("capture").load_capture(folder).frames
     inputs = [frame for frame in frames if not frame.held_out]
     held_out = [frame for frame in frames if frame.held_out]
-    summary = scene_capture.survey(bpy.context).summary()
+    summary = survey(bpy.context).summary()
     with _timed(seconds, "reconstruct"):
         bpy.ops.facet4d.reconstruct()
     bpy.ops.facet4d.match_source_colours()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reconstruction in a worker thread. Nothing here sees bpy, and only the worker imports torch.
+"""Work in a thread of its own. Nothing here sees bpy, and only the worker imports torch.
 
-The main thread starts a Job with a Capture and calls `update` now and then; the worker reports through a queue. The
+The main thread starts a Job with a task and calls `update` now and then; the worker reports through a queue. The
 running job lives in this module, because operators and scenes may be gone when it ends.
 """
 
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from ._backend import backend, errors
 
 if TYPE_CHECKING:
     from backend.capture import Capture
+    from backend.errors import Progress
     from backend.moving import MovingGaussians
 
 current: Job | None = None
@@ -35,21 +38,50 @@ class Settings:
     target: np.ndarray | None
 
 
+FIDELITY_PICTURES, FIDELITY_SIDE = 4, 128  # enough to judge by, and half a minute on a CPU
+
+Task = Callable[["Progress"], Any]
+"""What a Job runs: given a `Progress`, which stops it by raising Cancelled, it returns the result."""
+
+
+def reconstruction(capture: Capture, settings: Settings) -> Task:
+    """The task whose result are the MovingGaussians of a capture."""
+
+    def task(progress: Progress) -> MovingGaussians:
+        return backend("reconstruct").reconstruct(capture, progress=progress, **vars(settings)).moving()
+
+    return task
+
+
+def fidelity(capture: Capture, cloud: MovingGaussians) -> Task:
+    """The task whose result is how close (PSNR, dB, over white) the cloud comes to some of its own input pictures."""
+
+    def task(progress: Progress) -> float:
+        chosen = np.linspace(0, len(capture.frames) - 1, min(FIDELITY_PICTURES, len(capture.frames))).astype(int)
+        targets = capture.select(chosen.tolist()).square(FIDELITY_SIDE)
+        gaussians = backend("gaussians").from_moving(cloud)
+        return backend("evaluate").score_cloud(gaussians, targets, progress).psnr
+
+    return task
+
+
 class Job:
-    """A reconstruction that runs in its own thread as soon as it is made.
+    """A task that runs in its own thread as soon as the job is made.
 
     stage, fraction: how far it is. done: it has ended, with either a result, or an error in plain words, or neither
-    if it was cancelled. All are brought up to date by `update`, on the main thread.
+    if it was cancelled. error_fix: the operator that puts the error right, if one does. All are brought up to date by
+    `update`, on the main thread.
     """
 
-    def __init__(self, capture: Capture, settings: Settings) -> None:
+    def __init__(self, task: Task) -> None:
         self.stage, self.fraction, self.done = "Starting", 0.0, False
-        self.result: MovingGaussians | None = None
-        self.error = ""
+        self.result: Any = None
+        self.error = self.error_fix = ""
+        self._start = time.monotonic()
         self._reports: queue.SimpleQueue[tuple[str, float]] = queue.SimpleQueue()
         self._cancelled = threading.Event()
         # a daemon, so that Blender can quit while a network runs
-        self._thread = threading.Thread(target=self._work, args=(capture, settings), daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(task,), daemon=True)
         self._thread.start()
 
     def cancel(self) -> None:
@@ -68,6 +100,16 @@ class Job:
         if self._cancelled.is_set():
             self.result, self.error = None, ""
 
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._start
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the pace so far; None before there is a pace."""
+        return self.seconds * (1 - self.fraction) / self.fraction if self.fraction > 0.1 else None
+
     def join(self, timeout: float) -> None:
         self._thread.join(timeout)
 
@@ -76,15 +118,14 @@ class Job:
             raise errors.Cancelled
         self._reports.put((stage, fraction))
 
-    def _work(self, capture: Capture, settings: Settings) -> None:
+    def _work(self, task: Task) -> None:
         try:
             self._report("Starting PyTorch", 0.0)
-            reconstruct = backend("reconstruct").reconstruct
-            self.result = reconstruct(capture, progress=self._report, **vars(settings)).moving()
+            self.result = task(self._report)
         except errors.Cancelled:
             pass
         except Exception as error:
-            self.error = explain(error)
+            self.error, self.error_fix = explain(error), fix_for(error)
 
 
 def explain(error: Exception) -> str:
@@ -95,6 +136,11 @@ def explain(error: Exception) -> str:
         return f"The Python package '{error.name}' is not installed; see the add-on's preferences."
     traceback.print_exception(error)
     return f"Something went wrong ({type(error).__name__}: {error}); the system console has the details."
+
+
+def fix_for(error: Exception) -> str:
+    """The operator that helps with an error, empty if none does."""
+    return "facet4d.show_preferences" if isinstance(error, ModuleNotFoundError) else ""
 
 
 def cancel() -> None:

@@ -8,6 +8,7 @@ p = W (o - centre) and v' = W v, the ray passes the centre at |p x v'| / |v'| st
     alpha = opacity exp(-|p x v'|^2 / (2 |v'|^2)),  at most 0.999, and 0 below 1/255,
 
 which does not depend on the sphere. All vectors are in object space, hence any transform of the object is right.
+Points and ellipsoids that stand for Gaussians are marked solid, and are opaque.
 
 Cycles traces true spheres. Eevee draws each as a diamond within the sphere that faces the camera, which cuts the
 faintest tails: a lone Gaussian loses up to 8 % of its coverage there.
@@ -20,7 +21,7 @@ from .nodes import VERSION_KEY, VISIBLE, TreeBuilder, find_stamped
 
 MATERIAL_NAME = "Facet4D Splats"
 GROUP_NAME = "Facet4D Splat"
-GROUP_VERSION = 1
+GROUP_VERSION = 2
 
 MAX_ALPHA = 0.999
 # Rays that run out of bounces turn black, so the limit is Cycles' largest; rays past the lower number end at random,
@@ -101,7 +102,8 @@ def _build(group: ShaderNodeTree) -> None:
     # A ray meets the sphere twice; the far side stays clear.
     front = tree.math("SUBTRACT", 1.0, surface["Backfacing"])
     seen = tree.math("MULTIPLY", tree.math("GREATER_THAN", alpha, VISIBLE), front)
-    tree.node("NodeGroupOutput", attribute("radiance")["Color"], tree.math("MULTIPLY", alpha, seen))
+    covered = tree.math("MAXIMUM", tree.math("MULTIPLY", alpha, seen), attribute("solid")["Fac"])
+    tree.node("NodeGroupOutput", attribute("radiance")["Color"], covered)
     tree.arrange()
 
 
@@ -121,6 +123,13 @@ def prepare_scene_for_cycles(scene: Scene) -> str | None:
     if before == (cycles.transparent_max_bounces, cycles.min_transparent_bounces):
         return None
     return f"Raised Cycles' transparent bounces to {MAX_BOUNCES}, so that rays pass through the Gaussians"
+
+
+def bounces_warning(scene: Scene) -> str | None:
+    """Why Cycles would draw the cloud too dark in this scene, or None if it will not."""
+    if scene.render.engine != "CYCLES" or scene.cycles.transparent_max_bounces >= SURE_BOUNCES:
+        return None
+    return f"Cycles stops after {scene.cycles.transparent_max_bounces} transparent bounces: the cloud turns dark"
 
 
 def colour_management_warning(scene: Scene) -> str | None:

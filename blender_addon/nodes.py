@@ -4,10 +4,12 @@
 Each Gaussian is a vertex with the attributes of `cloud.py`. At the time t (seconds), with dt = t - time_mean:
 
     position + velocity * dt                                 the point
-    alpha    = opacity * exp(-(dt / time_sigma)^2 / 2)       its opacity now
+    alpha    = opacity * exp(-(dt / time_sigma)^2 / 2)       its opacity now; 0 if cropped or removed as a floater
     radius   = largest scale * sqrt(2 ln(255 alpha))         where alpha * exp(-d^2 / 2) falls to 1/255
     whitening_x/y/z = axis of the ellipsoid / its scale      rows of the matrix that makes it the unit ball
+    radiance * Tint * 2^Exposure                             its colour
 
+Shown as points or ellipsoids instead, a Gaussian is opaque, within the surface where alpha * exp(-d^2 / 2) is 1/10.
 Everything is plain field arithmetic: no handler, no cache, and files play and render without the add-on.
 """
 
@@ -17,19 +19,36 @@ from collections.abc import Iterable
 import bpy
 from bpy.types import ID, GeometryNodeTree, Node, NodeSocket, NodeTree
 
+from . import compat
+
 GROUP_NAME = "Facet4D Evaluate"
-GROUP_VERSION = 1
+GROUP_VERSION = 2
 VERSION_KEY = "facet4d_version"
 
 # Below one step of an 8-bit picture a Gaussian is not drawn; the rasteriser has the same bound.
 VISIBLE = 1 / 255
 
-# name, default, minimum, maximum, subtype, tooltip
+# Points and ellipsoids are as large as the Gaussian is at least this opaque.
+SOLID = 1 / 10
+
+DISPLAYS = ("Splats", "Points", "Ellipsoids")
+
+_FLOAT, _FACTOR = "NodeSocketFloat", (1.0, 0.0, 1.0, "FACTOR")
+
+# name, socket type, its settings, tooltip
 _INPUTS = (
-    ("Time", 0.0, -1e6, 1e6, "TIME_ABSOLUTE", "Moment of the performance to show, in seconds. Move its keys to retime"),
-    ("Opacity", 1.0, 0.0, 1.0, "FACTOR", "Multiplies the opacity of all Gaussians"),
-    ("Size", 1.0, 0.01, 10.0, "FACTOR", "Multiplies the size of all Gaussians"),
-    ("Viewport Density", 1.0, 0.0, 1.0, "FACTOR", "Share of the Gaussians shown in the viewport; renders show all"),
+    ("Time", _FLOAT, (0.0, -1e6, 1e6, "TIME_ABSOLUTE"), "Moment of the clip in seconds. Move its keys to retime"),
+    ("Opacity", _FLOAT, _FACTOR, "Multiplies the opacity of all Gaussians"),
+    ("Size", _FLOAT, (1.0, 0.01, 10.0, "FACTOR"), "Multiplies the size of all Gaussians"),
+    ("Viewport Density", _FLOAT, _FACTOR, "Share of the Gaussians shown in the viewport"),
+    ("Material", "NodeSocketMaterial", (), "Look of the Gaussians"),
+    ("Render Density", _FLOAT, _FACTOR, "Share of the Gaussians shown in renders"),
+    ("Exposure", _FLOAT, (0.0, -10.0, 10.0, "NONE"), "Brightens or darkens the colours, in stops"),
+    ("Tint", "NodeSocketColor", ((1.0, 1.0, 1.0, 1.0),), "Multiplies the colours"),
+    ("Floaters", _FLOAT, (0.0, 0.0, 1.0, "FACTOR"), "Share of the Gaussians to remove, the most isolated first"),
+    ("Crop", "NodeSocketBool", (False,), "Show only what is inside the crop box"),
+    ("Crop Box", "NodeSocketObject", (), "An empty shown as a cube; what is outside is removed while Crop is on"),
+    ("Display", "NodeSocketMenu", (), "How the Gaussians are drawn, also in renders"),
 )
 
 
@@ -107,7 +126,7 @@ def _enabled(sockets, name: str) -> NodeSocket:
 
 
 def _build(group: GeometryNodeTree) -> None:
-    _declare_sockets(group)
+    new_inputs = _declare_sockets(group)
     tree = TreeBuilder(group)
     group_input = tree.node("NodeGroupInput").outputs
 
@@ -132,60 +151,135 @@ def _build(group: GeometryNodeTree) -> None:
     deviations = tree.math("DIVIDE", elapsed, attribute("time_sigma", "FLOAT"))
     window = tree.math("EXPONENT", tree.math("MULTIPLY", tree.math("MULTIPLY", deviations, deviations), -0.5))
     opacity = tree.math("MULTIPLY", attribute("opacity", "FLOAT"), group_input["Opacity"])
-    geometry = store(group_input["Geometry"], "alpha", "FLOAT", tree.math("MULTIPLY", opacity, window))
+    present = tree.math("MULTIPLY", opacity, window)
+    inside, crowded = _inside_crop_box(tree, group_input, position), _no_floater(tree, group_input, attribute)
+    kept = tree.math("MULTIPLY", present, tree.math("MULTIPLY", inside, crowded))
+
+    def choose(condition: NodeSocket, otherwise: NodeSocket, geometry: NodeSocket) -> NodeSocket:
+        """One geometry or the other; the one that is not chosen costs nothing."""
+        kind = {"input_type": "GEOMETRY"}
+        return tree.node("GeometryNodeSwitch", condition, otherwise, geometry, properties=kind).outputs[0]
+
+    whole, cut = (store(group_input["Geometry"], "alpha", "FLOAT", value) for value in (present, kept))
+    geometry = choose(tree.math("MAXIMUM", group_input["Crop"], group_input["Floaters"]), whole, cut)
     alpha = attribute("alpha", "FLOAT")
+
+    tint = tree.vector("SCALE", group_input["Tint"], Scale=tree.math("POWER", 2.0, group_input["Exposure"]))
+    radiance = tree.vector("MULTIPLY", attribute("radiance", "FLOAT_COLOR"), tint)
+    is_tinted = tree.vector("DISTANCE", tint, (1.0, 1.0, 1.0))
+    geometry = choose(is_tinted, geometry, store(geometry, "radiance", "FLOAT_COLOR", radiance))
 
     scale = tree.node("ShaderNodeSeparateXYZ", attribute("scale", "FLOAT_VECTOR")).outputs
     largest = tree.math("MAXIMUM", tree.math("MAXIMUM", scale[0], scale[1]), scale[2])
-    exponent = tree.math("MULTIPLY", tree.math("LOGARITHM", tree.math("DIVIDE", alpha, VISIBLE), math.e), 2.0)
-    reach = tree.math("SQRT", tree.math("MAXIMUM", exponent, 0.0))
-    radius = tree.math("MULTIPLY", tree.math("MULTIPLY", largest, group_input["Size"]), reach)
+
+    def reach(bound: float) -> NodeSocket:
+        """At how many standard deviations the opacity falls to the bound; 0 if it is nowhere above it."""
+        exponent = tree.math("MULTIPLY", tree.math("LOGARITHM", tree.math("DIVIDE", alpha, bound), math.e), 2.0)
+        return tree.math("MULTIPLY", tree.math("SQRT", tree.math("MAXIMUM", exponent, 0.0)), group_input["Size"])
+
+    in_viewport = tree.node("GeometryNodeIsViewport").outputs[0]
+    in_render = tree.math("SUBTRACT", 1.0, in_viewport)
+    densities = (group_input["Render Density"], group_input["Viewport Density"])
+    share = tree.node("GeometryNodeSwitch", in_viewport, *densities, properties={"input_type": "FLOAT"}).outputs[0]
+    sampled = _enabled(
+        tree.node("FunctionNodeRandomValue", properties={"data_type": "BOOLEAN"}, Probability=share).outputs, "Value"
+    )
+
+    def points(selection: NodeSocket, radius: NodeSocket | float) -> NodeSocket:
+        chosen = tree.math("MULTIPLY", sampled, selection)
+        kind = "GeometryNodeMeshToPoints"
+        made = tree.node(kind, Mesh=geometry, Selection=chosen, Position=position, Radius=radius).outputs[0]
+        # Cycles would take an attribute of this name for the speed on the timeline, which retiming changes.
+        return tree.node("GeometryNodeRemoveAttribute", Geometry=made, Name="velocity").outputs[0]
 
     # Renders keep the invisible Gaussians, with radius 0: motion blur compares the points of neighbouring
     # subframes one by one and is silently off where their number changes.
     visible = tree.math("GREATER_THAN", alpha, VISIBLE)
-    sampled = tree.node(
-        "FunctionNodeRandomValue", properties={"data_type": "BOOLEAN"}, Probability=group_input["Viewport Density"]
-    )
-    shown = tree.math("MULTIPLY", visible, _enabled(sampled.outputs, "Value"))
-    in_render = tree.math("SUBTRACT", 1.0, tree.node("GeometryNodeIsViewport").outputs[0])
-    geometry = tree.node(
-        "GeometryNodeMeshToPoints",
-        Mesh=geometry,
-        Selection=tree.math("MAXIMUM", shown, in_render),
-        Position=position,
-        Radius=radius,
-    ).outputs[0]
-
-    # Cycles would take an attribute of this name for the speed on the timeline, which retiming changes.
-    geometry = tree.node("GeometryNodeRemoveAttribute", Geometry=geometry, Name="velocity").outputs[0]
-
+    splats = points(tree.math("MAXIMUM", visible, in_render), tree.math("MULTIPLY", largest, reach(VISIBLE)))
     rotation = attribute("rotation", "QUATERNION")
     for axis, unit in enumerate(((1, 0, 0), (0, 1, 0), (0, 0, 1))):
         direction = tree.node("FunctionNodeRotateVector", Vector=unit, Rotation=rotation).outputs[0]
         deviation = tree.math("MULTIPLY", scale[axis], group_input["Size"])
         row = tree.vector("SCALE", direction, Scale=tree.math("DIVIDE", 1.0, deviation))
-        geometry = store(geometry, f"whitening_{'xyz'[axis]}", "FLOAT_VECTOR", row)
+        splats = store(splats, f"whitening_{'xyz'[axis]}", "FLOAT_VECTOR", row)
 
+    opaque = tree.math("GREATER_THAN", alpha, SOLID)
+    dots = points(opaque, tree.math("MULTIPLY", tree.math("MULTIPLY", largest, reach(SOLID)), 0.5))
+    ball = tree.node("GeometryNodeMeshUVSphere", Segments=8, Rings=5, Radius=1.0).outputs["Mesh"]
+    size = tree.vector("SCALE", attribute("scale", "FLOAT_VECTOR"), Scale=reach(SOLID))
+    balls = tree.node(
+        "GeometryNodeInstanceOnPoints", Points=points(opaque, 0.0), Instance=ball, Rotation=rotation, Scale=size
+    ).outputs[0]
+    # The realized mesh takes over from its first part which colour Solid mode shows; so that is the cloud's first
+    # vertex, until it has done its work.
+    index = tree.node("GeometryNodeInputIndex").outputs[0]
+    but_first = tree.math("GREATER_THAN", index, 0.5)
+    first = tree.node("GeometryNodeDeleteGeometry", geometry, but_first).outputs[0]
+    joined = tree.node("GeometryNodeJoinGeometry", balls)
+    tree.tree.links.new(first, joined.inputs[0])  # the last link is the first part
+    realized = tree.node("GeometryNodeRealizeInstances", joined.outputs[0]).outputs[0]
+    is_first = tree.math("LESS_THAN", index, 0.5)
+    ellipsoids = tree.node("GeometryNodeDeleteGeometry", realized, is_first).outputs[0]
+
+    menu = tree.node("GeometryNodeMenuSwitch", properties={"data_type": "GEOMETRY"})
+    for item, name in zip(menu.enum_items, DISPLAYS, strict=False):
+        item.name = name
+    menu.enum_items.new(DISPLAYS[2])
+    tree.tree.links.new(group_input["Display"], menu.inputs[0])
+    displays = (splats, store(dots, "solid", "FLOAT", 1.0), store(ellipsoids, "solid", "FLOAT", 1.0))
+    for socket, display in zip(menu.inputs[1:4], displays, strict=True):
+        tree.tree.links.new(display, socket)
+    # only now the group knows what there is to choose from
+    interface = group.interface.items_tree
+    next(item for item in interface if item.name == "Display").default_value = DISPLAYS[0]
     tree.node(
-        "NodeGroupOutput", tree.node("GeometryNodeSetMaterial", geometry, Material=group_input["Material"]).outputs[0]
+        "NodeGroupOutput",
+        tree.node("GeometryNodeSetMaterial", menu.outputs[0], Material=group_input["Material"]).outputs[0],
     )
     tree.arrange()
+    _set_defaults(group, new_inputs)
 
 
-def _declare_sockets(group: GeometryNodeTree) -> None:
-    """Add the sockets that are missing; those of an older version stay, with the identifiers that keys refer to."""
+def _set_defaults(group: GeometryNodeTree, names: list[str]) -> None:
+    """Give inputs that are new their defaults in the modifiers that use the group; Blender leaves them empty there."""
+    items = group.interface.items_tree
+    defaults = {item.name: item.default_value for item in items if item.name in names}
+    modifiers = (modifier for ob in bpy.data.objects for modifier in ob.modifiers if modifier.type == "NODES")
+    for modifier in (modifier for modifier in modifiers if modifier.node_group == group):
+        for name, value in defaults.items():
+            if value is not None:
+                compat.set_input(modifier, name, value)
+
+
+def _inside_crop_box(tree: TreeBuilder, group_input, position: NodeSocket) -> NodeSocket:
+    """1 inside the cube that the crop box shows, or where there is no cropping; 0 outside."""
+    box = tree.node("GeometryNodeObjectInfo", group_input["Crop Box"], properties={"transform_space": "RELATIVE"})
+    inverse = tree.node("FunctionNodeInvertMatrix", box.outputs["Transform"]).outputs[0]
+    local = tree.node("FunctionNodeTransformPoint", Vector=position, Transform=inverse).outputs[0]
+    sides = tree.node("ShaderNodeSeparateXYZ", tree.vector("ABSOLUTE", local)).outputs
+    farthest = tree.math("MAXIMUM", tree.math("MAXIMUM", sides[0], sides[1]), sides[2])
+    return tree.math("MAXIMUM", tree.math("LESS_THAN", farthest, 1.0), tree.math("SUBTRACT", 1.0, group_input["Crop"]))
+
+
+def _no_floater(tree: TreeBuilder, group_input, attribute) -> NodeSocket:
+    """1 for the Gaussians that stay, 0 for floaters; a cloud of an older version has no crowding and stays whole."""
+    crowding = attribute("crowding", "FLOAT")
+    fewer = tree.math("LESS_THAN", crowding, group_input["Floaters"])
+    return tree.math("SUBTRACT", 1.0, tree.math("MULTIPLY", fewer, tree.math("GREATER_THAN", crowding, 0.0)))
+
+
+def _declare_sockets(group: GeometryNodeTree) -> list[str]:
+    """Add the sockets that are missing; those of an older version stay, with the identifiers that keys refer to.
+
+    Returns the names of the inputs that it added.
+    """
     present = {(item.in_out, item.name) for item in group.interface.items_tree if item.item_type == "SOCKET"}
     for in_out in ("INPUT", "OUTPUT"):
         if (in_out, "Geometry") not in present:
             group.interface.new_socket("Geometry", in_out=in_out, socket_type="NodeSocketGeometry")
-    for name, default, minimum, maximum, subtype, tooltip in _INPUTS:
-        if ("INPUT", name) in present:
-            continue
-        socket = group.interface.new_socket(name, in_out="INPUT", socket_type="NodeSocketFloat", description=tooltip)
-        socket.default_value, socket.min_value, socket.max_value = default, minimum, maximum
-        socket.subtype = subtype
-    if ("INPUT", "Material") not in present:
-        group.interface.new_socket(
-            "Material", in_out="INPUT", socket_type="NodeSocketMaterial", description="Look of the Gaussians"
-        )
+    new = [entry for entry in _INPUTS if ("INPUT", entry[0]) not in present]
+    for name, kind, settings, tooltip in new:
+        socket = group.interface.new_socket(name, in_out="INPUT", socket_type=kind, description=tooltip)
+        for setting, value in zip(("default_value", "min_value", "max_value", "subtype"), settings, strict=False):
+            setattr(socket, setting, value)
+    return [name for name, *_ in new]

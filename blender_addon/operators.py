@@ -3,17 +3,16 @@
 
 import time
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bpy
 import numpy as np
 from bpy.app.handlers import persistent
-from bpy.props import BoolProperty, StringProperty
-from bpy.types import Context, Event, Operator, Scene
+from bpy.types import Context, Event, Object, Operator, Scene
 
-from . import cloud, jobs, material, scene_capture, scene_import
-from ._backend import backend, errors
+from . import cloud, inputs, jobs, material, scene_capture
+from ._backend import errors
+from .estimate import estimate
 
 if TYPE_CHECKING:
     from backend.moving import MovingGaussians
@@ -21,21 +20,20 @@ if TYPE_CHECKING:
 MODAL_INTERVAL = 0.1  # seconds
 
 
-class FACET4D_OT_reconstruct(Operator):
-    """Reconstruct an animated 4D cloud from the cameras and their pictures"""
+class _JobOperator:
+    """Runs a job: in background mode it waits for it, otherwise it is modal and the window stays usable.
 
-    bl_idname = "facet4d.reconstruct"
-    bl_label = "Reconstruct"
-    bl_options = {"REGISTER"}  # the undo step is pushed when the result arrives
+    A subclass gives `task`, which reads the scene and may raise UserError, and `deliver`, which takes the result.
+    """
 
     @classmethod
     def poll(cls, context: Context) -> bool:
         if jobs.current:
-            cls.poll_message_set("A reconstruction is running; wait for it or cancel it")
-        elif missing := [name for name in ("torch", "PIL", "safetensors") if find_spec(name) is None]:
+            cls.poll_message_set("Another run is not finished; wait for it or cancel it")
+        elif missing := missing_packages():
             cls.poll_message_set(f"Python packages are missing ({', '.join(missing)}); see the add-on's preferences")
-        elif problems := scene_capture.survey(context).problems:
-            cls.poll_message_set(problems[0])
+        elif problems := inputs.survey(context).problems:
+            cls.poll_message_set(problems[0].text)
         else:
             return True
         return False
@@ -61,7 +59,7 @@ class FACET4D_OT_reconstruct(Operator):
         window_manager = context.window_manager
         self.timer = window_manager.event_timer_add(MODAL_INTERVAL, window=context.window)
         window_manager.modal_handler_add(self)
-        context.workspace.status_text_set("Facet4D is reconstructing. Esc: Cancel")
+        context.workspace.status_text_set("Facet4D is working. Esc: Cancel")
         return {"RUNNING_MODAL"}
 
     def modal(self, context: Context, event: Event) -> set[str]:
@@ -72,6 +70,8 @@ class FACET4D_OT_reconstruct(Operator):
         self.job.update()
         _redraw_panels(context)
         if jobs.current is self.job and not self.job.done:
+            return {"PASS_THROUGH"}
+        if bpy.app.is_job_running("RENDER"):  # it reads what the result would change
             return {"PASS_THROUGH"}
         self._stop_modal(context)
         return self._finish(context)
@@ -87,15 +87,16 @@ class FACET4D_OT_reconstruct(Operator):
             context.workspace.status_text_set(None)
 
     def _start(self, context: Context) -> bool:
-        context.window_manager.facet4d.error = ""
+        session = context.window_manager.facet4d
+        session.error = session.error_fix = ""
         try:
-            capture = scene_capture.read_capture(context)
+            task = self.task(context)
         except (errors.UserError, ModuleNotFoundError) as error:
-            self._fail(context, jobs.explain(error))
+            self._fail(context, jobs.explain(error), jobs.fix_for(error))
             return False
         # by id, because the scene may be loaded anew or gone when the result arrives
         self.scene_uid = context.scene.session_uid
-        self.job = jobs.current = jobs.Job(capture, _job_settings(context))
+        self.job = jobs.current = jobs.Job(task)
         return True
 
     def _finish(self, context: Context) -> set[str]:
@@ -103,21 +104,83 @@ class FACET4D_OT_reconstruct(Operator):
             jobs.current = None
         scene = next((scene for scene in bpy.data.scenes if scene.session_uid == self.scene_uid), None)
         if self.job.error:
-            return self._fail(context, self.job.error)
+            return self._fail(context, self.job.error, self.job.error_fix)
         if self.job.result is None or scene is None:
             self.report({"INFO"}, "Cancelled; the scene is unchanged")
             return {"CANCELLED"}
-        put_in_scene(context, scene, self.job.result)
-        self.report({"INFO"}, f"{len(self.job.result)} Gaussians")
-        if changed := material.prepare_scene_for_cycles(scene):
-            self.report({"INFO"}, changed)
-        bpy.ops.ed.undo_push(message="Reconstruct 4D Cloud")
+        self.deliver(context, scene)
+        bpy.ops.ed.undo_push(message=self.bl_label)
         return {"FINISHED"}
 
-    def _fail(self, context: Context, message: str) -> set[str]:
-        context.window_manager.facet4d.error = message
+    def _fail(self, context: Context, message: str, fix: str) -> set[str]:
+        session = context.window_manager.facet4d
+        session.error, session.error_fix = message, fix
         self.report({"ERROR"}, message)
         return {"CANCELLED"}
+
+
+class FACET4D_OT_reconstruct(_JobOperator, Operator):
+    """Reconstruct an animated 4D cloud from the cameras and their pictures"""
+
+    bl_idname = "facet4d.reconstruct"
+    bl_label = "Reconstruct"
+    bl_options = {"REGISTER"}  # the undo step is pushed when the result arrives
+
+    def task(self, context: Context) -> jobs.Task:
+        capture = scene_capture.read_capture(context)
+        # as they are now: the artist may change them while the job runs
+        self.settings = _remembered_settings(context.scene) | {"pictures": len(capture.frames)}
+        self.expected = estimate(context.scene, context.window_manager, len(capture.frames))
+        return jobs.reconstruction(capture, _job_settings(context))
+
+    def deliver(self, context: Context, scene: Scene) -> None:
+        seconds = self.job.seconds
+        if self.expected:
+            context.window_manager.facet4d.pace = self.expected.operations / seconds
+        made = put_in_scene(context, scene, self.job.result)
+        cloud.remember_run(made, self.settings | {"seconds": seconds})
+        self.report({"INFO"}, f"{len(self.job.result):,} Gaussians in {seconds:.0f} s")
+        if changed := material.prepare_scene_for_cycles(scene):
+            self.report({"INFO"}, changed)
+
+
+class FACET4D_OT_measure_fidelity(_JobOperator, Operator):
+    """Render the cloud from some of the cameras at their pictures' times, and tell how close the two are"""
+
+    bl_idname = "facet4d.measure_fidelity"
+    bl_label = "Measure Fidelity"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if cloud.active_cloud(context) is None:
+            cls.poll_message_set("Select a cloud")
+            return False
+        return super().poll(context)
+
+    def task(self, context: Context) -> jobs.Task:
+        measured = cloud.active_cloud(context)
+        self.cloud_uid = measured.session_uid
+        return jobs.fidelity(scene_capture.read_capture(context), cloud.read_cloud(measured))
+
+    def deliver(self, _context: Context, scene: Scene) -> None:
+        for measured in cloud.cloud_objects(scene):
+            if measured.session_uid == self.cloud_uid:
+                cloud.remember_run(measured, cloud.last_run(measured) | {"fidelity": self.job.result})
+        self.report({"INFO"}, f"The cloud shows its pictures at {self.job.result:.1f} dB")
+
+
+def missing_packages() -> list[str]:
+    """What the backend needs and this Python lacks."""
+    return [name for name in ("torch", "PIL", "safetensors") if find_spec(name) is None]
+
+
+# what a cloud remembers of the settings that made it, and Reuse Settings brings back
+REMEMBERED = ("source", "model", "weights", "device", "resolution", "frames_by", "frame_step", "times")
+
+
+def _remembered_settings(scene: Scene) -> dict:
+    return {name: getattr(scene.facet4d, name) for name in REMEMBERED}
 
 
 def _job_settings(context: Context) -> jobs.Settings:
@@ -132,7 +195,7 @@ def _job_settings(context: Context) -> jobs.Settings:
     )
 
 
-def put_in_scene(context: Context, scene: Scene, gaussians: "MovingGaussians") -> None:
+def put_in_scene(context: Context, scene: Scene, gaussians: "MovingGaussians") -> Object:
     """Makes the cloud of MovingGaussians, or renews the one that the settings name, and makes it active."""
     settings = scene.facet4d
     existing = settings.cloud if settings.cloud in cloud.cloud_objects(scene) else None
@@ -146,6 +209,55 @@ def put_in_scene(context: Context, scene: Scene, gaussians: "MovingGaussians") -
             other.select_set(False)
         settings.cloud.select_set(True)
         view_layer.objects.active = settings.cloud
+    return settings.cloud
+
+
+class FACET4D_OT_reuse_settings(Operator):
+    """Set the next reconstruction up as the one that made this cloud, and have it replace the cloud"""
+
+    bl_idname = "facet4d.reuse_settings"
+    bl_label = "Reuse Settings"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        active = cloud.active_cloud(context)
+        if active is None or "model" not in cloud.last_run(active):
+            cls.poll_message_set("Select a cloud that was reconstructed here")
+            return False
+        return True
+
+    def execute(self, context: Context) -> set[str]:
+        active, settings = cloud.active_cloud(context), context.scene.facet4d
+        remembered = cloud.last_run(active)
+        for name in REMEMBERED:
+            setattr(settings, name, remembered[name])
+        settings.cloud = active
+        return {"FINISHED"}
+
+
+class FACET4D_OT_show_preferences(Operator):
+    """Open the add-on's preferences, which tell what is missing on this machine"""
+
+    bl_idname = "facet4d.show_preferences"
+    bl_label = "Show Preferences"
+
+    def execute(self, _context: Context) -> set[str]:
+        return bpy.ops.preferences.addon_show("INVOKE_DEFAULT", module=__package__)
+
+
+class FACET4D_OT_use_less(Operator):
+    """Set the resolution to 128 pixels and the frames to eight, so that the reconstruction fits into memory"""
+
+    bl_idname = "facet4d.use_less"
+    bl_label = "Use Less Memory"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context: Context) -> set[str]:
+        settings = context.scene.facet4d
+        settings.resolution = "128"
+        settings.frames_by, settings.times = "COUNT", min(settings.times, 8)
+        return {"FINISHED"}
 
 
 class FACET4D_OT_cancel(Operator):
@@ -165,58 +277,6 @@ class FACET4D_OT_cancel(Operator):
         return {"FINISHED"}
 
 
-class FACET4D_OT_import_capture(Operator):
-    """Load a folder with posed, timed pictures (transforms.json) as cameras with background images"""
-
-    bl_idname = "facet4d.import_capture"
-    bl_label = "Load Capture Folder"
-    bl_options = {"REGISTER", "UNDO"}
-
-    directory: StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
-    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
-
-    def invoke(self, context: Context, _event: Event) -> set[str]:
-        context.window_manager.fileselect_add(self)
-        return {"RUNNING_MODAL"}
-
-    def execute(self, context: Context) -> set[str]:
-        return _import_folder(self, context, Path(bpy.path.abspath(self.directory)))
-
-
-class FACET4D_OT_load_sample(Operator):
-    """Load the capture that comes with the add-on: eight cameras around a head, at three times"""
-
-    bl_idname = "facet4d.load_sample"
-    bl_label = "Load Sample Capture"
-    bl_options = {"REGISTER", "UNDO"}
-
-    def execute(self, context: Context) -> set[str]:
-        return _import_folder(self, context, Path(backend("capture").__file__).parent / "demo_capture")
-
-
-class FACET4D_OT_match_source_colours(Operator):
-    """Set the scene's colour management to Standard, so that the cloud has the colours of the pictures.
-    This changes how everything else in the scene looks, too"""
-
-    bl_idname = "facet4d.match_source_colours"
-    bl_label = "Match Source Colours"
-    bl_options = {"REGISTER", "UNDO"}
-
-    def execute(self, context: Context) -> set[str]:
-        material.match_source_colours(context.scene)
-        return {"FINISHED"}
-
-
-def _import_folder(operator: Operator, context: Context, folder: Path) -> set[str]:
-    try:
-        collection = scene_import.import_capture(context.scene, folder)
-    except (errors.UserError, ModuleNotFoundError) as error:
-        operator.report({"ERROR"}, jobs.explain(error))
-        return {"CANCELLED"}
-    operator.report({"INFO"}, f"{collection.name}: {scene_capture.survey(context).summary()}")
-    return {"FINISHED"}
-
-
 def _redraw_panels(context: Context) -> None:
     for window in context.window_manager.windows:
         for area in window.screen.areas:
@@ -229,12 +289,18 @@ def _cancel_before_load(*_: object) -> None:
     jobs.cancel()
 
 
+@persistent
+def _upgrade_after_load(*_: object) -> None:
+    cloud.upgrade_groups()
+
+
 CLASSES = (
     FACET4D_OT_reconstruct,
+    FACET4D_OT_measure_fidelity,
+    FACET4D_OT_reuse_settings,
+    FACET4D_OT_show_preferences,
+    FACET4D_OT_use_less,
     FACET4D_OT_cancel,
-    FACET4D_OT_import_capture,
-    FACET4D_OT_load_sample,
-    FACET4D_OT_match_source_colours,
 )
 
 
@@ -242,10 +308,12 @@ def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     bpy.app.handlers.load_pre.append(_cancel_before_load)
+    bpy.app.handlers.load_post.append(_upgrade_after_load)
 
 
 def unregister() -> None:
     jobs.cancel()
+    bpy.app.handlers.load_post.remove(_upgrade_after_load)
     bpy.app.handlers.load_pre.remove(_cancel_before_load)
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)

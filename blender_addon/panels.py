@@ -4,9 +4,24 @@
 import textwrap
 
 import bpy
-from bpy.types import Context, NodesModifier, Panel, UILayout, bpy_struct
+from bpy.types import Context, NodesModifier, Object, Panel, UILayout, UIList, bpy_struct
 
-from . import cloud, compat, jobs, material, operators, scene_capture
+from . import cloud, compat, inputs, jobs, material, operators, operators_result
+from .estimate import estimate
+from .operators_input import (
+    FACET4D_OT_add_rig,
+    FACET4D_OT_import_capture,
+    FACET4D_OT_leave_out,
+    FACET4D_OT_load_sample,
+)
+
+FIX_ICONS = {
+    "facet4d.open_picture": "FILE_FOLDER",
+    "file.find_missing_files": "VIEWZOOM",
+    "facet4d.leave_out": "HIDE_ON",
+    "facet4d.aim": "TRACKER",
+    "facet4d.make_perspective": "VIEW_PERSPECTIVE",
+}
 
 
 class _SidebarPanel:
@@ -25,23 +40,30 @@ class FACET4D_PT_input(_SidebarPanel, Panel):
 
         column = layout.column(align=True)
         column.operator_context = "INVOKE_DEFAULT"
-        column.operator(operators.FACET4D_OT_import_capture.bl_idname, text="Load Capture Folder…", icon="FILE_FOLDER")
-        column.operator(operators.FACET4D_OT_load_sample.bl_idname, icon="OUTLINER_OB_CAMERA")
+        column.operator(FACET4D_OT_import_capture.bl_idname, text="Load Capture Folder…", icon="FILE_FOLDER")
+        column.operator(FACET4D_OT_load_sample.bl_idname, icon="OUTLINER_OB_CAMERA")
 
-        layout.prop(settings, "source")
+        layout.prop(settings, "source", expand=True)
+        if settings.source == "RENDER":
+            layout.prop(settings, "subjects")
+            layout.operator_menu_enum(FACET4D_OT_add_rig.bl_idname, "shape", icon="OUTLINER_DATA_CAMERA")
         layout.prop(settings, "collection")
         layout.prop(settings, "target")
         column = layout.column(align=True)
         column.prop(scene, "frame_start")
         column.prop(scene, "frame_end", text="End")
-        column.prop(settings, "times")
+        column.row(align=True).prop(settings, "frames_by", expand=True)
+        column.prop(settings, "frame_step" if settings.frames_by == "STEP" else "times")
 
-        found = scene_capture.survey(context)
+        found = inputs.survey(context)
         layout.label(text=found.summary(), icon="IMAGE_DATA")
-        for problem in found.problems:
-            _wrapped(context, layout, problem, "ERROR")
-        for note in found.notes:
-            _wrapped(context, layout, note, "INFO")
+        cameras = settings.collection or scene.collection
+        layout.template_list("FACET4D_UL_cameras", "", cameras, "all_objects", settings, "camera_index", rows=4)
+        # the list has a word on each camera; in full: what is about the chosen one or the scene, and the first problem
+        first = found.problems[:1]
+        told = [finding for finding in found.findings if finding.camera in {None, context.object} or finding in first]
+        for finding in told:
+            _finding(context, layout, finding)
         self._draw_pictures(context, settings.source)
 
     def _draw_pictures(self, context: Context, source: str) -> None:
@@ -64,6 +86,33 @@ class FACET4D_PT_input(_SidebarPanel, Panel):
                 field.prop(image.facet4d, "frame", text="")
 
 
+class FACET4D_UL_cameras(UIList):
+    """The cameras, with what each gives or why it does not."""
+
+    def filter_items(self, _context: Context, data: bpy_struct, name: str) -> tuple[list[int], list[int]]:
+        shows = [self.bitflag_filter_item if ob.type == "CAMERA" else 0 for ob in getattr(data, name)]
+        return shows, []
+
+    def draw_item(
+        self, context: Context, layout: UILayout, _data, camera: Object, _icon, _active, _active_name
+    ) -> None:
+        views, findings = inputs.survey(context).of(camera)
+        hidden = not camera.visible_get(view_layer=context.view_layer)
+        row = layout.row(align=True)
+        row.active = not hidden
+        row.prop(camera, "name", text="", emboss=False, icon="CAMERA_DATA")
+        status = row.row(align=True)
+        status.alignment = "RIGHT"
+        if findings and not hidden:
+            status.label(text=findings[0].state, icon="ERROR" if findings[0].forbids else "INFO")
+            _fix_button(status, findings[0], text="")
+        else:
+            status.label(text="left out" if hidden else f"{len(views)}")
+        eye = "HIDE_ON" if hidden else "HIDE_OFF"
+        button = row.operator(FACET4D_OT_leave_out.bl_idname, text="", icon=eye, emboss=False)
+        button.camera = camera.name
+
+
 class FACET4D_PT_reconstruct(_SidebarPanel, Panel):
     bl_label = "Reconstruct"
 
@@ -82,15 +131,33 @@ class FACET4D_PT_reconstruct(_SidebarPanel, Panel):
         column.prop(settings, "cloud")
 
         if job := jobs.current:
-            layout.progress(factor=job.fraction, text=f"{job.stage} {job.fraction:.0%}")
+            layout.progress(factor=job.fraction, text=_progress_text(job))
             layout.operator(operators.FACET4D_OT_cancel.bl_idname, icon="CANCEL")
         else:
+            self._draw_estimate(context)
             row = layout.row()
             row.scale_y = 1.5
             row.operator_context = "INVOKE_DEFAULT"
             row.operator(operators.FACET4D_OT_reconstruct.bl_idname, icon="POINTCLOUD_DATA")
-        if error := context.window_manager.facet4d.error:
-            _wrapped(context, layout, error, "ERROR")
+        session = context.window_manager.facet4d
+        if session.error:
+            _wrapped(context, layout, session.error, "ERROR")
+        if session.error_fix:
+            layout.operator(session.error_fix)
+
+    def _draw_estimate(self, context: Context) -> None:
+        """What the run will take, or what it lacks."""
+        layout = self.layout
+        if missing := operators.missing_packages():
+            _wrapped(context, layout, f"Python packages are missing: {', '.join(missing)}.", "ERROR")
+            layout.operator(operators.FACET4D_OT_show_preferences.bl_idname, icon="PREFERENCES")
+        views = inputs.survey(context).views
+        expected = estimate(context.scene, context.window_manager, len(views)) if views else None
+        if expected:
+            _wrapped(context, layout, expected.summary(), "INFO")
+            if warning := expected.warning():
+                _wrapped(context, layout, warning, "ERROR")
+                layout.operator(operators.FACET4D_OT_use_less.bl_idname)
 
 
 class FACET4D_PT_result(_SidebarPanel, Panel):
@@ -99,25 +166,59 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
     def draw(self, context: Context) -> None:
         layout = self.layout
         layout.use_property_split = True
-        active = context.object if cloud.is_cloud(context.object) else context.scene.facet4d.cloud
-        if not cloud.is_cloud(active):
+        active = cloud.active_cloud(context)
+        if active is None:
             layout.label(text="No cloud yet")
             return
         layout.label(text=f"{active.name}: {len(active.data.vertices):,} Gaussians", icon="POINTCLOUD_DATA")
+        if run := cloud.last_run(active):
+            layout.label(text=_run_text(run), icon="INFO", translate=False)
+        row = layout.row(align=True)
+        row.operator_context = "INVOKE_DEFAULT"
+        row.operator(operators.FACET4D_OT_measure_fidelity.bl_idname)
+        row.operator(operators.FACET4D_OT_reuse_settings.bl_idname)
         modifier = cloud.cloud_modifier(active)
-        for name in ("Time", "Opacity", "Size", "Viewport Density"):
-            owner, prop = _input_property(modifier, name)
-            layout.prop(owner, prop, text=name.removeprefix("Viewport "))
+        _draw_inputs(layout, modifier, "Time")
+        layout.operator_menu_enum(operators_result.FACET4D_OT_retime.bl_idname, "preset", icon="TIME")
+        _draw_inputs(layout, modifier, "Display", "Viewport Density")
+        self._draw_looks(context)
 
+        header, body = layout.panel("facet4d_appearance", default_closed=True)
+        header.label(text="Appearance")
+        if body:
+            _draw_inputs(body, modifier, "Opacity", "Size", "Exposure", "Tint", "Render Density")
+        header, body = layout.panel("facet4d_clean_up", default_closed=True)
+        header.label(text="Clean Up")
+        if body and "Crop Box" in compat.input_names(modifier):
+            _draw_inputs(body, modifier, "Floaters", "Crop")
+            owner, prop = _input_property(modifier, "Crop Box")
+            body.prop_search(owner, prop, bpy.data, "objects", text="Crop Box")
+            body.operator(operators_result.FACET4D_OT_add_crop_box.bl_idname, icon="MESH_CUBE")
+
+    def _draw_looks(self, context: Context) -> None:
+        """What of the window and the scene keeps the cloud from looking as it should."""
+        layout = self.layout
         shading = getattr(context.space_data, "shading", None)
-        if shading and shading.type in {"SOLID", "WIREFRAME"}:
+        if shading and shading.type in {"SOLID", "WIREFRAME"} and shading.color_type != "VERTEX":
             _wrapped(context, layout, "Colours show in Material Preview and Rendered.", "INFO")
             row = layout.row()
             row.use_property_split = False
             row.prop(shading, "type", expand=True)
+            layout.operator(operators_result.FACET4D_OT_show_in_solid.bl_idname, icon="SHADING_SOLID")
         if warning := material.colour_management_warning(context.scene):
             _wrapped(context, layout, warning, "ERROR")
-            layout.operator(operators.FACET4D_OT_match_source_colours.bl_idname, icon="COLOR")
+            layout.operator(operators_result.FACET4D_OT_match_source_colours.bl_idname, icon="COLOR")
+        if warning := material.bounces_warning(context.scene):
+            _wrapped(context, layout, warning, "ERROR")
+            layout.operator(operators_result.FACET4D_OT_raise_bounces.bl_idname, icon="LIGHT")
+
+
+def _draw_inputs(layout: UILayout, modifier: NodesModifier, *names: str) -> None:
+    column = layout.column(align=True)
+    present = compat.input_names(modifier)
+    for name in (name for name in names if name in present):
+        owner, prop = _input_property(modifier, name)
+        column.prop(owner, prop, text=name.removeprefix("Viewport "))
 
 
 def _input_property(modifier: NodesModifier, name: str) -> tuple[bpy_struct, str]:
@@ -126,6 +227,34 @@ def _input_property(modifier: NodesModifier, name: str) -> tuple[bpy_struct, str
     if path.endswith(".value"):  # Blender 5.2
         return modifier.id_data.path_resolve(path.removesuffix(".value")), "value"
     return modifier, path[path.rindex("[") :]
+
+
+def _progress_text(job: jobs.Job) -> str:
+    """For example "Predicting Gaussians 40 %, 12 s left"."""
+    left = job.seconds_left
+    return f"{job.stage} {job.fraction:.0%}" + ("" if left is None else f", {left:.0f} s left")
+
+
+def _run_text(run: dict) -> str:
+    """For example "24 pictures, 10 s, 23.4 dB"."""
+    formats = {"pictures": "{:.0f} pictures", "seconds": "{:.0f} s", "fidelity": "{:.1f} dB"}
+    return ", ".join(text.format(run[name]) for name, text in formats.items() if name in run)
+
+
+def _finding(context: Context, layout: UILayout, finding: inputs.Finding) -> None:
+    """What was found, in full, over a button that puts it right."""
+    _wrapped(context, layout, finding.text, "ERROR" if finding.forbids else "INFO")
+    _fix_button(layout, finding)
+
+
+def _fix_button(layout: UILayout, finding: inputs.Finding, **look) -> None:
+    if not finding.fix:
+        return
+    row = layout.row(align=True)
+    row.operator_context = "INVOKE_DEFAULT"
+    button = row.operator(finding.fix, icon=FIX_ICONS.get(finding.fix, "TOOL_SETTINGS"), **look)
+    if finding.camera and finding.fix.startswith("facet4d."):
+        button.camera = finding.camera.name
 
 
 def _wrapped(context: Context, layout: UILayout, text: str, icon: str) -> None:
@@ -137,6 +266,6 @@ def _wrapped(context: Context, layout: UILayout, text: str, icon: str) -> None:
         column.label(text=line, icon="BLANK1" if number else icon, translate=False)
 
 
-CLASSES = (FACET4D_PT_input, FACET4D_PT_reconstruct, FACET4D_PT_result)
+CLASSES = (FACET4D_UL_cameras, FACET4D_PT_input, FACET4D_PT_reconstruct, FACET4D_PT_result)
 
 register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -33,6 +33,13 @@ class Picture:
         image = self.image
         return image.source == "FILE" and not image.packed_file and not image.has_data and not _file(image)
 
+    @property
+    def loaded_size(self) -> tuple[int, int] | None:
+        """Width and height, if Blender has loaded the picture; asking for it anyway would read the file."""
+        if self.path is None and self.image.has_data:
+            return tuple(self.image.size)
+        return None
+
     def read(self, context: Context) -> np.ndarray:
         """RGBA uint8 [H, W, 4].
 

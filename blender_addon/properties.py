@@ -3,7 +3,7 @@
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
-from bpy.types import Collection, Image, Object, PropertyGroup, Scene, WindowManager
+from bpy.types import Collection, Context, Image, Object, PropertyGroup, Scene, WindowManager
 
 from . import cloud
 
@@ -18,14 +18,21 @@ class FACET4D_PG_picture(PropertyGroup):
     frame: FloatProperty(name="Frame", description="Frame at which the picture was taken", default=1.0, precision=2)
 
 
+def _activate_camera(settings: "FACET4D_PG_scene", context: Context) -> None:
+    """A camera that is chosen in the list becomes the active object."""
+    camera = (settings.collection or context.scene.collection).all_objects[settings.camera_index]
+    if camera.name in context.view_layer.objects:
+        context.view_layer.objects.active = camera
+
+
 class FACET4D_PG_scene(PropertyGroup):
     """On a Scene: the choices for the next reconstruction."""
 
     source: EnumProperty(
         name="Source",
         items=(
-            ("PICTURES", "Camera Pictures", "Use the background images of the cameras"),
-            ("RENDER", "Rendered Scene", "Render the scene from each of its cameras"),
+            ("PICTURES", "Pictures", "Use the background images of the cameras"),
+            ("RENDER", "Render", "Render the scene from each of its cameras"),
         ),
     )
     collection: PointerProperty(
@@ -33,9 +40,20 @@ class FACET4D_PG_scene(PropertyGroup):
         name="Cameras",
         description="Use the cameras of this collection only; otherwise all visible cameras of the scene",
     )
+    frames_by: EnumProperty(
+        name="Frames",
+        description="Which frames to take from image sequences, movies and renders",
+        items=(
+            ("COUNT", "Count", "A number of frames, spread evenly over the frame range with its ends"),
+            ("STEP", "Step", "A frame every so many, from the first of the frame range on"),
+        ),
+    )
+    frame_step: IntProperty(
+        name="Step", description="Take one frame in this many of the frame range", default=10, min=1, soft_max=100
+    )
     times: IntProperty(
-        name="Times",
-        description="How many times, spread over the frame range, to take from image sequences, movies and renders",
+        name="Count",
+        description="How many frames of the frame range to take",
         default=8,
         min=1,
         soft_max=24,
@@ -65,9 +83,15 @@ class FACET4D_PG_scene(PropertyGroup):
             ("512", "512 px", "Pictures of 512 × 512 pixels: sixteen times the Gaussians, for large GPUs"),
         ),
     )
+    subjects: PointerProperty(
+        type=Collection,
+        name="Subject",
+        description="Render the objects of this collection only, in the scene's light; otherwise the whole scene",
+    )
+    camera_index: IntProperty(name="Camera", description="The chosen camera", update=_activate_camera)
     target: PointerProperty(
         type=Object,
-        name="Subject",
+        name="Centre",
         description="Object at the middle of the head; otherwise it is where the cameras' lines of sight meet",
     )
     cloud: PointerProperty(
@@ -81,7 +105,9 @@ class FACET4D_PG_scene(PropertyGroup):
 class FACET4D_PG_session(PropertyGroup):
     """On the WindowManager: neither saved nor undone."""
 
-    error: StringProperty(name="Last Error", description="Why the last reconstruction stopped")
+    error: StringProperty(name="Last Error", description="Why the last run stopped")
+    error_fix: StringProperty(name="Fix", description="The operator that puts the last error right")
+    pace: FloatProperty(name="Pace", description="Operations a second of the last reconstruction")
 
 
 CLASSES = (FACET4D_PG_picture, FACET4D_PG_scene, FACET4D_PG_session)

@@ -121,6 +121,31 @@ def test_a_failing_step_of_the_installation_is_reported_with_its_output(monkeypa
         build.install([], tmp_path / "install.log")
 
 
+@pytest.fixture
+def pytest_runs(installs, monkeypatch) -> list[tuple]:
+    """Record what would run, and in which environment."""
+    runs = []
+    monkeypatch.setattr(build, "run_module", lambda *arguments: runs.append((build.VENV.name, arguments)) or 0)
+    monkeypatch.setattr(build, "ROOT", build.VENV.parent)
+    monkeypatch.setattr(build, "read_pins", lambda: ["bpy==5.0.1; python_version == '3.11'", "torch==2"])
+    return runs
+
+
+def test_another_blender_is_tested_in_an_environment_of_its_own(installs, pytest_runs, monkeypatch):
+    monkeypatch.setattr(build.sys, "version_info", (3, 11, 0, "final", 0))
+    assert build.main(["test", "--blender", "4.5", "-x"]) == 0
+    assert build.main(["test", "--blender", "4.5"]) == 0
+    assert installs[0] == ["bpy==4.5.15", "torch==2"]
+    assert pytest_runs == [(".venv-4.5", ("pytest", "-x")), (".venv-4.5", ("pytest", "tests/blender"))]
+
+
+def test_a_blender_of_another_python_is_refused_with_the_command_to_use(pytest_runs, monkeypatch, capsys):
+    monkeypatch.setattr(build.sys, "version_info", (3, 11, 0, "final", 0))
+    assert build.main(["test", "--blender", "5.2"]) == 2
+    assert "Run: python3.13 build.py test --blender 5.2" in capsys.readouterr().err
+    assert not pytest_runs
+
+
 def test_lint_and_zip_refuse_arguments_with_exit_code_2():
     for command in ("lint", "zip"):
         with pytest.raises(SystemExit) as refusal:
@@ -145,9 +170,7 @@ def extension_zip(tmp_path_factory) -> Path:
         patch.setattr(build, "VENV", Path(sys.prefix))
         patch.setattr(build, "PYTHON", Path(sys.executable))
         patch.setattr(build, "DIST", tmp_path_factory.mktemp("dist"))
-        assert build.build_zip() == 0
-        (path,) = build.DIST.iterdir()
-    return path
+        return build.build_zip()
 
 
 @pytest.mark.blender

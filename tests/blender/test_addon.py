@@ -12,17 +12,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import backend.memory
 import backend.reconstruct
 from backend.camera import Camera
 from backend.capture import Capture, Frame, save_capture
 from backend.errors import UserError
+from backend.models import load_model
 from backend.moving import MovingGaussians
 
 bpy = pytest.importorskip("bpy")
 import addon_utils  # noqa: E402
 
 import blender_addon  # noqa: E402
-from blender_addon import cloud, compat, jobs, operators, panels  # noqa: E402
+from blender_addon import cloud, compat, estimate, inputs, jobs, operators, panels, preferences  # noqa: E402
 
 pytestmark = pytest.mark.blender
 ROOT = Path(blender_addon.__file__).parents[1]
@@ -109,7 +111,7 @@ def footprint() -> tuple:
 def test_registering_and_looking_at_the_scene_import_no_torch():
     code = (
         "import sys, bpy, blender_addon; blender_addon.register();"
-        "from blender_addon import scene_capture; scene_capture.survey(bpy.context);"
+        "from blender_addon import inputs; inputs.survey(bpy.context);"
         "assert not bpy.ops.facet4d.reconstruct.poll();"
         "assert 'torch' not in sys.modules and 'PIL' not in sys.modules; blender_addon.unregister()"
     )
@@ -266,7 +268,7 @@ def running(filmed, backend_gives):
         return FakeCloud()
 
     backend_gives(wait)
-    jobs.current = job = jobs.Job(Capture([]), jobs.Settings("small", "cpu", None, None))
+    jobs.current = job = jobs.Job(jobs.reconstruction(Capture([]), jobs.Settings("small", "cpu", None, None)))
     job.release = release
     yield job
     job.cancel()
@@ -276,7 +278,7 @@ def running(filmed, backend_gives):
 
 def test_a_second_run_waits_for_the_first(running):
     assert not bpy.ops.facet4d.reconstruct.poll()
-    with pytest.raises(RuntimeError, match="A reconstruction is running"):
+    with pytest.raises(RuntimeError, match="Another run is not finished"):
         bpy.ops.facet4d.reconstruct()
 
 
@@ -332,12 +334,41 @@ def test_the_modal_operator_finishes_with_the_cloud(running):
     assert len(cloud.cloud_objects(bpy.context.scene)) == 1
 
 
+@pytest.mark.parametrize("mishap", ["cameras deleted", "undone", "cloud deleted"])
+def test_what_happens_to_the_scene_during_a_run_does_no_harm(filmed, running, mishap):
+    operator = modal_operator(running)
+    bpy.ops.ed.undo_push(message="Before")
+    bpy.context.scene.facet4d.cloud = old = cloud.build_cloud(bpy.context.scene, FakeCloud().moving(), "Old", 1, 13)
+    bpy.ops.ed.undo_push(message="Cloud")
+    if mishap == "cameras deleted":
+        bpy.data.batch_remove([ob for ob in bpy.data.objects if ob.type == "CAMERA"])
+    elif mishap == "undone":
+        bpy.ops.ed.undo()
+    else:
+        bpy.data.objects.remove(old)
+    running.release.set()
+    wait_until(lambda: send(operator, "TIMER") == {"FINISHED"})
+    (made,) = cloud.cloud_objects(bpy.context.scene)
+    assert len(made.data.vertices) == 3
+
+
+def test_a_scene_deleted_during_a_run_ends_it_quietly(filmed, running):
+    operator = modal_operator(running)
+    bpy.context.window.scene = other = bpy.data.scenes.new("Other")
+    bpy.data.scenes.remove(filmed)
+    running.release.set()
+    wait_until(lambda: send(operator, "TIMER") == {"CANCELLED"})
+    assert not cloud.cloud_objects(other)
+
+
 def modal_operator(job: jobs.Job) -> SimpleNamespace:
     cls = operators.FACET4D_OT_reconstruct
     operator = SimpleNamespace(job=job, scene_uid=bpy.context.scene.session_uid, stopped=False, report=lambda *_: None)
+    operator.settings, operator.expected, operator.bl_label = {"pictures": 4}, None, cls.bl_label
+    operator.deliver = lambda context, scene: cls.deliver(operator, context, scene)
     operator._stop_modal = lambda context: setattr(operator, "stopped", True)
     operator._finish = lambda context: cls._finish(operator, context)
-    operator._fail = lambda context, message: cls._fail(operator, context, message)
+    operator._fail = lambda *arguments: cls._fail(operator, *arguments)
     return operator
 
 
@@ -351,6 +382,97 @@ def wait_until(condition) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+# What a run takes, and what it gave
+
+
+@pytest.mark.parametrize("pictures", [1, 24, 64])
+@pytest.mark.parametrize("resolution", ["128", "256"])
+def test_the_estimate_is_the_backends_own_bound(scene, pictures, resolution):
+    """From the card alone what backend.reconstruct says of the loaded network, to two hundredths."""
+    scene.facet4d.resolution = resolution
+    network = load_model("small")
+    bound = backend.reconstruct._bytes_needed(network, pictures * (int(resolution) // 8) ** 2)
+    known = estimate.estimate(scene, bpy.context.window_manager, pictures)
+    assert known.gaussians == pictures * int(resolution) ** 2
+    assert known.memory == pytest.approx(bound, rel=0.02)
+
+
+def test_seconds_follow_the_pace_of_the_last_run(filmed, backend_gives):
+    backend_gives(lambda capture, progress: time.sleep(0.3) or FakeCloud())
+    bpy.ops.facet4d.reconstruct()
+    known = estimate.estimate(filmed, bpy.context.window_manager, 4)
+    assert known.seconds == pytest.approx(filmed.facet4d.cloud["facet4d"]["run"]["seconds"], rel=1e-3)
+    assert 0.3 < known.seconds < 3
+
+
+def test_the_panel_tells_what_a_run_takes_and_offers_less(filmed, monkeypatch):
+    assert "up to 65,536 Gaussians, 0.5 GiB" in draw(panels.FACET4D_PT_reconstruct)
+    monkeypatch.setattr(backend.memory, "free_memory", lambda: 1e6)
+    filmed.facet4d.resolution, filmed.facet4d.frames_by = "512", "STEP"
+    shown = draw(panels.FACET4D_PT_reconstruct)
+    assert "GiB are needed but 0.0 GiB are free" in shown and "Use Less Memory" in shown
+    bpy.ops.facet4d.use_less()
+    assert (filmed.facet4d.resolution, filmed.facet4d.frames_by) == ("128", "COUNT")
+
+
+def test_a_model_without_a_card_has_no_estimate(filmed):
+    filmed.facet4d.model, filmed.facet4d.weights = "FILE", ""
+    assert estimate.estimate(filmed, bpy.context.window_manager, 4) is None
+    draw(panels.FACET4D_PT_reconstruct)
+
+
+def test_the_time_left_goes_on_at_the_pace_so_far(running, monkeypatch):
+    assert running.seconds_left is None or running.fraction > 0
+    monkeypatch.setattr(jobs.time, "monotonic", lambda start=running._start: start + 30.0)
+    running.fraction = 0.75
+    assert running.seconds_left == pytest.approx(10)
+
+
+def test_a_missing_package_comes_with_the_way_to_the_preferences(filmed, backend_gives):
+    def fail(capture, progress):
+        raise ModuleNotFoundError(name="torch")
+
+    backend_gives(fail)
+    with pytest.raises(RuntimeError):
+        bpy.ops.facet4d.reconstruct()
+    assert bpy.context.window_manager.facet4d.error_fix == "facet4d.show_preferences"
+    assert "Show Preferences" in draw(panels.FACET4D_PT_reconstruct)
+
+
+def test_a_cloud_remembers_its_run_and_sets_the_next_one_up_alike(filmed, backend_gives):
+    backend_gives(lambda capture, progress: FakeCloud())
+    filmed.facet4d.resolution, filmed.facet4d.device = "256", "cpu"
+    bpy.ops.facet4d.reconstruct()
+    first = filmed.facet4d.cloud
+    assert "4 pictures" in draw(panels.FACET4D_PT_result)
+    filmed.facet4d.resolution, filmed.facet4d.device, filmed.facet4d.cloud = "128", "auto", None
+    assert bpy.ops.facet4d.reuse_settings() == {"FINISHED"}
+    settings = filmed.facet4d
+    assert (settings.resolution, settings.device, settings.cloud) == ("256", "cpu", first)
+
+
+def test_fidelity_is_the_psnr_of_the_pictures_over_white(filmed, backend_gives):
+    """A cloud out of sight renders white. The pictures are grey 100 and 101 with an alpha of the same value."""
+    far = FakeCloud()
+    far.gaussians.position[:] = 1e4
+    backend_gives(lambda capture, progress: far)
+    bpy.ops.facet4d.reconstruct()
+    assert bpy.ops.facet4d.measure_fidelity() == {"FINISHED"}
+    levels = np.array([100, 101]) / 255
+    expected = np.mean(-20 * np.log10(levels * (1 - levels)))
+    assert filmed.facet4d.cloud["facet4d"]["run"]["fidelity"] == pytest.approx(
+        expected, abs=0.1
+    )  # resizing rounds to 8 bits
+    assert f"{expected:.1f} dB" in draw(panels.FACET4D_PT_result)
+    bpy.ops.facet4d.reconstruct()  # what was measured of the old Gaussians is forgotten
+    assert " dB" not in draw(panels.FACET4D_PT_result)
+
+
+def test_fidelity_needs_a_cloud(filmed):
+    with pytest.raises(RuntimeError, match="Select a cloud"):
+        bpy.ops.facet4d.measure_fidelity()
 
 
 # What is missing is said before the run
@@ -372,10 +494,36 @@ def test_a_folder_without_a_capture_is_refused(scene, tmp_path):
         bpy.ops.facet4d.import_capture(directory=str(tmp_path))
 
 
+def test_a_dropped_transforms_json_loads_its_capture(scene, tmp_path):
+    handler = bpy.types.FACET4D_FH_capture
+    assert (handler.bl_import_operator, handler.bl_file_extensions) == ("facet4d.import_capture", ".json")
+    bpy.ops.facet4d.import_capture(filepath=str(small_capture(tmp_path / "capture") / "transforms.json"))
+    assert inputs.survey(bpy.context).summary() == "2 cameras, 4 pictures, 2 times"
+
+
+def test_the_report_names_the_machine_and_the_last_error(scene):
+    bpy.context.window_manager.facet4d.error = "The GPU is full."
+    lines = preferences.report(bpy.context).splitlines()
+    assert lines[0].startswith(f"Blender {bpy.app.version_string}, Python 3.")
+    assert any(line.startswith("torch 2") for line in lines)
+    assert lines[-1] == "Last error: The GPU is full."
+    assert bpy.ops.facet4d.copy_report() == {"FINISHED"}
+
+
 def test_match_source_colours_shows_the_pictures_own_colours(scene):
     scene.view_settings.view_transform, scene.view_settings.exposure = "AgX", 1.0
     bpy.ops.facet4d.match_source_colours()
     assert (scene.view_settings.view_transform, scene.view_settings.exposure) == ("Standard", 0)
+
+
+def test_raise_transparent_bounces_takes_its_warning_away(filmed, backend_gives):
+    backend_gives(lambda capture, progress: FakeCloud())
+    bpy.ops.facet4d.reconstruct()
+    filmed.render.engine, filmed.cycles.transparent_max_bounces = "CYCLES", 8
+    assert "Raise Transparent Bounces" in draw(panels.FACET4D_PT_result)
+    bpy.ops.facet4d.raise_bounces()
+    assert filmed.cycles.transparent_max_bounces == 1024
+    assert "Raise Transparent Bounces" not in draw(panels.FACET4D_PT_result)
 
 
 # Panels
@@ -395,18 +543,40 @@ class Layout:
     def panel(self, name: str, **_) -> tuple["Layout", "Layout"]:
         return Layout(self.texts), Layout(self.texts)
 
+    def template_list(self, kind: str, _id: str, owner, items: str, index_owner, index: str, **_) -> None:
+        """Draws the list's rows as Blender does, which keeps nothing from one to the next."""
+        index_owner.path_resolve(index)
+        cls = getattr(panels, kind)
+        shown, _ = cls.filter_items(SimpleNamespace(bitflag_filter_item=1), bpy.context, owner, items)
+        for flag, item in zip(shown, getattr(owner, items), strict=True):
+            if flag:
+                cls.draw_item(SimpleNamespace(), bpy.context, self, owner, item, 0, index_owner, index)
+
+    def operator_menu_enum(self, name: str, enum: str, **_) -> None:
+        bpy_operator(name).get_rna_type().properties[enum]
+        self.operator(name)
+
     def prop(self, owner, name: str, text: str = "", **_) -> None:
         owner.path_resolve(name)
         self.texts.append(text)
 
+    def prop_search(self, owner, name: str, _data, _collection: str, text: str) -> None:
+        self.prop(owner, name, text)
+
     def label(self, text: str, **_) -> None:
         self.texts.append(text)
 
-    def operator(self, name: str, **_) -> None:
-        self.texts.append(getattr(bpy.ops.facet4d, name.removeprefix("facet4d.")).get_rna_type().name)
+    def operator(self, name: str, **_) -> SimpleNamespace:
+        self.texts.append(bpy_operator(name).get_rna_type().name)
+        return SimpleNamespace()
 
     def progress(self, factor: float, text: str) -> None:
         self.texts.append(text)
+
+
+def bpy_operator(name: str):
+    category, _, operator = name.partition(".")
+    return getattr(getattr(bpy.ops, category), operator)
 
 
 def draw(panel) -> str:
@@ -421,8 +591,8 @@ def draw(panel) -> str:
         space_data=SimpleNamespace(shading=None),
     )
     sidebar = SimpleNamespace(layout=Layout())
-    for name in ("_draw_pictures",):
-        if function := getattr(panel, name, None):
+    for name, function in vars(panel).items():
+        if name.startswith("_draw"):
             setattr(sidebar, name, lambda *arguments, function=function: function(sidebar, *arguments))
     panel.draw(sidebar, drawn)
     return "\n".join(sidebar.layout.texts)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 bpy = pytest.importorskip("bpy")
+import blender_addon  # noqa: E402
 from blender_addon import compat, nodes  # noqa: E402
 from blender_addon.cloud import (  # noqa: E402
     build_cloud,
@@ -242,7 +243,7 @@ def test_metadata_travels_with_the_data(scene, make_gaussians):
     gaussians = make_gaussians(12)
     cloud = build_cloud(scene, gaussians, "Head", 1, 49)
     metadata = cloud.data["facet4d"]
-    assert metadata["count"] == 12 and metadata["compositing"] == "linear" and metadata["version"] == 1
+    assert metadata["count"] == 12 and metadata["compositing"] == "linear" and metadata["version"] == 2
     assert list(metadata["time_range"]) == [0.0, 2.0]
 
 
@@ -261,14 +262,35 @@ def test_clouds_share_one_node_group(scene, make_gaussians):
     assert len(bpy.data.materials) == 1
 
 
-def test_an_older_node_group_is_rebuilt_under_the_keys_that_use_it(scene, make_gaussians):
+def test_the_group_of_an_older_version_is_rebuilt_under_the_keys_that_use_it(scene, make_gaussians, tmp_path):
+    """A file of version 1, which knew five inputs and no crowding, shows the same when it is opened."""
     gaussians = make_gaussians(100)
     cloud = build_cloud(scene, gaussians, "Head", 1, 49)
+    compat.set_input(cloud_modifier(cloud), "Size", 1.5)
     group = cloud_modifier(cloud).node_group
-    group[nodes.VERSION_KEY] = nodes.GROUP_VERSION - 1
+    for item in list(group.interface.items_tree):
+        if item.name not in {"Geometry", "Time", "Opacity", "Size", "Viewport Density", "Material"}:
+            group.interface.remove(item)
     group.nodes.clear()
-    assert nodes.evaluate_group() == group
-    assert group[nodes.VERSION_KEY] == nodes.GROUP_VERSION
+    group[nodes.VERSION_KEY] = 1
+    cloud.data.attributes.remove(cloud.data.attributes["crowding"])
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "old.blend"))
+
+    blender_addon.register()
+    try:
+        bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "old.blend"))
+    finally:
+        blender_addon.unregister()
+
+    scene = bpy.context.scene
+    (cloud,) = cloud_objects(scene)
+    modifier = cloud_modifier(cloud)
+    assert modifier.node_group[nodes.VERSION_KEY] == nodes.GROUP_VERSION
+    assert_shows(points_at(scene, cloud, 25), gaussians, 1.0)
+    assert compat.get_input(modifier, "Size") == 1.5
+    assert compat.get_input(modifier, "Render Density") == 1.0
+    assert compat.get_input(modifier, "Display") == "Splats"
+    compat.set_input(modifier, "Floaters", 0.5)  # no crowding, no floaters
     assert_shows(points_at(scene, cloud, 25), gaussians, 1.0)
 
 

@@ -16,6 +16,7 @@ from mathutils import Euler, Matrix, Vector  # noqa: E402
 from blender_addon import compat  # noqa: E402
 from blender_addon.cloud import build_cloud, cloud_modifier  # noqa: E402
 from blender_addon.material import (  # noqa: E402
+    bounces_warning,
     colour_management_warning,
     match_source_colours,
     prepare_scene_for_cycles,
@@ -320,6 +321,18 @@ def test_cycles_is_prepared_once_and_says_so(scene):
     assert "1024" in prepare_scene_for_cycles(scene)
     assert (scene.cycles.transparent_max_bounces, scene.cycles.min_transparent_bounces) == (1024, 256)
     assert prepare_scene_for_cycles(scene) is None
+
+
+def test_too_few_bounces_are_warned_of_until_they_are_raised(scene):
+    scene.render.engine = "CYCLES"
+    assert "stops after 8 transparent bounces" in bounces_warning(scene)
+    prepare_scene_for_cycles(scene)
+    assert bounces_warning(scene) is None
+
+
+def test_other_engines_need_no_bounces(scene):
+    scene.render.engine = "BLENDER_WORKBENCH"
+    assert bounces_warning(scene) is None
 
 
 def test_higher_settings_of_the_artist_stay(scene):

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Operators for a cloud that is there: retiming, cropping, and settings of the scene that it looks right with."""
+
+import bpy
+import numpy as np
+from bpy.props import EnumProperty
+from bpy.types import Context, Operator
+
+from . import cloud, compat, material
+from .retime import retime
+
+
+class _CloudOperator:
+    """Works on the active cloud."""
+
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if cloud.active_cloud(context) is None:
+            cls.poll_message_set("Select a cloud")
+            return False
+        return True
+
+
+class FACET4D_OT_retime(_CloudOperator, Operator):
+    """Set the keys of the cloud's Time"""
+
+    bl_idname = "facet4d.retime"
+    bl_label = "Retime"
+
+    preset: EnumProperty(
+        name="Preset",
+        items=(
+            ("PLAY", "Play Once", "From start to end over the frames that it was reconstructed for"),
+            ("REVERSE", "Reverse", "From end to start over the same frames"),
+            ("LOOP", "Loop", "Over and over, starting anew at the end"),
+            ("PING_PONG", "Ping-Pong", "Forth and back, over and over"),
+            ("HOLD", "Hold from Here", "Play up to the current frame and stand still from there on"),
+            ("FREEZE", "Freeze Here", "Stand still all the time as at the current frame"),
+        ),
+    )
+
+    def execute(self, context: Context) -> set[str]:
+        retime(cloud.active_cloud(context), self.preset, context.scene.frame_current_final)
+        return {"FINISHED"}
+
+
+class FACET4D_OT_add_crop_box(_CloudOperator, Operator):
+    """Add a cube around the cloud; what is outside of it does not show. Move, turn and scale it as you like"""
+
+    bl_idname = "facet4d.add_crop_box"
+    bl_label = "Add Crop Box"
+
+    def execute(self, context: Context) -> set[str]:
+        cropped = cloud.active_cloud(context)
+        points = np.empty(3 * len(cropped.data.vertices), np.float32)
+        cropped.data.vertices.foreach_get("co", points)
+        low, high = np.percentile(points.reshape(-1, 3), (1, 99), axis=0) if len(points) else np.zeros((2, 3))
+        box = bpy.data.objects.new(f"{cropped.name} Crop Box", None)
+        box.empty_display_type = "CUBE"
+        box.parent = cropped
+        box.location, box.scale = (low + high) / 2, np.maximum(0.55 * (high - low), 1e-3)
+        for collection in cropped.users_collection:
+            collection.objects.link(box)
+        modifier = cloud.cloud_modifier(cropped)
+        compat.set_input(modifier, "Crop Box", box)
+        compat.set_input(modifier, "Crop", True)
+        return {"FINISHED"}
+
+
+class FACET4D_OT_show_in_solid(_CloudOperator, Operator):
+    """Show the cloud as coloured ellipsoids, which Solid mode can draw, and have the viewport use their colours"""
+
+    bl_idname = "facet4d.show_in_solid"
+    bl_label = "Show Colours in Solid Mode"
+
+    def execute(self, context: Context) -> set[str]:
+        compat.set_input(cloud.cloud_modifier(cloud.active_cloud(context)), "Display", "Ellipsoids")
+        shading = getattr(context.space_data, "shading", None)
+        if shading:
+            shading.type, shading.color_type, shading.light = "SOLID", "VERTEX", "FLAT"
+        return {"FINISHED"}
+
+
+class FACET4D_OT_match_source_colours(Operator):
+    """Set the scene's colour management to Standard, so that the cloud has the colours of the pictures.
+    This changes how everything else in the scene looks, too"""
+
+    bl_idname = "facet4d.match_source_colours"
+    bl_label = "Match Source Colours"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context: Context) -> set[str]:
+        material.match_source_colours(context.scene)
+        return {"FINISHED"}
+
+
+class FACET4D_OT_raise_bounces(Operator):
+    """Let Cycles look through as many Gaussians as a head has, by raising the limits of its transparent bounces"""
+
+    bl_idname = "facet4d.raise_bounces"
+    bl_label = "Raise Transparent Bounces"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context: Context) -> set[str]:
+        material.prepare_scene_for_cycles(context.scene)
+        return {"FINISHED"}
+
+
+CLASSES = (
+    FACET4D_OT_retime,
+    FACET4D_OT_add_crop_box,
+    FACET4D_OT_show_in_solid,
+    FACET4D_OT_match_source_colours,
+    FACET4D_OT_raise_bounces,
+)
+
+register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Presets for the keys of a cloud's Time. They are ordinary keys and modifiers, for the artist to go on with."""
+
+import bpy
+from bpy.types import FCurve, Object
+
+from . import compat
+from .cloud import METADATA_KEY, cloud_modifier
+
+
+def time_curve(cloud: Object) -> FCurve:
+    """The F-curve of the cloud's Time, made if the cloud has none any more."""
+    path = compat.input_path(cloud_modifier(cloud), "Time")
+    if curve := compat.find_fcurve(cloud, path):
+        return curve
+    animation = cloud.animation_data_create()
+    if animation.action is None:
+        animation.action = bpy.data.actions.new(cloud.name)
+    return animation.action.fcurve_ensure_for_datablock(cloud, path)
+
+
+def retime(cloud: Object, preset: str, frame: float) -> None:
+    """Set the keys of Time anew.
+
+    preset: 'PLAY', once over the frames that it was made for; 'REVERSE', the same backwards; 'LOOP', over and over;
+    'PING_PONG', forth and back over and over; 'HOLD', as it is up to the frame and standing still from there; 'FREEZE',
+    standing still as it is at the frame.
+    """
+    curve = time_curve(cloud)
+    moment = curve.evaluate(frame) if len(curve.keyframe_points) else compat.get_input(cloud_modifier(cloud), "Time")
+    start, first, end, last = cloud[METADATA_KEY]["keys"]
+    keys = [(start, first), (end, last)]
+    if preset == "REVERSE":
+        keys = [(start, last), (end, first)]
+    elif preset == "FREEZE":
+        keys = [(frame, moment)]
+    elif preset == "HOLD":
+        keys = [tuple(point.co) for point in curve.keyframe_points if point.co.x < frame] + [(frame, moment)]
+    curve.keyframe_points.clear()
+    for modifier in list(curve.modifiers):
+        curve.modifiers.remove(modifier)
+    for key_frame, time in keys:
+        curve.keyframe_points.insert(key_frame, time).interpolation = "LINEAR"
+    curve.extrapolation = "CONSTANT"
+    if preset in {"LOOP", "PING_PONG"}:
+        cycles = curve.modifiers.new("CYCLES")
+        cycles.mode_before = cycles.mode_after = "REPEAT" if preset == "LOOP" else "MIRROR"
+    curve.update()
+    cloud.update_tag()

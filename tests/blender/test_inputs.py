@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every camera's state is told with its reason and can be put right by its button; rigs see the whole subject."""
+
+import math
+
+import numpy as np
+import pytest
+
+from .test_addon import bpy_operator, draw
+from .test_scene_capture import add_camera, add_picture, save_picture
+
+bpy = pytest.importorskip("bpy")
+import blender_addon  # noqa: E402
+from blender_addon import inputs, panels, rig, scene_cameras, scene_capture  # noqa: E402
+
+pytestmark = pytest.mark.blender
+
+
+@pytest.fixture(autouse=True)
+def scene():
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    blender_addon.register()
+    scene = bpy.context.scene
+    scene.render.resolution_x, scene.render.resolution_y = 32, 24
+    scene.frame_start, scene.frame_end = 1, 1
+    yield scene
+    blender_addon.unregister()
+
+
+@pytest.fixture
+def ring(tmp_path) -> list[bpy.types.Object]:
+    """Five cameras with their pictures around the origin."""
+    cameras = []
+    for index in range(5):
+        angle = 2 * math.pi * index / 5
+        camera = add_camera(f"View {index}", (4 * math.sin(angle), -4 * math.cos(angle), 0))
+        camera.rotation_euler.z = angle
+        save_picture(tmp_path / f"{index}.png")
+        add_picture(camera, tmp_path / f"{index}.png")
+        cameras.append(camera)
+    bpy.context.view_layer.update()
+    return cameras
+
+
+def state(camera: bpy.types.Object) -> str:
+    _, findings = inputs.survey(bpy.context).of(camera)
+    return findings[0].state if findings else ""
+
+
+def press_fix(camera: bpy.types.Object, **arguments) -> None:
+    """Calls the operator that the finding about the camera names."""
+    finding = inputs.survey(bpy.context).of(camera)[1][0]
+    assert bpy_operator(finding.fix)(camera=camera.name, **arguments) == {"FINISHED"}
+    bpy.context.view_layer.update()
+
+
+def test_a_good_rig_has_no_findings(ring):
+    assert not inputs.survey(bpy.context).findings
+
+
+def test_a_camera_without_a_picture_is_given_one(ring, tmp_path):
+    ring[1].data.background_images.clear()
+    assert state(ring[1]) == "no picture"
+    press_fix(ring[1], filepath=str(tmp_path / "1.png"))
+    assert not inputs.survey(bpy.context).findings
+    assert inputs.survey(bpy.context).summary() == "5 cameras, 5 pictures, 1 time"
+
+
+def test_an_empty_background_image_is_filled(ring, tmp_path):
+    ring[1].data.background_images[0].image = None
+    assert state(ring[1]) == "no picture"
+    press_fix(ring[1], filepath=str(tmp_path / "1.png"))
+    assert not inputs.survey(bpy.context).findings
+    assert len(ring[1].data.background_images) == 1
+
+
+def test_a_camera_with_a_picture_of_another_size_is_left_out(ring, tmp_path):
+    save_picture(tmp_path / "large.png", 64, 48)
+    ring[2].data.background_images[0].image = image = bpy.data.images.load(str(tmp_path / "large.png"))
+    image.pixels[0]  # loaded, as it is once Blender has drawn it
+    for camera in ring[:2]:
+        camera.data.background_images[0].image.pixels[0]
+    assert state(ring[2]) == "size differs"
+    assert "is 64 x 48 but others are 32 x 24" in inputs.survey(bpy.context).problems[0].text
+    press_fix(ring[2])
+    assert not inputs.survey(bpy.context).findings
+    assert inputs.survey(bpy.context).summary() == "4 cameras, 4 pictures, 1 time"
+
+
+def test_a_camera_that_looks_elsewhere_is_named_and_can_be_left_out(ring):
+    ring[3].rotation_euler.z += math.pi
+    bpy.context.view_layer.update()
+    assert state(ring[3]) == "not looking at the subject"
+    assert not inputs.survey(bpy.context).problems  # a warning: the artist may know better
+    press_fix(ring[3])
+    assert not inputs.survey(bpy.context).findings
+
+
+def test_a_chosen_centre_decides_what_the_subject_is(ring, scene):
+    scene.facet4d.target = centre = bpy.data.objects.new("Centre", None)
+    centre.location = (0, 0, 50)
+    scene.collection.objects.link(centre)
+    bpy.context.view_layer.update()
+    assert {state(camera) for camera in ring} == {"not looking at the subject"}
+
+
+def test_an_orthographic_camera_is_made_a_perspective_one(ring):
+    ring[0].data.type = "ORTHO"
+    assert state(ring[0]) == "not perspective"
+    press_fix(ring[0])
+    assert not inputs.survey(bpy.context).findings
+
+
+def test_a_missing_file_is_found_by_blenders_own_search(ring, tmp_path):
+    (tmp_path / "0.png").unlink()
+    finding = inputs.survey(bpy.context).of(ring[0])[1][0]
+    assert (finding.state, finding.fix) == ("file missing", "file.find_missing_files")
+    bpy_operator(finding.fix).get_rna_type()  # exists
+
+
+def test_a_fix_for_a_camera_that_is_gone_says_so(ring):
+    with pytest.raises(RuntimeError, match="no camera 'Nobody'; choose one of the list"):
+        bpy.ops.facet4d.make_perspective(camera="Nobody")
+
+
+def test_the_panel_lists_each_camera_with_its_state_and_the_chosen_ones_reason(ring, scene):
+    ring[0].data.type = "ORTHO"
+    ring[1].hide_set(True)
+    scene.facet4d.camera_index = list(scene.collection.all_objects).index(ring[0])
+    assert bpy.context.object == ring[0]
+    shown = draw(panels.FACET4D_PT_input)
+    for text in ("not perspective", "left out", "set its type to Perspective", "Make Perspective"):
+        assert text in shown
+
+
+# Rigs
+
+
+@pytest.fixture
+def dancer(scene) -> bpy.types.Object:
+    """A tall box that travels from x = 2 to x = 5 while the clip plays."""
+    bpy.ops.mesh.primitive_cube_add(size=1)
+    dancer = bpy.context.object
+    dancer.scale = (0.5, 0.5, 2)
+    scene.frame_end = 11
+    for frame, x in ((1, 2.0), (11, 5.0)):
+        dancer.location.x = x
+        dancer.keyframe_insert("location", frame=frame)
+    return dancer
+
+
+@pytest.mark.parametrize("size", [(32, 24), (24, 32)])
+@pytest.mark.parametrize("shape", ["RING", "ARC", "DOME"])
+def test_every_camera_of_a_rig_sees_the_whole_subject_all_the_time(scene, dancer, shape, size):
+    scene.render.resolution_x, scene.render.resolution_y = size
+    assert bpy.ops.facet4d.add_rig(shape=shape, count=7) == {"FINISHED"}
+    assert scene.facet4d.source == "RENDER"
+    assert inputs.survey(bpy.context).summary() == "7 cameras, 56 pictures, 8 times"
+    assert not inputs.survey(bpy.context).findings
+    for frame in (1, 6, 11):
+        scene.frame_set(frame)
+        corners = np.array([dancer.matrix_world @ v.co for v in dancer.data.vertices])
+        for camera in scene.facet4d.collection.objects:
+            pixels = scene_cameras.frame_camera(camera, scene.render).project(corners)
+            assert (pixels > 0).all() and (pixels < size).all()
+
+
+def test_rigs_stand_where_their_names_say():
+    ring, arc, dome = (rig.rig_directions(shape, 24) for shape in ("RING", "ARC", "DOME"))
+    for directions in (ring, arc, dome):
+        np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1)
+    np.testing.assert_allclose(ring.mean(axis=0), 0, atol=1e-12)
+    assert (arc[:, 1] < 1e-12).all() and arc[:, 0].min() == -1 and arc[:, 0].max() == 1
+    assert dome[:, 2].min() == 0 and dome[:, 2].max() > 0.9
+    nearest = np.sort(dome @ dome.T, axis=1)[:, -2]
+    assert (
+        np.degrees(np.arccos(nearest)).min() > 20
+    )  # no two stand close: 24 on the half ball are some 30 degrees apart
+
+
+def test_only_the_chosen_collection_is_rendered(scene, dancer):
+    subject = bpy.data.collections.new("Dancer")
+    scene.collection.children.link(subject)
+    scene.collection.objects.unlink(dancer)
+    subject.objects.link(dancer)
+    bpy.ops.mesh.primitive_plane_add(size=100, location=(0, 0, -1))
+    floor = bpy.context.object
+    scene.facet4d.subjects, scene.facet4d.times = subject, 1
+    scene.render.engine, scene.cycles.samples = "CYCLES", 1
+    bpy.ops.facet4d.add_rig(count=1)
+    (frame,) = scene_capture.read_capture(bpy.context).frames
+    assert 0.05 < (frame.image[..., 3] > 0).mean() < 0.4
+    assert not floor.hide_render
+
+
+def test_a_rig_camera_that_was_turned_away_is_aimed_again(scene, dancer):
+    bpy.ops.facet4d.add_rig(shape="RING", count=6)
+    camera = scene.facet4d.collection.objects[2]
+    camera.rotation_euler.z += 2
+    bpy.context.view_layer.update()
+    press_fix(camera)
+    assert not inputs.survey(bpy.context).findings
+
+
+def test_a_rig_around_nothing_is_refused(scene):
+    with pytest.raises(RuntimeError, match="There is nothing to render; choose a collection"):
+        bpy.ops.facet4d.add_rig()
+    assert not scene.objects
