@@ -42,9 +42,10 @@ Predictor = Callable[[SceneBatch], tuple[Tensor, Tensor]]
 """A batch's target views from its input views: premultiplied linear color [B, T, R, R, 3] and alpha [B, T, R, R]."""
 
 
-def validation_scenes(name: str, assets: Path | None, device: torch.device) -> SceneSampler:
-    """The scenes of one of SETS; shapes need no asset packs."""
-    return SceneSampler(assets, device, SEED, split="val", heads_share=SETS[name], timing="free")
+def validation_scenes(name: str, assets: Path, device: torch.device) -> SceneSampler:
+    """The scenes of one of SETS. Shapes are made without the asset packs, and so are the same whoever has them."""
+    packs = assets if SETS[name] else Path()
+    return SceneSampler(packs, device, SEED, split="val", heads_share=SETS[name], timing="free")
 
 
 @torch.no_grad()
@@ -105,7 +106,8 @@ def main() -> None:
 def _measure(weights: Path, assets: Path | None, scenes: int, sheet: Path | None) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(weights, device)
-    samplers = {name: validation_scenes(name, assets, device) for name in SETS if assets or not SETS[name]}
+    names = [name for name in SETS if assets or not SETS[name]]
+    samplers = {name: validation_scenes(name, assets, device) for name in names}
     features = None
     if assets and (assets / MOBILENET).exists():
         features = MobileNetV2(assets / MOBILENET).to(device)

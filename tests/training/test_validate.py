@@ -40,8 +40,8 @@ def small(monkeypatch):
 
 
 @pytest.fixture
-def shapes():
-    return validate.validation_scenes("shapes", None, torch.device("cpu"))
+def shapes(tmp_path):
+    return validate.validation_scenes("shapes", tmp_path, torch.device("cpu"))
 
 
 def truth(batch: SceneBatch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,8 +56,8 @@ def nothing(batch: SceneBatch) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.zeros_like(color), torch.zeros_like(alpha)
 
 
-def test_the_scenes_are_the_same_every_time(shapes):
-    again = validate.validation_scenes("shapes", None, torch.device("cpu"))
+def test_the_scenes_are_the_same_every_time(shapes, tmp_path):
+    again = validate.validation_scenes("shapes", tmp_path, torch.device("cpu"))
     first, second = (validate.validate(nothing, sampler, 2, 16, 3) for sampler in (shapes, again))
     assert first == second
     assert first["scenes"] == 3
