@@ -207,7 +207,8 @@ class LRM4D(nn.Module):
         if config.free_gaussians:  # paper, section 3.3: Gaussians bound to no pixel
             self.free_tokens = nn.Parameter(0.02 * torch.randn(config.free_gaussians, config.width))
             self.decode_free = nn.Linear(config.width, sum(GAUSSIAN_CHANNELS), bias=False)
-        self.apply(self._initialise)
+        if not self.embed.weight.is_meta:  # there, random numbers may import triton, which can crash a Blender
+            self.apply(self._initialise)
 
     def _initialise(self, module: nn.Module) -> None:
         """N(0, 0.02) as in GS-LRM; outputs into the residual stream shrink with depth, as in GPT-2."""

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The look of the Gaussians: a material for points, and the scene settings that it needs.
 
-Every point is a sphere that encloses a visible Gaussian. Where a view ray o + s v meets the sphere, the material
-asks for the largest value of the Gaussian along the whole ray. With the whitening W (ellipsoid to unit ball),
-p = W (o - centre) and v' = W v, the ray passes the centre at |p x v'| / |v'| standard deviations, so
+A Gaussian is drawn as a sphere that encloses what is visible of it or, in renders, as a square through its centre
+that faces the camera. Where a view ray o + s v meets it, the material asks for the largest value of the Gaussian along
+the whole ray. With the whitening W (ellipsoid to unit ball), p = W (o - centre) and v' = W v, the ray passes the centre
+at |p x v'| / |v'| standard deviations, so
 
     alpha = opacity exp(-|p x v'|^2 / (2 |v'|^2)),  at most 0.999, and 0 below 1/255,
 
-which does not depend on the sphere. All vectors are in object space, hence any transform of the object is right.
-Points and ellipsoids that stand for Gaussians are marked solid, and are opaque.
+which does not depend on the sphere or square. All vectors are in object space, hence any transform of the object is
+right. Points and ellipsoids that stand for Gaussians are marked solid, and are opaque.
 
-Cycles traces true spheres. Eevee draws each as a diamond within the sphere that faces the camera, which cuts the
-faintest tails: a lone Gaussian loses up to 8 % of its coverage there.
+Cycles traces true spheres. Eevee's viewport draws each as a diamond within the sphere that faces the camera, which cuts
+the faintest tails: a lone Gaussian loses up to 8 % of its coverage there.
 """
 
 import bpy
@@ -88,9 +89,12 @@ def _build(group: ShaderNodeTree) -> None:
         return tree.node("ShaderNodeCombineXYZ", *components).outputs[0]
 
     surface = tree.node("ShaderNodeNewGeometry").outputs
-    # The centre comes from the point, not from an attribute: this one moves with motion blur.
+    # A sphere's centre comes from the point, not from an attribute: this one moves with motion blur.
     centre = tree.node("ShaderNodePointInfo").outputs["Position"]
-    offset = whiten(to_object(tree.vector("SUBTRACT", surface["Position"], centre)))
+    on_sphere = to_object(tree.vector("SUBTRACT", surface["Position"], centre))
+    facing, on_square = attribute("facing")["Fac"], attribute("offset")["Vector"]
+    mix = tree.node("ShaderNodeMix", properties={"data_type": "VECTOR"}, Factor=facing, A=on_sphere, B=on_square)
+    offset = whiten(next(socket for socket in mix.outputs if socket.enabled))
     direction = tree.vector("NORMALIZE", whiten(to_object(surface["Incoming"])))
 
     # |p x v| keeps its precision for needles and discs, where |p|^2 - (p.v)^2 loses it.
@@ -110,9 +114,9 @@ def _build(group: ShaderNodeTree) -> None:
 def prepare_scene_for_cycles(scene: Scene) -> str | None:
     """Let Cycles look through as many Gaussians as a head has; says what it changed, None if nothing.
 
-    Every Gaussian in front of a surface takes two transparent bounces, and Blender's default is at most 8. The
-    minimum is raised as well: below it Cycles follows every ray instead of ending some at random, which costs 3
-    times the time a sample and takes away grain that would need 10 times the samples.
+    Every Gaussian in front of a surface takes a transparent bounce, or two as a sphere, and Blender's default is at
+    most 8. The minimum is raised as well: below it Cycles follows every ray instead of ending some at random, which
+    costs 3 times the time a sample and takes away grain that would need 10 times the samples.
     """
     cycles = getattr(scene, "cycles", None)
     if cycles is None:

@@ -9,6 +9,7 @@ Each Gaussian is a vertex with the attributes of `cloud.py`. At the time t (seco
     whitening_x/y/z = axis of the ellipsoid / its scale      rows of the matrix that makes it the unit ball
     radiance * Tint * 2^Exposure                             its colour
 
+Renders show squares of that radius that face the scene's camera, unless Face Camera is off (see _squares).
 Shown as points or ellipsoids instead, a Gaussian is opaque, within the surface where alpha * exp(-d^2 / 2) is 1/10.
 Everything is plain field arithmetic: no handler, no cache, and files play and render without the add-on.
 """
@@ -49,6 +50,12 @@ _INPUTS = (
     ("Crop", "NodeSocketBool", (False,), "Show only what is inside the crop box"),
     ("Crop Box", "NodeSocketObject", (), "An empty shown as a cube; what is outside is removed while Crop is on"),
     ("Display", "NodeSocketMenu", (), "How the Gaussians are drawn, also in renders"),
+    (
+        "Face Camera",
+        "NodeSocketBool",
+        (True,),
+        "Render precisely as the scene's camera sees it. Off for instances",
+    ),
 )
 
 
@@ -202,6 +209,8 @@ def _build(group: GeometryNodeTree) -> None:
         deviation = tree.math("MULTIPLY", scale[axis], group_input["Size"])
         row = tree.vector("SCALE", direction, Scale=tree.math("DIVIDE", 1.0, deviation))
         splats = store(splats, f"whitening_{'xyz'[axis]}", "FLOAT_VECTOR", row)
+    facing = tree.math("MULTIPLY", in_render, group_input["Face Camera"])
+    splats = choose(facing, splats, _squares(tree, splats, store, attribute))
 
     opaque = tree.math("GREATER_THAN", alpha, SOLID)
     dots = points(opaque, tree.math("MULTIPLY", tree.math("MULTIPLY", largest, reach(SOLID)), 0.5))
@@ -249,6 +258,29 @@ def _set_defaults(group: GeometryNodeTree, names: list[str]) -> None:
         for name, value in defaults.items():
             if value is not None:
                 compat.set_input(modifier, name, value)
+
+
+def _squares(tree: TreeBuilder, points: NodeSocket, store, attribute) -> NodeSocket:
+    """The points as squares through their centres that face the scene's camera.
+
+    A renderer blends in the order in which rays meet things. They meet a sphere earlier the larger it is, so that
+    large faint Gaussians would hide small dark ones, such as a pupil; squares are met at the depth of the centre.
+    """
+    camera = tree.node("GeometryNodeInputActiveCamera").outputs[0]
+    eye = tree.node("GeometryNodeObjectInfo", camera, properties={"transform_space": "RELATIVE"}).outputs["Location"]
+    centre = tree.node("GeometryNodeInputPosition").outputs[0]
+    toward = tree.vector("SUBTRACT", eye, centre)
+    points = store(points, "centre", "FLOAT_VECTOR", centre)
+    square = tree.node("GeometryNodeMeshGrid", 2.0, 2.0, 2, 2).outputs["Mesh"]
+    turned = tree.node("FunctionNodeAlignRotationToVector", properties={"axis": "Z"}, Vector=toward).outputs[0]
+    radius = tree.node("GeometryNodeInputRadius").outputs[0]
+    instances = tree.node(
+        "GeometryNodeInstanceOnPoints", Points=points, Instance=square, Rotation=turned, Scale=radius
+    ).outputs[0]
+    squares = tree.node("GeometryNodeRealizeInstances", instances).outputs[0]
+    # where on its square a ray arrives, whatever motion blur does to the square
+    offset = tree.vector("SUBTRACT", centre, attribute("centre", "FLOAT_VECTOR"))
+    return store(store(squares, "offset", "FLOAT_VECTOR", offset), "facing", "FLOAT", 1.0)
 
 
 def _inside_crop_box(tree: TreeBuilder, group_input, position: NodeSocket) -> NodeSocket:
