@@ -245,8 +245,8 @@ def test_squares_face_the_camera_of_a_turned_and_scaled_object(studio, make_gaus
     gaussians = make_gaussians(300, scale=np.full((300, 3), [0.12, 0.08, 0.03]))
     ob = build_cloud(studio, gaussians, "Cloud", 1, 49)
     placement = Matrix.LocRotScale((0.2, 0.1, -0.1), Euler((0.4, 1.3, 2.0)), (0.8, 0.8, 0.8))
-    ob.matrix_world = placement @ ob.matrix_world
     studio.frame_set(13)
+    ob.matrix_world = placement @ ob.matrix_world
     for position in ((0.6, -4, 0.8), (-3, 2, 2)):
         aim(studio, position)
         expected = ray_space_picture(gaussians, 0.5, studio, 48, placement)
