@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A fresh scene for every test inside Blender, and clouds to put into it."""
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+from backend.capture import Capture
 from backend.moving import MovingGaussians
 
 
@@ -40,3 +42,67 @@ def make_gaussians() -> Callable[..., MovingGaussians]:
         return MovingGaussians(**arrays, time_range=(0.0, 2.0))
 
     return make
+
+
+@pytest.fixture
+def registered(scene):
+    """The scene, with the add-on registered."""
+    import blender_addon
+
+    blender_addon.register()
+    yield scene
+    blender_addon.unregister()
+
+
+@pytest.fixture
+def filmed(registered, tmp_path):
+    """A scene with two cameras and their pictures at two times, half a second apart."""
+    import bpy
+
+    from .stage import small_capture
+
+    bpy.ops.facet4d.import_capture(directory=str(small_capture(tmp_path / "capture")))
+    return registered
+
+
+@pytest.fixture
+def backend_gives(monkeypatch):
+    """Replaces the backend's reconstruct by a function of (capture, progress), and collects the calls' arguments."""
+    import backend.reconstruct
+
+    def replace(function):
+        calls = []
+
+        def reconstruct(capture, progress, **settings):
+            calls.append((capture, settings))
+            return function(capture, progress)
+
+        monkeypatch.setattr(backend.reconstruct, "reconstruct", reconstruct)
+        return calls
+
+    return replace
+
+
+@pytest.fixture
+def running(filmed, backend_gives):
+    """A job that is half done and waits until it is released or cancelled."""
+    from blender_addon import jobs
+
+    from .stage import FakeCloud
+
+    release = threading.Event()
+
+    def wait(capture, progress):
+        progress("Predicting", 0.5)
+        while not release.wait(0.01):
+            progress("Predicting", 0.5)
+        return FakeCloud()
+
+    backend_gives(wait)
+    settings = jobs.Settings("small", "cpu", None, None)
+    jobs.current = job = jobs.Job(jobs.reconstruction(Capture([]), settings))
+    job.release = release
+    yield job
+    job.cancel()
+    job.join(5)
+    jobs.current = None

@@ -5,9 +5,11 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from .test_addon import bpy_operator, draw
-from .test_scene_capture import add_camera, add_picture, save_picture
+from backend.errors import UserError
+
+from .stage import add_camera, add_picture, bpy_operator, draw, save_picture
 
 bpy = pytest.importorskip("bpy")
 import blender_addon  # noqa: E402
@@ -206,3 +208,118 @@ def test_a_rig_around_nothing_is_refused(scene):
     with pytest.raises(RuntimeError, match="There is nothing to render; choose a collection"):
         bpy.ops.facet4d.add_rig()
     assert not scene.objects
+
+
+def texts() -> list[str]:
+    return [finding.text for finding in inputs.survey(bpy.context).findings]
+
+
+def problem() -> str:
+    return inputs.survey(bpy.context).problems[0].text
+
+
+# What is wrong is said in words
+
+
+def test_a_scene_without_cameras_says_so():
+    assert "no visible camera" in problem()
+    with pytest.raises(UserError, match="no visible camera"):
+        scene_capture.read_capture(bpy.context)
+
+
+def test_cameras_without_any_picture_say_so():
+    add_camera()
+    assert "No camera has a picture" in problem()
+
+
+def test_a_camera_without_a_picture_beside_others_is_left_out_by_name(tmp_path):
+    save_picture(tmp_path / "a.png")
+    add_picture(add_camera("Filmed"), tmp_path / "a.png")
+    add_camera("Shot")
+    found = inputs.survey(bpy.context)
+    assert not found.problems
+    assert "'Shot' has no picture and is left out" in texts()
+    assert found.summary() == "1 camera, 1 picture, 1 time"
+
+
+def test_a_missing_file_is_named(tmp_path):
+    save_picture(tmp_path / "gone.png")
+    add_picture(add_camera(), tmp_path / "gone.png")
+    (tmp_path / "gone.png").unlink()
+    assert problem() == "The picture 'gone.png' of 'Camera' is missing; find its file."
+
+
+def test_an_unreadable_file_is_named(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    add_picture(add_camera(), tmp_path / "broken.png")
+    with pytest.raises(UserError, match=r"broken\.png"):
+        scene_capture.read_capture(bpy.context)
+
+
+def test_a_jpeg_that_ends_early_is_named(tmp_path):
+    path = tmp_path / "a.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: int(0.9 * path.stat().st_size)])
+    add_picture(add_camera(), path)
+    with pytest.raises(UserError, match=r"a\.jpg cannot be read as a picture .*truncated"):
+        scene_capture.read_capture(bpy.context)
+
+
+def test_a_scene_that_cannot_be_rendered_says_why(scene):
+    add_camera()
+    scene.facet4d.source = "RENDER"
+    scene.render.resolution_percentage = 1
+    with pytest.raises(UserError, match=r"cannot render 'Scene' \(Image too small\); check"):
+        scene_capture.read_capture(bpy.context)
+    assert scene.render.resolution_percentage == 1
+
+
+def test_pictures_that_do_not_fit_in_memory_are_refused(tmp_path, monkeypatch):
+    save_picture(tmp_path / "a.png")
+    add_picture(add_camera(), tmp_path / "a.png")
+    monkeypatch.setattr("backend.memory.free_memory", lambda: 2**10)
+    with pytest.raises(UserError, match="use fewer or smaller pictures"):
+        scene_capture.read_capture(bpy.context)
+
+
+def test_a_single_picture_comes_with_a_note(tmp_path):
+    save_picture(tmp_path / "a.png")
+    add_picture(add_camera(), tmp_path / "a.png")
+    found = inputs.survey(bpy.context)
+    assert not found.problems
+    assert "One picture alone" in found.findings[0].text
+
+
+def test_sizes_that_differ_are_named(tmp_path):
+    save_picture(tmp_path / "a.png")
+    save_picture(tmp_path / "b.png", 64, 48)
+    for name in "ab":
+        add_picture(add_camera(name), tmp_path / f"{name}.png")
+    with pytest.raises(UserError, match="64 x 48"):
+        scene_capture.read_capture(bpy.context)
+
+
+def test_two_stills_at_one_frame_ask_for_their_frames(tmp_path):
+    camera = add_camera()
+    for name in ("a.png", "b.png"):
+        save_picture(tmp_path / name)
+        add_picture(camera, tmp_path / name)
+    assert "several pictures at frame 1" in problem()
+
+
+def test_a_hidden_picture_is_left_out(tmp_path):
+    camera = add_camera()
+    for name in ("a.png", "b.png"):
+        save_picture(tmp_path / name)
+        add_picture(camera, tmp_path / name)
+    camera.data.background_images[0].show_background_image = False
+    assert [view.picture.name for view in inputs.survey(bpy.context).views] == ["b.png"]
+
+
+def test_an_orthographic_camera_is_refused(tmp_path):
+    save_picture(tmp_path / "a.png")
+    camera = add_camera()
+    add_picture(camera, tmp_path / "a.png")
+    camera.data.type = "ORTHO"
+    assert "not a perspective camera" in problem()

@@ -310,11 +310,11 @@ def test_a_saved_file_renders_alike_in_a_blender_that_knows_no_add_on(studio, ma
     here = photograph(studio, tmp_path, 48)
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "head.blend"))
     script = (
-        "import sys, bpy; bpy.ops.wm.open_mainfile(filepath='head.blend'); scene = bpy.context.scene;"
+        "import sys, bpy; bpy.ops.wm.open_mainfile(filepath=sys.argv[-2]); scene = bpy.context.scene;"
         "scene.frame_set(20, subframe=0.37); scene.render.filepath = sys.argv[-1];"
         "bpy.ops.render.render(write_still=True); assert not any('blender_addon' in name for name in sys.modules)"
     )
-    command = [sys.executable, "-P", "-c", script, str(tmp_path / "there.exr")]
+    command = [sys.executable, "-P", "-c", script, str(tmp_path / "head.blend"), str(tmp_path / "there.exr")]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
     assert here[..., 3].max() > 0.5
     np.testing.assert_array_equal(read_picture(tmp_path / "there.exr"), here)

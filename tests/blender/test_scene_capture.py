@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Cameras and pictures are read as the artist sees them, and a loaded capture is read back exactly."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +8,16 @@ import pytest
 from PIL import Image
 
 from backend.camera import Camera
-from backend.capture import Capture, Frame, load_capture, save_capture
 from backend.errors import UserError
+
+from .stage import add_camera, add_picture, save_picture
 
 bpy = pytest.importorskip("bpy")
 from bpy_extras.object_utils import world_to_camera_view  # noqa: E402
 from mathutils import Euler, Matrix, Vector  # noqa: E402
 
 import blender_addon  # noqa: E402
-from blender_addon import inputs, scene_cameras, scene_capture, scene_import  # noqa: E402
+from blender_addon import inputs, scene_cameras, scene_capture  # noqa: E402
 
 pytestmark = pytest.mark.blender
 
@@ -31,27 +31,6 @@ def scene():
     scene.frame_start, scene.frame_end, scene.render.fps = 1, 1, 24
     yield scene
     blender_addon.unregister()
-
-
-def add_camera(name: str = "Camera", location=(0.0, -4.0, 0.0)) -> bpy.types.Object:
-    camera = bpy.data.objects.new(name, bpy.data.cameras.new(name))
-    camera.location = location
-    camera.rotation_euler = (math.pi / 2, 0, 0)  # looks along +y
-    bpy.context.scene.collection.objects.link(camera)
-    return camera
-
-
-def add_picture(camera: bpy.types.Object, path: Path) -> bpy.types.Image:
-    slot = camera.data.background_images.new()
-    slot.image = bpy.data.images.load(str(path))
-    slot.frame_method = "FIT"
-    return slot.image
-
-
-def save_picture(path: Path, width: int = 32, height: int = 24, seed: int = 0) -> np.ndarray:
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 4), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return pixels
 
 
 def frame_camera(camera: bpy.types.Object, render) -> Camera:
@@ -377,194 +356,3 @@ def scene_state(scene) -> list:
         (view.view_transform, view.look, view.exposure, scene.frame_current),
         [image.name for image in bpy.data.images if image.type == "IMAGE"],
     ]
-
-
-# Loading a capture
-
-
-def rig(times=(0.0, 0.5), held_out=False) -> Capture:
-    """Three cameras around the origin, of unequal focal lengths in x and y and with the principal point aside."""
-    frames = []
-    for index in range(3):
-        pose = Matrix.Rotation(2.1 * index, 4, "Z") @ Matrix.Translation((0, -3, 0.2 * index))
-        pose = np.array(pose @ Matrix.Rotation(math.pi / 2 + 0.1 * index, 4, "X"), np.float64)
-        camera = Camera(pose @ np.diag([1.0, -1, -1, 1]), 40 + index, 41.0, 17.0, 11.5 + index, 32, 24)
-        for time in times:
-            image = np.random.default_rng(len(frames)).integers(0, 256, (24, 32, 4), dtype=np.uint8)
-            frames.append(Frame(camera, time, image, f"view{index}_{time:g}", held_out and index == 2))
-    return Capture(frames)
-
-
-def test_a_loaded_capture_is_read_back_exactly(scene, tmp_path):
-    capture = rig(times=(0.0, 0.25, 0.5))
-    save_capture(capture, tmp_path)
-    collection = scene_import.import_capture(scene, tmp_path)
-    assert len(collection.objects) == 3
-    assert (scene.frame_start, scene.frame_end, scene.render.fps) == (1, 13, 24)
-
-    read = scene_capture.read_capture(bpy.context)
-
-    expected = sorted(capture.frames, key=lambda frame: frame.time)
-    assert len(read.frames) == len(expected)
-    for ours, truth in zip(read.frames, expected, strict=True):
-        assert ours.time == pytest.approx(truth.time, abs=1e-6)
-        np.testing.assert_allclose(ours.camera.camera_to_world, truth.camera.camera_to_world, atol=1e-5)
-        np.testing.assert_allclose(ours.camera.intrinsics, truth.camera.intrinsics, rtol=1e-5)
-        np.testing.assert_array_equal(ours.image, truth.image)
-
-
-def test_held_out_pictures_are_not_loaded(scene, tmp_path):
-    save_capture(rig(held_out=True), tmp_path)
-    scene_import.import_capture(scene, tmp_path)
-    assert inputs.survey(bpy.context).summary() == "2 cameras, 4 pictures, 2 times"
-
-
-@pytest.mark.parametrize("times, fps, frame_end", [((0, 0.04), 25, 2), ((0, 1 / 24), 24, 2), ((0, 0.0413), 24, 2)])
-def test_the_frame_rate_follows_the_capture_where_times_would_fall_between_frames(
-    scene, tmp_path, times, fps, frame_end
-):
-    save_capture(rig(times), tmp_path)
-    scene_import.import_capture(scene, tmp_path)
-    assert (scene.render.fps, scene.frame_end) == (fps, frame_end)
-    read = scene_capture.read_capture(bpy.context)
-    assert sorted({frame.time for frame in read.frames}) == pytest.approx(times, abs=1e-6)
-
-
-def test_the_view_through_a_camera_shows_the_picture_of_the_frame(scene, tmp_path):
-    save_capture(rig(times=(0.0, 0.25, 0.5)), tmp_path)
-    slots = scene_import.import_capture(scene, tmp_path).objects[0].data.background_images
-    for frame, shown in ((1, 0), (6, 0), (7, 1), (12, 1), (13, 2)):
-        scene.frame_set(frame)
-        assert [slot.alpha for slot in slots] == [float(index == shown) for index in range(3)]
-
-
-def test_a_folder_without_a_capture_leaves_the_scene_untouched(scene, tmp_path):
-    with pytest.raises(UserError, match="no capture"):
-        scene_import.import_capture(scene, tmp_path)
-    assert not scene.objects
-    assert not bpy.data.images
-
-
-def test_a_capture_longer_than_the_timeline_leaves_the_scene_untouched(scene, tmp_path):
-    save_capture(rig(times=(0.0, 1e7)), tmp_path)
-    with pytest.raises(UserError, match="longer than Blender's timeline; give its times in seconds"):
-        scene_import.import_capture(scene, tmp_path)
-    assert not scene.objects
-    assert not bpy.data.images
-
-
-# What is wrong is said in words
-
-
-def test_a_scene_without_cameras_says_so():
-    assert "no visible camera" in problem()
-    with pytest.raises(UserError, match="no visible camera"):
-        scene_capture.read_capture(bpy.context)
-
-
-def test_cameras_without_any_picture_say_so():
-    add_camera()
-    assert "No camera has a picture" in problem()
-
-
-def test_a_camera_without_a_picture_beside_others_is_left_out_by_name(tmp_path):
-    save_picture(tmp_path / "a.png")
-    add_picture(add_camera("Filmed"), tmp_path / "a.png")
-    add_camera("Shot")
-    found = inputs.survey(bpy.context)
-    assert not found.problems
-    assert "'Shot' has no picture and is left out" in texts()
-    assert found.summary() == "1 camera, 1 picture, 1 time"
-
-
-def test_a_missing_file_is_named(tmp_path):
-    save_picture(tmp_path / "gone.png")
-    add_picture(add_camera(), tmp_path / "gone.png")
-    (tmp_path / "gone.png").unlink()
-    assert problem() == "The picture 'gone.png' of 'Camera' is missing; find its file."
-
-
-def test_an_unreadable_file_is_named(tmp_path):
-    (tmp_path / "broken.png").write_bytes(b"no picture")
-    add_picture(add_camera(), tmp_path / "broken.png")
-    with pytest.raises(UserError, match=r"broken\.png"):
-        scene_capture.read_capture(bpy.context)
-
-
-def test_a_jpeg_that_ends_early_is_named(tmp_path):
-    path = tmp_path / "a.jpg"
-    noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(path)
-    path.write_bytes(path.read_bytes()[: int(0.9 * path.stat().st_size)])
-    add_picture(add_camera(), path)
-    with pytest.raises(UserError, match=r"a\.jpg cannot be read as a picture .*truncated"):
-        scene_capture.read_capture(bpy.context)
-
-
-def test_a_scene_that_cannot_be_rendered_says_why(scene):
-    add_camera()
-    scene.facet4d.source = "RENDER"
-    scene.render.resolution_percentage = 1
-    with pytest.raises(UserError, match=r"cannot render 'Scene' \(Image too small\); check"):
-        scene_capture.read_capture(bpy.context)
-    assert scene.render.resolution_percentage == 1
-
-
-def test_pictures_that_do_not_fit_in_memory_are_refused(tmp_path, monkeypatch):
-    save_picture(tmp_path / "a.png")
-    add_picture(add_camera(), tmp_path / "a.png")
-    monkeypatch.setattr("backend.memory.free_memory", lambda: 2**10)
-    with pytest.raises(UserError, match="use fewer or smaller pictures"):
-        scene_capture.read_capture(bpy.context)
-
-
-def test_a_single_picture_comes_with_a_note(tmp_path):
-    save_picture(tmp_path / "a.png")
-    add_picture(add_camera(), tmp_path / "a.png")
-    found = inputs.survey(bpy.context)
-    assert not found.problems
-    assert "One picture alone" in found.findings[0].text
-
-
-def test_sizes_that_differ_are_named(tmp_path):
-    save_picture(tmp_path / "a.png")
-    save_picture(tmp_path / "b.png", 64, 48)
-    for name in "ab":
-        add_picture(add_camera(name), tmp_path / f"{name}.png")
-    with pytest.raises(UserError, match="64 x 48"):
-        scene_capture.read_capture(bpy.context)
-
-
-def test_two_stills_at_one_frame_ask_for_their_frames(tmp_path):
-    camera = add_camera()
-    for name in ("a.png", "b.png"):
-        save_picture(tmp_path / name)
-        add_picture(camera, tmp_path / name)
-    assert "several pictures at frame 1" in problem()
-
-
-def test_a_hidden_picture_is_left_out(tmp_path):
-    camera = add_camera()
-    for name in ("a.png", "b.png"):
-        save_picture(tmp_path / name)
-        add_picture(camera, tmp_path / name)
-    camera.data.background_images[0].show_background_image = False
-    assert [view.picture.name for view in inputs.survey(bpy.context).views] == ["b.png"]
-
-
-def test_an_orthographic_camera_is_refused(tmp_path):
-    save_picture(tmp_path / "a.png")
-    camera = add_camera()
-    add_picture(camera, tmp_path / "a.png")
-    camera.data.type = "ORTHO"
-    assert "not a perspective camera" in problem()
-
-
-def test_only_the_named_collections_visible_cameras_count(scene, tmp_path):
-    save_capture(rig(), tmp_path)
-    collection = scene_import.import_capture(scene, tmp_path)
-    save_picture(tmp_path / "other.png")
-    add_picture(add_camera("Other"), tmp_path / "other.png")
-    collection.objects[0].hide_set(True)
-    assert inputs.survey(bpy.context).summary() == "2 cameras, 4 pictures, 2 times"
-    assert load_capture(tmp_path).frames  # the folder itself is as it was
