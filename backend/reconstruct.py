@@ -113,9 +113,9 @@ def reconstruct(
             hook.remove()
     progress("Placing Gaussians", 0.9)
     cloud = cloud.select(0).to("cpu")
-    inside = torch.from_numpy(np.stack([frame.image[..., 3] > 0 for frame in frames]))
+    inside = torch.from_numpy(np.stack([frame.image[..., 3] >= 128 for frame in frames]))
     inside = patchify(inside[None, ..., None], patch).flatten()
-    cloud.opacity[: len(inside)] *= inside  # what the mattes cut away is no subject
+    cloud.opacity[: len(inside)] *= inside  # pixels that mostly show what the matte cuts away are no subject
     cloud = cloud.prune()
     if not len(cloud):
         raise UserError(

@@ -116,7 +116,7 @@ def predict(
 ) -> tuple[Gaussians4D, Tensor, Tensor]:
     """Reconstructs from the input views and renders the others: the cloud, linear color and alpha.
 
-    Pixels outside the mattes are not drawn, as in the product. most_shown: the largest number of the other pixels in a
+    Pixels mostly outside the mattes are not drawn, as in the product. most_shown: the largest number of the other pixels in a
     scene, if it is known already.
     """
     inputs = batch.pictures.shape[1]
@@ -134,8 +134,8 @@ def predict(
 
 
 def shown_pixels(batch: SceneBatch) -> Tensor:
-    """Where the input pictures show some of the subject, [B, I, R, R] bool."""
-    return batch.images[:, : batch.pictures.shape[1], ..., 3] > 0
+    """Where the input pictures mostly show the subject, [B, I, R, R] bool."""
+    return batch.images[:, : batch.pictures.shape[1], ..., 3] >= 0.5
 
 
 class Scenes:
