@@ -116,8 +116,8 @@ def predict(
 ) -> tuple[Gaussians4D, Tensor, Tensor]:
     """Reconstructs from the input views and renders the others: the cloud, linear color and alpha.
 
-    Pixels mostly outside the mattes are not drawn, as in the product. most_shown: the largest number of the other pixels in a
-    scene, if it is known already.
+    Pixels mostly outside the mattes are not drawn, as in the product. most_shown: the largest number of the other
+    pixels in a scene, if it is known already.
     """
     inputs = batch.pictures.shape[1]
     pictures = batch.pictures.permute(0, 1, 4, 2, 3)
