@@ -231,7 +231,7 @@ def train(config: TrainConfig, assets: Path, out: Path, minutes: float = math.in
             scenes, inputs, _, resolution = config.batch(run.scenes.number(run.step))
             batch = f"[{inputs}, {resolution}, {scenes}]"
             raise UserError(
-                f"The batch {batch} does not fit into the GPU's memory; lower its last number, perhaps to {scenes // 2}."
+                f"The batch {batch} does not fit into the GPU's memory; lower its last number, say to {scenes // 2}."
             ) from None
         if run.step % LOG_EVERY == 0:
             figures, recent = torch.stack(recent).nanmean(0).tolist(), []

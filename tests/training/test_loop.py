@@ -108,7 +108,7 @@ def test_a_batch_that_does_not_fit_is_named(tmp_path, monkeypatch):
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(loop.Run, "advance", advance)
-    with pytest.raises(UserError, match=r"batch \[2, 16, 2\] does not fit .* perhaps to 1"):
+    with pytest.raises(UserError, match=r"batch \[2, 16, 2\] does not fit .* say to 1"):
         train(CONFIG, tmp_path, tmp_path / "run")
 
 
