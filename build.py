@@ -39,7 +39,7 @@ SUPPORTED = ((3, 11), (3, 13))  # the Pythons that the pinned bpy wheels exist f
 BLENDERS = {"4.5": ("4.5.15", (3, 11)), "5.0": ("5.0.1", (3, 11)), "5.2": ("5.2.3", (3, 13))}  # bpy and its Python
 INTERPRETERS = (("python3.11",), ("python3.13",), ("py", "-3.11"), ("py", "-3.13"))
 
-DISK_FULL = "the disk is full. The packages take about 2 GB, or 6 GB with CUDA: free some and run this again."
+DISK_FULL = "the disk is full. The packages take about 3 GB, or 7 GB with CUDA: free some and run this again."
 INSTALL_FAILURES = (
     (r"No space left on device", DISK_FULL),
     (
@@ -99,11 +99,11 @@ def check_python(version: tuple[int, int], arguments: list[str]) -> None:
 
 
 def read_pins() -> list[str]:
-    """Return the pinned requirements of pyproject.toml, the test tools included."""
+    """Return the pinned requirements of pyproject.toml, portraits' and the test tools included."""
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return project["dependencies"] + project["optional-dependencies"]["test"]
+    return sum(project["optional-dependencies"].values(), project["dependencies"])
 
 
 def set_up_environment(pins: list[str]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command line: python -m backend reconstruct | render | evaluate | convert | train | info."""
+"""The command line: python -m backend reconstruct | portrait | render | evaluate | convert | train | info."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import UserError
+
+if TYPE_CHECKING:
+    from .facelift import FaceLift
+    from .hub import FaceLiftWeights
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,6 +67,26 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, required=True, help="the cloud to write, .safetensors")
     network(sub)
 
+    sub = command("portrait", _portrait, "Turn photos or a video of a person into heads, as FaceLift does.")
+    sub.add_argument("input", type=Path, nargs="?", help="a photo, a folder of photos, or a video")
+    sub.add_argument("--out", type=Path, required=True, help="the cloud to write, .safetensors; for a folder, a folder")
+    sub.add_argument("--views", type=Path, help="start from views: a capture in GS-LRM's world, as --views-only writes")
+    sub.add_argument("--views-only", action="store_true", help="write the painted views to a capture folder and stop")
+    sub.add_argument("--face", type=int, metavar="N", help="which face, from the left, beginning with 0 (the largest)")
+    sub.add_argument("--box", metavar="L,T,R,B", help="the face's box in pixels, where it is not found")
+    sub.add_argument("--matting", default="u2net", help="rembg's model for cutting out; none: white background (u2net)")
+    sub.add_argument("--first", type=int, default=0, help="of a video: its first frame to use (0)")
+    sub.add_argument("--last", type=int, help="its last frame to use")
+    sub.add_argument("--every", type=int, default=1, help="use every so-many-th frame (1)")
+    sub.add_argument("--tolerance", type=float, default=0.05, help="by how much what stands still may differ (0.05)")
+    sub.add_argument("--seed", type=int, default=4, help="of the painted views (4)")
+    sub.add_argument("--steps", type=int, default=50, help="of painting (50)")
+    sub.add_argument("--guidance", type=float, default=3.0, help="how closely the views keep to the photo (3)")
+    sub.add_argument("--device", default="auto")
+    sub.add_argument("--offload", action="store_true", help="for GPUs of 8 GB: load parts only while they work")
+    sub.add_argument("--weights", type=Path, help="a folder laid out as FaceLift's weights on the Hub")
+    sub.add_argument("--accept-licence", action="store_true", help="accept the weights' licence and download them")
+
     sub = command("render", _render, "Render a cloud from the cameras and at the times of a transforms.json.")
     sub.add_argument("cloud", type=Path)
     sub.add_argument("--cameras", type=Path, required=True, help="a transforms.json; its pictures are not needed")
@@ -107,6 +132,80 @@ def _reconstruct(options: argparse.Namespace) -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_cloud(cloud, options.out)
     print(f"{len(cloud)} Gaussians in {time.perf_counter() - started:.1f} s: {options.out}")
+
+
+def _portrait(options: argparse.Namespace) -> None:
+    from .capture import TRANSFORMS
+    from .facelift import FaceLift, find_photos
+    from .reconstruct import pick_device
+
+    if (options.input is None) == (options.views is None) or (options.views and options.views_only):
+        raise UserError("Give a photo, a folder of photos or a video; or else --views to start from views.")
+    if options.every < 1 or not 1 <= options.steps <= 1000 or not 0 <= options.seed < 2**63:
+        raise UserError("--every counts from 1, --steps from 1 to 1000, --seed from 0; correct them.")
+    source = options.views or options.input
+    if not source.exists():
+        raise UserError(f"There is no {source}; choose another file or folder.")
+    options.box = options.box and _box(options.box)
+    batch = options.input is not None and options.input.is_dir()
+    sources = {options.out: source}
+    if batch:
+        if options.out.suffix.lower() == ".safetensors":
+            raise UserError("A folder of photos makes a folder of clouds; name a folder with --out.")
+        suffix = "" if options.views_only else ".safetensors"
+        sources = {options.out / f"{name}{suffix}": photo for name, photo in find_photos(source).items()}
+    for target in sources:
+        if options.views_only:
+            _check_target(target / TRANSFORMS)
+        else:
+            _check_target(target, (".safetensors",))
+    facelift = FaceLift(_facelift_weights(options), pick_device(options.device), options.offload, _report)
+    failed = 0
+    for target, source in sources.items():
+        try:
+            _make_portrait(source, target, facelift, options)
+        except UserError as error:
+            if not batch:
+                raise
+            failed += 1
+            warnings.warn(f"{source.name}: {error}", stacklevel=1)
+    if failed:
+        raise UserError(f"{failed} of {len(sources)} photos were left out, see above; the others are done.")
+
+
+def _make_portrait(source: Path, target: Path, facelift: FaceLift, options: argparse.Namespace) -> None:
+    from .capture import load_capture, save_capture
+    from .facelift import lift_capture, paint_views, read_fronts
+    from .gaussians import save_cloud
+
+    if options.views:
+        capture = load_capture(source)
+    else:
+        chosen = options.face, options.box, options.first, options.last, options.every
+        times, fronts = read_fronts(source, options.matting, *chosen, _report)
+        painting = options.seed, options.guidance, options.steps
+        capture = paint_views(times, fronts, facelift.diffusion, *painting, _report)
+    if options.views_only:
+        save_capture(capture, target)
+        print(f"{len(capture.frames)} views: {target}")
+        return
+    cloud = lift_capture(capture, facelift.gslrm, options.tolerance, progress=_report)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_cloud(cloud, target)
+    print(f"{len(cloud)} Gaussians: {target}")
+
+
+def _facelift_weights(options: argparse.Namespace) -> FaceLiftWeights:
+    from .hub import FOLDER, LICENCE, SIZE, download_weights, find_weights
+
+    folder = options.weights or FOLDER
+    weights = find_weights(folder)
+    if weights is None and not options.accept_licence:
+        raise UserError(
+            f"FaceLift's weights are not in {folder}; add --accept-licence to accept their licence ({LICENCE}) and "
+            f"download {SIZE / 1e9:.1f} GB, or name their folder with --weights."
+        )
+    return weights or download_weights(True, folder, _report)
 
 
 def _render(options: argparse.Namespace) -> None:
@@ -208,6 +307,7 @@ def _info(options: argparse.Namespace) -> None:
     import torch
 
     from . import __version__
+    from .hub import LICENCE, SIZE, find_weights
     from .models import list_models
 
     print(f"Facet4D {__version__}, Python {sys.version.split()[0]}, PyTorch {torch.__version__}")
@@ -219,6 +319,18 @@ def _info(options: argparse.Namespace) -> None:
     for model in list_models():
         where = f"{model.megabytes:.1f} MiB at {model.path}" if model.path else "no weights here"
         print(f"{model.name:8} {model.parameters / 1e6:6.1f} M parameters, {where} ({model.licence})")
+    weights = find_weights()
+    where = f"at {weights.gslrm.parents[1]}" if weights else "to download"
+    print(f"facelift a photo to a head, {SIZE / 2**20:.1f} MiB {where} ({LICENCE})")
+
+
+def _box(text: str) -> tuple[float, ...]:
+    """Parses left,top,right,bottom in pixels."""
+    try:
+        left, top, right, bottom = map(float, text.split(","))
+    except ValueError:
+        raise UserError(f"'{text}' is not a box; write it as left,top,right,bottom in pixels.") from None
+    return left, top, right, bottom
 
 
 def _indices(text: str, count: int) -> list[int]:

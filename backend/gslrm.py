@@ -113,7 +113,7 @@ class Splats(NamedTuple):
             mean=torch.cat([self.position, torch.zeros_like(still)], -1),
             scale=torch.cat([self.log_scale.exp(), still], -1),
             left=turn,
-            right=turn,
+            right=turn.clone(),  # a cloud's file must not hold one tensor twice
             opacity=self.logit.sigmoid(),
             color=(SH_C0 * self.harmonics[..., 0, :] + 0.5).clamp_min(0),
             compositing="srgb",
@@ -145,7 +145,7 @@ class PostFilter:
         return visible & small & ~floater & inside
 
 
-DEMO_FILTER = PostFilter(scale=0.2, corner=0.75)  # what FaceLift's web demo uses
+COMMAND_LINE_FILTER, DEMO_FILTER = PostFilter(), PostFilter(scale=0.2, corner=0.75)  # FaceLift's, and its web demo's
 
 
 class GSLRM(nn.Module):

@@ -43,6 +43,10 @@ def test_every_supported_python_gets_one_exact_pin_of_each_package():
         assert all([specifier.operator for specifier in pin.specifier] == ["=="] for pin in chosen)
 
 
+def test_what_portraits_and_the_tests_need_is_installed_too():
+    assert {"torch", "mtcnn", "rembg", "pytest"} <= {Requirement(pin).name for pin in build.read_pins()}
+
+
 def test_pyproject_and_build_py_name_the_same_pythons():
     import tomllib
 

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""FaceLift from end to end (Lyu et al., arXiv 2412.17812): a photo or video to timed views, and these to a cloud.
+
+The views are a capture like any other, in GS-LRM's world: they can be saved, replaced by pictures of other origin, or
+given to 4D-LRM instead.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .capture import Capture, Frame
+from .errors import Progress, UserError, no_progress
+from .gaussians import Gaussians4D
+from .gslrm import COMMAND_LINE_FILTER, GSLRM, PostFilter, load_gslrm
+from .portrait import Box, lay_over_white, lift_views, prepare_front, read_photo, six_cameras
+from .sequence import join_sequence
+from .video import video_fronts
+
+if TYPE_CHECKING:
+    from .hub import FaceLiftWeights
+    from .mvdiffusion import MultiViewDiffusion  # which imports diffusers, only needed for painting
+
+
+class FaceLift:
+    """The official weights on a device, each part loaded when it is first asked for.
+
+    offload: see mvdiffusion.MultiViewDiffusion.
+
+    Raises, when asked for a part:
+        UserError: it is damaged, or the GPU's memory is too small.
+    """
+
+    def __init__(
+        self, weights: FaceLiftWeights, device: torch.device, offload: bool = False, progress: Progress = no_progress
+    ):
+        self._weights, self._device, self._offload, self._progress = weights, device, offload, progress
+
+    @functools.cached_property
+    def diffusion(self) -> MultiViewDiffusion:
+        """What paints the views, on CUDA in half precision."""
+        from .mvdiffusion import load_mvdiffusion
+
+        dtype = torch.float16 if self._device.type == "cuda" else torch.float32
+        try:
+            return load_mvdiffusion(self._weights.diffusion, self._device, dtype, self._offload, self._progress)
+        except torch.OutOfMemoryError:
+            raise UserError("The GPU's memory is too small for painting views; switch offloading on.") from None
+
+    @functools.cached_property
+    def gslrm(self) -> GSLRM:
+        """What lifts the views."""
+        try:
+            return load_gslrm(self._weights.gslrm).to(self._device)
+        except torch.OutOfMemoryError:
+            raise UserError("The GPU's memory is too small for lifting the views; run this on the CPU.") from None
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the file's name is that of a picture; anything else may be a video."""
+    return Image.registered_extensions().get(path.suffix.lower(), "MPEG") != "MPEG"  # which Pillow knows by name alone
+
+
+def find_photos(folder: Path) -> dict[str, Path]:
+    """The pictures in a folder by names for their results.
+
+    Raises:
+        UserError: there are none.
+    """
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and is_picture(path))
+    if not paths:
+        raise UserError(f"There are no pictures in {folder}; choose another folder.")
+    stems = {path.stem: path for path in paths}
+    return stems if len(stems) == len(paths) else {path.name: path for path in paths}
+
+
+def read_fronts(
+    path: Path,
+    matting: str = "u2net",
+    index: int | None = None,
+    box: Box | None = None,
+    first: int = 0,
+    last: int | None = None,
+    every: int = 1,
+    progress: Progress = no_progress,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A photo or video to times [F] in seconds and front views uint8 [F, 512, 512, 3].
+
+    matting, index, box: see portrait.prepare_front. first, last, every: see video.read_frames.
+
+    Raises:
+        UserError: see portrait.read_photo, portrait.prepare_front and video.video_fronts.
+    """
+    if is_picture(path):
+        return np.zeros(1), prepare_front(read_photo(path), matting, index, box)[None]
+    if box is not None:
+        raise UserError("A face's box can be placed on a photo, not on a video; choose a photo.")
+    return video_fronts(path, matting, index, first, last, every, progress)
+
+
+def paint_views(
+    times: np.ndarray,
+    fronts: np.ndarray,
+    diffusion: MultiViewDiffusion,
+    seed: int = 4,
+    guidance: float = 3.0,
+    steps: int = 50,
+    progress: Progress = no_progress,
+) -> Capture:
+    """Paints six views for each of the front views uint8 [F, 512, 512, 3] at times [F] in seconds.
+
+    seed: the noise begins with it at every time, so that it is the same in every picture of a video, which flickers
+    less. guidance, steps: see MultiViewDiffusion.generate. Returns the views as mvdiffusion.VIEWS names them.
+
+    Raises:
+        UserError: the device's memory is too small.
+        Cancelled: whatever `progress` raises, between two steps at the latest.
+    """
+    from .mvdiffusion import VIEWS
+
+    size = diffusion.size
+    frames = []
+    for index, (time, front) in enumerate(zip(times, fronts, strict=True)):
+
+        def tell(stage: str, done: float, index: int = index) -> None:
+            progress(stage, (index + done) / len(fronts))
+
+        front = np.asarray(Image.fromarray(front).resize((size, size)))
+        views = diffusion.generate(front, torch.Generator().manual_seed(seed), guidance, steps, tell)
+        for name, camera, view in zip(VIEWS, six_cameras(size), views, strict=True):
+            opaque = np.dstack([view, np.full((size, size), 255, np.uint8)])
+            frames.append(Frame(camera, float(time), opaque, f"{name}_{index:04}" if len(fronts) > 1 else name))
+    return Capture(frames)
+
+
+def lift_capture(
+    capture: Capture,
+    model: GSLRM,
+    tolerance: float = 0.05,
+    post_filter: PostFilter = COMMAND_LINE_FILTER,
+    progress: Progress = no_progress,
+) -> Gaussians4D:
+    """Lifts the views of each time of a capture in GS-LRM's world, and joins the clouds of all times, on the CPU.
+
+    tolerance: see sequence.join_sequence.
+
+    Raises:
+        UserError: the pictures do not divide into the model's patches, or the GPU's memory is too small.
+        Cancelled: whatever `progress` raises, between two layers at the latest.
+    """
+    frames = capture.inputs().frames
+    height, width = frames[0].image.shape[:2]
+    patch = model.config.patch
+    if height % patch or width % patch:
+        raise UserError(f"The views are {width} x {height}; bring them to multiples of {patch} pixels, best 512 x 512.")
+    times = sorted({frame.time for frame in frames})
+    clouds, identities = [], []
+    for index, time in enumerate(times):
+
+        def tell(stage: str, done: float, index: int = index) -> None:
+            progress(stage, (index + done) / len(times))
+
+        now = [frame for frame in frames if frame.time == time]
+        views = np.stack([lay_over_white(frame.image) for frame in now])
+        cloud, identity = lift_views(views, [frame.camera for frame in now], model, post_filter, tell)
+        clouds.append(cloud)
+        identities.append(identity)
+    return join_sequence(clouds, identities, times, tolerance)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""FaceLift's official weights: found on this machine, or fetched from the Hugging Face Hub once the user agreed.
+
+They are under the Adobe Research License, for non-commercial research only. One revision is pinned, and what arrives is
+checked against its SHA-256. The Hub's own client finds what other programs have fetched; fetching is done here, because
+that client begins a broken file anew, which may have 3.7 GB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
+from typing import NamedTuple
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from huggingface_hub import try_to_load_from_cache
+
+from .errors import Progress, UserError, no_progress
+
+REPOSITORY, REVISION = "wlyu/OpenFaceLift", "3ebac9f8e2d791f02507b8aa61520e1ba379a115"
+ENDPOINT = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+FOLDER = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "facet4d" / "facelift" / REVISION
+LICENCE = "Adobe Research License 1.2, for non-commercial research only"
+SIZE = 9_316_311_496  # bytes of the weights; the other files have less than 2 MB
+CHUNK, TIMEOUT = 2**20, 30  # bytes read at a time, seconds without any
+RANGE_NOT_SATISFIABLE = 416
+GSLRM, DIFFUSION = "gslrm/ckpt_0000000000021125.pt", "mvdiffusion/pipeckpts"
+# paths in the repository to their SHA-256, where they hold weights
+FILES = {
+    "LICENSE": None,
+    f"{DIFFUSION}/model_index.json": None,
+    f"{DIFFUSION}/feature_extractor/preprocessor_config.json": None,
+    f"{DIFFUSION}/image_encoder/config.json": None,
+    f"{DIFFUSION}/image_normalizer/config.json": None,
+    f"{DIFFUSION}/image_noising_scheduler/scheduler_config.json": None,
+    f"{DIFFUSION}/scheduler/scheduler_config.json": None,
+    f"{DIFFUSION}/text_encoder/config.json": None,
+    f"{DIFFUSION}/tokenizer/merges.txt": None,
+    f"{DIFFUSION}/tokenizer/special_tokens_map.json": None,
+    f"{DIFFUSION}/tokenizer/tokenizer_config.json": None,
+    f"{DIFFUSION}/tokenizer/vocab.json": None,
+    f"{DIFFUSION}/unet/config.json": None,
+    f"{DIFFUSION}/vae/config.json": None,
+    f"{DIFFUSION}/image_normalizer/diffusion_pytorch_model.safetensors": (
+        "a726e7159498c008a99fad02cb52280065ee93432f2af192a8511b7ddcf997a3"
+    ),
+    f"{DIFFUSION}/vae/diffusion_pytorch_model.safetensors": (
+        "3e4c08995484ee61270175e9e7a072b66a6e4eeb5f0c266667fe1f45b90daf9a"
+    ),
+    f"{DIFFUSION}/text_encoder/model.safetensors": "bc1827c465450322616f06dea41596eac7d493f4e95904dcb51f0fc745c4e13f",
+    f"{DIFFUSION}/image_encoder/model.safetensors": "ae616c24393dd1854372b0639e5541666f7521cbe219669255e865cb7f89466a",
+    f"{DIFFUSION}/unet/diffusion_pytorch_model.safetensors": (
+        "2389a09216381a2020ac751c58735408feb4e76797c6f2393e66c7a0cedc1629"
+    ),
+    GSLRM: "705e9aa37c7ea964bb06f25db060c12676a93d9ce6a365ac8b50128a3dc12662",
+}
+
+
+class FaceLiftWeights(NamedTuple):
+    """What gslrm.load_gslrm and mvdiffusion.load_mvdiffusion read."""
+
+    gslrm: Path
+    diffusion: Path
+
+
+def find_weights(folder: Path | str = FOLDER) -> FaceLiftWeights | None:
+    """The official weights if all files are here: in a folder laid out as the repository, or in the Hub's cache."""
+    cached = try_to_load_from_cache(REPOSITORY, GSLRM, revision=REVISION)
+    roots = [Path(folder), *([Path(cached).parents[1]] if isinstance(cached, str) else [])]
+    for root in roots:
+        if all((root / name).is_file() for name in FILES):
+            return FaceLiftWeights(root / GSLRM, root / DIFFUSION)
+    return None
+
+
+def download_weights(
+    licence_accepted: bool,
+    folder: Path | str = FOLDER,
+    progress: Progress = no_progress,
+    endpoint: str = ENDPOINT,
+) -> FaceLiftWeights:
+    """Fetches what the folder lacks of the official weights; a broken download goes on where it was.
+
+    licence_accepted: the user has read LICENCE and agreed. endpoint: the Hub's address, or a mirror's.
+
+    Raises:
+        UserError: the licence is not accepted, the Hub cannot be reached, a file arrived damaged, or the disk is full.
+        Cancelled: whatever `progress` raises, after each MiB at the latest.
+    """
+    if not licence_accepted:
+        raise UserError(f"FaceLift's weights are under the {LICENCE}; accept it to download them.")
+    folder = Path(folder)
+    done = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+    def arrived(count: int) -> None:
+        nonlocal done
+        done += count
+        progress("Downloading FaceLift's weights", min(1.0, done / SIZE))
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder).free < SIZE - done:
+            raise UserError(f"FaceLift's weights need {(SIZE - done) / 1e9:.1f} GB more in {folder}; free some space.")
+        for name, digest in FILES.items():
+            if not (folder / name).is_file():
+                _fetch(f"{endpoint}/{REPOSITORY}/resolve/{REVISION}/{name}", folder / name, digest, arrived)
+    except (OSError, HTTPException) as error:
+        raise UserError(
+            f"The download of FaceLift's weights broke off ({error}); check the network and try again, it will go on."
+        ) from None
+    return FaceLiftWeights(folder / GSLRM, folder / DIFFUSION)
+
+
+def _fetch(url: str, target: Path, digest: str | None, arrived: Callable[[int], None]) -> None:
+    """Fetches a file by way of a .part file, which is gone on with; arrived is told how many bytes came."""
+    partial = target.with_name(target.name + ".part")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    with open(partial, "ab") as file:
+        request = Request(url, headers={"User-Agent": "facet4d"})
+        if file.tell():
+            request.add_header("Range", f"bytes={file.tell()}-")
+        try:
+            with urlopen(request, timeout=TIMEOUT) as response:
+                if response.status != 206:  # from the start, whatever was asked for
+                    arrived(-file.tell())
+                    file.seek(0)
+                    file.truncate()
+                expected = file.tell() + int(response.headers.get("Content-Length", 0))
+                while chunk := response.read(CHUNK):
+                    file.write(chunk)
+                    arrived(len(chunk))
+                if file.tell() < expected:
+                    raise OSError(f"{expected - file.tell()} bytes of {target.name} are missing")
+        except HTTPError as error:
+            if error.code != RANGE_NOT_SATISFIABLE:  # else the part is the whole
+                raise
+    if digest is not None:
+        with open(partial, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != digest:
+            partial.unlink()
+            raise UserError(f"'{target.name}' of FaceLift's weights arrived damaged; download it again.")
+    os.replace(partial, target)

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where faces are in a picture: MTCNN (Zhang et al., arXiv 1604.02878), three small networks in a cascade.
+
+FaceLift's canonical crop is defined by this detector's boxes, so another would frame faces otherwise. The first network
+proposes boxes at all places and scales, the second and third look again at what remains; each corrects the boxes. The
+weights are in the files of the package mtcnn (MIT licence), whose code, for TensorFlow, is not imported. They equal
+those of facenet-pytorch, which FaceLift runs; rounding and thresholds are facenet-pytorch's too.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .errors import UserError
+
+SMALLEST = 20  # pixels; smaller faces are not looked for
+PYRAMID = 0.709  # from one scale to the next
+CELL, STRIDE = 12, 2  # pixels that an output of the first network sees, and from one to the next
+POOLS = {"pnet": (2, 0, 0), "rnet": (3, 3, 0), "onet": (3, 3, 2, 0)}  # after each convolution; 0: none
+LEAST = {"pnet": 0.6, "rnet": 0.7, "onet": 0.7}  # probability with which a box survives
+
+
+class Face(NamedTuple):
+    """A box (left, top, right, bottom) in pixels, which may reach out of the picture, and its probability."""
+
+    box: tuple[float, float, float, float]
+    probability: float
+
+    @property
+    def area(self) -> float:
+        """In square pixels."""
+        left, top, right, bottom = self.box
+        return (right - left) * (bottom - top)
+
+
+@torch.no_grad()
+def detect_faces(picture: np.ndarray) -> list[Face]:
+    """The faces in an upright picture [H, W, 3] uint8, sRGB-encoded; the largest first.
+
+    Raises:
+        UserError: the weights' package is missing or damaged.
+    """
+    pixels = torch.tensor(picture).permute(2, 0, 1)[None].float()
+    boxes = _propose(pixels)
+    scores, boxes, corrections = _look("rnet", pixels, boxes, 24)
+    kept = _suppress(boxes, scores, 0.7)
+    boxes = _square(_correct(boxes[kept], corrections[kept], 1))
+    scores, boxes, corrections = _look("onet", pixels, boxes, 48)
+    boxes = _correct(boxes, corrections, 1)
+    kept = _suppress(boxes, scores, 0.7, of_smaller=True)
+    faces = [Face(tuple(box), score) for box, score in zip(boxes[kept].tolist(), scores[kept].tolist(), strict=True)]
+    return sorted(faces, key=lambda face: -face.area)
+
+
+def _propose(pixels: Tensor) -> Tensor:
+    """Square boxes [N, 4] that may hold a face."""
+    height, width = pixels.shape[2:]
+    found = [torch.zeros(0, 9)]
+    scale = CELL / SMALLEST
+    while min(height, width) * scale >= CELL:
+        smaller = F.interpolate(pixels, (int(height * scale + 1), int(width * scale + 1)), mode="area")
+        scores, corrections = _network("pnet", smaller)
+        row, column = (scores[0] >= LEAST["pnet"]).nonzero().unbind(1)
+        corner = STRIDE * torch.stack([column, row], 1)
+        boxes = torch.cat([(corner + 1) / scale, (corner + CELL) / scale], 1).floor()
+        scores, corrections = scores[0, row, column, None], corrections[0, :, row, column].T
+        kept = _suppress(boxes, scores[:, 0], 0.5)
+        found.append(torch.cat([boxes, corrections, scores], 1)[kept])
+        scale *= PYRAMID
+    boxes, corrections, scores = torch.cat(found).split([4, 4, 1], 1)
+    kept = _suppress(boxes, scores[:, 0], 0.7)
+    return _square(_correct(boxes[kept], corrections[kept], 0))
+
+
+def _look(network: str, pixels: Tensor, boxes: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Looks at boxes [N, 4] at side x side pixels: scores [K], boxes and corrections [K, 4] of what survives."""
+    height, width = pixels.shape[2:]
+    crops = []
+    for left, top, right, bottom in boxes.trunc().int().tolist():  # counted from 1
+        crop = pixels[..., max(top, 1) - 1 : min(bottom, height), max(left, 1) - 1 : min(right, width)]
+        empty = 0 in crop.shape
+        crops.append(pixels.new_zeros(1, 3, side, side) if empty else F.interpolate(crop, (side, side), mode="area"))
+    if not crops:
+        return torch.zeros(0), torch.zeros(0, 4), torch.zeros(0, 4)
+    scores, corrections = _network(network, torch.cat(crops))
+    kept = scores > LEAST[network]
+    return scores[kept], boxes[kept], corrections[kept]
+
+
+def _network(name: str, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities of a face [N] and corrections [N, 4] for pictures [N, 3, S, S]; of the first network, maps."""
+    weights = iter(_weights(name))
+    x = (pixels - 127.5) / 128
+    for pool in POOLS[name]:
+        x = F.prelu(F.conv2d(x, next(weights), next(weights)), next(weights))
+        x = F.max_pool2d(x, pool, 2, ceil_mode=True) if pool else x
+    layer = F.conv2d
+    if name != "pnet":
+        layer = F.linear
+        x = x.permute(0, 3, 2, 1).flatten(1)  # the weights were trained on columns first, channels last
+        x = F.prelu(F.linear(x, next(weights), next(weights)), next(weights))
+    box, box_bias, *_, face, face_bias = weights  # between them the last network's landmarks
+    return layer(x, face, face_bias).softmax(1)[:, 1], layer(x, box, box_bias)
+
+
+@functools.cache
+def _weights(network: str) -> list[Tensor]:
+    """Kernel, bias and slope of every layer, then kernel and bias of every output, in PyTorch's order of axes."""
+    package = find_spec("mtcnn")
+    if package is None:
+        raise UserError("Finding faces needs the package mtcnn; install it, or place the face's box by hand.")
+    try:
+        import joblib
+
+        path = Path(package.origin).parent / "assets" / "weights" / f"{network}.lz4"
+        # a pickle, so as much to be trusted as the package itself
+        return [_to_torch(array) for array in joblib.load(path)]
+    except Exception as error:  # damaged pickles fail in all ways
+        raise UserError(f"The face detector's weights cannot be read ({error}); install mtcnn again.") from None
+
+
+def _to_torch(array: np.ndarray) -> Tensor:
+    """Keras' kernels end with the axes of inputs and outputs; its slopes may have axes of length 1."""
+    if array.size == array.shape[-1]:
+        return torch.from_numpy(array.ravel())
+    return torch.from_numpy(array.transpose((3, 2, 0, 1) if array.ndim == 4 else (1, 0)).copy())
+
+
+def _correct(boxes: Tensor, corrections: Tensor, border: int) -> Tensor:
+    """Moves each edge by its correction, in box sizes; border: pixels that a box's size counts beyond its edges."""
+    size = (boxes[:, 2:] - boxes[:, :2] + border).repeat(1, 2)
+    return boxes + corrections * size
+
+
+def _square(boxes: Tensor) -> Tensor:
+    """The squares about the boxes' centres, as long as their longer sides."""
+    size = boxes[:, 2:] - boxes[:, :2]
+    side = size.amax(1, keepdim=True)
+    corner = boxes[:, :2] + size / 2 - side / 2
+    return torch.cat([corner, corner + side], 1)
+
+
+def _suppress(boxes: Tensor, scores: Tensor, overlap: float, of_smaller: bool = False) -> Sequence[int]:
+    """The boxes that no better one covers, best first. overlap: of the union, or of the smaller box."""
+    border = 1 if of_smaller else 0
+    order, kept = scores.argsort(descending=True), []
+    area = (boxes[:, 2:] - boxes[:, :2] + border).prod(1)
+    while len(order):
+        best, order = order[0], order[1:]
+        kept.append(best.item())
+        low, high = boxes[best, :2].maximum(boxes[order, :2]), boxes[best, 2:].minimum(boxes[order, 2:])
+        common = (high - low + border).clamp_min(0).prod(1)
+        whole = area[best].minimum(area[order]) if of_smaller else area[best] + area[order] - common
+        order = order[common / whole <= overlap]
+    return kept

@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""FaceLift's multi-view diffusion (Lyu et al., arXiv 2412.17812): one portrait to six pictures around the head.
+
+Stable Diffusion 2.1 unCLIP from stock diffusers and transformers parts. What is FaceLift's own is how the six views of
+one head are made to agree: they are denoised together, and each self-attention also looks at the front view. The
+picture enters three times: as latents beside the noise, as a CLIP embedding, and as the front view to be reproduced;
+which view is painted the text alone says. The only module that imports diffusers and transformers.
+
+The official weights (a folder in diffusers' layout) are under the Adobe Research License, non-commercial.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import transformers
+from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, ModelMixin, UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionModelWithProjection,
+    PreTrainedModel,
+)
+
+from .errors import Progress, UserError, no_progress
+
+VIEWS = ("front", "front_right", "right", "back", "left", "front_left")
+PROMPT = "a rendering image of 3D models, {view} view, color map."
+
+DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
+STOCK_BLOCKS = {
+    "CrossAttnDownBlockMV2D": "CrossAttnDownBlock2D",
+    "CrossAttnUpBlockMV2D": "CrossAttnUpBlock2D",
+    "UNetMidBlockMV2DCrossAttn": "UNetMidBlock2DCrossAttn",
+}
+# fields of the official config that are not diffusers' own: with other values it would be another network
+SUPPORTED = {
+    "num_views": (len(VIEWS),),
+    "multiview_attention": (True, False),
+    "sparse_mv_attention": (True, False),
+    "selfattn_block": ("custom",),
+    "cd_attention_last": (False,),
+    "cd_attention_mid": (False,),
+    "addition_downsample": (False,),
+    "num_attention_heads": (None,),
+}
+
+
+class MultiViewAttention:
+    """Self-attention of a UNet, across the views of one head; an attention processor for diffusers.
+
+    Samples come as [heads * views], the views of one head side by side. sparse: a view looks at the front view, its
+    head's first, and at itself; otherwise at all views.
+    """
+
+    def __init__(self, views: int, sparse: bool):
+        self.views, self.sparse = views, sparse
+
+    def __call__(self, attention: Attention, hidden_states: Tensor, *_, **__) -> Tensor:
+        """hidden_states [heads * views, L, C] -> the same shape."""
+        projections = (attention.to_q, attention.to_k, attention.to_v)
+        query, key, value = (projection(hidden_states).unflatten(0, (-1, self.views)) for projection in projections)
+        if self.sparse:
+            key, value = (torch.cat([part[:, :1].expand_as(part), part], 2) for part in (key, value))
+            query, key, value = (part.flatten(0, 1) for part in (query, key, value))
+        else:
+            query, key, value = (part.flatten(1, 2) for part in (query, key, value))
+        query, key, value = (part.unflatten(-1, (attention.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        project, dropout = attention.to_out
+        return dropout(project(mixed.reshape(hidden_states.shape)))
+
+
+def build_unet(config: dict) -> UNet2DConditionModel:
+    """The UNet of an official config, without its weights: diffusers' own, but for the self-attention.
+
+    Raises:
+        UserError: a field says that it is another network.
+    """
+    for name, values in SUPPORTED.items():
+        if config.get(name, values[0]) not in values:
+            raise UserError(f"The UNet's config sets '{name}' to {config[name]!r}, which is not supported.")
+    known = config.keys() & inspect.signature(UNet2DConditionModel).parameters.keys()
+    stock = {name: config[name] for name in known}
+    stock["mid_block_type"] = STOCK_BLOCKS.get(config["mid_block_type"], config["mid_block_type"])
+    for name in ("down_block_types", "up_block_types"):
+        stock[name] = [STOCK_BLOCKS.get(kind, kind) for kind in config[name]]
+    unet = UNet2DConditionModel(**stock)
+    if config.get("multiview_attention", True):
+        across = MultiViewAttention(len(VIEWS), config.get("sparse_mv_attention", True))
+        own = {name: across if ".attn1." in name else stock for name, stock in unet.attn_processors.items()}
+        unet.set_attn_processor(own)
+    return unet
+
+
+@dataclass(eq=False)
+class MultiViewDiffusion:
+    """The loaded parts. prompts [6, T, C]: the text's embeddings, which tell the views apart. normaliser: mean and
+    standard deviation [1, D] of CLIP's embeddings. offload: a part is on the device only while it works.
+    """
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    image_encoder: CLIPVisionModelWithProjection
+    image_processor: CLIPImageProcessorPil
+    normaliser: tuple[Tensor, Tensor]
+    noising: DDPMScheduler
+    scheduler: DDIMScheduler
+    prompts: Tensor
+    device: torch.device
+    offload: bool = False
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures in pixels."""
+        return self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def generate(
+        self,
+        picture: np.ndarray,
+        generator: torch.Generator,
+        guidance: float = 3.0,
+        steps: int = 50,
+        progress: Progress = no_progress,
+    ) -> np.ndarray:
+        """Paints the six views of the person in a picture.
+
+        picture [S, S, 3] uint8: the front view, S = size, cropped as portrait.crop_face does, over white. generator:
+        seeded, on any device; one on the CPU gives the same noise on every machine. guidance: 1 does not guide.
+        Returns uint8 [6, S, S, 3] in the order of VIEWS.
+
+        Raises:
+            UserError: the device's memory is too small.
+            Cancelled: whatever `progress` raises, between two steps at the latest.
+        """
+        try:
+            progress("Painting views", 0.0)
+            for done, latents in enumerate(self.denoise(picture, generator, guidance, steps), 1):  # noqa: B007
+                progress("Painting views", done / (steps + 1))
+            views = self.decode(latents)
+        except torch.OutOfMemoryError:
+            raise UserError("The GPU's memory is too small for painting views; switch offloading on.") from None
+        progress("Painting views", 1.0)
+        return views
+
+    @torch.no_grad()
+    def denoise(
+        self, picture: np.ndarray, generator: torch.Generator, guidance: float = 3.0, steps: int = 50
+    ) -> Iterator[Tensor]:
+        """The latents [6, 4, S/8, S/8] after every step; see `generate`.
+
+        Noise is drawn in the official order: CLIP's, the latents', one a step.
+        """
+        if picture.shape != (self.size, self.size, 3):
+            raise ValueError(f"a picture of {picture.shape}; the model paints [{self.size}, {self.size}, 3]")
+        seen = self._embed(picture, generator)  # [6, 2 D]
+        front = self._encode(picture)  # [6, 4, S/8, S/8]
+        prompts = self.prompts.to(self.device)
+        guided = guidance != 1
+        if guided:  # the unguided half sees no picture, but reads the text
+            seen, front = (torch.cat([torch.zeros_like(part), part]) for part in (seen, front))
+            prompts = prompts.repeat(2, 1, 1)
+        self.scheduler.set_timesteps(steps, device=self.device)
+        latents = self._noise(front[: len(VIEWS)].shape, generator) * self.scheduler.init_noise_sigma
+        with self._working(self.unet) as unet:
+            for time in self.scheduler.timesteps:
+                noisy = torch.cat([latents.repeat(1 + guided, 1, 1, 1), front], 1)
+                noisy, text, label = (part.to(unet.dtype) for part in (noisy, prompts, seen))
+                output = unet(noisy, time, encoder_hidden_states=text, class_labels=label).sample.float()
+                if guided:
+                    without, output = output.chunk(2)
+                    output = without + guidance * (output - without)
+                noise = self._noise(latents.shape, generator)
+                latents = self.scheduler.step(output, time, latents, eta=1.0, variance_noise=noise).prev_sample
+                yield latents
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """Latents [6, 4, S/8, S/8] to pictures uint8 [6, S, S, 3], one at a time to save memory."""
+        with self._working(self.vae) as vae:
+            latents = (latents / vae.config.scaling_factor).to(vae.dtype)
+            pictures = torch.cat([vae.decode(latent).sample for latent in latents.split(1)])
+        levels = (255 * (pictures.float() / 2 + 0.5)).round().clamp(0, 255)
+        return levels.byte().permute(0, 2, 3, 1).cpu().numpy()
+
+    def _embed(self, picture: np.ndarray, generator: torch.Generator) -> Tensor:
+        """CLIP's embedding as unCLIP wants it [6, 2 D]: with a little noise, and the noise level's own embedding."""
+        pixels = self.image_processor(Image.fromarray(picture), return_tensors="pt").pixel_values
+        with self._working(self.image_encoder) as encoder:
+            embedding = encoder(pixels.to(self.device, encoder.dtype)).image_embeds.float()  # [1, D]
+        mean, deviation = (part.to(self.device) for part in self.normaliser)
+        embedding = ((embedding - mean) / deviation).expand(len(VIEWS), -1)
+        level = torch.zeros(1, dtype=torch.long, device=self.device)
+        embedding = self.noising.add_noise(embedding, self._noise(embedding.shape, generator), level)
+        embedding = embedding * deviation + mean
+        cosines_and_sines = embedding.new_tensor([1.0, 0.0]).repeat_interleave(embedding.shape[1] // 2)  # of level 0
+        return torch.cat([embedding, cosines_and_sines.expand_as(embedding)], 1)
+
+    def _encode(self, picture: np.ndarray) -> Tensor:
+        """The picture's latents, the same for every view [6, 4, S/8, S/8]."""
+        pixels = torch.tensor(picture, device=self.device).permute(2, 0, 1)[None]
+        pixels = (pixels / 255 * 2 - 1).half()  # rounded as the official pipeline does, whatever the model's precision
+        with self._working(self.vae) as vae:
+            latents = vae.encode(pixels.to(vae.dtype)).latent_dist.mode().float() * vae.config.scaling_factor
+        return latents.expand(len(VIEWS), -1, -1, -1)
+
+    def _noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        return torch.randn(shape, generator=generator, device=generator.device).to(self.device)
+
+    @contextmanager
+    def _working(self, part: nn.Module) -> Iterator[nn.Module]:
+        """The part on the device, and afterwards where it was."""
+        part.to(self.device)
+        try:
+            yield part
+        finally:
+            if self.offload:
+                part.to("cpu")
+
+
+def load_mvdiffusion(
+    folder: Path | str,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    offload: bool = False,
+    progress: Progress = no_progress,
+) -> MultiViewDiffusion:
+    """Loads a folder in the official layout, part by part; nothing is downloaded.
+
+    model_index.json is not followed: it names a class of diffusers' that does something else. dtype: float32, float16
+    or bfloat16; pictures are encoded and decoded in float16 rather than in bfloat16, which would show bands. The text
+    encoder is used and left.
+
+    Raises:
+        UserError: a part is missing, damaged or of another network.
+    """
+    transformers.logging.disable_progress_bar()  # `progress` is told instead
+    folder = Path(folder)
+    place = torch.device("cpu" if offload else device)
+    half = dtype if dtype == torch.float32 else torch.float16
+    progress("Loading the text encoder", 0.0)
+    prompts = _embed_prompts(folder)
+    progress("Loading the image encoder", 0.1)
+    image_encoder = _load_stock(CLIPVisionModelWithProjection, folder / "image_encoder", dtype=dtype)
+    progress("Loading the image decoder", 0.3)
+    vae = _load_stock(AutoencoderKL, folder / "vae", torch_dtype=half, low_cpu_mem_usage=False)
+    progress("Loading the UNet", 0.4)
+    unet = _load_unet(folder / "unet", dtype)
+    normaliser = _read_weights(folder / "image_normalizer" / DIFFUSERS_WEIGHTS)
+    progress("Loading the UNet", 1.0)
+    return MultiViewDiffusion(
+        unet=unet.to(place),
+        vae=vae.to(place),
+        image_encoder=image_encoder.to(place),
+        image_processor=_load_settings(CLIPImageProcessorPil, folder / "feature_extractor"),
+        normaliser=(normaliser["mean"], normaliser["std"]),
+        noising=_load_settings(DDPMScheduler, folder / "image_noising_scheduler"),
+        scheduler=_load_settings(DDIMScheduler, folder / "scheduler"),
+        prompts=prompts,
+        device=torch.device(device),
+        offload=offload,
+    )
+
+
+@torch.no_grad()
+def _embed_prompts(folder: Path) -> Tensor:
+    """The text encoder's last hidden states [6, T, C] of the six prompts, float32."""
+    tokenizer = _load_settings(CLIPTokenizer, folder / "tokenizer")
+    encoder = _load_stock(CLIPTextModel, folder / "text_encoder", dtype=torch.float32)
+    texts = [PROMPT.format(view=view) for view in VIEWS]
+    tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    return encoder(tokens).last_hidden_state
+
+
+def _load_unet(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        with torch.device("meta"):
+            unet = build_unet(config)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder / "config.json", error) from None
+    state = _read_weights(folder / DIFFUSERS_WEIGHTS)
+    try:
+        unet.load_state_dict({name: value.to(dtype) for name, value in state.items()}, assign=True)
+    except RuntimeError as error:
+        raise _damaged(folder / DIFFUSERS_WEIGHTS, error) from None
+    return unet.eval().requires_grad_(False)
+
+
+def _load_stock(kind: type[ModelMixin | PreTrainedModel], folder: Path, **options) -> nn.Module:
+    """A model of diffusers or transformers with all its weights, from a folder."""
+    try:
+        model, report = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise _damaged(folder, error) from None
+    if report["missing_keys"]:
+        raise _damaged(folder, KeyError(min(report["missing_keys"])))
+    return model.eval().requires_grad_(False)
+
+
+def _load_settings(kind: type, folder: Path) -> Any:
+    """What has a configuration but no weights: a scheduler, tokenizer or image processor."""
+    try:
+        return kind.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # a tokenizer's failure may be of any kind
+        raise _damaged(folder, error) from None
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if not path.exists():
+        return UserError(f"The diffusion model is incomplete ({path} is missing); download it again.")
+    return UserError(f"{path} cannot be loaded ({reason}); download it again.")

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From photos and videos to heads, through the command line, with tiny weights in the official layout."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from backend import hub
+from backend.__main__ import main
+from backend.capture import load_capture
+from backend.errors import Cancelled, UserError
+from backend.facelift import find_photos, is_picture, lift_capture, paint_views
+from backend.gaussians import load_cloud
+from backend.gslrm import GSLRM, GSLRMConfig, official_name
+from backend.mvdiffusion import VIEWS, load_mvdiffusion
+from tests.backend.test_portrait import astronaut
+from tests.backend.test_video import write_video
+from tests.backend.tiny_mvdiffusion import SIZE, randomise, write_folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """A folder as the Hub has it; what the parts' loaders do not read is empty."""
+    folder = tmp_path_factory.mktemp("weights")
+    write_folder(folder / hub.DIFFUSION)
+    network = randomise(GSLRM(GSLRMConfig(layers=2, width=64, heads=1)), 0)
+    (folder / hub.GSLRM).parent.mkdir()
+    state = {official_name(name): value for name, value in network.state_dict().items()}
+    torch.save({"model": state}, folder / hub.GSLRM)
+    for name in hub.FILES:
+        if not (folder / name).exists():
+            (folder / name).touch()
+    return folder
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    Image.fromarray(astronaut()).save(tmp_path / "astronaut.png")
+    return tmp_path / "astronaut.png"
+
+
+def portrait(*arguments: object, weights: Path) -> int:
+    return main(["portrait", *map(str, arguments), "--weights", str(weights), "--steps", "2", "--device", "cpu"])
+
+
+def test_a_photograph_becomes_a_head_that_can_be_rendered(weights, photo, tmp_path, capsys):
+    """The whole path with tiny, random parts: what it shows is noise, but it is there, in the middle, in all colors."""
+    assert portrait(photo, "--out", tmp_path / "views", "--views-only", weights=weights) == 0
+    assert portrait(photo, "--out", tmp_path / "head.safetensors", weights=weights) == 0
+    rendering = ["render", tmp_path / "head.safetensors", "--cameras", tmp_path / "views", "--out", tmp_path / "seen"]
+    assert main([*map(str, rendering), "--device", "cpu"]) == 0
+    assert "6 views" in capsys.readouterr().out
+    assert {path.stem for path in (tmp_path / "seen").iterdir()} == set(VIEWS)
+    for path in (tmp_path / "seen").iterdir():
+        picture = np.asarray(Image.open(path))
+        assert picture.shape == (SIZE, SIZE, 4)
+        assert picture[16:48, 16:48, 3].mean() > 100
+        assert picture[..., :3].std() > 5
+
+
+def test_the_views_lead_to_the_same_head(weights, photo, tmp_path):
+    """As written by --views-only, and read by --views."""
+    assert portrait(photo, "--out", tmp_path / "one.safetensors", weights=weights) == 0
+    assert portrait(photo, "--out", tmp_path / "views", "--views-only", weights=weights) == 0
+    assert portrait("--views", tmp_path / "views", "--out", tmp_path / "two.safetensors", weights=weights) == 0
+    one, two = (load_cloud(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    assert len(one) == len(two) > 1000
+    torch.testing.assert_close(one.mean, two.mean, atol=1e-4, rtol=1e-3)
+
+
+def test_the_seed_decides_the_views(weights, photo, tmp_path):
+    for name, seed in (("one", 1), ("same", 1), ("other", 2)):
+        target = tmp_path / name
+        assert portrait(photo, "--out", target, "--views-only", "--seed", seed, weights=weights) == 0
+    one, same, other = (load_capture(tmp_path / name).frames[3].image for name in ("one", "same", "other"))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_a_folder_becomes_a_folder_and_one_bad_photo_stops_no_other(weights, photo, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    photo.rename(tmp_path / "photos" / "b.png")
+    Image.fromarray(data.chelsea()).save(tmp_path / "photos" / "a.jpg")
+    (tmp_path / "photos" / "notes.txt").write_text("no picture")
+    assert portrait(tmp_path / "photos", "--matting", "none", "--out", tmp_path / "heads", weights=weights) == 2
+    told = capsys.readouterr().err
+    assert "a.jpg: No face was found" in told
+    assert "1 of 2 photos were left out" in told
+    assert [path.name for path in (tmp_path / "heads").iterdir()] == ["b.safetensors"]
+
+
+def test_a_box_by_hand_needs_no_face(weights, tmp_path):
+    Image.fromarray(data.chelsea()).save(tmp_path / "cat.jpg")
+    options = ["--matting", "none", "--box", "100,50,250,200", "--views-only"]
+    assert portrait(tmp_path / "cat.jpg", *options, "--out", tmp_path / "views", weights=weights) == 0
+    assert len(load_capture(tmp_path / "views").frames) == 6
+
+
+def test_a_video_becomes_one_cloud_that_plays(weights, tmp_path):
+    """Of two pictures of three, shown one after the other; what looks alike is shared."""
+    picture = Image.fromarray(data.astronaut()).resize((320, 320))
+    frames = [np.asarray(picture.point(lambda level, gain=gain: level * gain))[:240] for gain in (0.6, 0.8, 1.0)]
+    movie = write_video(tmp_path / "clip.mp4", frames)
+    options = ["--matting", "none", "--every", 2]
+    assert portrait(movie, *options, "--out", tmp_path / "views", "--views-only", weights=weights) == 0
+    capture = load_capture(tmp_path / "views")
+    assert len(capture.frames) == 12
+    assert capture.time_range == pytest.approx((0, 0.08))
+    counts = []
+    for tolerance in (0, 0.05):
+        given = "--views", tmp_path / "views", "--tolerance", tolerance
+        assert portrait(*given, "--out", tmp_path / "clip.safetensors", weights=weights) == 0
+        cloud = load_cloud(tmp_path / "clip.safetensors")
+        assert cloud.time_range == pytest.approx((0, 0.08))
+        first, last = (cloud.at(torch.tensor([time])).opacity[0] > 0.04 for time in cloud.time_range)
+        assert min(first.sum(), last.sum()) > 1000
+        assert (first & last).any() == (tolerance > 0)
+        counts.append(len(cloud))
+    assert counts[1] < counts[0]
+
+
+def test_a_clip_of_equal_views_is_lifted_to_one_cloud(weights):
+    diffusion = load_mvdiffusion(weights / hub.DIFFUSION)
+    fronts = np.stack([data.astronaut()] * 2)
+    capture = paint_views(np.array([0.0, 0.5]), fronts, diffusion, steps=1)
+    assert [frame.name for frame in capture.frames[5:7]] == ["front_left_0000", "front_0001"]
+    model = randomise(GSLRM(GSLRMConfig(layers=2, width=64, heads=1)), 0)
+    clip = lift_capture(capture, model)
+    still = lift_capture(capture.select(range(6)), model)
+    assert len(clip) == len(still)
+    assert clip.time_range == (0.0, 0.5)
+
+
+def test_painting_and_lifting_can_be_stopped(weights):
+    def stop(stage: str, done: float) -> None:
+        if done > 0.6:
+            raise Cancelled
+
+    diffusion = load_mvdiffusion(weights / hub.DIFFUSION)
+    fronts = np.stack([data.astronaut()] * 2)
+    with pytest.raises(Cancelled):
+        paint_views(np.array([0.0, 0.5]), fronts, diffusion, steps=1, progress=stop)
+    capture = paint_views(np.zeros(1), fronts[:1], diffusion, steps=1)
+    with pytest.raises(Cancelled):
+        lift_capture(capture, GSLRM(GSLRMConfig(layers=3, width=64, heads=1)), progress=stop)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "Give a photo, a folder of photos or a video"),
+        (("{photo}", "--views", "{folder}"), "Give a photo, a folder of photos or a video"),
+        (("--views", "{folder}", "--views-only"), "Give a photo, a folder of photos or a video"),
+        (("--views", "{folder}"), "no capture at"),
+        (("{photo}", "--every", "0"), "--every counts from 1"),
+        (("{photo}", "--seed", "-1"), "--seed from 0"),
+        (("{folder}/none.png",), "none.png; choose another"),
+        (("{folder}/clip.mp4",), "clip.mp4 cannot be decoded"),
+        (("{folder}/clip.mp4", "--box", "0,0,9,9"), "not on a video"),
+        (("{empty}", "--out", "{folder}/heads"), "no pictures in"),
+        (("{folder}",), "name a folder with --out"),
+        (("{photo}", "--box", "1,2,3"), "'1,2,3' is not a box; write it as left,top,right,bottom"),
+        (("{photo}", "--face", "1"), "shows one face"),
+        (("{photo}", "--out", "{folder}/head.ply"), "'.ply' is not a format"),
+    ],
+)
+def test_bad_input_gets_a_plain_sentence(weights, photo, tmp_path, capsys, arguments, words):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "clip.mp4").write_text("no video")
+    places = {"photo": photo, "folder": tmp_path, "empty": tmp_path / "empty"}
+    given = [argument.format(**places) for argument in arguments]
+    assert portrait("--out", tmp_path / "head.safetensors", *given, weights=weights) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Error: ")
+    assert words in line
+
+
+def test_missing_weights_are_asked_for_with_their_licence(photo, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_, **__: None)
+    assert portrait(photo, "--out", tmp_path / "head.safetensors", weights=tmp_path / "none") == 2
+    told = capsys.readouterr().err
+    assert "--accept-licence" in told
+    assert "non-commercial" in told
+    assert "9.3 GB" in told
+
+
+def test_info_says_whether_the_weights_are_here(weights, capsys, monkeypatch):
+    for found, words in ((None, "8884.7 MiB to download"), (hub.find_weights(weights), f"8884.7 MiB at {weights}")):
+        monkeypatch.setattr(hub, "find_weights", lambda found=found: found)
+        assert main(["info"]) == 0
+        (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("facelift")]
+        assert words in row
+        assert "non-commercial" in row
+
+
+def test_photos_of_one_name_get_results_of_their_own(tmp_path):
+    for name in ("a.png", "a.JPG", "b.png", "clip.mp4", "clip.mpg"):
+        (tmp_path / name).touch()
+    assert set(find_photos(tmp_path)) == {"a.png", "a.JPG", "b.png"}
+    (tmp_path / "a.JPG").unlink()
+    assert set(find_photos(tmp_path)) == {"a", "b"}
+    assert not is_picture(tmp_path / "clip.mpg")
+
+
+def test_views_that_do_not_divide_into_patches_are_refused(weights):
+    capture = paint_views(np.zeros(1), data.astronaut()[None], load_mvdiffusion(weights / hub.DIFFUSION), steps=1)
+    model = GSLRM(GSLRMConfig(layers=1, width=64, heads=1))
+    with pytest.raises(UserError, match="60 x 60; bring them to multiples of 8"):
+        lift_capture(capture.square(60), model)

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""FaceLift's weights are fetched with consent, completely, undamaged, and once."""
+
+import hashlib
+import json
+import threading
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from backend import hub
+from backend.errors import Cancelled, Progress, UserError, no_progress
+
+CONTENT = {name: name.encode() * 9 for name in hub.FILES}
+CONTENT[hub.GSLRM] = bytes(range(256)) * 200_000  # 51 MB
+
+
+class Hub:
+    """A server that answers as the Hub does, on this machine. asked: file and Range of every request for content."""
+
+    def __init__(self):
+        self.content = dict(CONTENT)
+        self.asked: list[tuple[str, str | None]] = []
+        self.ranges = True
+        self.broken_after: int | None = None  # bytes
+        hub_server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                hub_server.answer(self)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        stored = f"/{hub.REPOSITORY}/resolve/{hub.REVISION}/"
+        name = request.path.removeprefix(stored).removeprefix("/elsewhere/")
+        if hub.FILES.get(name) and request.path.startswith(stored):  # the Hub keeps weights elsewhere
+            request.send_response(302)
+            request.send_header("Location", f"{self.address}/elsewhere/{name}")
+            request.send_header("Content-Length", "0")
+            return request.end_headers()
+        wanted = request.headers.get("Range")
+        self.asked.append((name, wanted))
+        body = self.content.get(name)
+        if body is None:
+            return request.send_error(404)
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.ranges else 0
+        if start >= len(body):
+            return request.send_error(416)
+        request.send_response(206 if start else 200)
+        request.send_header("Content-Length", str(len(body) - start))
+        request.end_headers()
+        with suppress(OSError):  # the client may hang up
+            request.wfile.write(body[start : self.broken_after])
+
+    def download(self, folder: Path, progress: Progress = no_progress) -> hub.FaceLiftWeights:
+        return hub.download_weights(True, folder, progress, self.address)
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    server = Hub()
+    digests = {name: hashlib.sha256(CONTENT[name]).hexdigest() for name, digest in hub.FILES.items() if digest}
+    monkeypatch.setattr(hub, "FILES", hub.FILES | digests)
+    monkeypatch.setattr(hub, "SIZE", sum(map(len, CONTENT.values())))
+    yield server
+    server.close()
+
+
+def test_all_files_are_fetched_once_and_found_again(server, tmp_path):
+    told = []
+    weights = server.download(tmp_path, lambda stage, done: told.append(done))
+    for name in hub.FILES:
+        assert (tmp_path / name).read_bytes() == CONTENT[name]
+    assert weights == (tmp_path / hub.GSLRM, tmp_path / hub.DIFFUSION) == hub.find_weights(tmp_path)
+    assert sorted(name for name, _ in server.asked) == sorted(hub.FILES)
+    assert told == sorted(told)
+    assert len(told) > 50
+    assert told[-1] == 1
+    assert not list(tmp_path.rglob("*.part"))
+    server.asked.clear()
+    assert server.download(tmp_path) == weights
+    assert server.asked == []
+
+
+def test_nothing_is_fetched_without_consent(server, tmp_path):
+    with pytest.raises(UserError, match=r"Adobe Research License.*accept it"):
+        hub.download_weights(False, tmp_path, endpoint=server.address)
+    assert server.asked == []
+    assert hub.find_weights(tmp_path) is None
+
+
+def test_a_stopped_download_goes_on_where_it_was(server, tmp_path):
+    def stop(stage: str, done: float) -> None:
+        if done > 0.5:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        server.download(tmp_path, stop)
+    assert hub.find_weights(tmp_path) is None
+    server.asked.clear()
+    told = []
+    server.download(tmp_path, lambda stage, done: told.append(done))
+    assert (tmp_path / hub.GSLRM).read_bytes() == CONTENT[hub.GSLRM]
+    ((name, wanted),) = server.asked
+    assert name == hub.GSLRM
+    assert int(wanted.removeprefix("bytes=").partition("-")[0]) > 0.4 * len(CONTENT[hub.GSLRM])
+    assert min(told) > 0.5
+    assert told[-1] == 1
+
+
+def test_a_connection_that_breaks_is_told_and_gone_on_with(server, tmp_path):
+    server.broken_after = 10**7
+    with pytest.raises(UserError, match=r"broke off .*missing.*it will go on"):
+        server.download(tmp_path)
+    server.broken_after = None
+    server.download(tmp_path)
+    assert (tmp_path / hub.GSLRM).read_bytes() == CONTENT[hub.GSLRM]
+    assert server.asked[-1][1] == f"bytes={10**7}-"
+
+
+def test_a_server_that_knows_no_ranges_sends_the_whole_again(server, tmp_path):
+    (tmp_path / hub.GSLRM).parent.mkdir()
+    (tmp_path / f"{hub.GSLRM}.part").write_bytes(b"old")
+    server.ranges = False
+    told = []
+    server.download(tmp_path, lambda stage, done: told.append(done))
+    assert (tmp_path / hub.GSLRM).read_bytes() == CONTENT[hub.GSLRM]
+    assert told[-1] == 1
+
+
+def test_a_part_that_is_the_whole_already_is_enough(server, tmp_path):
+    (tmp_path / hub.GSLRM).parent.mkdir()
+    (tmp_path / f"{hub.GSLRM}.part").write_bytes(CONTENT[hub.GSLRM])
+    server.download(tmp_path)
+    assert (tmp_path / hub.GSLRM).read_bytes() == CONTENT[hub.GSLRM]
+
+
+def test_a_damaged_file_is_refused_and_fetched_anew(server, tmp_path):
+    server.content[hub.GSLRM] = CONTENT[hub.GSLRM][::-1]
+    with pytest.raises(UserError, match=r"21125\.pt' of FaceLift's weights arrived damaged"):
+        server.download(tmp_path)
+    assert hub.find_weights(tmp_path) is None
+    server.content = dict(CONTENT)
+    server.download(tmp_path)
+    assert (tmp_path / hub.GSLRM).read_bytes() == CONTENT[hub.GSLRM]
+
+
+def test_what_the_network_or_the_disk_lacks_is_told(server, tmp_path, monkeypatch):
+    del server.content["LICENSE"]
+    with pytest.raises(UserError, match=r"broke off .*404.*check the network"):
+        server.download(tmp_path)
+    server.close()
+    with pytest.raises(UserError, match=r"broke off .*check the network"):
+        server.download(tmp_path)
+    monkeypatch.setattr(hub, "SIZE", 10**18)
+    with pytest.raises(UserError, match=r"need 1000000000\.0 GB more"):
+        server.download(tmp_path)
+
+
+def test_what_other_programs_fetched_is_found(tmp_path, monkeypatch):
+    """In the layout of the Hub's cache, which its own client reads."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert hub.find_weights(tmp_path / "none") is None
+    snapshot = tmp_path / "models--wlyu--OpenFaceLift" / "snapshots" / hub.REVISION
+    for name in hub.FILES:
+        assert hub.find_weights(tmp_path / "none") is None
+        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+        (snapshot / name).write_bytes(b"")
+    assert hub.find_weights(tmp_path / "none") == (snapshot / hub.GSLRM, snapshot / hub.DIFFUSION)
+
+
+def test_a_plain_folder_counts_if_it_is_complete(tmp_path):
+    for name in hub.FILES:
+        assert hub.find_weights(tmp_path) is None
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert hub.find_weights(tmp_path) == (tmp_path / hub.GSLRM, tmp_path / hub.DIFFUSION)
+
+
+def test_the_pinned_files_are_those_that_loading_needs(tmp_path):
+    """The parts of a folder that the tests load, by the same names."""
+    from tests.backend.tiny_mvdiffusion import write_folder
+
+    folder = write_folder(tmp_path / "pipeckpts")
+    written = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
+    pinned = {Path(name).relative_to(hub.DIFFUSION).as_posix() for name in hub.FILES if name.startswith(hub.DIFFUSION)}
+    assert written - pinned <= {"text_encoder/generation_config.json"}
+    assert {name for name in pinned if name.endswith(".safetensors")} <= written
+    assert json.loads((folder / "model_index.json").read_text())["_class_name"] == "StableUnCLIPImg2ImgPipeline"

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A photo to a head: read upright, cut out, cropped canonically, painted from six sides, lifted."""
+
+import base64
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import ExifTags, Image
+from safetensors.torch import load_file
+from skimage import data
+
+from backend.errors import Cancelled, UserError
+from backend.gslrm import GSLRM, GSLRMConfig, PostFilter
+from backend.mtcnn import Face
+from backend.mvdiffusion import VIEWS
+from backend.portrait import (
+    FACE_CENTRE,
+    FACE_SIDE,
+    choose_face,
+    crop_face,
+    cut_out,
+    find_face,
+    lay_over_white,
+    lift_views,
+    prepare_front,
+    read_photo,
+    six_cameras,
+)
+from tests.conftest import SHARED
+
+ORACLE = SHARED / "oracles" / "face_crop"
+ASTRONAUT = (181.05, 62.16, 267.75, 172.05)  # her face
+# an ONNX file of one operator, 3 channels of 320 x 320 to their mean: a matting network that finds what is bright
+BRIGHT = base64.b64decode(
+    "CAcSADpzCjAKAXgSAXkiClJlZHVjZU1lYW4qCwoEYXhlc0ABoAEHKg8KCGtlZXBkaW1zGAGgAQISAWdaHQoBeBIYChYIARISCgIIAQoCCAMKAwjA"
+    "AgoDCMACYh0KAXkSGAoWCAESEgoCCAEKAggBCgMIwAIKAwjAAkIECgAQDQ=="
+)
+
+
+def astronaut() -> np.ndarray:
+    """RGBA, cut out along an ellipse."""
+    row, column = np.mgrid[:512, :512]
+    inside = ((column - 230) / 190) ** 2 + ((row - 280) / 270) ** 2 < 1
+    return np.dstack([data.astronaut(), 255 * inside.astype(np.uint8)])
+
+
+def corners(width: int = 90, height: int = 70) -> Image.Image:
+    """Red, green, blue and white quarters, row by row."""
+    picture = Image.new("RGB", (width, height), "white")
+    for color, left, top in (("red", 0, 0), ("lime", width // 2, 0), ("blue", 0, height // 2)):
+        picture.paste(color, (left, top, left + width // 2, top + height // 2))
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("orientation", "stored"),
+    [
+        (1, ()),
+        (2, (Image.Transpose.FLIP_LEFT_RIGHT,)),
+        (3, (Image.Transpose.ROTATE_180,)),
+        (4, (Image.Transpose.FLIP_TOP_BOTTOM,)),
+        (5, (Image.Transpose.TRANSPOSE,)),
+        (6, (Image.Transpose.ROTATE_90,)),
+        (7, (Image.Transpose.TRANSVERSE,)),
+        (8, (Image.Transpose.ROTATE_270,)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif"])
+def test_photos_are_read_upright(tmp_path, orientation, stored, kind):
+    picture = corners()
+    for transpose in stored:
+        picture = picture.transpose(transpose)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    options = {"quality": 100, "subsampling": 0} if kind == "jpg" else {}
+    picture.save(tmp_path / f"photo.{kind}", exif=exif, **options)
+    photo = read_photo(tmp_path / f"photo.{kind}")
+    assert photo.shape == (70, 90, 4)
+    assert np.abs(photo[..., :3].astype(int) - np.asarray(corners())).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "color", "expected"),
+    [
+        ("RGB", "png", (10, 200, 30), (10, 200, 30, 255)),
+        ("RGBA", "png", (10, 200, 30, 77), (10, 200, 30, 77)),
+        ("L", "png", 99, (99, 99, 99, 255)),
+        ("LA", "png", (99, 77), (99, 99, 99, 77)),
+        ("1", "png", 1, (255, 255, 255, 255)),
+        ("I;16", "png", 257 * 99, (99, 99, 99, 255)),
+        ("CMYK", "jpg", (255, 0, 0, 0), (0, 255, 255, 255)),
+        ("P", "gif", 0, (10, 200, 30, 255)),
+    ],
+)
+def test_every_kind_of_pixels_is_read(tmp_path, mode, kind, color, expected):
+    picture = Image.new(mode, (80, 64), color)
+    if mode == "P":
+        picture.putpalette([10, 200, 30])
+    picture.save(tmp_path / f"photo.{kind}")
+    photo = read_photo(tmp_path / f"photo.{kind}")
+    assert photo.shape == (64, 80, 4)
+    assert np.abs(photo.astype(int) - expected).max() <= 2
+
+
+def test_a_palettes_transparency_is_the_matte(tmp_path):
+    picture = Image.new("P", (80, 64), 1)
+    picture.putpalette([10, 200, 30, 1, 2, 3])
+    picture.paste(0, (0, 0, 40, 64))
+    picture.save(tmp_path / "photo.png", transparency=1)
+    alpha = read_photo(tmp_path / "photo.png")[..., 3]
+    assert (alpha[:, :40] == 255).all()
+    assert (alpha[:, 40:] == 0).all()
+
+
+def test_unusable_photos_are_refused_in_plain_words(tmp_path):
+    corners().save(tmp_path / "good.png")
+    (tmp_path / "half.png").write_bytes((tmp_path / "good.png").read_bytes()[:200])
+    (tmp_path / "text.png").write_text("hello")
+    corners(63, 200).save(tmp_path / "small.png")
+    for name, words in {
+        "none.png": "none.png",
+        "half.png": "half.png",
+        "text.png": "text.png",
+        "small.png": "63 x 200.*at least 64",
+    }.items():
+        with pytest.raises(UserError, match=words):
+            read_photo(tmp_path / name)
+
+
+def test_a_soft_edge_over_white_has_no_dark_fringe():
+    """c a + 255 (1 - a); FaceLift multiplies the color by alpha twice."""
+    cut = np.full((1, 1, 4), 200, np.uint8)
+    cut[..., 3] = 128
+    assert np.abs(lay_over_white(cut).astype(float) - (200 * 128 / 255 + 255 * (1 - 128 / 255))).max() <= 0.5
+
+
+def test_alpha_is_the_matte_where_there_is_some():
+    assert np.array_equal(cut_out(astronaut()), astronaut())
+
+
+def test_a_photo_that_is_over_white_already_needs_no_matting():
+    opaque = np.full((64, 64, 4), 255, np.uint8)
+    assert np.array_equal(cut_out(opaque, "none"), opaque)
+
+
+def test_a_photo_without_alpha_is_cut_out_by_the_chosen_model(tmp_path, monkeypatch):
+    """rembg as it is, running a network of which the matte is known: the brightness, stretched to 0..255."""
+    monkeypatch.setenv("U2NET_HOME", str(tmp_path))
+    (tmp_path / "u2net_human_seg.onnx").write_bytes(BRIGHT)
+    photo = np.full((320, 320, 4), 255, np.uint8)
+    photo[:, :, :3] = np.linspace(0, 240, 320).astype(np.uint8)[None, :, None]
+    cut = cut_out(photo, "u2net_human_seg")
+    assert np.array_equal(cut[..., :3], photo[..., :3])
+    assert np.abs(cut[..., 3] - photo[..., 0] * (255 / 240)).max() <= 1.1
+
+
+def test_what_cutting_out_lacks_is_told(tmp_path, monkeypatch):
+    photo = np.full((64, 64, 4), 255, np.uint8)
+    monkeypatch.setenv("U2NET_HOME", str(tmp_path))
+    with pytest.raises(UserError, match=r"u2net.*is not at .*u2net\.onnx"):
+        cut_out(photo)
+    with pytest.raises(UserError, match="no matting model 'scissors'; choose none, u2net,"):
+        cut_out(photo, "scissors")
+    (tmp_path / "u2net.onnx").write_bytes(BRIGHT[:60])
+    with pytest.raises(UserError, match=r"u2net\.onnx cannot be used"):
+        cut_out(photo)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("index", range(5))
+def test_the_crop_is_the_published_one(index):
+    record = json.loads((ORACLE / "meta.json").read_text())["crops"][index]
+    picture = lay_over_white(np.asarray(Image.open(ORACLE / f"crop{index}_in.png").convert("RGBA")))
+    pairs = zip(record["boxes"], record["conf"], strict=True)
+    faces = [Face(tuple(box), probability) for box, probability in pairs if probability > 0.8]
+    crop = crop_face(picture, choose_face(faces, picture.shape[1], picture.shape[0]))
+    expected = np.asarray(Image.open(ORACLE / f"crop{index}_out.png"))
+    assert np.array_equal(crop, expected)
+
+
+@pytest.mark.parametrize(
+    ("box", "size"),
+    [((300, 200, 420, 340), (700, 500)), ((10, 20, 60, 75), (90, 100)), ((500, 800, 1200, 1500), (1600, 2200))],
+)
+def test_the_face_gets_the_place_and_size_that_training_faces_have(box, size):
+    left, top, right, bottom = box
+    picture = np.full((size[1], size[0], 3), 255, np.uint8)
+    picture[top:bottom, left:right] = 0
+    crop = crop_face(picture, box)
+    assert crop.shape == (512, 512, 3)
+    rows, columns = np.nonzero(crop[..., 0] < 128)
+    sides = np.ptp(columns) + 1, np.ptp(rows) + 1
+    assert sum(sides) / 2 == pytest.approx(FACE_SIDE, abs=2)
+    assert sides[0] / sides[1] == pytest.approx((right - left) / (bottom - top), rel=0.02)
+    assert (columns.mean() + 0.5, rows.mean() + 0.5) == pytest.approx(FACE_CENTRE, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("box", "words"),
+    [
+        ((200, 100, 200, 180), "does not lie on the photo"),
+        ((600, 100, 700, 180), "does not lie on the photo"),
+        ((float("nan"), 100, 200, 180), "does not lie on the photo"),
+        ((-9e5, -9e5, 9e5, 9e5), "far larger"),
+        ((100, 100, 102, 102), "very small"),
+    ],
+)
+def test_a_box_that_cannot_be_a_face_is_refused(box, words):
+    with pytest.raises(UserError, match=words):
+        crop_face(data.astronaut(), box)
+
+
+def test_the_face_is_found():
+    assert find_face(data.astronaut()) == pytest.approx(ASTRONAUT, abs=0.1)
+
+
+def test_without_a_face_the_user_is_told():
+    with pytest.raises(UserError, match="No face was found"):
+        find_face(data.chelsea())
+
+
+def test_the_largest_face_is_taken_or_the_one_asked_for():
+    small, large = Face((300, 50, 340, 100), 0.9), Face((20, 60, 120, 180), 0.99)
+    assert choose_face([small, large], 400, 300) == large.box
+    assert choose_face([small, large], 400, 300, 0) == large.box  # the one on the left
+    assert choose_face([small, large], 400, 300, 1) == small.box
+    with pytest.raises(UserError, match="shows 2 faces; choose an index from 0 to 1"):
+        choose_face([small, large], 400, 300, 2)
+    with pytest.raises(UserError, match="shows one face"):
+        choose_face([small], 400, 300, -1)
+
+
+@pytest.mark.parametrize("box", [(-20, 50, 80, 150), (50, -20, 150, 80), (320, 50, 420, 150), (50, 220, 150, 320)])
+def test_a_face_that_the_border_cuts_is_refused(box):
+    with pytest.raises(UserError, match="border of the photo cuts the face"):
+        choose_face([Face(box, 0.99)], 400, 300)
+
+
+def test_a_box_placed_by_hand_needs_no_face():
+    cat = np.dstack([data.chelsea(), np.full(data.chelsea().shape[:2], 255, np.uint8)])
+    cat[0, 0, 3] = 0  # a matte, if a poor one
+    assert prepare_front(cat, box=(100, 50, 250, 200)).shape == (512, 512, 3)
+
+
+@pytest.mark.oracle
+def test_the_six_cameras_are_the_published_ones():
+    recorded = load_file(ORACLE / "outputs.safetensors")
+    poses = np.stack([camera.camera_to_world for camera in six_cameras()])
+    np.testing.assert_allclose(poses, recorded["six.c2w"], atol=1e-6)
+    intrinsics = np.stack([camera.intrinsics for camera in six_cameras()])
+    np.testing.assert_allclose(intrinsics, recorded["six.fxfycxcy"], atol=1e-4)
+
+
+def test_each_camera_sees_the_head_from_its_own_side():
+    """The nose points to -y and the left ear to +x: the front camera sees that ear on its right, upright."""
+    nose, left_ear, crown = np.array([0, -0.5, 0]), np.array([0.4, 0, 0]), np.array([0, 0, 0.6])
+    cameras = dict(zip(VIEWS, six_cameras(), strict=True))
+    for camera in cameras.values():
+        assert camera.project(np.zeros(3)) == pytest.approx((256, 256))
+        assert camera.project(crown)[1] < 150
+    assert cameras["front"].project(nose) == pytest.approx((256, 256))
+    assert cameras["front"].project(left_ear)[0] > 300
+    assert cameras["back"].project(left_ear)[0] < 200
+    assert cameras["left"].project(left_ear) == pytest.approx((256, 256))
+    assert cameras["right"].project(nose)[0] > 300
+    assert 256 < cameras["front_right"].project(nose)[0] < cameras["right"].project(nose)[0]
+    assert cameras["front_left"].project(nose)[0] < 256
+
+
+def tiny_gslrm() -> GSLRM:
+    torch.manual_seed(0)
+    return GSLRM(GSLRMConfig(layers=2, width=32, heads=2)).eval().requires_grad_(False)
+
+
+EVERYTHING = PostFilter(opacity=0, scale=9, corner=9, box=(9, 9, 9))
+
+
+def test_lifting_runs_the_model_and_filters():
+    views = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), np.uint8)
+    told = []
+    cloud, _ = lift_views(views, six_cameras(16), tiny_gslrm(), EVERYTHING, lambda stage, done: told.append(done))
+    assert len(cloud) == 6 * 16 * 16 + 2
+    assert cloud.compositing == "srgb"
+    assert told == [0, 0.5, 1]
+    kept, rows = lift_views(views, six_cameras(16), tiny_gslrm(), PostFilter(opacity=0.1, scale=9, corner=9))
+    assert 0 < len(kept) < len(cloud)
+    assert torch.equal(kept.mean, cloud.mean[rows])
+    assert kept.opacity.min() > 0.1
+    assert (kept.mean[:, :3].abs() <= torch.tensor([0.91, 0.91, 1.0])).all()
+
+
+def test_lifting_can_be_stopped():
+    def stop(stage: str, done: float) -> None:
+        if done >= 0.5:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        lift_views(np.zeros((6, 16, 16, 3), np.uint8), six_cameras(16), tiny_gslrm(), EVERYTHING, stop)
