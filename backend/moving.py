@@ -73,14 +73,10 @@ class MovingGaussians:
     def transform(self, matrix: np.ndarray) -> MovingGaussians:
         """The cloud in another world: every point x of it goes to matrix [4, 4] (x, 1), which may shear."""
         linear = np.asarray(matrix, np.float64)[:3, :3]
-        scale, axes = _principal_axes(linear @ (rotation_matrix(self.rotation) * self.scale[:, None, :]))
-        values = {
-            "position": self.position @ linear.T + np.asarray(matrix)[:3, 3],
-            "velocity": self.velocity @ linear.T,
-            "scale": scale,
-            "rotation": quaternion(axes),
-        }
-        return replace(self, **{name: value.astype(np.float32) for name, value in values.items()})
+        scale, rotation = scale_and_rotation(linear @ (rotation_matrix(self.rotation) * self.scale[:, None, :]))
+        position = (self.position @ linear.T + np.asarray(matrix)[:3, 3]).astype(np.float32)
+        velocity = (self.velocity @ linear.T).astype(np.float32)
+        return replace(self, position=position, velocity=velocity, scale=scale, rotation=rotation)
 
     def to_4d(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """The same Gaussians in space and time: mean, scale, left and right [N, 4] of gaussians.Gaussians4D."""
@@ -107,9 +103,15 @@ class MovingGaussians:
         sigma = np.linalg.norm(time, axis=1, keepdims=True)
         unit = time / sigma
         along = (space * unit[:, None]).sum(-1)
-        spread, axes = _principal_axes(space - along[..., None] * unit[:, None])
-        arrays = (mean[:, :3], along / sigma, mean[:, 3], sigma[:, 0], spread, quaternion(axes), opacity, color)
+        shape = scale_and_rotation(space - along[..., None] * unit[:, None])
+        arrays = (mean[:, :3], along / sigma, mean[:, 3], sigma[:, 0], *shape, opacity, color)
         return cls(*(np.asarray(array, np.float32) for array in arrays), compositing, time_range)
+
+
+def scale_and_rotation(factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scale [N, 3] and rotation [N, 4] of the 3D Gaussians with covariances factor factor^T, factor [N, 3, K]."""
+    scale, axes = _principal_axes(factor)
+    return scale.astype(np.float32), quaternion(axes).astype(np.float32)
 
 
 def _principal_axes(factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

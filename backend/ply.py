@@ -8,6 +8,8 @@ one) in the 4DGS convention. Comments carry the compositing light and the clip, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +109,28 @@ def read_ply(path: Path | str) -> MovingGaussians:
         return MovingGaussians.from_4d(np.c_[position, values["t"]], scale, rotation, right, *rest)
     always = np.full(len(position), ALWAYS, np.float32)
     return MovingGaussians(position, 0 * position, 0 * always + np.float32(first), always, scale, rotation, *rest)
+
+
+def read_ply_sequence(paths: Sequence[Path | str], frames_per_second: float) -> MovingGaussians:
+    """Reads 3DGS PLY files as the frames of one cloud: file k is all there is at k / frames_per_second seconds.
+
+    Each Gaussian has so short a window that it is gone a frame before and after; show the cloud at those times only.
+
+    Raises:
+        UserError: as read_ply, a file that holds 4D Gaussians, or files that blend in different light.
+    """
+    frames = [read_ply(path) for path in paths]
+    for path, frame in zip(paths, frames, strict=True):
+        if (frame.time_sigma != ALWAYS).any() or frame.compositing != frames[0].compositing:
+            raise UserError(f"{path} is no frame of the same sequence as {paths[0]}; choose the files of one sequence.")
+    times = np.arange(len(frames), dtype=np.float32) / np.float32(frames_per_second)
+    joined = {
+        field.name: np.concatenate([getattr(frame, field.name) for frame in frames])
+        for field in fields(MovingGaussians)[:8]
+    }
+    joined["time_mean"] = np.repeat(times, [len(frame) for frame in frames])
+    joined["time_sigma"] = np.full_like(joined["time_mean"], 1 / (6 * frames_per_second))
+    return MovingGaussians(**joined, compositing=frames[0].compositing, time_range=(0.0, float(times[-1])))
 
 
 def _logit(opacity: np.ndarray) -> np.ndarray:
