@@ -180,6 +180,7 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(operators.FACET4D_OT_measure_fidelity.bl_idname)
         row.operator(operators.FACET4D_OT_reuse_settings.bl_idname)
+        self._draw_comparison(context)
         modifier = cloud.cloud_modifier(active)
         _draw_inputs(layout, modifier, "Time", "Time Step")
         layout.operator_menu_enum(operators_result.FACET4D_OT_retime.bl_idname, "preset", icon="TIME")
@@ -200,6 +201,16 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
         row = layout.row()
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(FACET4D_OT_export_ply.bl_idname, icon="EXPORT")
+
+    def _draw_comparison(self, context: Context) -> None:
+        """The input pictures over the cloud."""
+        settings = context.scene.facet4d
+        row = self.layout.row(align=True, heading="Pictures in Front")
+        row.use_property_decorate = False
+        row.prop(settings, "compare", text="")
+        slider = row.row(align=True)
+        slider.active = settings.compare
+        slider.prop(settings, "compare_opacity", text="")
 
     def _draw_looks(self, context: Context) -> None:
         """What of the window and the scene keeps the cloud from looking as it should."""

@@ -5,7 +5,7 @@ import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 from bpy.types import Collection, Context, Image, Object, PropertyGroup, Scene, WindowManager
 
-from . import cloud
+from . import cloud, comparison
 
 
 class FACET4D_PG_picture(PropertyGroup):
@@ -23,6 +23,10 @@ def _activate_camera(settings: "FACET4D_PG_scene", context: Context) -> None:
     camera = (settings.collection or context.scene.collection).all_objects[settings.camera_index]
     if camera.name in context.view_layer.objects:
         context.view_layer.objects.active = camera
+
+
+def _show_pictures(settings: "FACET4D_PG_scene", _context: Context) -> None:
+    comparison.show_pictures(settings.id_data)
 
 
 class FACET4D_PG_scene(PropertyGroup):
@@ -99,6 +103,21 @@ class FACET4D_PG_scene(PropertyGroup):
         name="Replace",
         description="Cloud that the next reconstruction replaces in place; empty makes a new one",
         poll=lambda self, candidate: cloud.is_cloud(candidate),
+    )
+
+    compare: BoolProperty(
+        name="Pictures in Front",
+        description="Show the input pictures over the cloud, in the view through their cameras; otherwise behind it",
+        update=_show_pictures,
+    )
+    compare_opacity: FloatProperty(
+        name="Opacity",
+        description="How much the pictures cover of the cloud",
+        subtype="FACTOR",
+        default=0.5,
+        min=0.01,
+        max=1.0,
+        update=_show_pictures,
     )
 
 
