@@ -95,8 +95,8 @@ def read_ply(path: Path | str) -> MovingGaussians:
 
     position, rotation = stack("x", "y", "z"), stack("rot_0", "rot_1", "rot_2", "rot_3")
     right = stack("rot_r_0", "rot_r_1", "rot_r_2", "rot_r_3") if is_4d else rotation
-    scale = np.exp(stack("scale_0", "scale_1", "scale_2", *(["scale_t"] if is_4d else [])))
     with np.errstate(over="ignore"):
+        scale = np.exp(stack("scale_0", "scale_1", "scale_2", *(["scale_t"] if is_4d else [])))
         opacity = 1 / (1 + np.exp(-stack("opacity")[:, 0]))
     color = stack("f_dc_0", "f_dc_1", "f_dc_2") * np.float32(SH_C0) + np.float32(0.5)
     lengths = [np.linalg.norm(quaternion, axis=1, keepdims=True) for quaternion in (rotation, right)]

@@ -137,7 +137,6 @@ class FACET4D_FH_ply(FileHandler):
     bl_idname = "FACET4D_FH_ply"
     bl_label = "Gaussian Splats"
     bl_import_operator = FACET4D_OT_import_ply.bl_idname
-    bl_export_operator = FACET4D_OT_export_ply.bl_idname
     bl_file_extensions = ".ply"
 
     @classmethod

@@ -80,6 +80,14 @@ def test_a_range_is_exported_frame_by_frame_and_retimed(registered, make_gaussia
         np.testing.assert_allclose(still.position, expected[opacity >= 1 / 255], atol=2e-4)
 
 
+def test_a_frame_at_which_all_have_faded_is_an_empty_file(registered, make_gaussians, tmp_path):
+    placed_cloud(registered, make_gaussians(5, time_mean=np.zeros(5), time_sigma=np.full(5, 0.1)))
+    registered.frame_set(49)
+    bpy.ops.facet4d.export_ply(filepath=str(tmp_path / "none.ply"))
+    assert len(read_ply(tmp_path / "none.ply")) == 0
+    assert bpy.ops.facet4d.import_ply(filepath=str(tmp_path / "none.ply")) == {"FINISHED"}
+
+
 @pytest.mark.parametrize("up", ["Z", "-Y"])
 def test_a_clip_comes_back_where_it_stood(registered, make_gaussians, tmp_path, up):
     gaussians = make_gaussians(200)
