@@ -84,11 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--fps", type=float, default=24.0, help="frames a second with --all (24)")
 
     sub = command("train", _train, "Train a model on synthetic scenes.")
-    sub.add_argument("--config", type=Path, required=True, help="a TOML file of backend.training.loop.TrainConfig")
+    sub.add_argument("--config", type=Path, required=True, help="a TOML file of backend.training.config.TrainConfig")
     sub.add_argument("--assets", type=Path, required=True, help="the folder of asset packs")
     sub.add_argument("--out", type=Path, required=True, help="the run's folder; an unfinished run there goes on")
     sub.add_argument("--weights", type=Path, help="start a new run from these weights")
     sub.add_argument("--minutes", type=float, default=math.inf, help="stop after this time")
+    sub.add_argument("--dry-run", action="store_true", help="rehearse a few small steps and leave nothing")
 
     command("info", _info, "Say which models, devices and versions are here.")
     return parser
@@ -190,11 +191,16 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from .training.loop import read_config, train
+    from .training.config import read_config
+    from .training.dry_run import dry_run
+    from .training.loop import train
 
     config = read_config(options.config)
     if not options.assets.is_dir():
         raise UserError(f"There is no folder {options.assets}; make the asset packs as docs/training.md tells.")
+    if options.dry_run:
+        print(f"The run would start: {dry_run(config, options.assets)}")
+        return
     _check_target(options.out / "state.pt")
     train(config, options.assets, options.out, options.minutes, options.weights)
 

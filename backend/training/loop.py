@@ -15,10 +15,10 @@ import json
 import math
 import os
 import time
-import tomllib
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from ..gaussians import Gaussians4D
 from ..lrm4d import LRM4D, patchify
 from ..models import CONFIGS, load_model, save_weights
 from ..rasterize import render
+from .config import TrainConfig
 from .losses import GeometryErrors, geometry_errors, perceptual_loss, reconstruction_loss
 from .muon import Muon
 from .perceptual import MOBILENET, MobileNetV2
@@ -38,64 +39,7 @@ from .scenes import SceneBatch, SceneSampler
 
 LOGGED = ("loss", "psnr", *GeometryErrors._fields)
 LOG_EVERY = 50  # steps
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """A run, as its TOML file writes it. shapes: [inputs, scenes] pairs, taken in turn, of about equal cost."""
-
-    model: str
-    steps: int
-    warmup: int = 500
-    decay: int = 4000
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    clip: float = 1.0
-    ema: float = 0.9995
-    resolution: int = 128
-    shapes: tuple[tuple[int, int], ...] = ((8, 16), (4, 24), (8, 16), (12, 10), (8, 16), (24, 5), (8, 16), (2, 32))
-    targets: int = 4
-    replays: int = 1
-    pool: int = 64
-    heads_share: float = 0.75
-    ssim_weight: float = 0.05
-    alpha_weight: float = 0.5
-    perceptual_weight: float = 0.0
-    position_weight: float = 0.15
-    velocity_weight: float = 0.03
-    empty_weight: float = 0.05
-    seed: int = 0
-    save_every: int = 1000
-
-    def rate(self, step: int) -> float:
-        """The learning rate: linear warm-up, stable, linear decay to zero over the last `decay` steps."""
-        return self.learning_rate * min(1.0, (step + 1) / self.warmup, (self.steps - step) / max(1, self.decay))
-
-    def batch(self, number: int) -> tuple[int, int, int, int]:
-        """What a batch asks of the sampler: scenes, inputs, targets, resolution."""
-        inputs, scenes = self.shapes[number % len(self.shapes)]
-        return scenes, inputs, self.targets, self.resolution
-
-
-def read_config(path: Path) -> TrainConfig:
-    """Reads a TOML file of TrainConfig's fields.
-
-    Raises:
-        UserError: unreadable, a field that is not known, or a required one missing.
-    """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path} cannot be read as TOML ({error}); correct it.") from None
-    unknown = values.keys() - {field.name for field in fields(TrainConfig)}
-    if unknown:
-        raise UserError(f"{path} sets {', '.join(sorted(unknown))}, which the trainer does not know; remove it.")
-    if "shapes" in values:
-        values["shapes"] = tuple(tuple(shape) for shape in values["shapes"])
-    try:
-        return TrainConfig(**values)
-    except TypeError as error:
-        raise UserError(f"{path} is incomplete ({error}); add what is missing.") from None
+MOST_FAILURES = 10  # steps in a row without a finite gradient
 
 
 def make_optimizers(model: LRM4D, config: TrainConfig) -> list[torch.optim.Optimizer]:
@@ -116,8 +60,8 @@ def predict(
 ) -> tuple[Gaussians4D, Tensor, Tensor]:
     """Reconstructs from the input views and renders the others: the cloud, linear color and alpha.
 
-    Pixels mostly outside the mattes are not drawn, as in the product. most_shown: the largest number of the other pixels in a
-    scene, if it is known already.
+    Pixels mostly outside the mattes are not drawn, as in the product. most_shown: the largest number of the other
+    pixels in a scene, if it is known already.
     """
     inputs = batch.pictures.shape[1]
     pictures = batch.pictures.permute(0, 1, 4, 2, 3)
@@ -199,6 +143,7 @@ class Run:
         self.features = MobileNetV2(assets / MOBILENET).to(device) if config.perceptual_weight else None
         sampler = SceneSampler(assets, device, config.seed + 1000 * self.rank, heads_share=config.heads_share)
         self.scenes = Scenes(sampler, config, device)
+        self.failures = torch.zeros((), dtype=torch.long, device=device)  # steps without a finite gradient, in a row
         self.step = 0
 
     def state_dict(self) -> dict:
@@ -238,6 +183,7 @@ class Run:
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
         healthy = norm.isfinite()
+        self.failures = torch.where(healthy, 0, self.failures + 1)
         for parameter in parameters:  # a step with a non-finite gradient changes nothing but the momenta's decay
             parameter.grad = torch.where(healthy, parameter.grad, 0)
         for optimizer in self.optimizers:
@@ -259,7 +205,11 @@ def train(config: TrainConfig, assets: Path, out: Path, minutes: float = math.in
     run = Run(config, assets, device)
     state = out / "state.pt"
     if state.exists():
-        run.load_state_dict(torch.load(state, map_location=device, weights_only=True))
+        try:
+            run.load_state_dict(torch.load(state, map_location=device, weights_only=True))
+        except (RuntimeError, ValueError, KeyError, OSError, UnpicklingError):
+            problem = f"{state} is damaged, or of another model than '{config.model}'"
+            raise UserError(f"{problem}; choose another --out.") from None
     elif weights is not None:
         given = load_model(weights)
         if replace(given.config, resolution=run.model.config.resolution) != run.model.config:
@@ -275,14 +225,26 @@ def train(config: TrainConfig, assets: Path, out: Path, minutes: float = math.in
         (out / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
     recent, start = [], time.monotonic()
     while run.step < config.steps:
-        recent.append(run.advance())
+        try:
+            recent.append(run.advance())
+        except torch.OutOfMemoryError:
+            scenes, inputs, _, resolution = config.batch(run.scenes.number(run.step))
+            batch = f"[{inputs}, {resolution}, {scenes}]"
+            raise UserError(
+                f"The batch {batch} does not fit into the GPU's memory; lower its last number, say to {scenes // 2}."
+            ) from None
         if run.step % LOG_EVERY == 0:
             figures, recent = torch.stack(recent).nanmean(0).tolist(), []
+            if int(run.failures) >= MOST_FAILURES:
+                raise UserError(
+                    f"The last {int(run.failures)} steps had no finite gradient; lower learning_rate and go on "
+                    f"from the last good state in {out}."
+                )
             if run.rank == 0:
                 _log(out, [run.step, *figures, config.rate(run.step), time.monotonic() - start])
             if _agree(time.monotonic() > deadline, device):
                 break
-        if run.step % config.save_every == 0:
+        if run.step % config.save_every == 0 and not run.failures:
             save(run, out)
     save(run, out)
     if dist.is_initialized():

@@ -13,16 +13,18 @@ import pytest
 import torch
 
 from backend import models
+from backend.__main__ import main
 from backend.errors import UserError
 from backend.gaussians import Gaussians4D
 from backend.lrm4d import LRM4DConfig
 from backend.training import loop
-from backend.training.loop import TrainConfig, read_config, train
+from backend.training.config import TrainConfig, read_config
+from backend.training.loop import train
 from backend.training.losses import geometry_errors, reconstruction_loss
 
 TINY = LRM4DConfig(layers=1, width=32, heads=2, pixel_bound=True, scale_bias=0.0, time_scale_bias=0.0)
 CONFIG = TrainConfig(
-    model="tiny", steps=4, warmup=2, decay=1, resolution=16, shapes=((2, 2), (3, 1)), targets=1, pool=2, heads_share=0.0
+    model="tiny", steps=4, warmup=2, decay=1, batches=((2, 16, 2), (3, 24, 1)), targets=1, pool=2, heads_share=0.0
 )
 
 
@@ -75,20 +77,46 @@ def test_weights_of_another_form_are_refused(tmp_path, monkeypatch):
         train(CONFIG, tmp_path, tmp_path / "second", weights=tmp_path / "first" / "tiny.safetensors")
 
 
+def broken_loss(*arguments):
+    loss, decibels = reconstruction_loss(*arguments)
+    return loss * torch.nan, decibels
+
+
 def test_a_step_with_a_broken_gradient_is_skipped(tmp_path, monkeypatch):
     run = loop.Run(replace(CONFIG, weight_decay=0.0), tmp_path, torch.device("cpu"))
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
-
-    def broken(*arguments):
-        loss, decibels = reconstruction_loss(*arguments)
-        return loss * torch.nan, decibels
-
-    monkeypatch.setattr(loop, "reconstruction_loss", broken)
+    monkeypatch.setattr(loop, "reconstruction_loss", broken_loss)
     run.advance()
     assert all(torch.equal(value, before[name]) for name, value in run.model.state_dict().items())
     monkeypatch.undo()
     run.advance()
     assert any(not torch.equal(value, before[name]) for name, value in run.model.state_dict().items())
+
+
+def test_a_run_that_only_fails_stops_and_keeps_its_last_good_state(tmp_path, monkeypatch):
+    train(CONFIG, tmp_path, tmp_path / "run")
+    good = (tmp_path / "run" / "state.pt").read_bytes()
+    monkeypatch.setattr(loop, "MOST_FAILURES", 2)
+    monkeypatch.setattr(loop, "reconstruction_loss", broken_loss)
+    with pytest.raises(UserError, match="no finite gradient"):
+        train(replace(CONFIG, steps=9, save_every=1), tmp_path, tmp_path / "run")
+    assert (tmp_path / "run" / "state.pt").read_bytes() == good
+
+
+def test_a_batch_that_does_not_fit_is_named(tmp_path, monkeypatch):
+    def advance(run):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(loop.Run, "advance", advance)
+    with pytest.raises(UserError, match=r"batch \[2, 16, 2\] does not fit .* say to 1"):
+        train(CONFIG, tmp_path, tmp_path / "run")
+
+
+def test_a_state_of_another_model_is_named(tmp_path, monkeypatch):
+    train(CONFIG, tmp_path, tmp_path / "run")
+    monkeypatch.setitem(models.CONFIGS, "tiny", replace(TINY, width=64))
+    with pytest.raises(UserError, match="of another model than 'tiny'"):
+        train(CONFIG, tmp_path, tmp_path / "run")
 
 
 def test_two_processes_train_as_one(tmp_path):
@@ -132,6 +160,9 @@ def test_rate_warms_up_holds_and_decays():
         ("model = 'small'\nsteps = 9\nspeed = 3", "sets speed, which the trainer does not know"),
         ("model = 'small'", "incomplete"),
         ("model =", "cannot be read as TOML"),
+        ("model = 'huge'\nsteps = 9", "names the model 'huge'; choose one of"),
+        ("model = 'small'\nsteps = 'many'", "sets steps to 'many', which should be of type int"),
+        ("model = 'small'\nsteps = 9\nbatches = [[8, 128]]", "list of \\[inputs, resolution, scenes\\]"),
     ],
 )
 def test_bad_configs_are_named(tmp_path, text, sentence):
@@ -183,3 +214,14 @@ def test_geometry_errors_measure_distance_at_the_pictures_time():
     assert errors.position.item() == pytest.approx(0.5, abs=1e-4)
     assert errors.velocity.item() == pytest.approx(0.2, abs=1e-3)
     assert errors.empty.item() == pytest.approx(0.6 * torch.exp(-0.125 / variance[0, 0]).item(), abs=1e-4)
+
+
+def test_a_dry_run_rehearses_every_part_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+    """From the command line, with the bundled model's config in small, on shapes."""
+    monkeypatch.chdir(tmp_path)
+    text = (Path(loop.__file__).parent / "small.toml").read_text()
+    (tmp_path / "run.toml").write_text(text + "heads_share = 0.0\n")
+    before = set(tmp_path.iterdir())
+    assert main(["train", "--config", "run.toml", "--assets", str(tmp_path), "--out", "runs", "--dry-run"]) == 0
+    assert "The run would start: {'scenes': 1" in capsys.readouterr().out
+    assert set(tmp_path.iterdir()) == before

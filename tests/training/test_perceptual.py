@@ -68,7 +68,7 @@ def test_other_weights_are_refused(tmp_path):
 
 def test_the_trainer_takes_the_term(tmp_path, monkeypatch):
     monkeypatch.setitem(models.CONFIGS, "tiny", TINY)
-    config = replace(CONFIG, steps=1, resolution=32, perceptual_weight=0.1)
+    config = replace(CONFIG, steps=1, batches=((2, 32, 2),), perceptual_weight=0.1)
     with_term, without = (
         loop.Run(each, SHARED / "assets", torch.device("cpu")).advance()
         for each in (config, replace(config, perceptual_weight=0.0))

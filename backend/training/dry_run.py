@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A rehearsal of a training run, small enough for a CPU: whether it would start, save, go on and be measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from .config import TrainConfig
+from .loop import predict, train
+from .validate import validate, validation_scenes
+
+RESOLUTION = 32  # pixels
+
+
+def dry_run(config: TrainConfig, assets: Path) -> dict:
+    """Two steps of a run's first two batches in small, one more from its state, and a validation of the result.
+
+    Nothing is left behind. Returns the validation's figures.
+
+    Raises:
+        UserError: what the run itself would raise.
+    """
+    batches = tuple((inputs, RESOLUTION, 1) for inputs, _, _ in config.batches[:2])
+    small = replace(config, steps=2, warmup=1, decay=1, replays=0, batches=batches, targets=1)
+    with TemporaryDirectory() as folder:
+        out = Path(folder)
+        train(small, assets, out)
+        run = train(replace(small, steps=3), assets, out)
+    device = next(run.model.parameters()).device
+    scenes = validation_scenes("heads" if config.heads_share else "shapes", assets, device)
+    return validate(lambda batch: predict(run.model, batch)[1:], scenes, 2, RESOLUTION, 1)
