@@ -55,7 +55,7 @@ class FACET4D_OT_examine_pytorch(Operator):
     bl_label = "Examine PyTorch"
 
     def execute(self, context: Context) -> set[str]:
-        return {"CANCELLED"} if _examine(self, context) is None else {"FINISHED"}
+        return {"FINISHED"} if _examine(self, context) else {"CANCELLED"}
 
 
 class FACET4D_OT_choose_pytorch(Operator):
@@ -87,7 +87,7 @@ class FACET4D_OT_choose_pytorch(Operator):
         preferences = _preferences(context)
         pytorch.remove_folder(preferences.location)
         folder = Path(bpy.path.abspath(self.directory))
-        if _examine(self, context, folder) is None:
+        if not _examine(self, context, folder):
             use_location(context)
             return {"CANCELLED"}
         preferences.location, preferences.location_python = str(folder), _python()
@@ -110,17 +110,17 @@ class FACET4D_OT_forget_pytorch(Operator):
         return {"FINISHED"}
 
 
-def _examine(operator: Operator, context: Context, folder: Path | None = None) -> dict | None:
-    """What PyTorch can do, told in the preferences and by the operator; None if it does not work."""
+def _examine(operator: Operator, context: Context, folder: Path | None = None) -> bool:
+    """Whether PyTorch works; what it can do, or why it does not, is told."""
     context.window_manager.facet4d.examined = ""
     try:
-        facts = pytorch.examine(folder)
+        found = pytorch.describe(pytorch.examine(folder))
     except errors.UserError as error:
         operator.report({"ERROR"}, str(error))
-        return None
-    context.window_manager.facet4d.examined = pytorch.describe(facts)
-    operator.report({"INFO"}, pytorch.describe(facts))
-    return facts
+        return False
+    context.window_manager.facet4d.examined = found
+    operator.report({"INFO"}, found)
+    return True
 
 
 def _preferences(context: Context) -> FACET4D_AP_preferences | None:
