@@ -100,8 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", type=Path, help="write the scores here too")
     network(sub)
 
-    sub = command("convert", _convert, "Convert a cloud to PLY, or a 4D PLY to a cloud.")
-    sub.add_argument("cloud", type=Path, help=".safetensors or a 4D .ply")
+    sub = command("convert", _convert, "Convert a cloud to PLY, or a PLY to a cloud.")
+    sub.add_argument("cloud", type=Path, help=".safetensors or .ply")
     sub.add_argument("out", type=Path, help=".ply or .safetensors")
     moments = sub.add_mutually_exclusive_group()
     moments.add_argument("--time", type=float, help="one 3DGS PLY at this second")
@@ -264,27 +264,28 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from .gaussians import load_cloud, save_cloud
-    from .ply import read_ply_4d, write_ply, write_ply_4d, write_ply_sequence
+    from .gaussians import from_moving, load_cloud, save_cloud
+    from .ply import read_ply, write_ply, write_ply_4d, write_ply_sequence
 
     moments = options.all or options.time is not None
     _check_target(options.out, (".ply",) if moments else (".ply", ".safetensors"))
-    cloud = read_ply_4d(options.cloud) if options.cloud.suffix.lower() == ".ply" else load_cloud(options.cloud)
+    is_ply = options.cloud.suffix.lower() == ".ply"
+    cloud = read_ply(options.cloud) if is_ply else load_cloud(options.cloud).moving()
     first, last = cloud.time_range
     if options.time is not None and not first <= options.time <= last:
         raise UserError(f"The cloud lasts from {first:g} to {last:g} s; choose a --time within that.")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     count = len(cloud)
     if options.all:
-        paths = write_ply_sequence(cloud.moving(), options.out, options.fps)
+        paths = write_ply_sequence(cloud, options.out, options.fps)
         print(f"{len(paths)} files: {paths[0]} to {paths[-1].name}")
         return
     if options.time is not None:
-        count = write_ply(cloud.moving(), options.out, options.time)
+        count = write_ply(cloud, options.out, options.time)
     elif options.out.suffix.lower() == ".ply":
         write_ply_4d(cloud, options.out)
     else:
-        save_cloud(cloud, options.out)
+        save_cloud(from_moving(cloud), options.out)
     print(f"{count} Gaussians: {options.out}")
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,30 +25,13 @@ from torch import Tensor
 
 from .camera import Similarity
 from .errors import UserError
-from .moving import MovingGaussians
+from .moving import ALWAYS, ISOCLINIC_BASIS, MovingGaussians
 
 FORMAT = "facet4d-cloud-1"
 TENSORS = ("mean", "scale", "left", "right", "opacity", "color")
 
 
-def _isoclinic_basis() -> Tensor:
-    """E[i, j] [4, 4, 4, 4]: the matrix of v -> e_i v conj(e_j) on quaternions v = t + z i + y j + x k."""
-    # left[i] @ v = e_i * v and right[j] @ v = v * e_j, components ordered (scalar, i, j, k)
-    left = torch.zeros(4, 4, 4, dtype=torch.float64)
-    right = torch.zeros(4, 4, 4, dtype=torch.float64)
-    product = [[(0, 1), (1, 1), (2, 1), (3, 1)], [(1, 1), (0, -1), (3, 1), (2, -1)]]
-    product += [[(2, 1), (3, -1), (0, -1), (1, 1)], [(3, 1), (2, 1), (1, -1), (0, -1)]]
-    for a in range(4):
-        for b in range(4):
-            component, sign = product[a][b]  # e_a * e_b = sign * e_component
-            left[a, component, b] = sign
-            right[b, component, a] = sign
-    conjugate = torch.tensor([1.0, -1.0, -1.0, -1.0], dtype=torch.float64)
-    basis = torch.einsum("iab,jbc,j->ijac", left, right, conjugate)
-    return basis.flip(-1, -2)  # (t, z, y, x) -> (x, y, z, t)
-
-
-_BASIS = _isoclinic_basis()
+_BASIS = torch.from_numpy(ISOCLINIC_BASIS)
 
 
 def rotation_from_isoclinic(left: Tensor, right: Tensor) -> Tensor:
@@ -167,7 +150,7 @@ class Gaussians4D:
         moving.position, moving.opacity = moving.at(time)
         moving.velocity = np.zeros_like(moving.velocity)
         moving.time_mean = np.full_like(moving.time_mean, time)
-        moving.time_sigma = np.full_like(moving.time_sigma, 1e3)  # seconds: no window within any clip
+        moving.time_sigma = np.full_like(moving.time_sigma, ALWAYS)
         moving.time_range = (time, time)
         return from_moving(moving)
 
@@ -195,27 +178,14 @@ class Gaussians4D:
 
     def moving(self) -> MovingGaussians:
         """The same cloud as rigid Gaussians on straight paths, in numpy; exact at every time."""
-        precise = self.to("cpu").to(torch.float64)
-        velocity, variance, shape = precise.motion()
-        axes, scale, _ = torch.linalg.svd(shape, full_matrices=False)  # [N, 3, 3], [N, 3]
-        axes = axes * torch.linalg.det(axes).sign()[:, None, None]
-        arrays = (precise.mean[:, :3], velocity, precise.mean[:, 3], variance.sqrt(), scale, quaternion(axes))
-        arrays = (*arrays, precise.opacity, precise.color)
-        return MovingGaussians(*(array.float().numpy() for array in arrays), self.compositing, self.time_range)
+        arrays = [tensor.detach().cpu().numpy() for tensor in self.tensors()]
+        return MovingGaussians.from_4d(*arrays, self.compositing, self.time_range)
 
 
 def from_moving(moving: MovingGaussians) -> Gaussians4D:
     """The 4D Gaussians of a cloud given as moving 3D Gaussians; the inverse of Gaussians4D.moving."""
-    position, velocity, time_mean, time_sigma, scale, rotation, opacity, color = (
-        torch.from_numpy(np.asarray(getattr(moving, field.name), np.float64)) for field in fields(moving)[:8]
-    )
-    # time = sigma_t n, space = velocity * time + shape noise: a lower block-triangular factor of the covariance
-    factor = torch.zeros(len(position), 4, 4, dtype=torch.float64)
-    factor[:, :3, :3] = rotation_matrix(rotation) * scale[:, None, :]
-    factor[:, :3, 3] = velocity * time_sigma[:, None]
-    factor[:, 3, 3] = time_sigma
-    arrays = (torch.cat([position, time_mean[:, None]], -1), *_decompose(factor), opacity, color)
-    return Gaussians4D(*(array.float() for array in arrays), moving.compositing, moving.time_range)
+    arrays = (*moving.to_4d(), moving.opacity, moving.color)
+    return Gaussians4D(*map(torch.from_numpy, arrays), moving.compositing, moving.time_range)
 
 
 def _decompose(factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -224,18 +194,6 @@ def _decompose(factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     flip = torch.ones_like(scale)
     flip[..., 0] = torch.linalg.det(axes).sign()
     return scale, *isoclinic_from_rotation(axes * flip[..., None, :])
-
-
-def quaternion(rotation: Tensor) -> Tensor:
-    """Rotation matrices [..., 3, 3] to unit quaternions [..., 4] (w, x, y, z).
-
-    A spatial rotation is the 4D rotation with left == right, so the isoclinic decomposition gives it; the 4DGS order
-    (t, z, y, x) with its flipped axes stores it as (w, -z, -y, -x) of the usual quaternion.
-    """
-    spatial = torch.eye(4, dtype=rotation.dtype, device=rotation.device).expand(*rotation.shape[:-2], 4, 4).clone()
-    spatial[..., :3, :3] = rotation
-    left, _ = isoclinic_from_rotation(spatial)
-    return left[..., [0, 3, 2, 1]] * left.new_tensor([1, -1, -1, -1])
 
 
 def rotation_matrix(quaternion: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ class Splats(NamedTuple):
 
     def cloud(self) -> Gaussians4D:
         """The same as 4D Gaussians that stand still; colors are seen from all sides alike (the zeroth harmonic)."""
-        # equal isoclinic quaternions turn space alone, in 4DGS's order of components; see gaussians.quaternion
+        # equal isoclinic quaternions turn space alone, in 4DGS's order of components; see moving.quaternion
         w, x, y, z = F.normalize(self.rotation, dim=-1).unbind(-1)
         turn = torch.stack([w, -z, -y, -x], -1)
         still = torch.full_like(self.logit, STILL)[..., None]

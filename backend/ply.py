@@ -8,14 +8,14 @@ one) in the 4DGS convention. Comments carry the compositing light and the clip, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from .errors import UserError
-from .gaussians import Gaussians4D, check_cloud
-from .moving import SH_C0, MovingGaussians
+from .moving import ALWAYS, SH_C0, MovingGaussians
 
 PROPERTIES = (
     *("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
@@ -53,52 +53,84 @@ def write_ply_sequence(cloud: MovingGaussians, path: Path | str, frames_per_seco
     return paths
 
 
-def write_ply_4d(cloud: Gaussians4D, path: Path | str) -> None:
-    """Writes 4D Gaussians whole."""
-    cloud = cloud.to("cpu")
-    position, scale = cloud.mean[:, :3], torch.log(cloud.scale)
-    color = (cloud.color - 0.5) / SH_C0
-    opacity = torch.from_numpy(_logit(cloud.opacity.numpy()))[:, None]
-    columns = [position, torch.zeros_like(position), color, opacity, scale[:, :3], cloud.left]
-    columns += [cloud.mean[:, 3:], scale[:, 3:], cloud.right]
+def write_ply_4d(cloud: MovingGaussians, path: Path | str) -> None:
+    """Writes a cloud whole, as 4D Gaussians."""
+    mean, scale, left, right = cloud.to_4d()
+    scale = np.log(scale)
+    columns = [mean[:, :3], np.zeros((len(cloud), 3)), (cloud.color - 0.5) / SH_C0, _logit(cloud.opacity)[:, None]]
+    columns += [scale[:, :3], left, mean[:, 3:], scale[:, 3:], right]
     first, last = cloud.time_range
     comments = [f"compositing {cloud.compositing}", f"time_range {first!r} {last!r}"]
-    _write(path, PROPERTIES_4D, torch.cat(columns, 1).numpy().astype("<f4"), comments)
+    _write(path, PROPERTIES_4D, np.concatenate(columns, 1).astype("<f4"), comments)
 
 
-def read_ply_4d(path: Path | str) -> Gaussians4D:
-    """Reads a 4D PLY. Files of other tools may lack our comments: they blend in sRGB, and their clip is the times seen.
+def read_ply(path: Path | str) -> MovingGaussians:
+    """Reads a 4D PLY, or a 3DGS PLY as a cloud that stands still; colors that depend on the view lose that part.
+
+    Files of other tools may lack our comments: they blend in sRGB, and the clip of 4D ones is the times seen.
 
     Raises:
-        UserError: missing, damaged, or without the fields of a 4D Gaussian.
+        UserError: missing, damaged, or without the fields of a Gaussian.
     """
     values, comments = _read(path)
-    missing = [name for name in PROPERTIES_4D if name not in values and not name.startswith("n")]
+    is_4d = "t" in values
+    required = PROPERTIES_4D if is_4d else PROPERTIES
+    missing = [name for name in required if name not in values and not name.startswith("n")]
     if missing:
-        raise UserError(f"{path} holds no 4D Gaussians (it lacks {', '.join(missing)}); choose a 4D PLY file.")
+        raise UserError(f"{path} holds no Gaussians (it lacks {', '.join(missing)}); choose a PLY file of splats.")
 
-    def stack(*names: str) -> torch.Tensor:
-        return torch.from_numpy(np.stack([values[name] for name in names], -1).astype(np.float32))
+    def stack(*names: str) -> np.ndarray:
+        return np.stack([values[name] for name in names], -1).astype(np.float32)
 
-    rotations = (stack(*(f"{prefix}_{index}" for index in range(4))) for prefix in ("rot", "rot_r"))
-    left, right = (torch.nn.functional.normalize(rotation, dim=-1) for rotation in rotations)
-    mean = stack("x", "y", "z", "t")
-    times = mean[:, 3].tolist() or [0.0]
+    times = values["t"] if is_4d and len(values["t"]) else np.zeros(1)
+    moment = comments.get("time", 0)
+    clip = comments.get("time_range", f"{times.min()} {times.max()}" if is_4d else f"{moment} {moment}")
     try:
-        first, last = map(float, comments.get("time_range", f"{min(times)} {max(times)}").split())
+        first, last = map(float, clip.split())
     except ValueError:
-        raise UserError(f"The comment 'time_range' of {path} is not two numbers; export it again.") from None
-    cloud = Gaussians4D(
-        mean,
-        stack("scale_0", "scale_1", "scale_2", "scale_t").exp(),
-        left,
-        right,
-        stack("opacity")[:, 0].sigmoid(),
-        stack("f_dc_0", "f_dc_1", "f_dc_2") * SH_C0 + 0.5,
-        comments.get("compositing", "srgb"),
-        (first, last),
-    )
-    return check_cloud(cloud, path)
+        raise UserError(f"The comments of {path} give no times as numbers; export it again.") from None
+    compositing = comments.get("compositing", "srgb")
+    if compositing not in ("linear", "srgb") or not -np.inf < first <= last < np.inf:
+        raise UserError(f"{path} says no known compositing light and clip; make it again.")
+
+    position, rotation = stack("x", "y", "z"), stack("rot_0", "rot_1", "rot_2", "rot_3")
+    right = stack("rot_r_0", "rot_r_1", "rot_r_2", "rot_r_3") if is_4d else rotation
+    with np.errstate(over="ignore"):
+        scale = np.exp(stack("scale_0", "scale_1", "scale_2", *(["scale_t"] if is_4d else [])))
+        opacity = 1 / (1 + np.exp(-stack("opacity")[:, 0]))
+    color = stack("f_dc_0", "f_dc_1", "f_dc_2") * np.float32(SH_C0) + np.float32(0.5)
+    lengths = [np.linalg.norm(quaternion, axis=1, keepdims=True) for quaternion in (rotation, right)]
+    sound = all((length > 1e-9).all() for length in lengths) and (scale > 0).all()
+    if not sound or not all(np.isfinite(array).all() for array in (position, times, *lengths, scale, color, opacity)):
+        raise UserError(f"{path} holds Gaussians that are not finite or have no size or rotation; make it again.")
+    rotation, right = rotation / lengths[0], right / lengths[1]
+    rest = (opacity, color, compositing, (first, last))
+    if is_4d:
+        return MovingGaussians.from_4d(np.c_[position, values["t"]], scale, rotation, right, *rest)
+    always = np.full(len(position), ALWAYS, np.float32)
+    return MovingGaussians(position, 0 * position, 0 * always + np.float32(first), always, scale, rotation, *rest)
+
+
+def read_ply_sequence(paths: Sequence[Path | str], frames_per_second: float) -> MovingGaussians:
+    """Reads 3DGS PLY files as the frames of one cloud: file k is all there is at k / frames_per_second seconds.
+
+    Each Gaussian has so short a window that it is gone a frame before and after; show the cloud at those times only.
+
+    Raises:
+        UserError: as read_ply, a file that holds 4D Gaussians, or files that blend in different light.
+    """
+    frames = [read_ply(path) for path in paths]
+    for path, frame in zip(paths, frames, strict=True):
+        if (frame.time_sigma != ALWAYS).any() or frame.compositing != frames[0].compositing:
+            raise UserError(f"{path} is no frame of the same sequence as {paths[0]}; choose the files of one sequence.")
+    times = np.arange(len(frames), dtype=np.float32) / np.float32(frames_per_second)
+    joined = {
+        field.name: np.concatenate([getattr(frame, field.name) for frame in frames])
+        for field in fields(MovingGaussians)[:8]
+    }
+    joined["time_mean"] = np.repeat(times, [len(frame) for frame in frames])
+    joined["time_sigma"] = np.full_like(joined["time_mean"], 1 / (6 * frames_per_second))
+    return MovingGaussians(**joined, compositing=frames[0].compositing, time_range=(0.0, float(times[-1])))
 
 
 def _logit(opacity: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ import numpy as np
 from bpy.types import Attribute, Context, Depsgraph, FCurve, Mesh, NodesModifier, Object, Scene
 
 from . import compat
-from ._backend import backend
+from ._backend import backend, errors
 from .material import splat_material
 from .nodes import evaluate_group, find_stamped, is_evaluate_group
 
@@ -92,6 +92,17 @@ def active_cloud(context: Context) -> Object | None:
     return next((ob for ob in (context.object, context.scene.facet4d.cloud) if is_cloud(ob)), None)
 
 
+def make_active(context: Context, cloud: Object) -> None:
+    """Make a new cloud the active object and the only one selected, if the view layer shows it."""
+    view_layer = context.view_layer
+    view_layer.update()  # it does not know a new object before
+    if cloud.name in view_layer.objects:
+        for other in context.selected_objects:
+            other.select_set(False)
+        cloud.select_set(True)
+        view_layer.objects.active = cloud
+
+
 def remember_run(cloud: Object, facts: dict) -> None:
     """Note on the cloud how it was made, and what was measured of it since, in place of what was noted before."""
     cloud[METADATA_KEY]["run"] = facts
@@ -132,6 +143,38 @@ def read_cloud(cloud: Object) -> MovingGaussians:
         time_range=tuple(mesh[METADATA_KEY]["time_range"]),
         **data,
     )
+
+
+def gaussians_in_place(cloud: Object, depsgraph: Depsgraph) -> MovingGaussians:
+    """The Gaussians of a cloud object as they were built, in world space where the object is now."""
+    origin = np.eye(4)
+    origin[:3, 3] = cloud[METADATA_KEY]["origin"]
+    world = np.array(cloud.evaluated_get(depsgraph).matrix_world)
+    return read_cloud(cloud).transform(world @ np.linalg.inv(origin))
+
+
+def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingGaussians:
+    """What the viewport shows of a cloud now, in world space, as Gaussians that stand still at a time in seconds.
+
+    Raises:
+        UserError: the cloud shows points or ellipsoids.
+    """
+    evaluated = cloud.evaluated_get(depsgraph)
+    geometry = evaluated.evaluated_geometry()  # owns the points: keep it while they are read
+    points = geometry.pointcloud
+    names = ("position", "alpha", "radiance", "whitening_x", "whitening_y", "whitening_z")
+    if points is None or not all(name in points.attributes for name in names):
+        raise errors.UserError(f"'{cloud.name}' shows no splats; set its Display to Splats.")
+    position, alpha, radiance, *rows = (_read(points.attributes[name]) for name in names)
+    whitening = np.stack(rows, 1)  # [N, 3, 3], its rows at right angles
+    axes = (whitening / np.square(whitening).sum(-1, keepdims=True)).transpose(0, 2, 1)
+    color = moving.linear_to_srgb(radiance[:, :3]).astype(np.float32)
+    ones = np.ones(len(position), np.float32)
+    light = cloud.data[METADATA_KEY]["compositing"]
+    scale, rotation = moving.scale_and_rotation(axes)
+    still = (0 * position, time * ones, moving.ALWAYS * ones, scale, rotation)
+    shown = moving.MovingGaussians(position, *still, alpha, color, light, (time, time))
+    return shown.transform(np.array(evaluated.matrix_world))
 
 
 def evaluated_points(cloud: Object, depsgraph: Depsgraph) -> dict[str, np.ndarray]:
@@ -182,7 +225,13 @@ def _finite_attributes(gaussians: MovingGaussians) -> dict[str, np.ndarray]:
     data = {name: np.asarray(values, np.float32) for name, values in data.items()}
     finite = np.all([np.isfinite(v).all(axis=tuple(range(1, v.ndim))) for v in data.values()], axis=0)
     data = {name: values[finite] for name, values in data.items()}
+    data |= {name: _rounded(data[name]) for name in ("velocity", "scale", "rotation")}
     return data | {"crowding": crowding(data["position"])}
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """float32 values to 16 significant bits: the change is too small to see, and makes files a tenth smaller."""
+    return ((values.view(np.uint32) + 0x80) & 0xFFFFFF00).view(np.float32)
 
 
 def crowding(position: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The node group "Facet4D Evaluate": moving Gaussians, evaluated at one time, as points with a radius.
 
-Each Gaussian is a vertex with the attributes of `cloud.py`. At the time t (seconds), with dt = t - time_mean:
+Each Gaussian is a vertex with the attributes of `cloud.py`. At the time t (seconds, the keyed Time in steps of Time
+Step), with dt = t - time_mean:
 
     position + velocity * dt                                 the point
     alpha    = opacity * exp(-(dt / time_sigma)^2 / 2)       its opacity now; 0 if cropped or removed as a floater
@@ -23,7 +24,7 @@ from bpy.types import ID, GeometryNodeTree, Node, NodeSocket, NodeTree
 from . import compat
 
 GROUP_NAME = "Facet4D Evaluate"
-GROUP_VERSION = 2
+GROUP_VERSION = 3
 VERSION_KEY = "facet4d_version"
 
 # Below one step of an 8-bit picture a Gaussian is not drawn; the rasteriser has the same bound.
@@ -55,6 +56,12 @@ _INPUTS = (
         "NodeSocketBool",
         (True,),
         "Render precisely as the scene's camera sees it. Off for instances",
+    ),
+    (
+        "Time Step",
+        _FLOAT,
+        (0.0, 0.0, 10.0, "TIME_ABSOLUTE"),
+        "Go through the clip in steps of this many seconds; 0 is smooth. Sequences of files have the length of a frame",
     ),
 )
 
@@ -148,7 +155,7 @@ def _build(group: GeometryNodeTree) -> None:
         )
         return node.outputs["Geometry"]
 
-    elapsed = tree.math("SUBTRACT", group_input["Time"], attribute("time_mean", "FLOAT"))
+    elapsed = tree.math("SUBTRACT", _stepped_time(tree, group_input), attribute("time_mean", "FLOAT"))
     position = tree.vector(
         "ADD",
         tree.node("GeometryNodeInputPosition").outputs[0],
@@ -258,6 +265,16 @@ def _set_defaults(group: GeometryNodeTree, names: list[str]) -> None:
         for name, value in defaults.items():
             if value is not None:
                 compat.set_input(modifier, name, value)
+
+
+def _stepped_time(tree: TreeBuilder, group_input) -> NodeSocket:
+    """Time, held from each multiple of the Time Step to the next, where there is one."""
+    step = group_input["Time Step"]
+    # keys fall on the multiples, give or take their rounding
+    late = tree.math("ADD", group_input["Time"], tree.math("MULTIPLY", step, 1e-2))
+    stepped = tree.math("SNAP", late, step)
+    kind = {"input_type": "FLOAT"}
+    return tree.node("GeometryNodeSwitch", step, group_input["Time"], stepped, properties=kind).outputs[0]
 
 
 def _squares(tree: TreeBuilder, points: NodeSocket, store, attribute) -> NodeSocket:

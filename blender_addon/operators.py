@@ -202,13 +202,7 @@ def put_in_scene(context: Context, scene: Scene, gaussians: "MovingGaussians") -
     fps = scene.render.fps / scene.render.fps_base
     frames = (scene.frame_start + seconds * fps for seconds in gaussians.time_range)
     settings.cloud = cloud.build_cloud(scene, gaussians, "4D Cloud", *frames, existing=existing)
-    view_layer = context.view_layer
-    view_layer.update()  # it does not know a new object before
-    if settings.cloud.name in view_layer.objects:
-        for other in context.selected_objects:
-            other.select_set(False)
-        settings.cloud.select_set(True)
-        view_layer.objects.active = settings.cloud
+    cloud.make_active(context, settings.cloud)
     return settings.cloud
 
 

@@ -10,7 +10,7 @@ from . import cloud, compat, material
 from .retime import retime
 
 
-class _CloudOperator:
+class CloudOperator:
     """Works on the active cloud."""
 
     bl_options = {"REGISTER", "UNDO"}
@@ -23,7 +23,7 @@ class _CloudOperator:
         return True
 
 
-class FACET4D_OT_retime(_CloudOperator, Operator):
+class FACET4D_OT_retime(CloudOperator, Operator):
     """Set the keys of the cloud's Time"""
 
     bl_idname = "facet4d.retime"
@@ -46,7 +46,7 @@ class FACET4D_OT_retime(_CloudOperator, Operator):
         return {"FINISHED"}
 
 
-class FACET4D_OT_add_crop_box(_CloudOperator, Operator):
+class FACET4D_OT_add_crop_box(CloudOperator, Operator):
     """Add a cube around the cloud; what is outside of it does not show. Move, turn and scale it as you like"""
 
     bl_idname = "facet4d.add_crop_box"
@@ -69,7 +69,7 @@ class FACET4D_OT_add_crop_box(_CloudOperator, Operator):
         return {"FINISHED"}
 
 
-class FACET4D_OT_show_in_solid(_CloudOperator, Operator):
+class FACET4D_OT_show_in_solid(CloudOperator, Operator):
     """Show the cloud as coloured ellipsoids, which Solid mode can draw, and have the viewport use their colours"""
 
     bl_idname = "facet4d.show_in_solid"

@@ -8,6 +8,7 @@ from bpy.types import Context, NodesModifier, Object, Panel, UILayout, UIList, b
 
 from . import cloud, compat, inputs, jobs, material, operators, operators_result
 from .estimate import estimate
+from .operators_file import FACET4D_OT_export_ply, FACET4D_OT_import_ply
 from .operators_input import (
     FACET4D_OT_add_rig,
     FACET4D_OT_import_capture,
@@ -169,6 +170,8 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
         active = cloud.active_cloud(context)
         if active is None:
             layout.label(text="No cloud yet")
+            layout.operator_context = "INVOKE_DEFAULT"
+            layout.operator(FACET4D_OT_import_ply.bl_idname, icon="IMPORT")
             return
         layout.label(text=f"{active.name}: {len(active.data.vertices):,} Gaussians", icon="POINTCLOUD_DATA")
         if run := cloud.last_run(active):
@@ -177,8 +180,9 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(operators.FACET4D_OT_measure_fidelity.bl_idname)
         row.operator(operators.FACET4D_OT_reuse_settings.bl_idname)
+        self._draw_comparison(context)
         modifier = cloud.cloud_modifier(active)
-        _draw_inputs(layout, modifier, "Time")
+        _draw_inputs(layout, modifier, "Time", "Time Step")
         layout.operator_menu_enum(operators_result.FACET4D_OT_retime.bl_idname, "preset", icon="TIME")
         _draw_inputs(layout, modifier, "Display", "Viewport Density")
         self._draw_looks(context)
@@ -194,6 +198,19 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
             owner, prop = _input_property(modifier, "Crop Box")
             body.prop_search(owner, prop, bpy.data, "objects", text="Crop Box")
             body.operator(operators_result.FACET4D_OT_add_crop_box.bl_idname, icon="MESH_CUBE")
+        row = layout.row()
+        row.operator_context = "INVOKE_DEFAULT"
+        row.operator(FACET4D_OT_export_ply.bl_idname, icon="EXPORT")
+
+    def _draw_comparison(self, context: Context) -> None:
+        """The input pictures over the cloud."""
+        settings = context.scene.facet4d
+        row = self.layout.row(align=True, heading="Pictures in Front")
+        row.use_property_decorate = False
+        row.prop(settings, "compare", text="")
+        slider = row.row(align=True)
+        slider.active = settings.compare
+        slider.prop(settings, "compare_opacity", text="")
 
     def _draw_looks(self, context: Context) -> None:
         """What of the window and the scene keeps the cloud from looking as it should."""

@@ -3,9 +3,15 @@
 
 import platform
 from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 
 import bpy
-from bpy.types import AddonPreferences, Context, Operator
+from bpy.props import BoolProperty, StringProperty
+from bpy.types import AddonPreferences, Context, Event, Operator
+
+from . import pytorch
+from ._backend import backend, errors
 
 PACKAGES = ("torch", "pillow", "safetensors", "gsplat")
 OPTIONAL = {"gsplat"}  # the CPU does without
@@ -14,17 +20,123 @@ OPTIONAL = {"gsplat"}  # the CPU does without
 class FACET4D_AP_preferences(AddonPreferences):
     bl_idname = __package__
 
-    def draw(self, _context: Context) -> None:
-        column = self.layout.column(align=True)
-        column.label(text=system_line(), translate=False)
+    location: StringProperty(name="PyTorch Location", description="Folder in which the folder 'torch' is")
+    location_python: StringProperty(name="Python", description="The Python that the location was tried with")
+
+    def draw(self, context: Context) -> None:
+        layout = self.layout
+        column = layout.column(align=True)
+        for line in machine_lines():
+            column.label(text=line, translate=False)
         for package, version in package_versions().items():
             column.label(text=f"{package} {version or 'is missing'}", icon="CHECKMARK" if version else "X")
-        if missing := [name for name, version in package_versions().items() if not version and name not in OPTIONAL]:
-            self.layout.label(
-                text=f"Install the Facet4D package that carries {', '.join(missing)} for this system and Python.",
-                icon="ERROR",
-            )
-        self.layout.operator(FACET4D_OT_copy_report.bl_idname, icon="COPYDOWN")
+        if examined := context.window_manager.facet4d.examined:
+            column.label(text=examined, icon="INFO", translate=False)
+        if [name for name, version in package_versions().items() if not version and name not in OPTIONAL]:
+            text = "Reconstructing needs these packages. If another Python of this version has them, choose its folder."
+            layout.label(text=text, icon="ERROR")
+        row = layout.row(align=True)
+        row.operator_context = "INVOKE_DEFAULT"
+        row.operator(FACET4D_OT_examine_pytorch.bl_idname, icon="VIEWZOOM")
+        row.operator(FACET4D_OT_choose_pytorch.bl_idname, icon="FILE_FOLDER")
+        if self.location:
+            row = layout.row(align=True)
+            row.label(text=f"PyTorch Location: {self.location}", translate=False)
+            row.operator(FACET4D_OT_forget_pytorch.bl_idname, text="", icon="X")
+        if self.location and self.location_python != _python():
+            layout.label(text=f"It was chosen for Python {self.location_python}; choose again.", icon="ERROR")
+        layout.operator(FACET4D_OT_copy_report.bl_idname, icon="COPYDOWN")
+
+
+class FACET4D_OT_examine_pytorch(Operator):
+    """Try PyTorch in a process of its own, and tell its version and the GPU that it can use. Takes some seconds"""
+
+    bl_idname = "facet4d.examine_pytorch"
+    bl_label = "Examine PyTorch"
+
+    def execute(self, context: Context) -> set[str]:
+        return {"FINISHED"} if _examine(self, context) else {"CANCELLED"}
+
+
+class FACET4D_OT_choose_pytorch(Operator):
+    """Use PyTorch from a folder on this machine, such as the site-packages of another Python of the same version.
+    It is tried in a process of its own first. Nothing is copied or installed"""
+
+    bl_idname = "facet4d.choose_pytorch"
+    bl_label = "Choose PyTorch Location"
+
+    directory: StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
+    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        preferences = _preferences(context)
+        if preferences is None:
+            cls.poll_message_set("The add-on has no preferences, because it is not enabled there")
+        elif not preferences.location and find_spec("torch"):
+            cls.poll_message_set("PyTorch is here already; two of it would get in each other's way")
+        else:
+            return True
+        return False
+
+    def invoke(self, context: Context, _event: Event) -> set[str]:
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def execute(self, context: Context) -> set[str]:
+        preferences = _preferences(context)
+        pytorch.remove_folder(preferences.location)
+        folder = Path(bpy.path.abspath(self.directory))
+        if not _examine(self, context, folder):
+            use_location(context)
+            return {"CANCELLED"}
+        preferences.location, preferences.location_python = str(folder), _python()
+        context.preferences.is_dirty = True
+        use_location(context)
+        return {"FINISHED"}
+
+
+class FACET4D_OT_forget_pytorch(Operator):
+    """No longer look for PyTorch in the chosen folder"""
+
+    bl_idname = "facet4d.forget_pytorch"
+    bl_label = "Forget PyTorch Location"
+
+    def execute(self, context: Context) -> set[str]:
+        preferences = _preferences(context)
+        pytorch.remove_folder(preferences.location)
+        preferences.location = preferences.location_python = ""
+        context.preferences.is_dirty = True
+        return {"FINISHED"}
+
+
+def _examine(operator: Operator, context: Context, folder: Path | None = None) -> bool:
+    """Whether PyTorch works; what it can do, or why it does not, is told."""
+    context.window_manager.facet4d.examined = ""
+    try:
+        found = pytorch.describe(pytorch.examine(folder))
+    except errors.UserError as error:
+        operator.report({"ERROR"}, str(error))
+        return False
+    context.window_manager.facet4d.examined = found
+    operator.report({"INFO"}, found)
+    return True
+
+
+def _preferences(context: Context) -> FACET4D_AP_preferences | None:
+    addon = context.preferences.addons.get(__package__)
+    return addon.preferences if addon else None
+
+
+def use_location(context: Context) -> None:
+    """Look for PyTorch in the chosen folder, if it was tried with this Python."""
+    preferences = _preferences(context)
+    if preferences and preferences.location and preferences.location_python == _python():
+        pytorch.add_folder(preferences.location)
+
+
+def _python() -> str:
+    return ".".join(platform.python_version_tuple()[:2])
 
 
 class FACET4D_OT_copy_report(Operator):
@@ -40,15 +152,21 @@ class FACET4D_OT_copy_report(Operator):
 
 
 def report(context: Context) -> str:
-    """One line for the system, one for each package, and the last error."""
+    """What the preferences show, and the last error, a line each."""
     packages = [f"{package} {version or 'missing'}" for package, version in package_versions().items()]
-    error = context.window_manager.facet4d.error
-    return "\n".join([system_line(), *packages, f"Last error: {error or 'none'}"])
+    session = context.window_manager.facet4d
+    examined = session.examined or "PyTorch was not examined"
+    return "\n".join([*machine_lines(), *packages, examined, f"Last error: {session.error or 'none'}"])
 
 
-def system_line() -> str:
-    """For example "Blender 5.0.1, Python 3.11.13, Linux-6.1"."""
-    return f"Blender {bpy.app.version_string}, Python {platform.python_version()}, {platform.platform()}"
+def machine_lines() -> list[str]:
+    """A line for the system, and one for memory and bundled weights."""
+    system = f"Blender {bpy.app.version_string}, Python {platform.python_version()}, {platform.platform()}"
+    memory = backend("memory").free_memory()
+    free = f"{memory / 2**30:.1f} GiB of memory free" if memory < float("inf") else "free memory unknown"
+    weights = Path(backend("errors").__file__).with_name("weights") / "small.safetensors"
+    size = f"{weights.stat().st_size / 2**20:.1f} MiB" if weights.is_file() else "missing"
+    return [system, f"{free}, weights of Small: {size}"]
 
 
 def package_versions() -> dict[str, str]:
@@ -62,4 +180,23 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-register, unregister = bpy.utils.register_classes_factory((FACET4D_OT_copy_report, FACET4D_AP_preferences))
+CLASSES = (
+    FACET4D_OT_copy_report,
+    FACET4D_OT_examine_pytorch,
+    FACET4D_OT_choose_pytorch,
+    FACET4D_OT_forget_pytorch,
+    FACET4D_AP_preferences,
+)
+
+
+def register() -> None:
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+    use_location(bpy.context)
+
+
+def unregister() -> None:
+    if preferences := _preferences(bpy.context):
+        pytorch.remove_folder(preferences.location)
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -5,7 +5,7 @@ import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 from bpy.types import Collection, Context, Image, Object, PropertyGroup, Scene, WindowManager
 
-from . import cloud
+from . import cloud, comparison
 
 
 class FACET4D_PG_picture(PropertyGroup):
@@ -23,6 +23,10 @@ def _activate_camera(settings: "FACET4D_PG_scene", context: Context) -> None:
     camera = (settings.collection or context.scene.collection).all_objects[settings.camera_index]
     if camera.name in context.view_layer.objects:
         context.view_layer.objects.active = camera
+
+
+def _show_pictures(settings: "FACET4D_PG_scene", _context: Context) -> None:
+    comparison.show_pictures(settings.id_data)
 
 
 class FACET4D_PG_scene(PropertyGroup):
@@ -101,12 +105,28 @@ class FACET4D_PG_scene(PropertyGroup):
         poll=lambda self, candidate: cloud.is_cloud(candidate),
     )
 
+    compare: BoolProperty(
+        name="Pictures in Front",
+        description="Show the input pictures over the cloud, in the view through their cameras; otherwise behind it",
+        update=_show_pictures,
+    )
+    compare_opacity: FloatProperty(
+        name="Opacity",
+        description="How much the pictures cover of the cloud",
+        subtype="FACTOR",
+        default=0.5,
+        min=0.01,
+        max=1.0,
+        update=_show_pictures,
+    )
+
 
 class FACET4D_PG_session(PropertyGroup):
     """On the WindowManager: neither saved nor undone."""
 
     error: StringProperty(name="Last Error", description="Why the last run stopped")
     error_fix: StringProperty(name="Fix", description="The operator that puts the last error right")
+    examined: StringProperty(name="PyTorch", description="What PyTorch was found to be and able to do")
     pace: FloatProperty(name="Pace", description="Operations a second of the last reconstruction")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from bpy.types import Collection, Object, Scene
 from mathutils import Matrix
 
-from . import compat
+from . import comparison, compat
 from ._backend import backend, errors
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def import_capture(scene: Scene, path: Path) -> Collection:
         _show_one_at_a_time(camera.data)
     scene.camera = scene.camera or next(iter(cameras.values()))
     scene.facet4d.source, scene.facet4d.collection = "PICTURES", collection
+    comparison.show_pictures(scene)
     return collection
 
 

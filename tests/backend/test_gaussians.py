@@ -7,6 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from backend import moving
 from backend.camera import Similarity
 from backend.errors import UserError
 from backend.gaussians import (
@@ -14,7 +15,6 @@ from backend.gaussians import (
     from_moving,
     isoclinic_from_rotation,
     load_cloud,
-    quaternion,
     rotation_from_isoclinic,
     rotation_matrix,
     save_cloud,
@@ -130,9 +130,10 @@ def test_quaternions_are_the_usual_ones():
     quarter_about_z = torch.tensor([[0.5**0.5, 0, 0, 0.5**0.5]], dtype=torch.float64)
     expected = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]], dtype=torch.float64)
     assert torch.allclose(rotation_matrix(quarter_about_z)[0], expected, atol=1e-14)
-    cloud = random_cloud()
-    again = quaternion(rotation_matrix(cloud.left))
-    assert torch.allclose((again * cloud.left).sum(-1).abs(), torch.ones(len(cloud), dtype=torch.float64))
+    turned = random_cloud().left.numpy()
+    matrices = moving.rotation_matrix(turned)
+    assert matrices == pytest.approx(rotation_matrix(torch.from_numpy(turned)).numpy(), abs=1e-14)
+    assert np.abs((moving.quaternion(matrices) * turned).sum(-1)) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("time", [-0.8, 0.0, 0.55])
@@ -156,6 +157,18 @@ def test_moving_form_converts_back():
         clock = torch.tensor([time])
         for part, other in zip(cloud.at(clock.double()), again.at(clock), strict=True):
             assert torch.allclose(part.float(), other, atol=2e-5)
+
+
+def test_a_moving_cloud_in_a_sheared_world_is_the_world_sheared():
+    cloud = random_cloud().moving()
+    matrix = np.array([[1.5, 0.3, 0, 2], [0, 0.7, -0.2, -1], [0.1, 0, -2, 3], [0, 0, 0, 1]])
+    changed, linear = cloud.transform(matrix), matrix[:3, :3]
+    for time in (-0.5, 0.3):
+        assert changed.at(time)[0] == pytest.approx(cloud.at(time)[0] @ linear.T + matrix[:3, 3], abs=1e-4)
+        assert changed.at(time)[1] == pytest.approx(cloud.at(time)[1])
+    axes, before = (moving.rotation_matrix(c.rotation) * c.scale[:, None, :] for c in (changed, cloud))
+    sheared = linear @ before
+    assert axes @ axes.transpose(0, 2, 1) == pytest.approx(sheared @ sheared.transpose(0, 2, 1), abs=1e-5)
 
 
 @pytest.mark.parametrize(("size", "tolerance"), [(1e-3, 1e-3), (1.0, 2e-5), (1e3, 2e-5)])

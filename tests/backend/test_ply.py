@@ -1,25 +1,53 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """PLY files: other tools read them, and 4D files keep everything."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from backend.errors import UserError
+from backend.gaussians import from_moving
 from backend.moving import SH_C0
-from backend.ply import PROPERTIES_4D, read_ply_4d, write_ply, write_ply_4d, write_ply_sequence
+from backend.ply import PROPERTIES_4D, read_ply, write_ply, write_ply_4d, write_ply_sequence
 
 from .test_gaussians import random_cloud
 
 
 def test_4d_file_round_trip(tmp_path):
+    """The fields in the file are those of the same 4D Gaussians, and come back as the same moving ones."""
     cloud = random_cloud().to(torch.float32)
     cloud.time_range = (0.2, 1.9)
-    write_ply_4d(cloud, tmp_path / "cloud.ply")
-    again = read_ply_4d(tmp_path / "cloud.ply")
+    moving = cloud.moving()
+    write_ply_4d(moving, tmp_path / "cloud.ply")
+    again = read_ply(tmp_path / "cloud.ply")
     assert (again.compositing, again.time_range) == (cloud.compositing, cloud.time_range)
-    for name in ("mean", "scale", "left", "right", "opacity", "color"):
-        assert torch.allclose(getattr(again, name), getattr(cloud, name), atol=2e-6)
+    in_4d = from_moving(again)
+    assert torch.allclose(in_4d.mean, cloud.mean, atol=2e-6)
+    assert torch.allclose(in_4d.covariance(), cloud.covariance(), atol=1e-5)
+    for name in ("opacity", "color", "position", "velocity", "time_sigma"):
+        assert getattr(again, name) == pytest.approx(getattr(moving, name), abs=2e-5), name
+
+
+def test_a_moment_is_read_back_standing_still(tmp_path):
+    moving = random_cloud().to(torch.float32).moving()
+    write_ply(moving, tmp_path / "moment.ply", 0.3)
+    again = read_ply(tmp_path / "moment.ply")
+    assert (again.compositing, again.time_range) == (moving.compositing, (0.3, 0.3))
+    position, opacity = moving.at(0.3)
+    shown = opacity >= 1 / 255
+    for time in (0.3, 2.0):
+        assert again.at(time)[0] == pytest.approx(position[shown])
+        assert again.at(time)[1] == pytest.approx(opacity[shown], abs=1e-5)
+    for name in ("scale", "rotation", "color"):
+        assert getattr(again, name) == pytest.approx(getattr(moving, name)[shown], abs=1e-6), name
+
+
+def test_ply_files_need_no_torch():
+    code = "import sys, backend.ply; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 @pytest.mark.blender
@@ -62,13 +90,13 @@ def test_a_sequence_covers_the_clip(tmp_path):
 
 def test_other_properties_are_read_over(tmp_path):
     path = tmp_path / "cloud.ply"
-    write_ply_4d(random_cloud(5).to(torch.float32), path)
+    write_ply_4d(random_cloud(5).to(torch.float32).moving(), path)
     header, _, body = path.read_bytes().partition(b"end_header\n")
     rows = np.frombuffer(body, f"V{4 * len(PROPERTIES_4D)}", 5)
     wider = b"".join(row.tobytes() + b"\1" * 9 for row in rows)
-    plain = read_ply_4d(path)
+    plain = read_ply(path)
     path.write_bytes(header + b"property double confidence\nproperty uchar label\nend_header\n" + wider)
-    assert torch.equal(read_ply_4d(path).mean, plain.mean)
+    assert (read_ply(path).position == plain.position).all()
 
 
 HEADER = (
@@ -96,7 +124,7 @@ HEADER += b"end_header\n"
         (HEADER.replace(b"float x", b"float"), "header of .* is damaged"),
         (HEADER.replace(b"float x", b"colour x"), "header of .* is damaged"),
         (HEADER.replace(b"float x", b"float y"), "header of .* is damaged"),
-        (HEADER.replace(b"range 0.0 1.0", b"range 0.0"), "is not two numbers"),
+        (HEADER.replace(b"range 0.0 1.0", b"range 0.0"), "give no times as numbers"),
         (HEADER.replace(b"range 0.0 1.0", b"range 1.0 0.0"), "no known compositing light and clip"),
         (HEADER.replace(b"compositing linear", b"compositing moonlight"), "no known compositing light"),
         (HEADER.replace(b"vertex 0", b"vertex 1") + bytes(4 * len(PROPERTIES_4D)), "no size or rotation"),
@@ -105,9 +133,9 @@ HEADER += b"end_header\n"
 def test_bad_files_are_named(tmp_path, content, sentence):
     (tmp_path / "bad.ply").write_bytes(content)
     with pytest.raises(UserError, match=sentence):
-        read_ply_4d(tmp_path / "bad.ply")
+        read_ply(tmp_path / "bad.ply")
 
 
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
-        read_ply_4d(tmp_path / "none.ply")
+        read_ply(tmp_path / "none.ply")

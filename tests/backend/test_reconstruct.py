@@ -16,7 +16,7 @@ from backend.errors import Cancelled, UserError
 from backend.gaussians import load_cloud, save_cloud
 from backend.lrm4d import LRM4D, LRM4DConfig
 from backend.models import load_model
-from backend.ply import read_ply_4d
+from backend.ply import read_ply
 from backend.reconstruct import reconstruct
 
 from .test_capture import small_capture
@@ -226,7 +226,7 @@ def test_command_line_from_capture_to_pictures_and_ply(tmp_path, capture_folder,
     assert run("convert", cloud, tmp_path / "4d.ply") == 0
     assert run("convert", tmp_path / "4d.ply", tmp_path / "back.safetensors") == 0
     assert torch.allclose(load_cloud(tmp_path / "back.safetensors").mean, load_cloud(cloud).mean)
-    assert len(read_ply_4d(tmp_path / "4d.ply")) == len(load_cloud(cloud))
+    assert len(read_ply(tmp_path / "4d.ply")) == len(load_cloud(cloud))
     assert run("info") == 0
 
 

@@ -37,7 +37,10 @@ def footprint() -> tuple:
     types = {name for name in dir(bpy.types) if "FACET4D" in name}
     owners = (bpy.types.Scene, bpy.types.Image, bpy.types.WindowManager)
     handlers = [len(getattr(bpy.app.handlers, name)) for name in ("load_pre", "load_post", "frame_change_pre")]
-    return types, [hasattr(owner, "facet4d") for owner in owners], handlers
+    menus = [
+        len(menu._dyn_ui_initialize()) for menu in (bpy.types.TOPBAR_MT_file_import, bpy.types.TOPBAR_MT_file_export)
+    ]
+    return types, [hasattr(owner, "facet4d") for owner in owners], handlers, menus
 
 
 def test_registering_and_looking_at_the_scene_import_no_torch():

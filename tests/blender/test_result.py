@@ -6,6 +6,7 @@ import pytest
 
 from backend.moving import linear_to_srgb, srgb_to_linear
 
+from .stage import add_camera, add_picture, save_picture
 from .test_cloud import assert_shows, points_at, time_curve
 from .test_look import aim, one_gaussian, opengl, photograph, studio  # noqa: F401
 
@@ -232,3 +233,30 @@ def test_a_cloud_stands_before_and_behind_meshes(studio, make_gaussians, tmp_pat
     assert middle[:3].max() < 0.05 and middle[3] == 1  # the plane, unlit
     bpy.context.object.location.y = 1
     assert photograph(studio, tmp_path, 33)[16, 16, 0] > 0.5
+
+
+def test_pictures_in_front_cover_the_cloud_as_chosen_each_in_its_turn(filmed):
+    settings, camera = filmed.facet4d, filmed.camera.data
+
+    def opacities(frame: int) -> list[float]:
+        filmed.frame_set(frame)
+        return [slot.alpha for slot in camera.background_images]
+
+    settings.compare = True
+    camera.show_background_images = False
+    settings.compare_opacity = 0.3
+    assert {slot.display_depth for slot in camera.background_images} == {"FRONT"}
+    assert camera.show_background_images
+    assert opacities(1) == pytest.approx([0.3, 0]) and opacities(13) == pytest.approx([0, 0.3])
+    settings.compare = False
+    assert {slot.display_depth for slot in camera.background_images} == {"BACK"}
+    assert opacities(1) == [1, 0] and opacities(13) == [0, 1]
+
+
+def test_pictures_in_front_may_be_the_artists_own(registered, tmp_path):
+    save_picture(tmp_path / "mine.png")
+    camera = add_camera()
+    add_picture(camera, tmp_path / "mine.png")
+    registered.facet4d.compare = True
+    (slot,) = camera.data.background_images
+    assert (slot.display_depth, slot.alpha) == ("FRONT", 0.5)
