@@ -29,7 +29,7 @@ from torch import Tensor
 
 from .errors import UserError
 from .gaussians import Gaussians4D
-from .lrm4d import LARGE, LRM4D, Block, patchify, rays
+from .lrm4d import LARGE, LRM4D, Block, nearest_points, patchify, rays
 from .moving import SH_C0
 
 PIXEL_CHANNELS = 9
@@ -180,8 +180,7 @@ class GSLRM(nn.Module):
             raise ValueError(f"pictures of {width} x {height} do not divide into patches of {patch}")
         with torch.autocast(images.device.type, enabled=False):
             origin, direction = rays(camera_to_world, intrinsics, width, height)  # [B, V, 3], [B, V, H, W, 3]
-            origin = origin[..., None, None, :]
-            nearest = origin - (direction * origin).sum(-1, keepdim=True) * direction  # [B, V, H, W, 3]
+            nearest = nearest_points(origin, direction)  # [B, V, H, W, 3]
             pixels = torch.cat([2 * images.float().permute(0, 1, 3, 4, 2) - 1, direction, nearest], -1)
             tokens = self.embed(patchify(pixels, patch))  # [B, L, D]
             free = self.free_tokens.expand(len(tokens), -1, -1)

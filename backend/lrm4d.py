@@ -137,8 +137,7 @@ class PlaneSweep(nn.Module):
         cells = F.avg_pool2d(images.flatten(0, 1), self.cell).unflatten(0, (-1, views))  # [B, V, 3, h, w]
         intrinsics = intrinsics / self.cell
         origin, direction = rays(camera_to_world, intrinsics, *cells.shape[:-3:-1])
-        origin = origin[..., None, None, :]
-        nearest = origin - (direction * origin).sum(-1, keepdim=True) * direction
+        nearest = nearest_points(origin, direction)
         depths = torch.linspace(-self.RADIUS, self.RADIUS, self.count, device=images.device)
         points = nearest[..., None, :] + depths[:, None] * direction[..., None, :]  # [B, V, h, w, depths, 3]
         world_to_camera = torch.linalg.inv(camera_to_world)
@@ -238,9 +237,7 @@ class LRM4D(nn.Module):
         if height % patch or width % patch:
             raise ValueError(f"pictures of {width} x {height} do not divide into patches of {patch}")
         origin, direction = rays(camera_to_world, intrinsics, width, height)  # [B, V, 3], [B, V, H, W, 3]
-        origin = origin[..., None, None, :]
-        # the point of each ray nearest to the world's origin, the subject's centre
-        nearest = origin - (direction * origin).sum(-1, keepdim=True) * direction  # [B, V, H, W, 3]
+        nearest = nearest_points(origin, direction)  # [B, V, H, W, 3]
         clock = times[..., None, None, None].expand(*direction.shape[:-1], 1)
         pixels = torch.cat([2 * images.permute(0, 1, 3, 4, 2) - 1, direction, nearest, clock], -1)
         with torch.autocast(images.device.type, enabled=False):  # bf16 would blur where rays meet
@@ -257,7 +254,8 @@ class LRM4D(nn.Module):
             tokens = tokens.float()  # from the last linear layer on: bf16 would move centres by a third of a pixel
             raw = self.decode(tokens[:, :count]).reshape(len(tokens), -1, sum(GAUSSIAN_CHANNELS))  # [B, V * H * W, 20]
             focal = intrinsics[..., :2].float().log().mean(-1).exp()[..., None, None, None]  # [B, V, 1, 1, 1]
-            away = (nearest - origin).norm(dim=-1, keepdim=True)  # the subject lies in front of every camera
+            # the subject lies in front of every camera
+            away = (nearest - origin[..., None, None, :]).norm(dim=-1, keepdim=True)
             pixel = torch.cat([pixels.float(), away / focal, (1 / focal).expand_as(away)], -1)
             pixel = patchify(pixel, patch).reshape(*raw.shape[:2], PIXEL_CHANNELS + 2)
             color, direction, nearest, clock, width, growth = pixel.split((3, 3, 3, 1, 1, 1), -1)
@@ -316,6 +314,13 @@ def rays(camera_to_world: Tensor, intrinsics: Tensor, width: int, height: int) -
     # no matrix product: autocast would round it to bf16, up to a pixel off
     direction = (local[..., None, :] * camera_to_world[..., None, None, :3, :3].float()).sum(-1)
     return camera_to_world[..., :3, 3].float(), F.normalize(direction, dim=-1)
+
+
+def nearest_points(origin: Tensor, direction: Tensor) -> Tensor:
+    """The points [..., H, W, 3] of rays from origin [..., 3] in unit directions [..., H, W, 3] that are nearest to the
+    world's origin, the subject's centre."""
+    origin = origin[..., None, None, :]
+    return origin - (direction * origin).sum(-1, keepdim=True) * direction
 
 
 def patchify(pixels: Tensor, patch: int) -> Tensor:

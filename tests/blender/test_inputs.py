@@ -9,10 +9,9 @@ from PIL import Image
 
 from backend.errors import UserError
 
-from .stage import add_camera, add_picture, bpy_operator, draw, save_picture
+from .stage import add_camera, add_picture, bpy_operator, draw, registered_scene, save_picture
 
 bpy = pytest.importorskip("bpy")
-import blender_addon  # noqa: E402
 from blender_addon import inputs, panels, rig, scene_cameras, scene_capture  # noqa: E402
 
 pytestmark = pytest.mark.blender
@@ -20,13 +19,8 @@ pytestmark = pytest.mark.blender
 
 @pytest.fixture(autouse=True)
 def scene():
-    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
-    blender_addon.register()
-    scene = bpy.context.scene
-    scene.render.resolution_x, scene.render.resolution_y = 32, 24
-    scene.frame_start, scene.frame_end = 1, 1
-    yield scene
-    blender_addon.unregister()
+    with registered_scene() as scene:
+        yield scene
 
 
 @pytest.fixture

@@ -10,13 +10,12 @@ from PIL import Image
 from backend.camera import Camera
 from backend.errors import UserError
 
-from .stage import add_camera, add_picture, save_picture
+from .stage import add_camera, add_picture, registered_scene, save_picture
 
 bpy = pytest.importorskip("bpy")
 from bpy_extras.object_utils import world_to_camera_view  # noqa: E402
 from mathutils import Euler, Matrix, Vector  # noqa: E402
 
-import blender_addon  # noqa: E402
 from blender_addon import inputs, scene_cameras, scene_capture  # noqa: E402
 
 pytestmark = pytest.mark.blender
@@ -24,13 +23,8 @@ pytestmark = pytest.mark.blender
 
 @pytest.fixture(autouse=True)
 def scene():
-    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
-    blender_addon.register()
-    scene = bpy.context.scene
-    scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = 32, 24, 100
-    scene.frame_start, scene.frame_end, scene.render.fps = 1, 1, 24
-    yield scene
-    blender_addon.unregister()
+    with registered_scene() as scene:
+        yield scene
 
 
 def frame_camera(camera: bpy.types.Object, render) -> Camera:

@@ -10,12 +10,11 @@ from backend.camera import Camera
 from backend.capture import Capture, Frame, load_capture, save_capture
 from backend.errors import UserError
 
-from .stage import add_camera, add_picture, save_picture
+from .stage import add_camera, add_picture, registered_scene, save_picture
 
 bpy = pytest.importorskip("bpy")
 from mathutils import Matrix  # noqa: E402
 
-import blender_addon  # noqa: E402
 from blender_addon import inputs, scene_capture, scene_import  # noqa: E402
 
 pytestmark = pytest.mark.blender
@@ -23,13 +22,8 @@ pytestmark = pytest.mark.blender
 
 @pytest.fixture(autouse=True)
 def scene():
-    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
-    blender_addon.register()
-    scene = bpy.context.scene
-    scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = 32, 24, 100
-    scene.frame_start, scene.frame_end, scene.render.fps = 1, 1, 24
-    yield scene
-    blender_addon.unregister()
+    with registered_scene() as scene:
+        yield scene
 
 
 def rig(times=(0.0, 0.5), held_out=False) -> Capture:
