@@ -73,7 +73,7 @@ SMALL = LRM4DConfig(
     time_scale_limit=4.0,
     opacity_bias=-1.0,
     pixel_bound=True,
-    resolution=128,
+    resolution=256,
     sweep=32,
 )
 BASE = LRM4DConfig(12, 768, 12)
