@@ -6,7 +6,7 @@ import textwrap
 import bpy
 from bpy.types import Context, NodesModifier, Object, Panel, UILayout, UIList, bpy_struct
 
-from . import cloud, compat, inputs, jobs, material, operators, operators_result
+from . import cloud, compat, inputs, jobs, material, operators, operators_pytorch, operators_result
 from .estimate import estimate
 from .operators_file import FACET4D_OT_export_ply, FACET4D_OT_import_ply
 from .operators_input import (
@@ -151,6 +151,7 @@ class FACET4D_PT_reconstruct(_SidebarPanel, Panel):
         layout = self.layout
         if missing := operators.missing_packages():
             _wrapped(context, layout, f"Python packages are missing: {', '.join(missing)}.", "ERROR")
+            operators_pytorch.draw_installation(layout.column())
             layout.operator(operators.FACET4D_OT_show_preferences.bl_idname, icon="PREFERENCES")
         views = inputs.survey(context).views
         expected = estimate(context.scene, context.window_manager, len(views)) if views else None
