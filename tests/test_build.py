@@ -173,8 +173,7 @@ def extension_zip(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "VENV", Path(sys.prefix))
         patch.setattr(build, "PYTHON", Path(sys.executable))
-        patch.setattr(build, "DIST", tmp_path_factory.mktemp("dist"))
-        return build.build_zip()
+        return build.build_zip(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.mark.blender
