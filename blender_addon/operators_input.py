@@ -129,17 +129,9 @@ class FACET4D_OT_open_picture(_CameraFix, Operator):
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
-    def fix(self, _context: Context, camera: Object) -> None:
-        try:
-            image = bpy.data.images.load(self.filepath, check_existing=True)
-        except RuntimeError as error:
-            reason = str(error).strip().removeprefix("Error: ")
-            raise errors.UserError(f"{reason}; choose another file.") from None
-        slots = camera.data.background_images
-        slot = next((slot for slot in slots if slot.source == "IMAGE" and not slot.image), None) or slots.new()
-        slot.image, slot.frame_method = image, "FIT"
-        slot.image_user.frame_duration = image.frame_duration
-        camera.data.show_background_images = True
+    def fix(self, context: Context, camera: Object) -> None:
+        path = Path(self.filepath)
+        scene_import.show_behind(camera, scene_import.load_pictures([path]), [path], context.scene.frame_start)
 
 
 class FACET4D_OT_leave_out(_CameraFix, Operator):

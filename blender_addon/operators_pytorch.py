@@ -78,7 +78,7 @@ class FACET4D_OT_install_pytorch(Operator):
             return {"FINISHED"}
         while _update() is not None:
             time.sleep(INTERVAL)
-        if error := context.window_manager.facet4d.error:
+        if error := context.window_manager.facet4d.install_error:
             self.report({"ERROR"}, error)
             return {"CANCELLED"}
         return {"FINISHED"}
@@ -134,9 +134,11 @@ class FACET4D_OT_remove_pytorch(Operator):
         return {"FINISHED"}
 
 
-def draw_installation(layout: UILayout) -> None:
-    """How far the running installation is, or the button that starts one where it can be."""
+def draw_installation(context: Context, layout: UILayout) -> None:
+    """How far the running installation is, or the button that starts one, and why the last one failed."""
     if not installation:
+        if error := context.window_manager.facet4d.install_error:
+            layout.label(text=error, icon="ERROR", translate=False)
         layout.operator(FACET4D_OT_install_pytorch.bl_idname, icon="IMPORT")
         return
     row = layout.row(align=True)
@@ -146,8 +148,8 @@ def draw_installation(layout: UILayout) -> None:
 
 def _start(build: pytorch_install.Build) -> None:
     global installation
-    session, folder = bpy.context.window_manager.facet4d, home()
-    session.error = session.error_fix = ""
+    folder = home()
+    bpy.context.window_manager.facet4d.install_error = ""
     installation = jobs.Job(lambda progress: pytorch_install.install(folder, build, progress))
 
 
@@ -162,7 +164,7 @@ def _update() -> float | None:
     if not installation.done:
         return INTERVAL
     session = bpy.context.window_manager.facet4d
-    session.error = installation.error
+    session.install_error = installation.error
     if facts := installation.result:
         session.examined = pytorch.describe(facts)
         use()

@@ -15,6 +15,7 @@ from .operators_input import (
     FACET4D_OT_leave_out,
     FACET4D_OT_load_sample,
 )
+from .operators_pictures import FACET4D_OT_add_pictures
 
 FIX_ICONS = {
     "facet4d.open_picture": "FILE_FOLDER",
@@ -43,6 +44,7 @@ class FACET4D_PT_input(_SidebarPanel, Panel):
         column.operator_context = "INVOKE_DEFAULT"
         column.operator(FACET4D_OT_import_capture.bl_idname, text="Load Capture Folder…", icon="FILE_FOLDER")
         column.operator(FACET4D_OT_load_sample.bl_idname, icon="OUTLINER_OB_CAMERA")
+        column.operator(FACET4D_OT_add_pictures.bl_idname, text="Add Pictures…", icon="FILE_IMAGE")
 
         layout.prop(settings, "source", expand=True)
         if settings.source == "RENDER":
@@ -151,7 +153,7 @@ class FACET4D_PT_reconstruct(_SidebarPanel, Panel):
         layout = self.layout
         if missing := operators.missing_packages():
             _wrapped(context, layout, f"Python packages are missing: {', '.join(missing)}.", "ERROR")
-            operators_pytorch.draw_installation(layout.column())
+            operators_pytorch.draw_installation(context, layout.column())
             layout.operator(operators.FACET4D_OT_show_preferences.bl_idname, icon="PREFERENCES")
         views = inputs.survey(context).views
         expected = estimate(context.scene, context.window_manager, len(views)) if views else None

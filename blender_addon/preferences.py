@@ -35,9 +35,7 @@ class FACET4D_AP_preferences(AddonPreferences):
         if [name for name, version in package_versions().items() if not version and name not in OPTIONAL]:
             text = "Reconstructing needs these packages. If another Python of this version has them, choose its folder."
             layout.label(text=text, icon="ERROR")
-        if error := context.window_manager.facet4d.error:
-            layout.label(text=error, icon="ERROR", translate=False)
-        operators_pytorch.draw_installation(layout)
+        operators_pytorch.draw_installation(context, layout)
         row = layout.row(align=True)
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(FACET4D_OT_examine_pytorch.bl_idname, icon="VIEWZOOM")
