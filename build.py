@@ -233,12 +233,13 @@ def run_tests(arguments: list[str]) -> int:
 
 
 def stage_extension(folder: Path) -> None:
-    """Lay the extension out in `folder`: the add-on at its root, backend inside it, the licence beside them."""
+    """Lay the extension out in `folder`: the add-on at its root, backend and manual inside, the licence beside them."""
     shutil.copytree(ROOT / "blender_addon", folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     # Training is for checkouts; an artist's Blender only reconstructs.
     unneeded = shutil.ignore_patterns("__pycache__", ".*", "training")
     shutil.copytree(ROOT / "backend", folder / "backend", ignore=unneeded)
     shutil.copy(ROOT / "LICENSE", folder / "LICENSE")
+    subprocess.run([str(PYTHON), str(ROOT / "docs" / "page.py"), str(folder / "manual")], check=True)
 
 
 def repack(source: Path, target: Path) -> None:

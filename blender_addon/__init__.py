@@ -6,6 +6,7 @@ Layers point one way: panels -> operators -> jobs -> backend, and operators -> s
 """
 
 from . import (
+    manual,
     operators,
     operators_file,
     operators_input,
@@ -27,6 +28,7 @@ MODULES = (
     operators_result,
     operators_file,
     panels,
+    manual,
 )
 
 
