@@ -17,7 +17,7 @@ class FACET4D_OT_add_pictures(Operator):
     which look as the view does. Files that count on by one are a sequence"""
 
     bl_idname = "facet4d.add_pictures"
-    bl_label = "Add Pictures"
+    bl_label = "Add Pictures to Cameras"
     bl_options = {"REGISTER", "UNDO"}
 
     directory: StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})
@@ -60,7 +60,7 @@ def _give(context: Context, paths: list[Path]) -> list[Object]:
     first = context.scene.frame_start
     shown = [(scene_import.load_pictures(files), files) for files in sources]
     if not cameras:
-        cameras = [_new_camera(context, files[0].stem) for files in sources]
+        cameras = _new_cameras(context, [files[0].stem for files in sources])
     if len(cameras) == 1:
         cameras = cameras * len(sources)
     for camera, (image, files) in zip(cameras, shown, strict=True):
@@ -79,17 +79,21 @@ def _chosen_cameras(context: Context) -> list[Object]:
     return []
 
 
-def _new_camera(context: Context, name: str) -> Object:
-    """A camera among those that count, chosen, which looks as the 3D view does."""
-    scene = context.scene
-    camera = bpy.data.objects.new(name, bpy.data.cameras.new(name))
-    (scene.facet4d.collection or scene.collection).objects.link(camera)
-    if view := getattr(context.space_data, "region_3d", None):
-        camera.matrix_world = view.view_matrix.inverted()
-    camera.select_set(True)
-    context.view_layer.objects.active = camera
-    scene.camera = scene.camera or camera
-    return camera
+def _new_cameras(context: Context, names: list[str]) -> list[Object]:
+    """Cameras among those that count, which look as the 3D view does, and are selected in place of what is."""
+    scene, view_layer = context.scene, context.view_layer
+    cameras = [bpy.data.objects.new(name, bpy.data.cameras.new(name)) for name in names]
+    view = getattr(context.space_data, "region_3d", None)
+    for camera in cameras:
+        (scene.facet4d.collection or scene.collection).objects.link(camera)
+        if view:
+            camera.matrix_world = view.view_matrix.inverted()
+    view_layer.update()  # it does not know new objects before
+    for ob in view_layer.objects:
+        ob.select_set(ob in cameras)
+    view_layer.objects.active = view_layer.objects.get(cameras[0].name)
+    scene.camera = scene.camera or cameras[0]
+    return cameras
 
 
 class FACET4D_FH_pictures(FileHandler):

@@ -64,7 +64,8 @@ class FACET4D_OT_install_pytorch(Operator):
         layout.prop(self, "build", expand=True)
         column = layout.column(align=True)
         column.label(text=f"{self.reason}.", translate=False)
-        column.label(text=f"{', '.join(build.requirements)}, with what they need, from {pytorch_install.SOURCES}.")
+        column.label(text=f"{', '.join(build.requirements)},")
+        column.label(text=f"with what they need, from {pytorch_install.SOURCES}.")
         column.label(text=f"About {build.download:.1f} GB to download and {build.disk:.1f} GB on disk, in")
         column.label(text=str(home()), translate=False)
 

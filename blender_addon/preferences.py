@@ -33,7 +33,7 @@ class FACET4D_AP_preferences(AddonPreferences):
         if examined := context.window_manager.facet4d.examined:
             column.label(text=examined, icon="INFO", translate=False)
         if [name for name, version in package_versions().items() if not version and name not in OPTIONAL]:
-            text = "Reconstructing needs these packages. If another Python of this version has them, choose its folder."
+            text = "Reconstructing needs these: install them, or choose the folder of another Python of this version."
             layout.label(text=text, icon="ERROR")
         operators_pytorch.draw_installation(context, layout)
         row = layout.row(align=True)

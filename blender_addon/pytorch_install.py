@@ -185,7 +185,7 @@ def _run_pip(home: Path, build: Build, progress: "Progress") -> None:
             *("--extra-index-url", f"https://download.pytorch.org/whl/{build.name}"),
             *build.requirements,
         ]
-        environment = os.environ | {"TMPDIR": scratch, "TEMP": scratch, "TMP": scratch, "PYTHONUNBUFFERED": "1"}
+        environment = os.environ | {"TMPDIR": scratch, "TEMP": scratch, "TMP": scratch}
         log = Path(scratch, "pip.log")
         with log.open("w", encoding="utf-8") as output:
             child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
@@ -208,7 +208,7 @@ def _run_pip(home: Path, build: Build, progress: "Progress") -> None:
 
 def _pip() -> list[str]:
     """The command that runs pip: this Python's, or the one that Python brings along for `ensurepip`."""
-    python = [sys.executable, "-I"]
+    python = [sys.executable, "-I", "-u"]
     if subprocess.run([*python, "-m", "pip", "--version"], capture_output=True).returncode == 0:
         return [*python, "-m", "pip"]
     bundled = subprocess.run([*python, "-c", _ENSUREPIP], capture_output=True, text=True).stdout.strip()

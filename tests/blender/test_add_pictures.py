@@ -94,9 +94,11 @@ def test_without_a_camera_new_ones_are_made_where_they_are_looked_for(small, tmp
     collection = bpy.data.collections.new("Rig")
     small.collection.children.link(collection)
     small.facet4d.collection = collection
+    select(bpy.data.objects.new("Empty", None))
     drop(tmp_path, "right.png", "left.png")
     assert [camera.name for camera in collection.objects] == ["left", "right"]
-    assert small.camera in collection.objects.values()
+    assert small.camera in collection.objects.values() and bpy.context.object in collection.objects.values()
+    assert {ob.name for ob in bpy.context.selected_objects} == {"left", "right"}
     assert inputs.survey(bpy.context).summary() == "2 cameras, 2 pictures, 1 time"
 
 
