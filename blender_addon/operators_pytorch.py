@@ -2,12 +2,13 @@
 """Install PyTorch, and remove it again. The installation goes on while files are loaded and other work is done."""
 
 import sys
+import textwrap
 import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import bpy
-from bpy.props import EnumProperty
+from bpy.props import BoolProperty, EnumProperty
 from bpy.types import Context, Event, Operator, UILayout
 
 from . import jobs, pytorch, pytorch_install
@@ -38,14 +39,23 @@ class FACET4D_OT_install_pytorch(Operator):
         items=[(build.name, build.label, "") for build in pytorch_install.available_builds()],
         options={"SKIP_SAVE"},
     )
+    portraits: BoolProperty(
+        name="With Portraits",
+        description="Also install what heads from a single photo or video need",
+        options={"SKIP_SAVE"},
+    )
 
     @classmethod
     def poll(cls, context: Context) -> bool:
+        folder = home()
+        installed = folder and pytorch_install.find(folder)
         if installation:
             cls.poll_message_set("PyTorch is being installed")
-        elif find_spec("torch"):
+        elif installed and "torch" in sys.modules:
+            cls.poll_message_set("PyTorch is in use; restart Blender, and install it anew before the first run")
+        elif find_spec("torch") and not installed:
             cls.poll_message_set("PyTorch is here already; two of it would get in each other's way")
-        elif home() is None:
+        elif folder is None:
             cls.poll_message_set("Only the installed extension has a folder of its own; choose a PyTorch location")
         elif not bpy.app.online_access:
             cls.poll_message_set("Blender may not go online; allow it in Preferences > System > Network")
@@ -59,21 +69,24 @@ class FACET4D_OT_install_pytorch(Operator):
         return context.window_manager.invoke_props_dialog(self, width=500, confirm_text="Install")
 
     def draw(self, _context: Context) -> None:
-        build = pytorch_install.BUILDS[self.build]
+        build = self._chosen(pytorch_install.BUILDS[self.build])
         layout = self.layout
-        layout.prop(self, "build", expand=True)
+        layout.row().prop(self, "build", expand=True)
+        layout.prop(self, "portraits")
         column = layout.column(align=True)
         column.label(text=f"{self.reason}.", translate=False)
-        column.label(text=f"{', '.join(build.requirements)},")
-        column.label(text=f"with what they need, from {pytorch_install.SOURCES}.")
-        column.label(text=f"About {build.download:.1f} GB to download and {build.disk:.1f} GB on disk, in")
+        for line in textwrap.wrap(f"{', '.join(_names(build))} and what they need:", 70):
+            column.label(text=line, translate=False)
+        column.label(
+            text=f"about {build.download:.1f} GB from {pytorch_install.SOURCES}, {build.disk:.1f} GB on disk in"
+        )
         column.label(text=str(home()), translate=False)
 
     def execute(self, context: Context) -> set[str]:
         build = pytorch_install.look_for_gpu()[0]
         if self.properties.is_property_set("build"):
             build = pytorch_install.BUILDS[self.build]
-        _start(build)
+        _start(self._chosen(build))
         if not bpy.app.background:
             bpy.app.timers.register(_update, persistent=True)
             return {"FINISHED"}
@@ -83,6 +96,9 @@ class FACET4D_OT_install_pytorch(Operator):
             self.report({"ERROR"}, error)
             return {"CANCELLED"}
         return {"FINISHED"}
+
+    def _chosen(self, build: pytorch_install.Build) -> pytorch_install.Build:
+        return build.with_portraits() if self.portraits else build
 
 
 class FACET4D_OT_cancel_install(Operator):
@@ -147,9 +163,15 @@ def draw_installation(context: Context, layout: UILayout) -> None:
     row.operator(FACET4D_OT_cancel_install.bl_idname, text="", icon="CANCEL")
 
 
+def _names(build: pytorch_install.Build) -> list[str]:
+    """For example "torch 2.13.0+cpu", without conditions on Python."""
+    return [pin.split(";")[0].replace("==", " ") for pin in build.requirements]
+
+
 def _start(build: pytorch_install.Build) -> None:
     global installation
     folder = home()
+    forget()
     bpy.context.window_manager.facet4d.install_error = ""
     installation = jobs.Job(lambda progress: pytorch_install.install(folder, build, progress))
 
@@ -168,7 +190,7 @@ def _update() -> float | None:
     session.install_error = installation.error
     if facts := installation.result:
         session.examined = pytorch.describe(facts)
-        use()
+    use()
     installation = None
     return None
 

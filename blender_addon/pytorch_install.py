@@ -2,7 +2,7 @@
 """PyTorch, installed by pip into a folder of the add-on's own. Blender's Python and its packages are left as they are.
 
 The folder given as `home` holds nothing else: one installation, named after its Python and build, such as py311-cu130,
-or while pip works what is not yet whole.
+and while pip works also what is not yet whole.
 """
 
 import os
@@ -11,9 +11,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from . import pytorch
 from ._backend import errors
@@ -23,6 +25,18 @@ if TYPE_CHECKING:
 
 TORCH = "2.13.0"
 OTHERS = ("pillow==13.0.0", "safetensors==0.8.0")
+PORTRAITS = (
+    "av==18.1.0",
+    "diffusers==0.42.1",
+    "huggingface-hub==2.4.0",
+    "joblib==1.6.0",
+    "lz4==4.4.5",
+    "mtcnn==1.0.0",
+    "onnxruntime==1.32.0",
+    "rembg==2.0.69; python_version == '3.11'",
+    "rembg==2.0.86; python_version == '3.13'",
+    "transformers==5.23.0",
+)
 SOURCES = "pypi.org and download.pytorch.org"
 INTERVAL = 0.5  # seconds between two looks at what pip has done
 
@@ -55,12 +69,18 @@ class Build:
     label: str
     download: float
     disk: float
+    portraits: bool = False
 
     @property
     def requirements(self) -> list[str]:
-        """What pip is asked for."""
+        """What pip is asked for; of NumPy, which portraits' packages need, the version that Blender has."""
         version = TORCH if sys.platform == "darwin" else f"{TORCH}+{self.name}"
-        return [f"torch=={version}", *OTHERS]
+        portraits = (*PORTRAITS, f"numpy=={np.__version__}") if self.portraits else ()
+        return [f"torch=={version}", *OTHERS, *portraits]
+
+    def with_portraits(self) -> "Build":
+        """The build together with what portraits need."""
+        return replace(self, download=self.download + 0.3, disk=self.disk + 0.9, portraits=True)
 
     @property
     def folder(self) -> str:
@@ -120,27 +140,28 @@ def find(home: Path) -> Path | None:
 
 
 def install(home: Path, build: Build, progress: "Progress") -> dict:
-    """Install a build in `home`, in place of what is there, and return what `pytorch.examine` tells about it.
+    """Install a build in `home`, in place of what is there once it works, and return what `pytorch.examine` tells.
 
     Raises:
         UserError: there is no room, the folder cannot be written, pip failed, or what it installed does not work.
-        Cancelled: by `progress`. As after an error nothing is left then.
+        Cancelled: by `progress`. As after an error only what was installed before is left then.
     """
-    whole = False
+    new = home / "new"
     try:
-        remove(home)
-        home.mkdir(parents=True)
+        home.mkdir(parents=True, exist_ok=True)
+        _clear(home, keep=find(home))
         _check_room(home, build)
-        _run_pip(home, build, progress)
+        _run_pip(new, build, progress)
         progress("Trying PyTorch", 0.97)
-        facts = pytorch.examine(home / "new")
-        (home / "new").rename(home / build.folder)
-        whole = True
+        facts = pytorch.examine(new)
+        _clear(home, keep=new)
+        new.rename(home / build.folder)
     except OSError as error:
         raise errors.UserError(f"{home} cannot be written ({error.strerror}); make room for it or allow it.") from None
     finally:
-        if not whole:
-            shutil.rmtree(_long(home), ignore_errors=True)
+        shutil.rmtree(_long(new), ignore_errors=True)
+        if home.is_dir() and not any(home.iterdir()):
+            home.rmdir()
     return facts
 
 
@@ -151,10 +172,16 @@ def remove(home: Path) -> None:
         UserError: it cannot be removed; says why.
     """
     try:
-        if home.exists():
-            shutil.rmtree(_long(home))
+        _clear(home)
+        home.rmdir()
     except OSError as error:
         raise errors.UserError(f"{home} cannot be removed ({error.strerror}); restart Blender and try again.") from None
+
+
+def _clear(home: Path, keep: Path | None = None) -> None:
+    for folder in home.iterdir():
+        if folder != keep:
+            shutil.rmtree(_long(folder))
 
 
 def _long(path: Path) -> str:
@@ -170,17 +197,17 @@ def _check_room(home: Path, build: Build) -> None:
         )
 
 
-def _run_pip(home: Path, build: Build, progress: "Progress") -> None:
-    """Have pip install into home/new; killed when `progress` raises.
+def _run_pip(target: Path, build: Build, progress: "Progress") -> None:
+    """Have pip install into a folder; it is killed when `progress` raises.
 
     Progress is what pip has written, of which the size of the whole tells how far it is.
     """
     progress("Starting pip", 0.0)
     # Where paths are long, pip's own folder must be near the root; elsewhere the system's one may be in memory.
-    with tempfile.TemporaryDirectory(prefix="f4d", dir=None if os.name == "nt" else home) as scratch:
+    with tempfile.TemporaryDirectory(prefix="f4d", dir=None if os.name == "nt" else target.parent) as scratch:
         command = [
             *_pip(),
-            *("install", "--target", str(home / "new"), "--no-user", "--only-binary", ":all:", "--no-compile"),
+            *("install", "--target", str(target), "--no-user", "--only-binary", ":all:", "--no-compile"),
             *("--no-cache-dir", "--no-input", "--progress-bar", "off", "--disable-pip-version-check"),
             *("--extra-index-url", f"https://download.pytorch.org/whl/{build.name}"),
             *build.requirements,
@@ -191,7 +218,7 @@ def _run_pip(home: Path, build: Build, progress: "Progress") -> None:
             child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         try:
             while child.poll() is None:
-                written = (_size(scratch) + _size(home / "new")) / 1e9
+                written = (_size(scratch) + _size(target)) / 1e9
                 progress(_stage(log), min(0.95, written / (build.download + build.disk)))
                 try:
                     child.wait(INTERVAL)

@@ -10,10 +10,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from packaging.requirements import Requirement
@@ -71,6 +73,10 @@ def test_an_installation_is_whole_alone_and_named_after_python_and_build(wheels,
 def test_pip_is_asked_for_what_the_project_is_tested_with():
     pins = {pin.split(";")[0].strip() for pin in build_py.read_pins()}
     assert {f"torch=={pytorch_install.TORCH}", *pytorch_install.OTHERS} <= pins
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    of_portraits = {*project["optional-dependencies"]["portrait"], "huggingface-hub==2.4.0"}
+    assert set(pytorch_install.PORTRAITS) == of_portraits and "huggingface-hub==2.4.0" in pins
+    assert f"numpy=={np.__version__}" in CPU.with_portraits().requirements
     for each in BUILDS.values():
         (torch,) = (pin for pin in map(Requirement, each.requirements) if pin.name == "torch")
         assert torch.specifier.contains(f"{pytorch_install.TORCH}+{each.name}")
@@ -171,11 +177,13 @@ def test_a_package_that_is_no_zip_is_refused(wheels, home):
     assert not home.exists()
 
 
-def test_a_package_that_the_index_lacks_is_named(wheels, home):
+def test_a_package_that_the_index_lacks_is_named_and_an_older_installation_stays(wheels, home):
+    pytorch_install.install(home, CPU, ignore)
+    (folder,) = home.iterdir()
     next(wheels.glob("safetensors*")).unlink()
     with pytest.raises(UserError, match=r"no safetensors==0\.8\.0 for this system and Python 3\.\d+; choose another"):
         pytorch_install.install(home, CPU, ignore)
-    assert not home.exists()
+    assert list(home.iterdir()) == [folder] and (folder / "safetensors").is_dir()
 
 
 def test_a_pytorch_that_does_not_work_is_not_kept(wheels, home, monkeypatch):
@@ -286,13 +294,22 @@ if step == "install":
     (folder,) = home.iterdir()
     assert sys.path[-1] == str(folder)
     assert bpy.context.window_manager.facet4d.examined.startswith("PyTorch 2.13.0+cpu for the processor")
-    assert "PyTorch is here already" in refusal(bpy.ops.facet4d.install_pytorch)
+    (folder / "old").touch()
+    assert bpy.ops.facet4d.install_pytorch(build="cpu") == {"FINISHED"}
+    assert list(home.iterdir()) == [folder] and not (folder / "old").exists() and sys.path.count(str(folder)) == 1
+    operators._start(operators.pytorch_install.BUILDS["cpu"])
+    assert missing()
+    bpy.ops.facet4d.cancel_install()
+    operators.installation.join(60)
+    operators._update()
+    assert not missing()
     addon_utils.disable(NAME)
     assert str(folder) not in sys.path
     addon_utils.enable(NAME)
     import torch
     assert torch.__file__.startswith(str(folder))
     assert "restart Blender" in refusal(bpy.ops.facet4d.remove_pytorch)
+    assert "restart Blender" in refusal(bpy.ops.facet4d.install_pytorch)
 else:
     assert not missing()
     assert bpy.ops.facet4d.remove_pytorch() == {"FINISHED"}
