@@ -4,8 +4,8 @@
 from pathlib import Path
 
 import bpy
-from bpy.props import BoolProperty, EnumProperty, IntProperty, StringProperty
-from bpy.types import Context, Event, FileHandler, Object, Operator
+from bpy.props import BoolProperty, CollectionProperty, EnumProperty, IntProperty, StringProperty
+from bpy.types import Context, Event, FileHandler, Object, Operator, OperatorFileListElement
 from mathutils import Vector
 
 from . import inputs, jobs, rig, scene_import
@@ -21,6 +21,7 @@ class FACET4D_OT_import_capture(Operator):
 
     directory: StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
     filepath: StringProperty(name="File", subtype="FILE_PATH", options={"SKIP_SAVE", "HIDDEN"})
+    files: CollectionProperty(type=OperatorFileListElement, options={"SKIP_SAVE", "HIDDEN"})  # wanted for drops
     filter_folder: BoolProperty(default=True, options={"HIDDEN"})
 
     def invoke(self, context: Context, _event: Event) -> set[str]:
