@@ -271,7 +271,7 @@ def add_wheels(extension: Path, platform: str, pythons: list[str]) -> None:
     wheels for the processor need has none that matter.
 
     Raises:
-        BuildError: pip finds no wheels for the platform and a Python; holds its last lines.
+        BuildError: pip cannot get them; holds its last lines.
     """
     wheels = extension / "wheels"
     names = ("torch==", "pillow==", "safetensors==")
@@ -286,7 +286,7 @@ def add_wheels(extension: Path, platform: str, pythons: list[str]) -> None:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             tail = "\n".join(result.stderr.strip().splitlines()[-3:])
-            raise BuildError(f"There are no wheels for {platform} and Python {python}:\n{tail}")
+            raise BuildError(f"Getting the wheels for {platform} and Python {python} failed:\n{tail}")
     manifest = extension / "blender_manifest.toml"
     listed = "".join(f'    "./wheels/{wheel.name}",\n' for wheel in sorted(wheels.iterdir()))
     text = manifest.read_text(encoding="utf-8")

@@ -47,10 +47,9 @@ class FACET4D_OT_add_pictures(Operator):
 def _give(context: Context, paths: list[Path]) -> list[Object]:
     """Gives each selected camera one of the pictures and sequences, or a single one all of them; or makes cameras."""
     cameras = _chosen_cameras(context)
+    sources = group_sequences(paths)
     if len(cameras) > 1 and len(paths) == len(cameras):
-        sources = [[path] for path in sorted(paths)]
-    else:
-        sources = group_sequences(paths)
+        sources = [[path] for files in sources for path in files]
     if not sources:
         raise errors.UserError("No file was chosen; choose pictures or movies.")
     if len(cameras) > 1 and len(sources) != len(cameras):

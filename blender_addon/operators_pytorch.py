@@ -151,11 +151,9 @@ class FACET4D_OT_remove_pytorch(Operator):
         return {"FINISHED"}
 
 
-def draw_installation(context: Context, layout: UILayout) -> None:
-    """How far the running installation is, or the button that starts one, and why the last one failed."""
+def draw_installation(layout: UILayout) -> None:
+    """How far the running installation is, or the button that starts one."""
     if not installation:
-        if error := context.window_manager.facet4d.install_error:
-            layout.label(text=error, icon="ERROR", translate=False)
         layout.operator(FACET4D_OT_install_pytorch.bl_idname, icon="IMPORT")
         return
     row = layout.row(align=True)

@@ -153,7 +153,9 @@ class FACET4D_PT_reconstruct(_SidebarPanel, Panel):
         layout = self.layout
         if missing := operators.missing_packages():
             _wrapped(context, layout, f"Python packages are missing: {', '.join(missing)}.", "ERROR")
-            operators_pytorch.draw_installation(context, layout.column())
+            if error := context.window_manager.facet4d.install_error:
+                _wrapped(context, layout, error, "ERROR")
+            operators_pytorch.draw_installation(layout.column())
             layout.operator(operators.FACET4D_OT_show_preferences.bl_idname, icon="PREFERENCES")
         views = inputs.survey(context).views
         expected = estimate(context.scene, context.window_manager, len(views)) if views else None

@@ -35,7 +35,9 @@ class FACET4D_AP_preferences(AddonPreferences):
         if [name for name, version in package_versions().items() if not version and name not in OPTIONAL]:
             text = "Reconstructing needs these: install them, or choose the folder of another Python of this version."
             layout.label(text=text, icon="ERROR")
-        operators_pytorch.draw_installation(context, layout)
+        if error := context.window_manager.facet4d.install_error:
+            layout.label(text=error, icon="ERROR", translate=False)
+        operators_pytorch.draw_installation(layout)
         row = layout.row(align=True)
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(FACET4D_OT_examine_pytorch.bl_idname, icon="VIEWZOOM")

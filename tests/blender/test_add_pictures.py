@@ -71,12 +71,12 @@ def test_numbered_pictures_for_one_camera_are_a_sequence_from_the_scenes_start(s
 
 
 def test_as_many_pictures_as_cameras_are_given_in_the_order_of_names(small, tmp_path):
-    """Although they could be a sequence."""
-    for number in (1, 2):
+    """Although they could be a sequence; 10 comes after 9."""
+    for number in (9, 10):
         save_picture(tmp_path / f"{number}.png")
     select(*(cameras := [add_camera("B"), add_camera("A")]))
-    drop(tmp_path, "2.png", "1.png")
-    assert [camera.data.background_images[0].image.name for camera in cameras] == ["2.png", "1.png"]
+    drop(tmp_path, "10.png", "9.png")
+    assert [camera.data.background_images[0].image.name for camera in cameras] == ["10.png", "9.png"]
 
 
 def test_another_number_of_pictures_than_cameras_is_refused_and_changes_nothing(small, tmp_path):

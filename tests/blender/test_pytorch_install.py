@@ -24,10 +24,12 @@ import build as build_py
 from backend.errors import Cancelled, UserError
 from tests.wheels import make_wheels
 
-pytest.importorskip("bpy")
-import blender_addon
-from blender_addon import pytorch_install
-from blender_addon.pytorch_install import BUILDS, Build, fitting_build
+from .stage import draw, wait_until
+
+bpy = pytest.importorskip("bpy")
+import blender_addon  # noqa: E402
+from blender_addon import jobs, operators, operators_pytorch, panels, pytorch_install  # noqa: E402
+from blender_addon.pytorch_install import BUILDS, Build, fitting_build  # noqa: E402
 
 pytestmark = pytest.mark.blender
 ROOT = Path(blender_addon.__file__).parents[1]
@@ -257,6 +259,23 @@ def test_a_python_without_pip_uses_the_one_it_brings_along(tmp_path, monkeypatch
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bare" / "bin" / "python"))
     run = subprocess.run([*pytorch_install._pip(), "--version"], capture_output=True, text=True, check=True)
     assert re.match(r"pip [\d.]+ from .*_bundled", run.stdout)
+
+
+def test_the_panel_offers_the_installation_and_shows_how_far_it_is_and_why_it_failed(registered, monkeypatch):
+    monkeypatch.setattr(operators, "find_spec", lambda name: None)
+    assert "Install PyTorch" in draw(panels.FACET4D_PT_reconstruct)
+    released = threading.Event()
+    job = jobs.Job(lambda progress: progress("Downloading torch (190 MB)", 0.25) or released.wait(30))
+    monkeypatch.setattr(operators_pytorch, "installation", job)
+    wait_until(lambda: job.update() or job.fraction)
+    shown = draw(panels.FACET4D_PT_reconstruct)
+    assert "Downloading torch (190 MB) 25%" in shown and "Cancel" in shown and "Install PyTorch" not in shown
+    released.set()
+    job.join(5)
+    monkeypatch.setattr(operators_pytorch, "installation", None)
+    bpy.context.window_manager.facet4d.install_error = "The disk is full; free some space and try again."
+    shown = draw(panels.FACET4D_PT_reconstruct)
+    assert "The disk is full; free some space and try again." in shown and "Install PyTorch" in shown
 
 
 STEPS = """
