@@ -51,6 +51,8 @@ class FACET4D_OT_install_pytorch(Operator):
         installed = folder and pytorch_install.find(folder)
         if installation:
             cls.poll_message_set("PyTorch is being installed")
+        elif jobs.current:
+            cls.poll_message_set("A run is not finished; wait for it or cancel it")
         elif installed and "torch" in sys.modules:
             cls.poll_message_set("PyTorch is in use; restart Blender, and install it anew before the first run")
         elif find_spec("torch") and not installed:
@@ -75,7 +77,8 @@ class FACET4D_OT_install_pytorch(Operator):
         layout.prop(self, "portraits")
         column = layout.column(align=True)
         column.label(text=f"{self.reason}.", translate=False)
-        for line in textwrap.wrap(f"{', '.join(_names(build))} and what they need:", 70):
+        names = ", ".join(build.requirements).replace("==", " ")
+        for line in textwrap.wrap(f"{names} and what they need:", 70):
             column.label(text=line, translate=False)
         column.label(
             text=f"about {build.download:.1f} GB from {pytorch_install.SOURCES}, {build.disk:.1f} GB on disk in"
@@ -83,9 +86,8 @@ class FACET4D_OT_install_pytorch(Operator):
         column.label(text=str(home()), translate=False)
 
     def execute(self, context: Context) -> set[str]:
-        build = pytorch_install.look_for_gpu()[0]
-        if self.properties.is_property_set("build"):
-            build = pytorch_install.BUILDS[self.build]
+        chosen = self.properties.is_property_set("build")
+        build = pytorch_install.BUILDS[self.build] if chosen else pytorch_install.look_for_gpu()[0]
         _start(self._chosen(build))
         if not bpy.app.background:
             bpy.app.timers.register(_update, persistent=True)
@@ -129,6 +131,8 @@ class FACET4D_OT_remove_pytorch(Operator):
         folder = home()
         if installation:
             cls.poll_message_set("PyTorch is being installed; cancel that first")
+        elif jobs.current:
+            cls.poll_message_set("A run is not finished; wait for it or cancel it")
         elif folder is None or not folder.exists():
             cls.poll_message_set("The add-on has installed no PyTorch")
         elif "torch" in sys.modules:
@@ -159,11 +163,6 @@ def draw_installation(layout: UILayout) -> None:
     row = layout.row(align=True)
     row.progress(factor=installation.fraction, text=f"{installation.stage} {installation.fraction:.0%}")
     row.operator(FACET4D_OT_cancel_install.bl_idname, text="", icon="CANCEL")
-
-
-def _names(build: pytorch_install.Build) -> list[str]:
-    """For example "torch 2.13.0+cpu", without conditions on Python."""
-    return [pin.split(";")[0].replace("==", " ") for pin in build.requirements]
 
 
 def _start(build: pytorch_install.Build) -> None:

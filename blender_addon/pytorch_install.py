@@ -74,9 +74,12 @@ class Build:
     @property
     def requirements(self) -> list[str]:
         """What pip is asked for; of NumPy, which portraits' packages need, the version that Blender has."""
-        version = TORCH if sys.platform == "darwin" else f"{TORCH}+{self.name}"
-        portraits = (*PORTRAITS, f"numpy=={np.__version__}") if self.portraits else ()
-        return [f"torch=={version}", *OTHERS, *portraits]
+        pins = [f"torch=={TORCH}" if sys.platform == "darwin" else f"torch=={TORCH}+{self.name}", *OTHERS]
+        if self.portraits:
+            this_python = "'{}.{}'".format(*sys.version_info)
+            pins += [pin.split(";")[0] for pin in PORTRAITS if ";" not in pin or this_python in pin]
+            pins.append(f"numpy=={np.__version__}")
+        return pins
 
     def with_portraits(self) -> "Build":
         """The build together with what portraits need."""

@@ -78,6 +78,10 @@ def test_pip_is_asked_for_what_the_project_is_tested_with():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     of_portraits = {*project["optional-dependencies"]["portrait"], "huggingface-hub==2.4.0"}
     assert set(pytorch_install.PORTRAITS) == of_portraits and "huggingface-hub==2.4.0" in pins
+    names = [Requirement(pin).name for pin in CPU.with_portraits().requirements]
+    assert sorted(names) == sorted(
+        {"torch", "pillow", "numpy", "safetensors", *(Requirement(p).name for p in of_portraits)}
+    )
     assert f"numpy=={np.__version__}" in CPU.with_portraits().requirements
     for each in BUILDS.values():
         (torch,) = (pin for pin in map(Requirement, each.requirements) if pin.name == "torch")
@@ -276,6 +280,12 @@ def test_the_panel_offers_the_installation_and_shows_how_far_it_is_and_why_it_fa
     bpy.context.window_manager.facet4d.install_error = "The disk is full; free some space and try again."
     shown = draw(panels.FACET4D_PT_reconstruct)
     assert "The disk is full; free some space and try again." in shown and "Install PyTorch" in shown
+
+
+def test_pytorch_is_neither_installed_nor_removed_while_a_run_goes_on(running):
+    for operator in (bpy.ops.facet4d.install_pytorch, bpy.ops.facet4d.remove_pytorch):
+        with pytest.raises(RuntimeError, match="A run is not finished"):
+            operator()
 
 
 STEPS = """
