@@ -57,7 +57,8 @@ def test_every_button_and_setting_has_a_label_and_a_tooltip(registered):
             hidden = prop.is_hidden or prop.identifier in {"rna_type", "name", "bl_idname", "filepath", "directory"}
             items = list(getattr(prop, "enum_items_static", ()))
             described = prop.description or (items and all(item.description for item in items))
-            if not hidden and not (prop.name and described):
+            is_group = prop.type == "POINTER" and getattr(prop.fixed_type.base, "identifier", "") == "PropertyGroup"
+            if not (hidden or is_group) and not (prop.name and described):
                 bare.append(f"{kind.identifier}.{prop.identifier}")
     assert not bare
 
