@@ -6,6 +6,10 @@
                              test --blender 4.5 runs those of Blender with another version, in an environment of its own
     python3 build.py lint    check the code with ruff
     python3 build.py zip     write dist/facet4d-<version>.zip, the extension that Blender installs
+                             zip --with-wheels linux-x64 brings PyTorch for the processor along, for that platform;
+                             --python 3.11 for that Python alone
+    python3 build.py repo    write dist/repo, a folder that a web server can offer to Blender as a repository of
+                             extensions; takes zip's arguments, and several platforms
     python3 build.py gui     go through the add-on in a window of --blender (an executable), with pictures in out/gui
 
 Needs the standard library only. The requirements are pinned in pyproject.toml; .venv remembers which pins it holds,
@@ -38,6 +42,15 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 SUPPORTED = ((3, 11), (3, 13))  # the Pythons that the pinned bpy wheels exist for
 BLENDERS = {"4.5": ("4.5.15", (3, 11)), "5.0": ("5.0.1", (3, 11)), "5.2": ("5.2.3", (3, 13))}  # bpy and its Python
 INTERPRETERS = (("python3.11",), ("python3.13",), ("py", "-3.11"), ("py", "-3.13"))
+
+# Blender's names of platforms, and wheels' tags for them; all those for Linux, because pip infers no older ones.
+PLATFORMS = {
+    "linux-x64": [f"manylinux_2_{minor}_x86_64" for minor in range(28, 4, -1)] + ["manylinux2014_x86_64"],
+    "macos-arm64": ["macosx_14_0_arm64"],
+    "windows-arm64": ["win_arm64"],
+    "windows-x64": ["win_amd64"],
+}
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 DISK_FULL = "the disk is full. The packages take about 3 GB, or 7 GB with CUDA: free some and run this again."
 INSTALL_FAILURES = (
@@ -220,12 +233,13 @@ def run_tests(arguments: list[str]) -> int:
 
 
 def stage_extension(folder: Path) -> None:
-    """Lay the extension out in `folder`: the add-on at its root, backend inside it, the licence beside them."""
+    """Lay the extension out in `folder`: the add-on at its root, backend and manual inside, the licence beside them."""
     shutil.copytree(ROOT / "blender_addon", folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     # Training is for checkouts; an artist's Blender only reconstructs.
     unneeded = shutil.ignore_patterns("__pycache__", ".*", "training")
     shutil.copytree(ROOT / "backend", folder / "backend", ignore=unneeded)
     shutil.copy(ROOT / "LICENSE", folder / "LICENSE")
+    subprocess.run([str(PYTHON), str(ROOT / "docs" / "page.py"), str(folder / "manual")], check=True)
 
 
 def repack(source: Path, target: Path) -> None:
@@ -234,7 +248,8 @@ def repack(source: Path, target: Path) -> None:
         for name in sorted(packed.namelist()):
             entry = zipfile.ZipInfo(name)  # dated 1980-01-01
             entry.external_attr = 0o644 << 16
-            sorted_zip.writestr(entry, packed.read(name), zipfile.ZIP_DEFLATED, compresslevel=9)
+            how = zipfile.ZIP_STORED if name.endswith(".whl") else zipfile.ZIP_DEFLATED  # wheels are compressed
+            sorted_zip.writestr(entry, packed.read(name), how, compresslevel=9)
 
 
 def blender_extension(*arguments: str) -> None:
@@ -249,23 +264,82 @@ def blender_extension(*arguments: str) -> None:
         raise BuildError(f"Blender refuses the extension:\n{(result.stdout + result.stderr).strip()}")
 
 
-def build_zip() -> Path:
-    """Write dist/facet4d-<version>.zip, print its size and SHA-256, and return its path."""
+def add_wheels(extension: Path, platform: str, pythons: list[str]) -> None:
+    """Put the wheels that reconstructing needs into a staged extension and its manifest.
+
+    pip judges conditions on the system, such as "for Windows only", by the system that it runs on; what PyTorch's
+    wheels for the processor need has none that matter.
+
+    Raises:
+        BuildError: pip cannot get them; holds its last lines.
+    """
+    wheels = extension / "wheels"
+    names = ("torch==", "pillow==", "safetensors==")
+    pins = [pin for pin in read_pins() if pin.startswith(names)]
+    if not platform.startswith("macos"):
+        pins = [f"{pin}+cpu" if pin.startswith("torch==") else pin for pin in pins]
+    for python in pythons:
+        print(f"downloading the wheels for {platform} and Python {python}", flush=True)
+        command = [PYTHON, "-m", "pip", "download", "--only-binary=:all:", "--dest", wheels, "--python-version", python]
+        command += [f"--platform={tag}" for tag in PLATFORMS[platform]]
+        command += ["--no-input", "--progress-bar=off", "--extra-index-url", CPU_INDEX, *pins]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            tail = "\n".join(result.stderr.strip().splitlines()[-3:])
+            raise BuildError(f"Getting the wheels for {platform} and Python {python} failed:\n{tail}")
+    manifest = extension / "blender_manifest.toml"
+    listed = "".join(f'    "./wheels/{wheel.name}",\n' for wheel in sorted(wheels.iterdir()))
+    text = manifest.read_text(encoding="utf-8")
+    text = text.replace("\n[permissions]", f'platforms = ["{platform}"]\nwheels = [\n{listed}]\n\n[permissions]', 1)
+    manifest.write_text(text, encoding="utf-8")
+
+
+def build_zip(folder: Path, platform: str | None = None, pythons: list[str] | None = None) -> Path:
+    """Write the extension into `folder`, print its size and SHA-256, and return its path.
+
+    It is facet4d-<version>.zip, for all platforms and without PyTorch, or facet4d-<version>-<platform>.zip with it.
+    """
     import tomllib
 
     manifest = tomllib.loads((ROOT / "blender_addon" / "blender_manifest.toml").read_text(encoding="utf-8"))
-    target = DIST / "facet4d-{}.zip".format(manifest["version"])
-    DIST.mkdir(exist_ok=True)
+    suffix = f"-{platform.replace('-', '_')}" if platform else ""
+    target = folder / "facet4d-{}{}.zip".format(manifest["version"], suffix)
+    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         staged, built = Path(scratch, "facet4d"), Path(scratch, "facet4d.zip")
         stage_extension(staged)
+        if platform:
+            add_wheels(staged, platform, pythons)
         blender_extension("validate", str(staged))
         blender_extension("build", "--source-dir", str(staged), "--output-filepath", str(built))
         repack(built, target)
     blender_extension("validate", str(target))
-    digest = hashlib.sha256(target.read_bytes()).hexdigest()
+    with target.open("rb") as packed:
+        digest = hashlib.file_digest(packed, "sha256").hexdigest()
     print(f"{target}\n{target.stat().st_size / 2**20:.1f} MiB, SHA-256 {digest}")
     return target
+
+
+def build_repository(folder: Path, platforms: list[str], pythons: list[str]) -> None:
+    """Write the extension and its listing into `folder` anew: index.json for Blender, index.html for people.
+
+    The listing is Blender's own, https://developer.blender.org/docs/features/extensions/api_listing/.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    for platform in platforms or [None]:
+        build_zip(folder, platform, pythons)
+    blender_extension("server-generate", "--repo-dir", str(folder), "--html")
+    print(f"{folder}\nPut it on a web server; Blender adds the URL of its index.json as a remote repository.")
+
+
+def read_packaging(command: str, arguments: list[str]) -> argparse.Namespace:
+    """The options of zip and repo: with_wheels (platforms) and python (versions)."""
+    parser = argparse.ArgumentParser(prog=f"build.py {command}")
+    count = "+" if command == "repo" else 1
+    parser.add_argument("--with-wheels", nargs=count, choices=PLATFORMS, metavar="PLATFORM", default=[])
+    versions = ["{}.{}".format(*version) for version in SUPPORTED]
+    parser.add_argument("--python", nargs="+", choices=versions, default=versions)
+    return parser.parse_args(arguments)
 
 
 def main(arguments: list[str]) -> int:
@@ -273,11 +347,13 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="build.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=("demo", "test", "lint", "zip", "gui"))
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="for the demo, pytest or the window")
+    parser.add_argument("command", choices=("demo", "test", "lint", "zip", "repo", "gui"))
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="for the demo, pytest, the packages or the window")
     options = parser.parse_args(arguments)
-    if options.arguments and options.command in ("lint", "zip"):
-        parser.error(f"{options.command} takes no arguments")
+    if options.arguments and options.command == "lint":
+        parser.error("lint takes no arguments")
+    if options.command in ("zip", "repo"):
+        packaging = read_packaging(options.command, options.arguments)
     try:
         check_python(sys.version_info[:2], arguments)
         if options.command == "test":
@@ -287,8 +363,13 @@ def main(arguments: list[str]) -> int:
             return run_module("blender_addon.demo", *options.arguments)
         if options.command == "lint":
             return lint()
-        path = build_zip()
-        return run_module("tests.blender.gui", str(path), *options.arguments) if options.command == "gui" else 0
+        if options.command == "gui":
+            return run_module("tests.blender.gui", str(build_zip(DIST)), *options.arguments)
+        if options.command == "repo":
+            build_repository(DIST / "repo", packaging.with_wheels, packaging.python)
+        else:
+            build_zip(DIST, next(iter(packaging.with_wheels), None), packaging.python)
+        return 0
     except BuildError as error:
         print(f"build.py: {error}", file=sys.stderr)
         return error.exit_code

@@ -5,9 +5,31 @@ Layers point one way: panels -> operators -> jobs -> backend, and operators -> s
 -> compat. PyTorch is first imported in the worker thread of jobs.
 """
 
-from . import operators, operators_file, operators_input, operators_result, panels, preferences, properties
+from . import (
+    manual,
+    operators,
+    operators_file,
+    operators_input,
+    operators_pictures,
+    operators_pytorch,
+    operators_result,
+    panels,
+    preferences,
+    properties,
+)
 
-MODULES = (properties, preferences, operators_input, operators, operators_result, operators_file, panels)
+MODULES = (
+    properties,
+    operators_pytorch,
+    preferences,
+    operators_input,
+    operators_pictures,
+    operators,
+    operators_result,
+    operators_file,
+    panels,
+    manual,
+)
 
 
 def register() -> None:

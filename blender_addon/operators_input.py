@@ -4,8 +4,8 @@
 from pathlib import Path
 
 import bpy
-from bpy.props import BoolProperty, EnumProperty, IntProperty, StringProperty
-from bpy.types import Context, Event, FileHandler, Object, Operator
+from bpy.props import BoolProperty, CollectionProperty, EnumProperty, IntProperty, StringProperty
+from bpy.types import Context, Event, FileHandler, Object, Operator, OperatorFileListElement
 from mathutils import Vector
 
 from . import inputs, jobs, rig, scene_import
@@ -21,6 +21,7 @@ class FACET4D_OT_import_capture(Operator):
 
     directory: StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
     filepath: StringProperty(name="File", subtype="FILE_PATH", options={"SKIP_SAVE", "HIDDEN"})
+    files: CollectionProperty(type=OperatorFileListElement, options={"SKIP_SAVE", "HIDDEN"})  # wanted for drops
     filter_folder: BoolProperty(default=True, options={"HIDDEN"})
 
     def invoke(self, context: Context, _event: Event) -> set[str]:
@@ -129,17 +130,9 @@ class FACET4D_OT_open_picture(_CameraFix, Operator):
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
-    def fix(self, _context: Context, camera: Object) -> None:
-        try:
-            image = bpy.data.images.load(self.filepath, check_existing=True)
-        except RuntimeError as error:
-            reason = str(error).strip().removeprefix("Error: ")
-            raise errors.UserError(f"{reason}; choose another file.") from None
-        slots = camera.data.background_images
-        slot = next((slot for slot in slots if slot.source == "IMAGE" and not slot.image), None) or slots.new()
-        slot.image, slot.frame_method = image, "FIT"
-        slot.image_user.frame_duration = image.frame_duration
-        camera.data.show_background_images = True
+    def fix(self, context: Context, camera: Object) -> None:
+        path = Path(self.filepath)
+        scene_import.show_behind(camera, scene_import.load_pictures([path]), [path], context.scene.frame_start)
 
 
 class FACET4D_OT_leave_out(_CameraFix, Operator):

@@ -6,7 +6,7 @@ import textwrap
 import bpy
 from bpy.types import Context, NodesModifier, Object, Panel, UILayout, UIList, bpy_struct
 
-from . import cloud, compat, inputs, jobs, material, operators, operators_result
+from . import cloud, compat, inputs, jobs, material, operators, operators_pytorch, operators_result
 from .estimate import estimate
 from .operators_file import FACET4D_OT_export_ply, FACET4D_OT_import_ply
 from .operators_input import (
@@ -15,6 +15,7 @@ from .operators_input import (
     FACET4D_OT_leave_out,
     FACET4D_OT_load_sample,
 )
+from .operators_pictures import FACET4D_OT_add_pictures
 
 FIX_ICONS = {
     "facet4d.open_picture": "FILE_FOLDER",
@@ -43,6 +44,7 @@ class FACET4D_PT_input(_SidebarPanel, Panel):
         column.operator_context = "INVOKE_DEFAULT"
         column.operator(FACET4D_OT_import_capture.bl_idname, text="Load Capture Folder…", icon="FILE_FOLDER")
         column.operator(FACET4D_OT_load_sample.bl_idname, icon="OUTLINER_OB_CAMERA")
+        column.operator(FACET4D_OT_add_pictures.bl_idname, text="Add Pictures…", icon="FILE_IMAGE")
 
         layout.prop(settings, "source", expand=True)
         if settings.source == "RENDER":
@@ -151,6 +153,9 @@ class FACET4D_PT_reconstruct(_SidebarPanel, Panel):
         layout = self.layout
         if missing := operators.missing_packages():
             _wrapped(context, layout, f"Python packages are missing: {', '.join(missing)}.", "ERROR")
+            if error := context.window_manager.facet4d.install_error:
+                _wrapped(context, layout, error, "ERROR")
+            operators_pytorch.draw_installation(layout.column())
             layout.operator(operators.FACET4D_OT_show_preferences.bl_idname, icon="PREFERENCES")
         views = inputs.survey(context).views
         expected = estimate(context.scene, context.window_manager, len(views)) if views else None

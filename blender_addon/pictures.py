@@ -4,7 +4,7 @@
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +106,28 @@ def numbered_file(path: str, number: int) -> str:
     """The sequence's file of a number: the last run of digits in the stem replaced, at its width."""
     stem = re.sub(r"\d+(?=\D*$)", lambda digits: str(number).zfill(len(digits[0])), Path(path).stem)
     return str(Path(path).with_name(stem + Path(path).suffix))
+
+
+def group_sequences(paths: Iterable[Path]) -> list[list[Path]]:
+    """The files by name, those that differ in their number alone and count on by one together as one sequence."""
+    groups: list[list[Path]] = []
+    for path in sorted(paths, key=lambda path: (_unnumbered(path), file_number(str(path)), path)):
+        before = groups[-1][-1] if groups else None
+        counts_on = before and file_number(str(path)) == file_number(str(before)) + 1
+        if counts_on and _unnumbered(path) == _unnumbered(before) and not is_movie(path):
+            groups[-1].append(path)
+        else:
+            groups.append([path])
+    return groups
+
+
+def _unnumbered(path: Path) -> str:
+    return re.sub(r"\d+(?=\D*$)", "#", path.stem) + path.suffix
+
+
+def is_movie(path: Path) -> bool:
+    """As Blender tells it, by the ending."""
+    return path.suffix.lower() in bpy.path.extensions_movie
 
 
 def image_pixels(image: Image) -> np.ndarray:

@@ -10,7 +10,7 @@ import bpy
 from bpy.props import BoolProperty, StringProperty
 from bpy.types import AddonPreferences, Context, Event, Operator
 
-from . import pytorch
+from . import operators_pytorch, pytorch
 from ._backend import backend, errors
 
 PACKAGES = ("torch", "pillow", "safetensors", "gsplat")
@@ -33,12 +33,16 @@ class FACET4D_AP_preferences(AddonPreferences):
         if examined := context.window_manager.facet4d.examined:
             column.label(text=examined, icon="INFO", translate=False)
         if [name for name, version in package_versions().items() if not version and name not in OPTIONAL]:
-            text = "Reconstructing needs these packages. If another Python of this version has them, choose its folder."
+            text = "Reconstructing needs these: install them, or choose the folder of another Python of this version."
             layout.label(text=text, icon="ERROR")
+        if error := context.window_manager.facet4d.install_error:
+            layout.label(text=error, icon="ERROR", translate=False)
+        operators_pytorch.draw_installation(layout)
         row = layout.row(align=True)
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(FACET4D_OT_examine_pytorch.bl_idname, icon="VIEWZOOM")
         row.operator(FACET4D_OT_choose_pytorch.bl_idname, icon="FILE_FOLDER")
+        row.operator(operators_pytorch.FACET4D_OT_remove_pytorch.bl_idname, icon="TRASH")
         if self.location:
             row = layout.row(align=True)
             row.label(text=f"PyTorch Location: {self.location}", translate=False)
@@ -73,6 +77,8 @@ class FACET4D_OT_choose_pytorch(Operator):
         preferences = _preferences(context)
         if preferences is None:
             cls.poll_message_set("The add-on has no preferences, because it is not enabled there")
+        elif operators_pytorch.installation:
+            cls.poll_message_set("PyTorch is being installed")
         elif not preferences.location and find_spec("torch"):
             cls.poll_message_set("PyTorch is here already; two of it would get in each other's way")
         else:

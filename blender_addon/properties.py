@@ -127,6 +127,7 @@ class FACET4D_PG_session(PropertyGroup):
     error: StringProperty(name="Last Error", description="Why the last run stopped")
     error_fix: StringProperty(name="Fix", description="The operator that puts the last error right")
     examined: StringProperty(name="PyTorch", description="What PyTorch was found to be and able to do")
+    install_error: StringProperty(name="Installation", description="Why PyTorch could not be installed")
     pace: FloatProperty(name="Pace", description="Operations a second of the last reconstruction")
 
 

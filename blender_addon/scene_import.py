@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import bpy
 import numpy as np
-from bpy.types import Collection, Object, Scene
+from bpy.types import Collection, Image, Object, Scene
 from mathutils import Matrix
 
 from . import comparison, compat
 from ._backend import backend, errors
+from .pictures import file_number
 
 if TYPE_CHECKING:
     from backend.camera import Camera
@@ -105,6 +106,33 @@ def new_camera(camera: Camera, name: str) -> Object:
     result = bpy.data.objects.new(name, data)
     result.matrix_world = Matrix(camera.to_opengl())
     return result
+
+
+def load_pictures(files: Sequence[Path]) -> Image:
+    """A picture, a movie, or the files of a sequence as one Image.
+
+    Raises:
+        UserError: Blender cannot read the first.
+    """
+    try:
+        image = bpy.data.images.load(str(files[0]), check_existing=len(files) == 1)
+    except RuntimeError as error:
+        reason = str(error).strip().removeprefix("Error: ")
+        raise errors.UserError(f"{reason}; choose another file.") from None
+    if len(files) > 1:
+        image.source = "SEQUENCE"
+    return image
+
+
+def show_behind(camera: Object, image: Image, files: Sequence[Path], first_frame: int) -> None:
+    """Lay what `load_pictures` made of the files over the camera's view, movies and sequences from a frame on."""
+    slots = camera.data.background_images
+    slot = next((slot for slot in slots if slot.source == "IMAGE" and not slot.image), None) or slots.new()
+    slot.image, slot.frame_method = image, "FIT"
+    slot.image_user.frame_start = first_frame
+    slot.image_user.frame_duration = len(files) if len(files) > 1 else image.frame_duration
+    slot.image_user.frame_offset = file_number(str(files[0])) - 1 if len(files) > 1 else 0
+    camera.data.show_background_images = True
 
 
 def _show_one_at_a_time(camera: bpy.types.Camera) -> None:

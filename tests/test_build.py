@@ -173,14 +173,14 @@ def extension_zip(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "VENV", Path(sys.prefix))
         patch.setattr(build, "PYTHON", Path(sys.executable))
-        patch.setattr(build, "DIST", tmp_path_factory.mktemp("dist"))
-        return build.build_zip()
+        return build.build_zip(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.mark.blender
 def test_the_zip_holds_addon_backend_and_licence_and_nothing_of_the_workshop(extension_zip):
     names = zipfile.ZipFile(extension_zip).namelist()
     assert {"blender_manifest.toml", "__init__.py", "LICENSE", "backend/__init__.py", "backend/camera.py"} <= set(names)
+    assert {"manual/blender.html", "manual/blender.png"} <= set(names)
     assert names == sorted(names)
     folders = {part for name in names for part in Path(name).parts}
     assert not folders & {"training", "tests", "__pycache__"}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The add-on registers and leaves cleanly, says what is missing, and its panels show what there is."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ bpy = pytest.importorskip("bpy")
 import addon_utils  # noqa: E402
 
 import blender_addon  # noqa: E402
-from blender_addon import inputs, jobs, operators, panels, preferences  # noqa: E402
+from blender_addon import inputs, jobs, manual, operators, panels, preferences  # noqa: E402
 
 pytestmark = pytest.mark.blender
 ROOT = Path(blender_addon.__file__).parents[1]
@@ -36,11 +37,57 @@ def test_registering_a_hundred_times_leaves_nothing_behind():
 def footprint() -> tuple:
     types = {name for name in dir(bpy.types) if "FACET4D" in name}
     owners = (bpy.types.Scene, bpy.types.Image, bpy.types.WindowManager)
-    handlers = [len(getattr(bpy.app.handlers, name)) for name in ("load_pre", "load_post", "frame_change_pre")]
+    lists = [getattr(bpy.app.handlers, name) for name in dir(bpy.app.handlers)]
+    handlers = [len(functions) for functions in lists if isinstance(functions, list)]
     menus = [
         len(menu._dyn_ui_initialize()) for menu in (bpy.types.TOPBAR_MT_file_import, bpy.types.TOPBAR_MT_file_export)
     ]
-    return types, [hasattr(owner, "facet4d") for owner in owners], handlers, menus
+    own = [hasattr(owner, "facet4d") for owner in owners]
+    return types, own, handlers, menus, len(list(bpy.utils.manual_map())), list(sys.path)
+
+
+def test_every_button_and_setting_has_a_label_and_a_tooltip(registered):
+    operators = [getattr(bpy.ops.facet4d, name).get_rna_type() for name in dir(bpy.ops.facet4d)]
+    groups = [cls.bl_rna for cls in bpy.types.PropertyGroup.__subclasses__() if cls.__name__.startswith("FACET4D_")]
+    assert len(operators) > 20 and len(groups) >= 3
+    bare = [operator.identifier for operator in operators if not (operator.name and operator.description)]
+    for kind in [*operators, *groups, preferences.FACET4D_AP_preferences.bl_rna]:
+        for prop in kind.properties:
+            # a file browser has its own tooltips
+            hidden = prop.is_hidden or prop.identifier in {"rna_type", "name", "bl_idname", "filepath", "directory"}
+            items = list(getattr(prop, "enum_items_static", ()))
+            described = prop.description or (items and all(item.description for item in items))
+            is_group = prop.type == "POINTER" and getattr(prop.fixed_type.base, "identifier", "") == "PropertyGroup"
+            if not (hidden or is_group) and not (prop.name and described):
+                bare.append(f"{kind.identifier}.{prop.identifier}")
+    assert not bare
+
+
+def test_f1_opens_the_section_of_the_manual_that_tells_of_a_button(registered, tmp_path, monkeypatch):
+    """In the manual as the extension brings it along."""
+    subprocess.run([sys.executable, ROOT / "docs" / "page.py", tmp_path / "manual"], check=True)
+    page = tmp_path / "manual" / "blender.html"
+    monkeypatch.setattr(manual, "PAGE", page)
+    manual.register()
+    try:
+        names = [f"FACET4D_OT_{name}" for name in dir(bpy.ops.facet4d)] + ["FACET4D_PG_scene.device"]
+        find = bpy.types.WM_OT_doc_view_manual._lookup_rna_url
+        urls = {
+            name: find("bpy.types." + name if "PG" in name else _operator_id(name), verbose=False) for name in names
+        }
+    finally:
+        manual.unregister()
+    assert urls["FACET4D_OT_install_pytorch"] == f"{page.as_uri()}#pytorch"
+    assert urls["FACET4D_OT_retime"] == f"{page.as_uri()}#result"
+    assert urls["FACET4D_PG_scene.device"] == f"{page.as_uri()}#run"
+    anchors = set(re.findall(r'<h2 id="([^"]+)">', page.read_text(encoding="utf-8")))
+    for url in urls.values():
+        address, _, anchor = url.partition("#")
+        assert address == page.as_uri() and (not anchor or anchor in anchors)
+
+
+def _operator_id(name: str) -> str:
+    return "bpy.ops." + name.replace("_OT_", ".").lower()
 
 
 def test_registering_and_looking_at_the_scene_import_no_torch():

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""F1 over a button or a setting, and its menu's Online Manual, open the page that the extension brings along."""
+
+from pathlib import Path
+
+import bpy
+
+PAGE = Path(__file__).with_name("manual") / "blender.html"  # made by build.py of docs/blender.md
+
+# the first pattern that fits counts; Blender writes names of types in lower case here
+_SECTIONS = (
+    ("bpy.types.facet4d_ap_preferences.*", "pytorch"),
+    ("bpy.ops.facet4d.*pytorch", "pytorch"),
+    ("bpy.ops.facet4d.*install", "pytorch"),
+    ("bpy.ops.facet4d.copy_report", "pytorch"),
+    ("bpy.ops.facet4d.import_capture", "input"),
+    ("bpy.ops.facet4d.import_*", "files"),
+    ("bpy.ops.facet4d.export_*", "files"),
+    *((f"bpy.ops.facet4d.{name}", "run") for name in ("reconstruct", "cancel", "reuse_*", "use_less", "measure_*")),
+    *((f"bpy.types.facet4d_pg_scene.{name}", "run") for name in ("model", "weights", "device", "resolution", "cloud")),
+    *((f"bpy.ops.facet4d.{name}", "input") for name in ("load_*", "add_rig", "add_pictures", "open_picture", "aim")),
+    *((f"bpy.ops.facet4d.{name}", "input") for name in ("leave_out", "make_perspective")),
+    *((f"bpy.ops.facet4d.{name}", "result") for name in ("retime", "add_crop_box", "match_*", "raise_*", "show_in_*")),
+    ("bpy.types.facet4d_pg_scene.compare*", "result"),
+    ("bpy.types.facet4d_pg_*", "input"),
+    ("bpy.ops.facet4d.*", ""),
+)
+
+
+def manual_map() -> tuple[str, tuple[tuple[str, str], ...]]:
+    """Where the page is, and what of it tells about what, as Blender wants it."""
+    pages = ((pattern, f"{PAGE.name}#{section}" if section else PAGE.name) for pattern, section in _SECTIONS)
+    return f"{PAGE.parent.as_uri()}/", tuple(pages)
+
+
+def register() -> None:
+    if PAGE.is_file():
+        bpy.utils.register_manual_map(manual_map)
+
+
+def unregister() -> None:
+    if PAGE.is_file():
+        bpy.utils.unregister_manual_map(manual_map)
