@@ -8,7 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from .config import TrainConfig
-from .loop import predict, train
+from .loop import train
+from .predict import predict
 from .validate import validate, validation_scenes
 
 RESOLUTION = 32  # pixels

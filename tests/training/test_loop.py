@@ -48,7 +48,7 @@ def test_a_run_leaves_weights_that_load_and_a_log(tmp_path):
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch):
     whole = train(CONFIG, tmp_path, tmp_path / "whole")
-    monkeypatch.setattr(loop, "_agree", lambda *_: True)  # as if the time were up at the first look
+    monkeypatch.setattr(loop, "_most", lambda *_: 1.0)  # as if the time were up at the first look
     stopped = train(CONFIG, tmp_path, tmp_path / "parts")
     assert stopped.step == 2
     monkeypatch.undo()
