@@ -15,7 +15,9 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -170,6 +172,9 @@ class Run:
     def advance(self) -> Tensor:
         """One step -> the figures of LOGGED [5], left on the device so that nothing waits for it."""
         config = self.config
+        parameters = list(self.model.parameters())  # before the network runs: then FSDP2 puts whole ones in their place
+        for parameter in parameters:
+            parameter.grad = None
         batch, most_shown = self.scenes.take(self.step)
         inputs = batch.pictures.shape[1]
         cloud, color, alpha = predict(self.network, batch, most_shown)
@@ -183,9 +188,6 @@ class Run:
         errors = geometry_errors(bound, *geometry, self.model.config.patch)
         weights = (config.position_weight, config.velocity_weight, config.empty_weight)
         loss = loss + sum(weight * error for weight, error in zip(weights, errors, strict=True))
-        parameters = list(self.model.parameters())
-        for parameter in parameters:
-            parameter.grad = None
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
         healthy = whole(norm).isfinite()
@@ -205,9 +207,19 @@ class Run:
 
 
 def train(config: TrainConfig, assets: Path, out: Path, minutes: float = math.inf, weights: Path | None = None) -> Run:
-    """Trains, or goes on from out/state.pt, until the last step or the time is up; starts from `weights` if given."""
+    """Trains, or goes on from out/state.pt, until the last step or the time is up; starts from `weights` if given.
+
+    Raises:
+        UserError: no state or weights that fit, a batch too large for the GPU, or nothing but broken steps.
+    """
     deadline = time.monotonic() + 60 * minutes
-    device = _join_processes()
+    with processes() as device:
+        return _train(config, assets, out, deadline, weights, device)
+
+
+def _train(
+    config: TrainConfig, assets: Path, out: Path, deadline: float, weights: Path | None, device: torch.device
+) -> Run:
     out.mkdir(parents=True, exist_ok=True)
     run = Run(config, assets, device)
     state = out / "state.pt"
@@ -250,8 +262,6 @@ def train(config: TrainConfig, assets: Path, out: Path, minutes: float = math.in
         if run.step % config.save_every == 0 and not run.failures:
             save(run, out)
     save(run, out)
-    if dist.is_initialized():
-        dist.destroy_process_group()
     return run
 
 
@@ -291,15 +301,28 @@ def _too_large(scenes: int, inputs: int, _: int, resolution: int) -> str:
     return f"The batch [{inputs}, {resolution}, {scenes}] does not fit into the GPU's memory; {advice}."
 
 
-def _join_processes() -> torch.device:
-    """This process's device; under torchrun, joins the others first."""
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+@contextmanager
+def processes() -> Iterator[torch.device]:
+    """This process's device; under torchrun, among the others, whom it leaves at the end if it joined them here."""
+    number = int(os.environ.get("LOCAL_RANK", 0))
+    device = torch.device("cuda", number) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if "WORLD_SIZE" in os.environ and not dist.is_initialized():
+    joins = "WORLD_SIZE" in os.environ and not dist.is_initialized()
+    if joins:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return device
+    yield device
+    if joins:  # not after an error: the others may be waiting for this process, and end when it does
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def first_process(value: str) -> str:
+    """The first process's value, in all of them."""
+    values = [value]
+    if dist.is_initialized():
+        dist.broadcast_object_list(values)
+    return values[0]
 
 
 def _most(value: float, device: torch.device) -> float:
