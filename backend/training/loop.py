@@ -4,8 +4,9 @@
     python -m backend train --config small.toml --assets DIR --out runs/small [--minutes 20] [--weights FILE]
     torchrun --nproc-per-node 4 -m backend train ...        # every GPU trains on scenes of its own
 
-A run folder holds config.json, log.csv, state.pt (all that resuming needs) and the averaged weights as
-<model>.safetensors + .json, ready for the product. Files are replaced whole, so a run survives a kill at any moment.
+A run folder holds config.json, log.csv, state.pt (all that resuming needs), the averaged weights as
+<model>.safetensors + .json, ready for the product, and pictures of what they make of four validation scenes. Files are
+replaced whole, so a run survives a kill at any moment. GPUs hold the model each (DDP) or share it (FSDP2).
 """
 
 from __future__ import annotations
