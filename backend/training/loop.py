@@ -298,8 +298,8 @@ def _prepare(model: LRM4D, config: TrainConfig) -> None:
 
 def _too_large(scenes: int, inputs: int, _: int, resolution: int) -> str:
     """What to tell when a batch does not fit."""
-    advice = f"lower its last number, say to {scenes // 2}" if scenes > 1 else "set activation_checkpointing and fsdp"
-    return f"The batch [{inputs}, {resolution}, {scenes}] does not fit into the GPU's memory; {advice}."
+    advice = f"its last number, say to {scenes // 2}" if scenes > 1 else "its first two or set activation_checkpointing"
+    return f"The batch [{inputs}, {resolution}, {scenes}] does not fit into the GPU's memory; lower {advice}."
 
 
 @contextmanager

@@ -3,12 +3,19 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+
+from backend import models
+from backend.training.loop import train
+
+from .test_loop import CONFIG, TINY
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,6 +62,18 @@ def test_a_sharded_run_learns_what_a_replicated_one_does(runs):
 def test_a_sharded_run_that_was_stopped_goes_on_bit_for_bit(runs):
     whole, parts = tensors(state(runs / "sharded")), tensors(state(runs / "parts"))
     assert all(torch.equal(value, expected) for value, expected in zip(parts, whole, strict=True))
+
+
+def test_a_sharded_run_goes_on_in_one_process(runs, tmp_path, monkeypatch):
+    monkeypatch.setitem(models.CONFIGS, "tiny", replace(TINY, layers=3, free_gaussians=1))
+    shutil.copytree(runs / "sharded", tmp_path / "run")
+    run = train(CONFIG, tmp_path, tmp_path / "run")
+    saved = state(runs / "sharded")
+    for name, value in run.model.named_parameters():
+        assert torch.equal(value, saved["model"][name])
+        assert torch.equal(run.average[name], saved["average"][name])
+    again, expected = tensors(state(tmp_path / "run")), tensors(saved)
+    assert all(torch.equal(value, other) for value, other in zip(again, expected, strict=True))
 
 
 def test_a_batch_that_does_not_fit_one_process_is_named_and_ends_all(tmp_path):
