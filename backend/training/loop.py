@@ -227,8 +227,8 @@ def _train(
     if state.exists():
         try:
             run.load_state_dict(torch.load(state, map_location="cpu", weights_only=True))
-        except (RuntimeError, ValueError, KeyError, OSError, UnpicklingError):
-            problem = f"{state} is damaged, or of another model than '{config.model}'"
+        except (RuntimeError, ValueError, KeyError, AttributeError, OSError, UnpicklingError):
+            problem = f"{state} is damaged, of another version or of another model than '{config.model}'"
             raise UserError(f"{problem}; choose another --out.") from None
     elif weights is not None:
         given, run.licence = load_start(weights)
