@@ -319,10 +319,10 @@ def _info(options: argparse.Namespace) -> None:
         print("GPU: none that PyTorch can use; everything runs on the CPU")
     for model in list_models():
         where = f"{model.megabytes:.1f} MiB at {model.path}" if model.path else "no weights here"
-        print(f"{model.name:8} {model.parameters / 1e6:6.1f} M parameters, {where} ({model.licence})")
+        print(f"{model.name:16} {model.parameters / 1e6:6.1f} M parameters, {where} ({model.licence})")
     weights = find_weights()
     where = f"at {weights.gslrm.parents[1]}" if weights else "to download"
-    print(f"facelift a photo to a head, {SIZE / 2**20:.1f} MiB {where} ({LICENCE})")
+    print(f"facelift         a photo to a head, {SIZE / 2**20:.1f} MiB {where} ({LICENCE})")
 
 
 def _box(text: str) -> tuple[float, ...]:

@@ -204,7 +204,7 @@ class LRM4D(nn.Module):
         self.decode_norm = nn.LayerNorm(config.width, bias=False)
         self.decode = nn.Linear(config.width, sum(GAUSSIAN_CHANNELS) * config.patch**2, bias=False)
         if config.free_gaussians:  # paper, section 3.3: Gaussians bound to no pixel
-            self.free_tokens = nn.Parameter(0.02 * torch.randn(config.free_gaussians, config.width))
+            self.free_tokens = nn.Parameter(torch.empty(config.free_gaussians, config.width))
             self.decode_free = nn.Linear(config.width, sum(GAUSSIAN_CHANNELS), bias=False)
         if not self.embed.weight.is_meta:  # there, random numbers may import triton, which can crash a Blender
             self.apply(self._initialise)
@@ -216,6 +216,8 @@ class LRM4D(nn.Module):
         if isinstance(module, Block):
             for linear in (module.attention.out, module.contract):
                 nn.init.normal_(linear.weight, std=0.02 / math.sqrt(2 * self.config.layers))
+        if module is self and self.config.free_gaussians:
+            nn.init.normal_(self.free_tokens, std=0.02)
         if module is self:  # children come first; small quaternion channels start the splats nearly at rest
             channel = torch.arange(sum(GAUSSIAN_CHANNELS)).repeat(self.config.patch**2)
             quaternion = ((channel >= 9) & (channel < 13)) | (channel >= 16)

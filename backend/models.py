@@ -2,7 +2,7 @@
 """The registry of models: a name stands for sizes, weights, a licence. Weights are safetensors with a json card beside.
 
 `small` is bundled. `base` and `large` are the published sizes, for which nobody has published weights: train them, and
-give the file's path in place of a name.
+give the file's path in place of a name. `large_from_gslrm` is `large` in the form that GS-LRM's weights can start.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .errors import UserError
+from .gslrm import LARGE_FROM_GSLRM, load_gslrm, to_lrm4d
 from .lrm4d import BASE, LARGE, LRM4D, SMALL, LRM4DConfig, PlaneSweep
 
-CONFIGS = {"small": SMALL, "base": BASE, "large": LARGE}
+CONFIGS = {"small": SMALL, "base": BASE, "large": LARGE, "large_from_gslrm": LARGE_FROM_GSLRM}
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -81,6 +82,24 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> LRM4D:
         raise UserError(f"The weights {path} hold values that are not finite; install them again.")
     model.load_state_dict(state, assign=True)
     return model.to(device).eval().requires_grad_(False)
+
+
+def load_start(path: Path) -> tuple[LRM4D, str]:
+    """What training may start from, and the licence of it: weights and their card, or a GS-LRM's, as 4D-LRM.
+
+    Files without a card are taken for a GS-LRM: FaceLift's checkpoint or what gslrm.convert_checkpoint made of it.
+
+    Raises:
+        UserError: what load_model or gslrm.load_gslrm raises; the GS-LRM's colors depend on the direction of view.
+    """
+    if not path.is_file() or path.with_suffix(".json").is_file():
+        return load_model(path), _read_card(path).get("licence", "unknown")
+    from .hub import LICENCE  # needs the Hub's client, which training does not
+
+    try:
+        return to_lrm4d(load_gslrm(path)), LICENCE
+    except ValueError as error:
+        raise UserError(f"Training cannot start from {path} ({error}); choose FaceLift's checkpoint.") from None
 
 
 def save_weights(state: Mapping[str, Tensor], model: str, path: Path, card: dict) -> None:

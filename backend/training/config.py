@@ -10,11 +10,17 @@ from pathlib import Path
 from ..errors import UserError
 from ..models import CONFIGS
 
+TYPES = {"str": str, "bool": bool, "int": int, "float": int | float}  # of a TOML file's values
+
 
 @dataclass(frozen=True)
 class TrainConfig:
     """A run. batches: [inputs, resolution, scenes] of the batches, taken in turn, best of about equal cost; rates are
-    linear in steps, weights multiply the losses of losses.py."""
+    linear in steps, weights multiply the losses of losses.py.
+
+    For large models: with fsdp, several GPUs share the parameters and the optimizers' state (FSDP2) where otherwise
+    each holds all of them (DDP); activation_checkpointing computes the blocks' activations anew in the backward pass.
+    """
 
     model: str
     steps: int
@@ -44,6 +50,8 @@ class TrainConfig:
     position_weight: float = 0.15
     velocity_weight: float = 0.03
     empty_weight: float = 0.05
+    fsdp: bool = False
+    activation_checkpointing: bool = False
     seed: int = 0
     save_every: int = 1000
 
@@ -72,7 +80,7 @@ def read_config(path: Path) -> TrainConfig:
     if unknown:
         raise UserError(f"{path} sets {', '.join(sorted(unknown))}, which the trainer does not know; remove it.")
     for name, value in values.items():
-        if name != "batches" and not isinstance(value, {"str": str, "int": int, "float": int | float}[known[name]]):
+        if name != "batches" and not isinstance(value, TYPES[known[name]]):
             raise UserError(f"{path} sets {name} to {value!r}, which should be of type {known[name]}; correct it.")
     if "batches" in values:
         batches = values["batches"]

@@ -17,7 +17,7 @@ GAP = 8  # pixels between groups
 def contact_sheet(batch: SceneBatch, color: Tensor, alpha: Tensor) -> np.ndarray:
     """uint8 RGB [B * R, width, 3] of a batch's scenes, over white.
 
-    color [B, T, R, R, 3] premultiplied linear and alpha [B, T, R, R] of the target views, as loop.predict gives them.
+    color [B, T, R, R, 3] premultiplied linear and alpha [B, T, R, R] of the target views, as predict() gives them.
     """
     inputs = batch.pictures.shape[1]
     truth = batch.images[:, inputs:]

@@ -8,7 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from .config import TrainConfig
-from .loop import predict, train
+from .loop import first_process, processes, train
+from .predict import predict
 from .validate import validate, validation_scenes
 
 RESOLUTION = 32  # pixels
@@ -24,10 +25,9 @@ def dry_run(config: TrainConfig, assets: Path) -> dict:
     """
     batches = tuple((inputs, RESOLUTION, 1) for inputs, _, _ in config.batches[:2])
     small = replace(config, steps=2, warmup=1, decay=1, replays=0, batches=batches, targets=1)
-    with TemporaryDirectory() as folder:
-        out = Path(folder)
+    with processes() as device, TemporaryDirectory() as folder:
+        out = Path(first_process(folder))
         train(small, assets, out)
         run = train(replace(small, steps=3), assets, out)
-    device = next(run.model.parameters()).device
-    scenes = validation_scenes("heads" if config.heads_share else "shapes", assets, device)
-    return validate(lambda batch: predict(run.model, batch)[1:], scenes, 2, RESOLUTION, 1)
+        scenes = validation_scenes("heads" if config.heads_share else "shapes", assets, device)
+        return validate(lambda batch: predict(run.model, batch)[1:], scenes, 2, RESOLUTION, 1)

@@ -30,7 +30,7 @@ PACE = 0.6  # radians that count as much as a unit of tau
 @torch.no_grad()
 def predict_hull(batch: SceneBatch) -> tuple[Tensor, Tensor]:
     """The target views as the hull of the input views shows them: premultiplied linear color [B, T, R, R, 3] and alpha
-    [B, T, R, R], as loop.predict gives them."""
+    [B, T, R, R], as predict() gives them."""
     inputs, resolution = batch.pictures.shape[1:3]
     rig = (batch.camera_to_world, batch.intrinsics)
     occupancy = carve(batch.images[:, :inputs, ..., 3], *(part[:, :inputs] for part in rig))

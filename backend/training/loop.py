@@ -4,8 +4,9 @@
     python -m backend train --config small.toml --assets DIR --out runs/small [--minutes 20] [--weights FILE]
     torchrun --nproc-per-node 4 -m backend train ...        # every GPU trains on scenes of its own
 
-A run folder holds config.json, log.csv, state.pt (all that resuming needs) and the averaged weights as
-<model>.safetensors + .json, ready for the product. Files are replaced whole, so a run survives a kill at any moment.
+A run folder holds config.json, log.csv, state.pt (all that resuming needs), the averaged weights as
+<model>.safetensors + .json, ready for the product, and pictures of what they make of four validation scenes. Files are
+replaced whole, so a run survives a kill at any moment. GPUs hold the model each (DDP) or share it (FSDP2).
 """
 
 from __future__ import annotations
@@ -15,31 +16,44 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from PIL import Image
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import UserError
-from ..gaussians import Gaussians4D
-from ..lrm4d import LRM4D, patchify
-from ..models import CONFIGS, load_model, save_weights
-from ..rasterize import render
+from ..lrm4d import LRM4D
+from ..models import CONFIGS, load_model, load_start, save_weights
 from .config import TrainConfig
 from .losses import GeometryErrors, geometry_errors, perceptual_loss, reconstruction_loss
 from .muon import Muon
 from .perceptual import MOBILENET, MobileNetV2
+from .predict import predict, shown_pixels
 from .scenes import SceneBatch, SceneSampler
+from .sharding import local, shard, whole
+from .validate import validation_scenes, validation_sheet
 
 LOGGED = ("loss", "psnr", *GeometryErrors._fields)
 LOG_EVERY = 50  # steps
 MOST_FAILURES = 10  # steps in a row without a finite gradient
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)  # of a sharded model too
 
 
 def make_optimizers(model: LRM4D, config: TrainConfig) -> list[torch.optim.Optimizer]:
@@ -53,33 +67,6 @@ def make_optimizers(model: LRM4D, config: TrainConfig) -> list[torch.optim.Optim
     fused = next(model.parameters()).is_cuda
     adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=fused)
     return [Muon(hidden, config.learning_rate, config.weight_decay), adamw]
-
-
-def predict(
-    model: LRM4D | DistributedDataParallel, batch: SceneBatch, most_shown: int | None = None
-) -> tuple[Gaussians4D, Tensor, Tensor]:
-    """Reconstructs from the input views and renders the others: the cloud, linear color and alpha.
-
-    Pixels mostly outside the mattes are not drawn, as in the product. most_shown: the largest number of the other
-    pixels in a scene, if it is known already.
-    """
-    inputs = batch.pictures.shape[1]
-    pictures = batch.pictures.permute(0, 1, 4, 2, 3)
-    rig = (batch.camera_to_world, batch.intrinsics, batch.times)
-    with torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.is_cuda):
-        cloud = model(pictures, *(part[:, :inputs] for part in rig))
-    height, width = pictures.shape[-2:]
-    patch = getattr(model, "module", model).config.patch
-    shown = patchify(shown_pixels(batch)[..., None], patch).flatten(1)
-    order = shown.byte().argsort(dim=1, descending=True, stable=True)[:, : most_shown or int(shown.sum(1).max())]
-    drawn = cloud._map(lambda value: value.take_along_dim(order if value.ndim == 2 else order[..., None], 1))
-    drawn.opacity = drawn.opacity * shown.take_along_dim(order, 1)
-    return cloud, *render(drawn, *(part[:, inputs:] for part in rig), width, height)
-
-
-def shown_pixels(batch: SceneBatch) -> Tensor:
-    """Where the input pictures mostly show the subject, [B, I, R, R] bool."""
-    return batch.images[:, : batch.pictures.shape[1], ..., 3] >= 0.5
 
 
 class Scenes:
@@ -133,38 +120,62 @@ class Run:
 
     def __init__(self, config: TrainConfig, assets: Path, device: torch.device):
         torch.manual_seed(config.seed)  # the same weights in every process
-        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        joined = dist.is_initialized()
+        self.rank, self.processes = (dist.get_rank(), dist.get_world_size()) if joined else (0, 1)
         self.config = config
+        self.device = device
         self.model = LRM4D(CONFIGS[config.model]).to(device)
-        self.network = DistributedDataParallel(self.model) if dist.is_initialized() else self.model
+        _prepare(self.model, config)
+        self.network = self.model
+        if joined and config.fsdp:
+            shard(self.model)
+        elif joined:
+            self.network = DistributedDataParallel(self.model)
         self.average = {name: value.detach().clone() for name, value in self.model.named_parameters()}
         self.optimizers = make_optimizers(self.model, config)
         # the pack is optional as long as nobody asks for the term
         self.features = MobileNetV2(assets / MOBILENET).to(device) if config.perceptual_weight else None
         sampler = SceneSampler(assets, device, config.seed + 1000 * self.rank, heads_share=config.heads_share)
         self.scenes = Scenes(sampler, config, device)
+        # one process alone makes pictures of what was learnt
+        kind = "heads" if config.heads_share else "shapes"
+        self.pictured = None if self.rank else validation_scenes(kind, assets, device)
+        self.licence = "GPL-3.0-or-later"
         self.failures = torch.zeros((), dtype=torch.long, device=device)  # steps without a finite gradient, in a row
         self.step = 0
 
     def state_dict(self) -> dict:
-        """Everything that going on needs; the same in every process."""
-        return {
-            "model": self.model.state_dict(),
-            "average": self.average,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "step": self.step,
-        }
+        """Everything that going on needs, in as many processes as may be; complete in the first one alone.
+
+        All processes must ask for it, because some may hold a part of it each.
+        """
+        model, optimizers = get_state_dict(self.model, self.optimizers, options=WHOLE)
+        average = {name: whole(value).cpu() for name, value in self.average.items()}
+        others = {"step": self.step, "licence": self.licence}
+        return {"model": model, "optimizers": optimizers, "average": average, **others}
 
     def load_state_dict(self, state: dict) -> None:
-        self.model.load_state_dict(state["model"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.average = {name: value.to(self.average[name]) for name, value in state["average"].items()}
-        self.step = state["step"]
+        self.start_from(state["average"])
+        set_state_dict(
+            self.model,
+            self.optimizers,
+            model_state_dict=state["model"],
+            optim_state_dict=state["optimizers"],
+            options=WHOLE,
+        )
+        self.step, self.licence = state["step"], state["licence"]
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Gives the model and its average a model's weights."""
+        set_model_state_dict(self.model, weights, options=WHOLE)
+        self.average = {name: value.detach().clone() for name, value in self.model.named_parameters()}
 
     def advance(self) -> Tensor:
         """One step -> the figures of LOGGED [5], left on the device so that nothing waits for it."""
         config = self.config
+        parameters = list(self.model.parameters())  # before the network runs: then FSDP2 puts whole ones in their place
+        for parameter in parameters:
+            parameter.grad = None
         batch, most_shown = self.scenes.take(self.step)
         inputs = batch.pictures.shape[1]
         cloud, color, alpha = predict(self.network, batch, most_shown)
@@ -173,66 +184,68 @@ class Run:
         if self.features is not None:
             distance = perceptual_loss(self.features, color, alpha, truth)
             loss = loss + config.perceptual_weight * distance
+        bound = cloud._map(lambda value: value[:, : batch.covered[0].numel()])  # without free Gaussians
         geometry = (batch.times[:, :inputs], batch.points, batch.velocity, batch.covered)
-        errors = geometry_errors(cloud, *geometry, self.model.config.patch)
+        errors = geometry_errors(bound, *geometry, self.model.config.patch)
         weights = (config.position_weight, config.velocity_weight, config.empty_weight)
         loss = loss + sum(weight * error for weight, error in zip(weights, errors, strict=True))
-        parameters = list(self.model.parameters())
-        for parameter in parameters:
-            parameter.grad = None
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
-        healthy = norm.isfinite()
+        healthy = whole(norm).isfinite()
         self.failures = torch.where(healthy, 0, self.failures + 1)
         for parameter in parameters:  # a step with a non-finite gradient changes nothing but the momenta's decay
-            parameter.grad = torch.where(healthy, parameter.grad, 0)
+            local(parameter.grad).masked_fill_(~healthy, 0)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = config.rate(self.step)
             optimizer.step()
         keep = min(config.ema, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in parameters], 1 - keep)
+            averages = [local(value) for value in self.average.values()]
+            torch._foreach_lerp_(averages, [local(parameter) for parameter in parameters], 1 - keep)
         self.step += 1
         return torch.stack([loss.detach(), decibels, *(error.detach() for error in errors)])
 
 
 def train(config: TrainConfig, assets: Path, out: Path, minutes: float = math.inf, weights: Path | None = None) -> Run:
-    """Trains, or goes on from out/state.pt, until the last step or the time is up; starts from `weights` if given."""
+    """Trains, or goes on from out/state.pt, until the last step or the time is up; starts from `weights` if given.
+
+    Raises:
+        UserError: no state or weights that fit, a batch too large for the GPU, or nothing but broken steps.
+    """
     deadline = time.monotonic() + 60 * minutes
-    device = _join_processes()
+    with processes() as device:
+        return _train(config, assets, out, deadline, weights, device)
+
+
+def _train(
+    config: TrainConfig, assets: Path, out: Path, deadline: float, weights: Path | None, device: torch.device
+) -> Run:
     out.mkdir(parents=True, exist_ok=True)
     run = Run(config, assets, device)
     state = out / "state.pt"
     if state.exists():
         try:
-            run.load_state_dict(torch.load(state, map_location=device, weights_only=True))
-        except (RuntimeError, ValueError, KeyError, OSError, UnpicklingError):
-            problem = f"{state} is damaged, or of another model than '{config.model}'"
+            run.load_state_dict(torch.load(state, map_location="cpu", weights_only=True))
+        except (RuntimeError, ValueError, KeyError, AttributeError, OSError, UnpicklingError):
+            problem = f"{state} is damaged, of another version or of another model than '{config.model}'"
             raise UserError(f"{problem}; choose another --out.") from None
     elif weights is not None:
-        given = load_model(weights)
+        given, run.licence = load_start(weights)
         if replace(given.config, resolution=run.model.config.resolution) != run.model.config:
             raise UserError(f"The weights {weights} are of another form than '{config.model}'; train it from scratch.")
-        run.model.load_state_dict(given.state_dict())
-        run.average = {name: value.detach().clone() for name, value in run.model.named_parameters()}
-    if device.type == "cuda":
-        for block in run.model.blocks:
-            block.compile(dynamic=False)
-        if run.model.config.sweep:
-            run.model.sweep.compare = torch.compile(run.model.sweep.compare, dynamic=False)
+        run.start_from(given.state_dict())
     if run.rank == 0:
         (out / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
-    recent, start = [], time.monotonic()
+    recent, scenes, start = [], 0, time.monotonic()
+    logged = start
     while run.step < config.steps:
+        batch = config.batch(run.scenes.number(run.step))
         try:
             recent.append(run.advance())
         except torch.OutOfMemoryError:
-            scenes, inputs, _, resolution = config.batch(run.scenes.number(run.step))
-            batch = f"[{inputs}, {resolution}, {scenes}]"
-            raise UserError(
-                f"The batch {batch} does not fit into the GPU's memory; lower its last number, say to {scenes // 2}."
-            ) from None
+            raise UserError(_too_large(*batch)) from None
+        scenes += batch[0]
         if run.step % LOG_EVERY == 0:
             figures, recent = torch.stack(recent).nanmean(0).tolist(), []
             if int(run.failures) >= MOST_FAILURES:
@@ -240,47 +253,86 @@ def train(config: TrainConfig, assets: Path, out: Path, minutes: float = math.in
                     f"The last {int(run.failures)} steps had no finite gradient; lower learning_rate and go on "
                     f"from the last good state in {out}."
                 )
+            now = time.monotonic()
+            speed, scenes, logged = run.processes * scenes / (now - logged), 0, now
+            memory = _most(torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0, device)
             if run.rank == 0:
-                _log(out, [run.step, *figures, config.rate(run.step), time.monotonic() - start])
-            if _agree(time.monotonic() > deadline, device):
+                _log(out, [run.step, *figures, config.rate(run.step), speed, memory, now - start])
+            if _most(float(now > deadline), device):  # all leave the loop together
                 break
         if run.step % config.save_every == 0 and not run.failures:
             save(run, out)
     save(run, out)
-    if dist.is_initialized():
-        dist.destroy_process_group()
     return run
 
 
 def save(run: Run, out: Path) -> None:
-    """Writes state.pt and the averaged weights, each by replacing the old file whole."""
+    """Writes state.pt and the averaged weights, each by replacing the old file whole, and pictures of these weights."""
+    state = run.state_dict()
     if run.rank:
         return
-    partial = out / "state.pt.part"
-    torch.save(run.state_dict(), partial)
-    os.replace(partial, out / "state.pt")
-    card = {"licence": "GPL-3.0-or-later", "trained_on": "synthetic scenes", "step": run.step}
-    save_weights(run.average, run.config.model, out / f"{run.config.model}.safetensors", card)
+    part = out / "state.pt.part"
+    torch.save(state, part)
+    os.replace(part, out / "state.pt")
+    card = {"licence": run.licence, "trained_on": "synthetic scenes", "step": run.step}
+    weights = out / f"{run.config.model}.safetensors"
+    save_weights(state["average"], run.config.model, weights, card)
+    model = load_model(weights, run.device)
+    _, inputs, _, resolution = run.config.batch(0)
+    sheet = validation_sheet(lambda batch: predict(model, batch)[1:], run.pictured, inputs, resolution)
+    (out / "pictures").mkdir(exist_ok=True)
+    Image.fromarray(sheet).save(out / "pictures" / f"{run.step:07}.png")
 
 
-def _join_processes() -> torch.device:
-    """This process's device; under torchrun, joins the others first."""
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+def _prepare(model: LRM4D, config: TrainConfig) -> None:
+    """Compiles what is slow on a GPU, and has the blocks' activations computed twice rather than kept if so set."""
+    compiled = model.embed.weight.is_cuda
+    for block in model.blocks:
+        # the forward methods, not the modules, so that FSDP2's hooks stay outside
+        forward = torch.compile(block.forward, dynamic=False) if compiled else block.forward
+        keep = partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
+        block.forward = keep if config.activation_checkpointing else forward
+    if compiled and model.config.sweep:
+        model.sweep.compare = torch.compile(model.sweep.compare, dynamic=False)
+
+
+def _too_large(scenes: int, inputs: int, _: int, resolution: int) -> str:
+    """What to tell when a batch does not fit."""
+    advice = f"its last number, say to {scenes // 2}" if scenes > 1 else "its first two or set activation_checkpointing"
+    return f"The batch [{inputs}, {resolution}, {scenes}] does not fit into the GPU's memory; lower {advice}."
+
+
+@contextmanager
+def processes() -> Iterator[torch.device]:
+    """This process's device; under torchrun, among the others, whom it leaves at the end if it joined them here."""
+    number = int(os.environ.get("LOCAL_RANK", 0))
+    device = torch.device("cuda", number) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if "WORLD_SIZE" in os.environ and not dist.is_initialized():
+    joins = "WORLD_SIZE" in os.environ and not dist.is_initialized()
+    if joins:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return device
+    yield device
+    if joins:  # not after an error: the others may be waiting for this process, and end when it does
+        dist.barrier()
+        dist.destroy_process_group()
 
 
-def _agree(condition: bool, device: torch.device) -> bool:
-    """Whether the condition holds in any process, so that all leave the loop together."""
+def first_process(value: str) -> str:
+    """The first process's value, in all of them."""
+    values = [value]
+    if dist.is_initialized():
+        dist.broadcast_object_list(values)
+    return values[0]
+
+
+def _most(value: float, device: torch.device) -> float:
+    """The largest of the processes' values."""
     if not dist.is_initialized():
-        return condition
-    flag = torch.tensor(float(condition), device=device)
-    dist.all_reduce(flag, dist.ReduceOp.MAX)
-    return flag.item() > 0
+        return value
+    largest = torch.tensor(value, device=device)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return largest.item()
 
 
 def _log(out: Path, figures: list[float]) -> None:
@@ -289,6 +341,6 @@ def _log(out: Path, figures: list[float]) -> None:
     with path.open("a", newline="") as file:
         writer = csv.writer(file)
         if file.tell() == 0:
-            writer.writerow(["step", *LOGGED, "rate", "seconds"])
+            writer.writerow(["step", *LOGGED, "rate", "scenes_per_second", "memory", "seconds"])
         writer.writerow(row)
     print(*row, flush=True)

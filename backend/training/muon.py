@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Muon (Jordan et al. 2024) for many matrices of a few shapes: what torch.optim.Muon computes, in a few launches.
 
+It takes parameters that FSDP2 shards by rows too.
+
 A transformer's step is short; orthogonalising its matrices one by one keeps the CPU busy for longer than the GPU.
 """
 
@@ -11,6 +13,9 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor, Shard
+
+from .sharding import local
 
 _NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
 _STEPS = 5
@@ -26,7 +31,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self, closure: None = None) -> None:
+        """Moves the parameters by their gradients; a closure is what torch hands to any optimizer, and stays unused."""
         for group in self.param_groups:
             alike = defaultdict(list)
             for parameter in group["params"]:
@@ -39,14 +45,24 @@ class Muon(torch.optim.Optimizer):
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in parameters]
-        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        gradients = [local(parameter.grad) for parameter in parameters]
+        momenta = [local(self.state[parameter]["momentum"]) for parameter in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - momentum)
-        ahead = torch._foreach_lerp(gradients, momenta, momentum)  # Nesterov
-        updates = orthogonalise(torch.stack(ahead)).to(parameters[0].dtype)
-        size = 0.2 * max(parameters[0].shape) ** 0.5
-        torch._foreach_mul_(parameters, 1 - lr * weight_decay)
-        torch._foreach_add_(parameters, list(updates), alpha=-lr * size)
+        ahead = torch.stack(torch._foreach_lerp(gradients, momenta, momentum)).bfloat16()  # Nesterov
+        like = parameters[0]
+        updates = orthogonalise_rows(ahead, like) if isinstance(like, DTensor) else orthogonalise(ahead)
+        values = [local(parameter) for parameter in parameters]
+        torch._foreach_mul_(values, 1 - lr * weight_decay)
+        torch._foreach_add_(values, list(updates.to(like.dtype)), alpha=-lr * 0.2 * max(like.shape) ** 0.5)
+
+
+def orthogonalise_rows(rows: Tensor, like: DTensor) -> Tensor:
+    """This process's rows of matrices that are all sharded as one is, orthogonalised: each process does some, whole."""
+    mesh, shape = like.device_mesh, torch.Size([len(rows), *like.shape])
+    sizes = {"shape": shape, "stride": (shape[1] * shape[2], shape[2], 1), "run_check": False}
+    whole = DTensor.from_local(rows, mesh, [Shard(1)], **sizes).redistribute(placements=[Shard(0)]).to_local()
+    updates = DTensor.from_local(orthogonalise(whole).contiguous(), mesh, [Shard(0)], **sizes)
+    return updates.redistribute(placements=[Shard(1)]).to_local()
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:

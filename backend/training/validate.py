@@ -25,9 +25,9 @@ from ..evaluate import psnr, ssim
 from ..models import load_model
 from .contact_sheet import contact_sheet
 from .hull import predict_hull
-from .loop import predict
 from .losses import over_white_srgb
 from .perceptual import MOBILENET, MobileNetV2
+from .predict import predict
 from .scenes import SceneBatch, SceneSampler
 
 SETS = {"heads": 1.0, "shapes": 0.0}  # share of heads
@@ -35,7 +35,8 @@ PROTOCOLS = ((8, 128), (8, 256), (2, 128), (4, 128), (12, 128), (24, 128))  # in
 HULL_PROTOCOLS = ((8, 128), (8, 256))
 TARGETS = 4
 BATCH = 8
-SHEET_SCENES, SHEET_RESOLUTION = 4, 256
+SHEET_SCENES = 4
+SHEET_PROTOCOL = (8, 256)
 SEED = 20261
 
 Predictor = Callable[[SceneBatch], tuple[Tensor, Tensor]]
@@ -84,9 +85,9 @@ def validate(
 
 
 @torch.no_grad()
-def validation_sheet(predictor: Predictor, sampler: SceneSampler) -> np.ndarray:
-    """A contact sheet of a set's first scenes from 8 inputs, uint8 RGB [H, W, 3]."""
-    batch = sampler.sample(0, SHEET_SCENES, 8, TARGETS, SHEET_RESOLUTION)
+def validation_sheet(predictor: Predictor, sampler: SceneSampler, inputs: int, resolution: int) -> np.ndarray:
+    """A contact sheet of a set's first scenes, uint8 RGB [H, W, 3]."""
+    batch = sampler.sample(0, SHEET_SCENES, inputs, TARGETS, resolution)
     return contact_sheet(batch, *predictor(batch))
 
 
@@ -116,7 +117,7 @@ def _measure(weights: Path, assets: Path | None, scenes: int, sheet: Path | None
         return predict(model, batch)[1:]
 
     if sheet:
-        sheets = [validation_sheet(predict_views, sampler) for sampler in samplers.values()]
+        sheets = [validation_sheet(predict_views, sampler, *SHEET_PROTOCOL) for sampler in samplers.values()]
         Image.fromarray(np.concatenate(sheets)).save(sheet, "PNG")
     table = {}
     for name, sampler in samplers.items():

@@ -9,18 +9,25 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from backend import models
 from backend.__main__ import main
 from backend.errors import UserError
 from backend.gaussians import Gaussians4D
-from backend.lrm4d import LRM4DConfig
+from backend.gslrm import GSLRM, LARGE_FROM_GSLRM, GSLRMConfig, to_lrm4d
+from backend.hub import LICENCE
+from backend.lrm4d import PIXEL_CHANNELS, LRM4DConfig
 from backend.training import loop
 from backend.training.config import TrainConfig, read_config
 from backend.training.loop import train
 from backend.training.losses import geometry_errors, reconstruction_loss
+from backend.training.predict import predict
+from backend.training.validate import validation_scenes, validation_sheet
+from tests.backend.test_gslrm import save_checkpoint
 
 TINY = LRM4DConfig(layers=1, width=32, heads=2, pixel_bound=True, scale_bias=0.0, time_scale_bias=0.0)
 CONFIG = TrainConfig(
@@ -43,12 +50,25 @@ def test_a_run_leaves_weights_that_load_and_a_log(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["2", "4"]
     assert all(float(row["loss"]) > 0 for row in rows)
+    seconds = [float(row["seconds"]) for row in rows]
+    scenes = float(rows[1]["scenes_per_second"]) * (seconds[1] - seconds[0])
+    assert scenes == pytest.approx(3, rel=0.05)  # a batch of two and a batch of one
     assert not list((tmp_path / "run").glob("*.part"))
+
+
+def test_a_run_leaves_pictures_of_what_its_weights_show(tmp_path):
+    train(replace(CONFIG, save_every=2), tmp_path, tmp_path / "run")
+    pictures = sorted((tmp_path / "run" / "pictures").iterdir())
+    assert [path.name for path in pictures] == ["0000002.png", "0000004.png"]
+    model = models.load_model(tmp_path / "run" / "tiny.safetensors")
+    scenes = validation_scenes("shapes", tmp_path, torch.device("cpu"))
+    expected = validation_sheet(lambda batch: predict(model, batch)[1:], scenes, 2, 16)
+    assert np.array_equal(np.asarray(Image.open(pictures[1])), expected)
 
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch):
     whole = train(CONFIG, tmp_path, tmp_path / "whole")
-    monkeypatch.setattr(loop, "_agree", lambda *_: True)  # as if the time were up at the first look
+    monkeypatch.setattr(loop, "_most", lambda *_: 1.0)  # as if the time were up at the first look
     stopped = train(CONFIG, tmp_path, tmp_path / "parts")
     assert stopped.step == 2
     monkeypatch.undo()
@@ -63,10 +83,41 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch):
 
 def test_a_new_run_starts_from_given_weights(tmp_path):
     train(CONFIG, tmp_path, tmp_path / "first")
-    weights = tmp_path / "first" / "tiny.safetensors"
+    weights, card = tmp_path / "first" / "tiny.safetensors", tmp_path / "first" / "tiny.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"licence": "CC0-1.0"}))
     run = train(replace(CONFIG, steps=0), tmp_path, tmp_path / "second", weights=weights)
     loaded = models.load_model(weights).state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in run.model.state_dict().items())
+    assert json.loads((tmp_path / "second" / "tiny.json").read_text())["licence"] == "CC0-1.0"
+
+
+def test_a_run_starts_from_gs_lrm_and_learns_time(tmp_path, monkeypatch):
+    """The weights, the form that their card tells and the licence are those of GS-LRM, also after going on."""
+    sizes = {"layers": 1, "width": 64, "heads": 1}
+    form = replace(LARGE_FROM_GSLRM, **sizes)
+    monkeypatch.setitem(models.CONFIGS, "tiny_from_gslrm", form)
+    model = GSLRM(GSLRMConfig(**sizes))
+    weights = save_checkpoint(model, tmp_path / "ckpt.pt")
+    config = replace(CONFIG, model="tiny_from_gslrm")
+    run = train(replace(config, steps=0), tmp_path, tmp_path / "run", weights=weights)
+    start = to_lrm4d(model).state_dict()
+    assert all(torch.equal(value, start[name]) for name, value in run.model.state_dict().items())
+    run = train(config, tmp_path, tmp_path / "run", weights=weights)
+    clock = run.model.embed.weight.detach().unflatten(1, (-1, PIXEL_CHANNELS))[..., -1]
+    assert not start["embed.weight"].unflatten(1, (-1, PIXEL_CHANNELS))[..., -1].any()
+    assert clock.any()
+    assert models.load_model(tmp_path / "run" / "tiny_from_gslrm.safetensors").config == form
+    card = json.loads((tmp_path / "run" / "tiny_from_gslrm.json").read_text())
+    assert (card["step"], card["licence"]) == (4, LICENCE)
+
+
+def test_only_gs_lrm_of_the_same_form_can_start_a_run(tmp_path):
+    weights = save_checkpoint(GSLRM(GSLRMConfig(layers=1, width=64, heads=1)), tmp_path / "ckpt.pt")
+    with pytest.raises(UserError, match="of another form than 'tiny'"):
+        train(CONFIG, tmp_path, tmp_path / "run", weights=weights)
+    harmonics = GSLRM(GSLRMConfig(layers=1, width=64, heads=1, sh_degree=1))
+    with pytest.raises(UserError, match=r"cannot start from .* degree 1"):
+        train(CONFIG, tmp_path, tmp_path / "run", weights=save_checkpoint(harmonics, tmp_path / "ckpt.pt"))
 
 
 def test_weights_of_another_form_are_refused(tmp_path, monkeypatch):
@@ -110,6 +161,14 @@ def test_a_batch_that_does_not_fit_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(loop.Run, "advance", advance)
     with pytest.raises(UserError, match=r"batch \[2, 16, 2\] does not fit .* say to 1"):
         train(CONFIG, tmp_path, tmp_path / "run")
+    with pytest.raises(UserError, match=r"batch \[2, 16, 1\] does not fit .* its first two or set activation_ch"):
+        train(replace(CONFIG, batches=((2, 16, 1),)), tmp_path, tmp_path / "run")
+
+
+def test_activations_computed_anew_give_the_same_weights(tmp_path):
+    kept = train(CONFIG, tmp_path, tmp_path / "kept").model.state_dict()
+    anew = train(replace(CONFIG, activation_checkpointing=True), tmp_path, tmp_path / "anew").model.state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in anew.items())
 
 
 def test_a_state_of_another_model_is_named(tmp_path, monkeypatch):
@@ -162,6 +221,7 @@ def test_rate_warms_up_holds_and_decays():
         ("model =", "cannot be read as TOML"),
         ("model = 'huge'\nsteps = 9", "names the model 'huge'; choose one of"),
         ("model = 'small'\nsteps = 'many'", "sets steps to 'many', which should be of type int"),
+        ("model = 'small'\nsteps = 9\nfsdp = 1", "sets fsdp to 1, which should be of type bool"),
         ("model = 'small'\nsteps = 9\nbatches = [[8, 128]]", "list of \\[inputs, resolution, scenes\\]"),
     ],
 )
@@ -169,6 +229,13 @@ def test_bad_configs_are_named(tmp_path, text, sentence):
     (tmp_path / "run.toml").write_text(text)
     with pytest.raises(UserError, match=sentence):
         read_config(tmp_path / "run.toml")
+
+
+@pytest.mark.parametrize("path", sorted(Path(loop.__file__).parent.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_configs_train_the_model_they_are_named_after(path):
+    config = read_config(path)
+    assert config.model == path.stem
+    assert config.warmup + config.decay < config.steps
 
 
 def test_configs_are_read_as_written(tmp_path):

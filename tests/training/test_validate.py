@@ -36,7 +36,7 @@ def small(monkeypatch):
     monkeypatch.setattr(validate, "PROTOCOLS", ((2, 16), (3, 16)))
     monkeypatch.setattr(validate, "HULL_PROTOCOLS", ((3, 16),))
     monkeypatch.setattr(validate, "SHEET_SCENES", 2)
-    monkeypatch.setattr(validate, "SHEET_RESOLUTION", 16)
+    monkeypatch.setattr(validate, "SHEET_PROTOCOL", (8, 16))
 
 
 @pytest.fixture

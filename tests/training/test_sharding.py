@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A model that several processes hold in parts learns what one that each holds whole does, and is saved whole."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from backend import models
+from backend.training.loop import train
+
+from .test_loop import CONFIG, TINY
+
+ROOT = Path(__file__).parents[2]
+
+
+def torchrun(*arguments: str) -> subprocess.CompletedProcess:
+    """Runs a module in two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    done = torchrun("tests.training.sharded_runs", str(folder))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def state(folder: Path) -> dict:
+    return torch.load(folder / "state.pt", weights_only=True)
+
+
+def tensors(value: object) -> list[torch.Tensor]:
+    """All tensors of a nested state, in order of their names."""
+    if isinstance(value, dict):
+        return [tensor for _, part in sorted(value.items()) for tensor in tensors(part)]
+    return [value] if isinstance(value, torch.Tensor) else []
+
+
+def test_each_process_holds_a_part(runs):
+    shares = [json.loads((runs / f"rank{rank}.json").read_text())["share"] for rank in (0, 1)]
+    assert sum(shares) == pytest.approx(1)
+    assert max(shares) < 0.51
+
+
+def test_a_sharded_run_learns_what_a_replicated_one_does(runs):
+    whole, sharded = state(runs / "replicated"), state(runs / "sharded")
+    for part in ("model", "average", "optimizers"):
+        for value, expected in zip(tensors(sharded[part]), tensors(whole[part]), strict=True):
+            assert (value - expected).norm() <= 1e-4 * expected.norm()
+
+
+def test_a_sharded_run_that_was_stopped_goes_on_bit_for_bit(runs):
+    whole, parts = tensors(state(runs / "sharded")), tensors(state(runs / "parts"))
+    assert all(torch.equal(value, expected) for value, expected in zip(parts, whole, strict=True))
+
+
+def test_a_sharded_run_goes_on_in_one_process(runs, tmp_path, monkeypatch):
+    monkeypatch.setitem(models.CONFIGS, "tiny", replace(TINY, layers=3, free_gaussians=1))
+    shutil.copytree(runs / "sharded", tmp_path / "run")
+    run = train(CONFIG, tmp_path, tmp_path / "run")
+    saved = state(runs / "sharded")
+    for name, value in run.model.named_parameters():
+        assert torch.equal(value, saved["model"][name])
+        assert torch.equal(run.average[name], saved["average"][name])
+    again, expected = tensors(state(tmp_path / "run")), tensors(saved)
+    assert all(torch.equal(value, other) for value, other in zip(again, expected, strict=True))
+
+
+def test_a_batch_that_does_not_fit_one_process_is_named_and_ends_all(tmp_path):
+    done = torchrun("tests.training.sharded_runs", str(tmp_path), "too-large")
+    assert done.returncode != 0
+    assert "UserError: The batch [2, 16, 2] does not fit into the GPU's memory; lower" in done.stderr
+
+
+def test_a_step_that_breaks_in_one_process_changes_none(runs):
+    for rank in (0, 1):
+        seen = json.loads((runs / f"rank{rank}.json").read_text())
+        assert seen["kept"]
+        assert seen["moved"]
