@@ -8,7 +8,7 @@ from bpy.types import Context, NodesModifier, Object, Panel, UILayout, UIList, b
 
 from . import cloud, compat, inputs, jobs, material, operators, operators_result
 from .estimate import estimate
-from .operators_file import FACET4D_OT_export_ply, FACET4D_OT_import_ply
+from .operators_file import FACET4D_OT_export_splats, FACET4D_OT_import_splats
 from .operators_input import (
     FACET4D_OT_add_rig,
     FACET4D_OT_import_capture,
@@ -171,7 +171,7 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
         if active is None:
             layout.label(text="No cloud yet")
             layout.operator_context = "INVOKE_DEFAULT"
-            layout.operator(FACET4D_OT_import_ply.bl_idname, icon="IMPORT")
+            layout.operator(FACET4D_OT_import_splats.bl_idname, icon="IMPORT")
             return
         layout.label(text=f"{active.name}: {len(active.data.vertices):,} Gaussians", icon="POINTCLOUD_DATA")
         if run := cloud.last_run(active):
@@ -200,7 +200,7 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
             body.operator(operators_result.FACET4D_OT_add_crop_box.bl_idname, icon="MESH_CUBE")
         row = layout.row()
         row.operator_context = "INVOKE_DEFAULT"
-        row.operator(FACET4D_OT_export_ply.bl_idname, icon="EXPORT")
+        row.operator(FACET4D_OT_export_splats.bl_idname, icon="EXPORT")
 
     def _draw_comparison(self, context: Context) -> None:
         """The input pictures over the cloud."""
