@@ -5,9 +5,21 @@ Layers point one way: panels -> operators -> jobs -> backend, and operators -> s
 -> compat. PyTorch is first imported in the worker thread of jobs.
 """
 
-from . import operators, operators_file, operators_input, operators_result, panels, preferences, properties
+from . import (
+    operators,
+    operators_file,
+    operators_input,
+    operators_native,
+    operators_result,
+    panels,
+    preferences,
+    properties,
+)
 
-MODULES = (properties, preferences, operators_input, operators, operators_result, operators_file, panels)
+MODULES = (
+    *(properties, preferences, operators_input, operators, operators_result, operators_file, operators_native),
+    panels,
+)
 
 
 def register() -> None:

@@ -88,8 +88,10 @@ def is_cloud(obj: Object | None) -> bool:
 
 
 def active_cloud(context: Context) -> Object | None:
-    """The active object if it is a cloud, otherwise the one that the scene's settings name."""
-    return next((ob for ob in (context.object, context.scene.facet4d.cloud) if is_cloud(ob)), None)
+    """The active object or its parent if that is a cloud, otherwise the one that the scene's settings name."""
+    active = context.object
+    candidates = (active, active and active.parent, context.scene.facet4d.cloud)
+    return next((ob for ob in candidates if is_cloud(ob)), None)
 
 
 def make_active(context: Context, cloud: Object) -> None:

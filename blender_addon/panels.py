@@ -15,6 +15,7 @@ from .operators_input import (
     FACET4D_OT_leave_out,
     FACET4D_OT_load_sample,
 )
+from .operators_native import FACET4D_OT_convert_to_native
 
 FIX_ICONS = {
     "facet4d.open_picture": "FILE_FOLDER",
@@ -201,6 +202,8 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
         row = layout.row()
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(FACET4D_OT_export_splats.bl_idname, icon="EXPORT")
+        if compat.has_native_splats():
+            layout.operator(FACET4D_OT_convert_to_native.bl_idname, icon="OUTLINER_OB_POINTCLOUD")
 
     def _draw_comparison(self, context: Context) -> None:
         """The input pictures over the cloud."""
