@@ -132,19 +132,47 @@ def cloud_modifier(obj: Object) -> NodesModifier | None:
     return next((m for m in obj.modifiers if m.type == "NODES" and is_evaluate_group(m.node_group)), None)
 
 
+def fault(cloud: Object) -> str | None:
+    """Why a cloud's Gaussians cannot be read, and what to do, in one sentence; None if they can."""
+    mesh, name = cloud.data, cloud.name
+    metadata = mesh.get(METADATA_KEY) or {}
+    if metadata.get("version", 0) > DATA_VERSION:
+        return f"'{name}' was made by a newer version of Facet4D; update the add-on to work on it."
+    if mesh.is_editmode:
+        return f"'{name}' is being edited; leave Edit Mode."
+    changed = [key for key in ("version", "compositing", "time_range") if key not in metadata]
+    for attribute, (data_type, _) in _ATTRIBUTES.items():
+        found = mesh.attributes.get(attribute)
+        is_ours = found and (found.data_type, found.domain) == (data_type, "POINT")
+        if not is_ours and attribute != "crowding":  # which clouds of version 1 lack
+            changed.append(attribute)
+    if changed:
+        return f"'{name}' has lost or changed its {', '.join(changed)}; undo that, or reconstruct or import it anew."
+    return None
+
+
 def read_cloud(cloud: Object) -> MovingGaussians:
-    """The Gaussians of a cloud object as they were built, in world space but for what the object was moved since."""
+    """The Gaussians of a cloud object as they were built, in world space but for what the object was moved since.
+
+    Those that were edited into none, without size or rotation or with a value that is not finite, are left out.
+
+    Raises:
+        UserError: its data were changed, or made by a newer version.
+    """
+    _check(cloud)
     mesh = cloud.data
     position = np.empty(3 * len(mesh.vertices), np.float32)
     mesh.vertices.foreach_get("co", position)
     data = {name: _read(mesh.attributes[name]) for name in _ATTRIBUTES if name != "crowding"}
+    sizes = np.c_[data["scale"], data["time_sigma"], np.linalg.norm(data["rotation"], axis=1)]
+    values = np.c_[position.reshape(-1, 3), *(value.reshape(len(sizes), -1) for value in data.values())]
     return moving.MovingGaussians(
         position=position.reshape(-1, 3) + np.array(cloud[METADATA_KEY]["origin"], np.float32),
         color=moving.linear_to_srgb(data.pop("radiance")[:, :3]).astype(np.float32),
         compositing=mesh[METADATA_KEY]["compositing"],
         time_range=tuple(mesh[METADATA_KEY]["time_range"]),
         **data,
-    )
+    ).select((sizes > 0).all(1) & np.isfinite(values).all(1))
 
 
 def gaussians_in_place(cloud: Object, depsgraph: Depsgraph) -> MovingGaussians:
@@ -159,8 +187,9 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingG
     """What the viewport shows of a cloud now, in world space, as Gaussians that stand still at a time in seconds.
 
     Raises:
-        UserError: the cloud shows points or ellipsoids.
+        UserError: the cloud shows points or ellipsoids, its data were changed, or made by a newer version.
     """
+    _check(cloud)
     evaluated = cloud.evaluated_get(depsgraph)
     geometry = evaluated.evaluated_geometry()  # owns the points: keep it while they are read
     points = geometry.pointcloud
@@ -169,7 +198,12 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingG
         raise errors.UserError(f"'{cloud.name}' shows no splats; set its Display to Splats.")
     position, alpha, radiance, *rows = (_read(points.attributes[name]) for name in names)
     whitening = np.stack(rows, 1)  # [N, 3, 3], its rows at right angles
-    axes = (whitening / np.square(whitening).sum(-1, keepdims=True)).transpose(0, 2, 1)
+    squares = np.square(whitening).sum(-1, keepdims=True)
+    has_shape = ((squares > 0) & (squares < np.inf)).all(
+        (1, 2)
+    )  # but where the artist has edited the scale or rotation
+    position, alpha, radiance = (values[has_shape] for values in (position, alpha, radiance))
+    axes = (whitening[has_shape] / squares[has_shape]).transpose(0, 2, 1)
     color = moving.linear_to_srgb(radiance[:, :3]).astype(np.float32)
     ones = np.ones(len(position), np.float32)
     light = cloud.data[METADATA_KEY]["compositing"]
@@ -177,6 +211,11 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingG
     still = (0 * position, time * ones, moving.ALWAYS * ones, scale, rotation)
     shown = moving.MovingGaussians(position, *still, alpha, color, light, (time, time))
     return shown.transform(np.array(evaluated.matrix_world))
+
+
+def _check(cloud: Object) -> None:
+    if reason := fault(cloud):
+        raise errors.UserError(reason)
 
 
 def evaluated_points(cloud: Object, depsgraph: Depsgraph) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ import bpy
 from bpy.types import Context, Operator
 
 from . import cloud, compat, native
+from ._backend import errors
 from .operators_result import CloudOperator
 
 
@@ -23,7 +24,11 @@ class FACET4D_OT_convert_to_native(CloudOperator, Operator):
         return super().poll(context)
 
     def execute(self, context: Context) -> set[str]:
-        splats = native.convert_to_native(cloud.active_cloud(context))
+        try:
+            splats = native.convert_to_native(cloud.active_cloud(context))
+        except errors.UserError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
         cloud.make_active(context, splats)
         self.report({"INFO"}, f"{splats.name}: {len(splats.data.points):,} splats")
         return {"FINISHED"}

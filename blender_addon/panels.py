@@ -175,6 +175,8 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
             layout.operator(FACET4D_OT_import_splats.bl_idname, icon="IMPORT")
             return
         layout.label(text=f"{active.name}: {len(active.data.vertices):,} Gaussians", icon="POINTCLOUD_DATA")
+        if reason := cloud.fault(active):
+            _wrapped(context, layout, reason, "ERROR")
         if run := cloud.last_run(active):
             layout.label(text=_run_text(run), icon="INFO", translate=False)
         row = layout.row(align=True)
