@@ -164,10 +164,11 @@ def read_cloud(cloud: Object) -> MovingGaussians:
     position = np.empty(3 * len(mesh.vertices), np.float32)
     mesh.vertices.foreach_get("co", position)
     data = {name: _read(mesh.attributes[name]) for name in _ATTRIBUTES if name != "crowding"}
+    position = position.reshape(-1, 3)
     sizes = np.c_[data["scale"], data["time_sigma"], np.linalg.norm(data["rotation"], axis=1)]
-    values = np.c_[position.reshape(-1, 3), *(value.reshape(len(sizes), -1) for value in data.values())]
+    values = np.column_stack([position, *data.values()])
     return moving.MovingGaussians(
-        position=position.reshape(-1, 3) + np.array(cloud[METADATA_KEY]["origin"], np.float32),
+        position=position + np.array(cloud[METADATA_KEY]["origin"], np.float32),
         color=moving.linear_to_srgb(data.pop("radiance")[:, :3]).astype(np.float32),
         compositing=mesh[METADATA_KEY]["compositing"],
         time_range=tuple(mesh[METADATA_KEY]["time_range"]),
@@ -199,11 +200,9 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingG
     position, alpha, radiance, *rows = (_read(points.attributes[name]) for name in names)
     whitening = np.stack(rows, 1)  # [N, 3, 3], its rows at right angles
     squares = np.square(whitening).sum(-1, keepdims=True)
-    has_shape = ((squares > 0) & (squares < np.inf)).all(
-        (1, 2)
-    )  # but where the artist has edited the scale or rotation
-    position, alpha, radiance = (values[has_shape] for values in (position, alpha, radiance))
-    axes = (whitening[has_shape] / squares[has_shape]).transpose(0, 2, 1)
+    sound = ((squares > 0) & (squares < np.inf)).all((1, 2)) & np.isfinite(position).all(1)  # not all edited ones are
+    position, alpha, radiance = (values[sound] for values in (position, alpha, radiance))
+    axes = (whitening[sound] / squares[sound]).transpose(0, 2, 1)
     color = moving.linear_to_srgb(radiance[:, :3]).astype(np.float32)
     ones = np.ones(len(position), np.float32)
     light = cloud.data[METADATA_KEY]["compositing"]
