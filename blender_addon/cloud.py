@@ -200,7 +200,8 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingG
     position, alpha, radiance, *rows = (_read(points.attributes[name]) for name in names)
     whitening = np.stack(rows, 1)  # [N, 3, 3], its rows at right angles
     squares = np.square(whitening).sum(-1, keepdims=True)
-    sound = ((squares > 0) & (squares < np.inf)).all((1, 2)) & np.isfinite(position).all(1)  # not all edited ones are
+    has_shape = ((squares > 0) & (squares < np.inf)).all((1, 2))  # what was edited may have none
+    sound = has_shape & np.isfinite(np.c_[position, radiance]).all(1)
     position, alpha, radiance = (values[sound] for values in (position, alpha, radiance))
     axes = (whitening[sound] / squares[sound]).transpose(0, 2, 1)
     color = moving.linear_to_srgb(radiance[:, :3]).astype(np.float32)

@@ -12,7 +12,7 @@ material fades the splats. The group's inputs are driven by those of the cloud: 
 
 import bpy
 import numpy as np
-from bpy.types import GeometryNodeTree, Material, Object
+from bpy.types import GeometryNodeTree, Material, Object, PointCloud
 
 from . import cloud, compat
 from ._backend import backend
@@ -72,7 +72,7 @@ def native_attributes(source: Object) -> dict[str, np.ndarray]:
     }
 
 
-def _new_object(source: Object, points) -> Object:
+def _new_object(source: Object, points: PointCloud) -> Object:
     splats = bpy.data.objects.new(f"{source.name} Splats", points)
     splats[NATIVE_KEY] = True
     splats.parent = source
