@@ -81,6 +81,12 @@ class MovingGaussians:
         values = (getattr(self, field.name) for field in fields(self))
         return MovingGaussians(*(value[keep] if isinstance(value, np.ndarray) else value for value in values))
 
+    def sound(self) -> MovingGaussians:
+        """Without what is no Gaussian: of no size, rotation or window, or with a value that is not finite."""
+        positive = np.column_stack([self.scale, self.time_sigma, np.linalg.norm(self.rotation, axis=1)]) > 0
+        values = np.column_stack([getattr(self, field.name) for field in fields(self)[:8]])
+        return self.select(positive.all(1) & np.isfinite(values).all(1))
+
     def transform(self, matrix: np.ndarray) -> MovingGaussians:
         """The cloud in another world: every point x of it goes to matrix [4, 4] (x, 1), which may shear."""
         linear = np.asarray(matrix, np.float64)[:3, :3]

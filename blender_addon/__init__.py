@@ -17,7 +17,13 @@ from . import (
 )
 
 MODULES = (
-    *(properties, preferences, operators_input, operators, operators_result, operators_file, operators_native),
+    properties,
+    preferences,
+    operators_input,
+    operators,
+    operators_result,
+    operators_file,
+    operators_native,
     panels,
 )
 

@@ -154,7 +154,7 @@ def fault(cloud: Object) -> str | None:
 def read_cloud(cloud: Object) -> MovingGaussians:
     """The Gaussians of a cloud object as they were built, in world space but for what the object was moved since.
 
-    Those that were edited into none, without size or rotation or with a value that is not finite, are left out.
+    What was edited into no Gaussian is left out.
 
     Raises:
         UserError: its data were changed, or made by a newer version.
@@ -164,16 +164,13 @@ def read_cloud(cloud: Object) -> MovingGaussians:
     position = np.empty(3 * len(mesh.vertices), np.float32)
     mesh.vertices.foreach_get("co", position)
     data = {name: _read(mesh.attributes[name]) for name in _ATTRIBUTES if name != "crowding"}
-    position = position.reshape(-1, 3)
-    sizes = np.c_[data["scale"], data["time_sigma"], np.linalg.norm(data["rotation"], axis=1)]
-    values = np.column_stack([position, *data.values()])
     return moving.MovingGaussians(
-        position=position + np.array(cloud[METADATA_KEY]["origin"], np.float32),
+        position=position.reshape(-1, 3) + np.array(cloud[METADATA_KEY]["origin"], np.float32),
         color=moving.linear_to_srgb(data.pop("radiance")[:, :3]).astype(np.float32),
         compositing=mesh[METADATA_KEY]["compositing"],
         time_range=tuple(mesh[METADATA_KEY]["time_range"]),
         **data,
-    ).select((sizes > 0).all(1) & np.isfinite(values).all(1))
+    ).sound()
 
 
 def gaussians_in_place(cloud: Object, depsgraph: Depsgraph) -> MovingGaussians:
@@ -199,18 +196,15 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingG
         raise errors.UserError(f"'{cloud.name}' shows no splats; set its Display to Splats.")
     position, alpha, radiance, *rows = (_read(points.attributes[name]) for name in names)
     whitening = np.stack(rows, 1)  # [N, 3, 3], its rows at right angles
-    squares = np.square(whitening).sum(-1, keepdims=True)
-    has_shape = ((squares > 0) & (squares < np.inf)).all((1, 2))  # what was edited may have none
-    sound = has_shape & np.isfinite(np.c_[position, radiance]).all(1)
-    position, alpha, radiance = (values[sound] for values in (position, alpha, radiance))
-    axes = (whitening[sound] / squares[sound]).transpose(0, 2, 1)
+    with np.errstate(invalid="ignore"):  # what was edited into no Gaussian has no size
+        axes = np.nan_to_num(whitening / np.square(whitening).sum(-1, keepdims=True)).transpose(0, 2, 1)
     color = moving.linear_to_srgb(radiance[:, :3]).astype(np.float32)
     ones = np.ones(len(position), np.float32)
     light = cloud.data[METADATA_KEY]["compositing"]
     scale, rotation = moving.scale_and_rotation(axes)
     still = (0 * position, time * ones, moving.ALWAYS * ones, scale, rotation)
     shown = moving.MovingGaussians(position, *still, alpha, color, light, (time, time))
-    return shown.transform(np.array(evaluated.matrix_world))
+    return shown.sound().transform(np.array(evaluated.matrix_world))
 
 
 def _check(cloud: Object) -> None:
