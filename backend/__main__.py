@@ -100,13 +100,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", type=Path, help="write the scores here too")
     network(sub)
 
-    sub = command("convert", _convert, "Convert a cloud to PLY, or a PLY to a cloud.")
-    sub.add_argument("cloud", type=Path, help=".safetensors or .ply")
-    sub.add_argument("out", type=Path, help=".ply or .safetensors")
+    sub = command("convert", _convert, "Convert a cloud to a file of splats, or a file of splats to a cloud.")
+    sub.add_argument("cloud", type=Path, help=".safetensors, .ply or .spz")
+    sub.add_argument("out", type=Path, help=".ply, .spz, .glb, .usda or .safetensors")
     moments = sub.add_mutually_exclusive_group()
-    moments.add_argument("--time", type=float, help="one 3DGS PLY at this second")
-    moments.add_argument("--all", action="store_true", help="one 3DGS PLY a frame of the clip")
-    sub.add_argument("--fps", type=float, default=24.0, help="frames a second with --all (24)")
+    moments.add_argument("--time", type=float, help="only this second of the clip, which .spz and .glb need")
+    moments.add_argument("--all", action="store_true", help="one file a frame of the clip")
+    sub.add_argument("--fps", type=float, default=24.0, help="frames a second with --all and in .usda (24)")
 
     sub = command("train", _train, "Train a model on synthetic scenes.")
     sub.add_argument("--config", type=Path, required=True, help="a TOML file of backend.training.config.TrainConfig")
@@ -264,28 +264,31 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
+    from .exchange import READERS, WRITERS, frame_times, read_splats, write_clip, write_sequence, write_splats
     from .gaussians import from_moving, load_cloud, save_cloud
-    from .ply import read_ply, write_ply, write_ply_4d, write_ply_sequence
 
     moments = options.all or options.time is not None
-    _check_target(options.out, (".ply",) if moments else (".ply", ".safetensors"))
-    is_ply = options.cloud.suffix.lower() == ".ply"
-    cloud = read_ply(options.cloud) if is_ply else load_cloud(options.cloud).moving()
+    _check_target(options.out, (*WRITERS,) if moments else (*WRITERS, ".safetensors"))
+    is_splats = options.cloud.suffix.lower() in READERS
+    cloud = read_splats(options.cloud) if is_splats else load_cloud(options.cloud).moving()
     first, last = cloud.time_range
+    if first == last and options.out.suffix.lower() in (".spz", ".glb"):
+        options.time = first
     if options.time is not None and not first <= options.time <= last:
         raise UserError(f"The cloud lasts from {first:g} to {last:g} s; choose a --time within that.")
+    times = frame_times(cloud, options.fps)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     count = len(cloud)
     if options.all:
-        paths = write_ply_sequence(cloud, options.out, options.fps)
+        paths = write_sequence(cloud, options.out, options.fps)
         print(f"{len(paths)} files: {paths[0]} to {paths[-1].name}")
         return
     if options.time is not None:
-        count = write_ply(cloud, options.out, options.time)
-    elif options.out.suffix.lower() == ".ply":
-        write_ply_4d(cloud, options.out)
-    else:
+        count = write_splats(cloud, options.out, options.time)
+    elif options.out.suffix.lower() == ".safetensors":
         save_cloud(from_moving(cloud), options.out)
+    else:
+        count = write_clip(cloud, options.out, times, options.fps)
     print(f"{count} Gaussians: {options.out}")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 SH_C0 = 0.28209479177387814  # zeroth-order spherical harmonic: rgb = SH_C0 * f_dc + 0.5
 ALWAYS = 1e3  # seconds: a time_sigma that is no window within any clip
+VISIBLE = 1 / 255  # what is fainter no renderer draws
 
 
 def _isoclinic_basis() -> np.ndarray:
@@ -65,10 +66,26 @@ class MovingGaussians:
             self.opacity * np.exp(-0.5 * (elapsed / self.time_sigma) ** 2),
         )
 
+    def still(self, time: float) -> MovingGaussians:
+        """What there is to see at a time in seconds, standing still: no velocity, no window, nothing too faint."""
+        position, opacity = self.at(time)
+        always = np.full(len(self), ALWAYS, np.float32)
+        still = MovingGaussians(
+            *(position, 0 * position, 0 * always + np.float32(time), always, self.scale, self.rotation, opacity),
+            *(self.color, self.compositing, (time, time)),
+        )
+        return still.select(opacity >= VISIBLE)
+
     def select(self, keep: np.ndarray) -> MovingGaussians:
         """The Gaussians of a boolean mask or index array [K]."""
         values = (getattr(self, field.name) for field in fields(self))
         return MovingGaussians(*(value[keep] if isinstance(value, np.ndarray) else value for value in values))
+
+    def sound(self) -> MovingGaussians:
+        """Without what is no Gaussian: of no size, rotation or window, or with a value that is not finite."""
+        positive = np.column_stack([self.scale, self.time_sigma, np.linalg.norm(self.rotation, axis=1)]) > 0
+        values = np.column_stack([getattr(self, field.name) for field in fields(self)[:8]])
+        return self.select(positive.all(1) & np.isfinite(values).all(1))
 
     def transform(self, matrix: np.ndarray) -> MovingGaussians:
         """The cloud in another world: every point x of it goes to matrix [4, 4] (x, 1), which may shear."""
@@ -149,6 +166,16 @@ def rotation_matrix(quaternion: np.ndarray) -> np.ndarray:
     """Unit quaternions [N, 4] (w, x, y, z) to rotation matrices [N, 3, 3], float64."""
     isoclinic = quaternion[:, _ORDER] * _SIGNS
     return np.einsum("ni,nj,ijab->nab", isoclinic, isoclinic, ISOCLINIC_BASIS[..., :3, :3], optimize=True)
+
+
+def harmonic(color: np.ndarray) -> np.ndarray:
+    """The coefficient [..., 3] of the zeroth spherical harmonic, 3DGS's f_dc, of a color [..., 3]."""
+    return (color - np.float32(0.5)) / np.float32(SH_C0)
+
+
+def color_of(coefficient: np.ndarray) -> np.ndarray:
+    """The inverse of harmonic."""
+    return coefficient * np.float32(SH_C0) + np.float32(0.5)
 
 
 def srgb_to_linear(encoded: np.ndarray) -> np.ndarray:

@@ -8,56 +8,35 @@ one) in the 4DGS convention. Comments carry the compositing light and the clip, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
-from .errors import UserError
-from .moving import ALWAYS, SH_C0, MovingGaussians
+from .errors import UserError, writing
+from .moving import ALWAYS, MovingGaussians, color_of, harmonic
 
 PROPERTIES = (
     *("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
     *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
 )
 PROPERTIES_4D = (*PROPERTIES, "t", "scale_t", "rot_r_0", "rot_r_1", "rot_r_2", "rot_r_3")
-_MIN_OPACITY = 1 / 255  # what no renderer draws
 
 
 def write_ply(cloud: MovingGaussians, path: Path | str, time: float) -> int:
     """Writes the cloud at a time in seconds as a 3DGS PLY, without splats too faint to draw; returns their count."""
-    position, opacity = cloud.at(time)
-    keep = opacity >= _MIN_OPACITY
-    columns = [position, np.zeros_like(position), (cloud.color - 0.5) / SH_C0, _logit(opacity)[:, None]]
-    columns += [np.log(cloud.scale), cloud.rotation]
-    table = np.concatenate(columns, 1)[keep].astype("<f4")
+    seen = cloud.still(time)
+    columns = [seen.position, seen.velocity, harmonic(seen.color), _logit(seen.opacity)[:, None]]
+    columns += [np.log(seen.scale), seen.rotation]
+    table = np.concatenate(columns, 1).astype("<f4")
     _write(path, PROPERTIES, table, [f"compositing {cloud.compositing}", f"time {time:g}"])
     return len(table)
-
-
-def write_ply_sequence(cloud: MovingGaussians, path: Path | str, frames_per_second: float) -> list[Path]:
-    """Writes one 3DGS PLY a frame of the clip, numbered from 0: cloud.ply becomes cloud_0000.ply and so on.
-
-    Raises:
-        UserError: frames_per_second is not in 0..1000, or a file cannot be written.
-    """
-    if not 0 < frames_per_second <= 1000:
-        raise UserError(f"{frames_per_second:g} frames a second make no sequence; give a number from 1 to 1000.")
-    path = Path(path)
-    first, last = cloud.time_range
-    count = int(np.floor((last - first) * frames_per_second + 1e-6)) + 1
-    paths = [path.with_name(f"{path.stem}_{index:04d}{path.suffix}") for index in range(count)]
-    for index, target in enumerate(paths):
-        write_ply(cloud, target, first + index / frames_per_second)
-    return paths
 
 
 def write_ply_4d(cloud: MovingGaussians, path: Path | str) -> None:
     """Writes a cloud whole, as 4D Gaussians."""
     mean, scale, left, right = cloud.to_4d()
     scale = np.log(scale)
-    columns = [mean[:, :3], np.zeros((len(cloud), 3)), (cloud.color - 0.5) / SH_C0, _logit(cloud.opacity)[:, None]]
+    columns = [mean[:, :3], np.zeros((len(cloud), 3)), harmonic(cloud.color), _logit(cloud.opacity)[:, None]]
     columns += [scale[:, :3], left, mean[:, 3:], scale[:, 3:], right]
     first, last = cloud.time_range
     comments = [f"compositing {cloud.compositing}", f"time_range {first!r} {last!r}"]
@@ -98,7 +77,7 @@ def read_ply(path: Path | str) -> MovingGaussians:
     with np.errstate(over="ignore"):
         scale = np.exp(stack("scale_0", "scale_1", "scale_2", *(["scale_t"] if is_4d else [])))
         opacity = 1 / (1 + np.exp(-stack("opacity")[:, 0]))
-    color = stack("f_dc_0", "f_dc_1", "f_dc_2") * np.float32(SH_C0) + np.float32(0.5)
+    color = color_of(stack("f_dc_0", "f_dc_1", "f_dc_2"))
     lengths = [np.linalg.norm(quaternion, axis=1, keepdims=True) for quaternion in (rotation, right)]
     sound = all((length > 1e-9).all() for length in lengths) and (scale > 0).all()
     if not sound or not all(np.isfinite(array).all() for array in (position, times, *lengths, scale, color, opacity)):
@@ -111,28 +90,6 @@ def read_ply(path: Path | str) -> MovingGaussians:
     return MovingGaussians(position, 0 * position, 0 * always + np.float32(first), always, scale, rotation, *rest)
 
 
-def read_ply_sequence(paths: Sequence[Path | str], frames_per_second: float) -> MovingGaussians:
-    """Reads 3DGS PLY files as the frames of one cloud: file k is all there is at k / frames_per_second seconds.
-
-    Each Gaussian has so short a window that it is gone a frame before and after; show the cloud at those times only.
-
-    Raises:
-        UserError: as read_ply, a file that holds 4D Gaussians, or files that blend in different light.
-    """
-    frames = [read_ply(path) for path in paths]
-    for path, frame in zip(paths, frames, strict=True):
-        if (frame.time_sigma != ALWAYS).any() or frame.compositing != frames[0].compositing:
-            raise UserError(f"{path} is no frame of the same sequence as {paths[0]}; choose the files of one sequence.")
-    times = np.arange(len(frames), dtype=np.float32) / np.float32(frames_per_second)
-    joined = {
-        field.name: np.concatenate([getattr(frame, field.name) for frame in frames])
-        for field in fields(MovingGaussians)[:8]
-    }
-    joined["time_mean"] = np.repeat(times, [len(frame) for frame in frames])
-    joined["time_sigma"] = np.full_like(joined["time_mean"], 1 / (6 * frames_per_second))
-    return MovingGaussians(**joined, compositing=frames[0].compositing, time_range=(0.0, float(times[-1])))
-
-
 def _logit(opacity: np.ndarray) -> np.ndarray:
     opacity = np.clip(opacity.astype(np.float64), 1e-6, 1 - 1e-6)
     return np.log(opacity / (1 - opacity)).astype(np.float32)
@@ -141,12 +98,9 @@ def _logit(opacity: np.ndarray) -> np.ndarray:
 def _write(path: Path | str, properties: tuple[str, ...], table: np.ndarray, comments: list[str]) -> None:
     lines = ["ply", "format binary_little_endian 1.0", *(f"comment facet4d {comment}" for comment in comments)]
     lines += [f"element vertex {len(table)}", *(f"property float {name}" for name in properties), "end_header", ""]
-    try:
-        with open(path, "wb") as file:
-            file.write("\n".join(lines).encode("ascii"))
-            file.write(table.tobytes())
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); choose another folder.") from None
+    with writing(path), open(path, "wb") as file:
+        file.write("\n".join(lines).encode("ascii"))
+        file.write(table.tobytes())
 
 
 _TYPES = {"float": "<f4", "float32": "<f4", "double": "<f8", "float64": "<f8", "uchar": "u1", "uint8": "u1"}

@@ -10,6 +10,7 @@ from . import (
     operators,
     operators_file,
     operators_input,
+    operators_native,
     operators_pictures,
     operators_pytorch,
     operators_result,
@@ -27,6 +28,7 @@ MODULES = (
     operators,
     operators_result,
     operators_file,
+    operators_native,
     panels,
     manual,
 )

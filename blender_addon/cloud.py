@@ -88,8 +88,10 @@ def is_cloud(obj: Object | None) -> bool:
 
 
 def active_cloud(context: Context) -> Object | None:
-    """The active object if it is a cloud, otherwise the one that the scene's settings name."""
-    return next((ob for ob in (context.object, context.scene.facet4d.cloud) if is_cloud(ob)), None)
+    """The active object or its parent if that is a cloud, otherwise the one that the scene's settings name."""
+    active = context.object
+    candidates = (active, active and active.parent, context.scene.facet4d.cloud)
+    return next((ob for ob in candidates if is_cloud(ob)), None)
 
 
 def make_active(context: Context, cloud: Object) -> None:
@@ -130,8 +132,34 @@ def cloud_modifier(obj: Object) -> NodesModifier | None:
     return next((m for m in obj.modifiers if m.type == "NODES" and is_evaluate_group(m.node_group)), None)
 
 
+def fault(cloud: Object) -> str | None:
+    """Why a cloud's Gaussians cannot be read, and what to do, in one sentence; None if they can."""
+    mesh, name = cloud.data, cloud.name
+    metadata = mesh.get(METADATA_KEY) or {}
+    if metadata.get("version", 0) > DATA_VERSION:
+        return f"'{name}' was made by a newer version of Facet4D; update the add-on to work on it."
+    if mesh.is_editmode:
+        return f"'{name}' is being edited; leave Edit Mode."
+    changed = [key for key in ("version", "compositing", "time_range") if key not in metadata]
+    for attribute, (data_type, _) in _ATTRIBUTES.items():
+        found = mesh.attributes.get(attribute)
+        is_ours = found and (found.data_type, found.domain) == (data_type, "POINT")
+        if not is_ours and attribute != "crowding":  # which clouds of version 1 lack
+            changed.append(attribute)
+    if changed:
+        return f"'{name}' has lost or changed its {', '.join(changed)}; undo that, or reconstruct or import it anew."
+    return None
+
+
 def read_cloud(cloud: Object) -> MovingGaussians:
-    """The Gaussians of a cloud object as they were built, in world space but for what the object was moved since."""
+    """The Gaussians of a cloud object as they were built, in world space but for what the object was moved since.
+
+    What was edited into no Gaussian is left out.
+
+    Raises:
+        UserError: its data were changed, or made by a newer version.
+    """
+    _check(cloud)
     mesh = cloud.data
     position = np.empty(3 * len(mesh.vertices), np.float32)
     mesh.vertices.foreach_get("co", position)
@@ -142,7 +170,7 @@ def read_cloud(cloud: Object) -> MovingGaussians:
         compositing=mesh[METADATA_KEY]["compositing"],
         time_range=tuple(mesh[METADATA_KEY]["time_range"]),
         **data,
-    )
+    ).sound()
 
 
 def gaussians_in_place(cloud: Object, depsgraph: Depsgraph) -> MovingGaussians:
@@ -157,8 +185,9 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingG
     """What the viewport shows of a cloud now, in world space, as Gaussians that stand still at a time in seconds.
 
     Raises:
-        UserError: the cloud shows points or ellipsoids.
+        UserError: the cloud shows points or ellipsoids, its data were changed, or made by a newer version.
     """
+    _check(cloud)
     evaluated = cloud.evaluated_get(depsgraph)
     geometry = evaluated.evaluated_geometry()  # owns the points: keep it while they are read
     points = geometry.pointcloud
@@ -167,14 +196,20 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingG
         raise errors.UserError(f"'{cloud.name}' shows no splats; set its Display to Splats.")
     position, alpha, radiance, *rows = (_read(points.attributes[name]) for name in names)
     whitening = np.stack(rows, 1)  # [N, 3, 3], its rows at right angles
-    axes = (whitening / np.square(whitening).sum(-1, keepdims=True)).transpose(0, 2, 1)
+    with np.errstate(invalid="ignore"):  # what was edited into no Gaussian has no size
+        axes = np.nan_to_num(whitening / np.square(whitening).sum(-1, keepdims=True)).transpose(0, 2, 1)
     color = moving.linear_to_srgb(radiance[:, :3]).astype(np.float32)
     ones = np.ones(len(position), np.float32)
     light = cloud.data[METADATA_KEY]["compositing"]
     scale, rotation = moving.scale_and_rotation(axes)
     still = (0 * position, time * ones, moving.ALWAYS * ones, scale, rotation)
     shown = moving.MovingGaussians(position, *still, alpha, color, light, (time, time))
-    return shown.transform(np.array(evaluated.matrix_world))
+    return shown.sound().transform(np.array(evaluated.matrix_world))
+
+
+def _check(cloud: Object) -> None:
+    if reason := fault(cloud):
+        raise errors.UserError(reason)
 
 
 def evaluated_points(cloud: Object, depsgraph: Depsgraph) -> dict[str, np.ndarray]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The differences between Blender 4.5 and 5.2 that the add-on meets, and nothing else."""
+"""The differences between Blender 4.5 and 5.3 that the add-on meets, and nothing else."""
 
 import bpy
-from bpy.types import FCurve, NodesModifier, NodeTreeInterfaceSocket, Object
+from bpy.types import FCurve, NodesModifier, NodeTreeInterfaceSocket, Object, PointCloud
 from bpy_extras import anim_utils
 
 
@@ -48,6 +48,20 @@ def find_fcurve(object: Object, data_path: str) -> FCurve | None:
         return None
     channels = anim_utils.action_get_channelbag_for_slot(animation.action, animation.action_slot)
     return channels.fcurves.find(data_path) if channels else None
+
+
+def has_native_splats() -> bool:
+    """Whether Blender draws Gaussian splats by itself, as 5.3 does."""
+    kind = PointCloud.bl_rna.properties.get("type")
+    return kind is not None and "GAUSSIAN_SPLAT" in kind.enum_items
+
+
+def new_native_splats(name: str, count: int) -> PointCloud:
+    """A point cloud that Blender draws as Gaussian splats; its attributes are still to be made."""
+    points = bpy.data.pointclouds.new(name)
+    points.type = "GAUSSIAN_SPLAT"
+    points.resize(count)
+    return points
 
 
 def _socket(modifier: NodesModifier, name: str) -> NodeTreeInterfaceSocket:

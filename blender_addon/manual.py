@@ -16,6 +16,7 @@ _SECTIONS = (
     ("bpy.ops.facet4d.import_capture", "input"),
     ("bpy.ops.facet4d.import_*", "files"),
     ("bpy.ops.facet4d.export_*", "files"),
+    ("bpy.ops.facet4d.convert_to_native", "files"),
     *((f"bpy.ops.facet4d.{name}", "run") for name in ("reconstruct", "cancel", "reuse_*", "use_less", "measure_*")),
     *((f"bpy.types.facet4d_pg_scene.{name}", "run") for name in ("model", "weights", "device", "resolution", "cloud")),
     *((f"bpy.ops.facet4d.{name}", "input") for name in ("load_*", "add_rig", "add_pictures", "open_picture", "aim")),

@@ -155,7 +155,7 @@ def _build(group: GeometryNodeTree) -> None:
         )
         return node.outputs["Geometry"]
 
-    elapsed = tree.math("SUBTRACT", _stepped_time(tree, group_input), attribute("time_mean", "FLOAT"))
+    elapsed = tree.math("SUBTRACT", stepped_time(tree, group_input), attribute("time_mean", "FLOAT"))
     position = tree.vector(
         "ADD",
         tree.node("GeometryNodeInputPosition").outputs[0],
@@ -267,7 +267,7 @@ def _set_defaults(group: GeometryNodeTree, names: list[str]) -> None:
                 compat.set_input(modifier, name, value)
 
 
-def _stepped_time(tree: TreeBuilder, group_input) -> NodeSocket:
+def stepped_time(tree: TreeBuilder, group_input) -> NodeSocket:
     """Time, held from each multiple of the Time Step to the next, where there is one."""
     step = group_input["Time Step"]
     # keys fall on the multiples, give or take their rounding

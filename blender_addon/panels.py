@@ -8,13 +8,14 @@ from bpy.types import Context, NodesModifier, Object, Panel, UILayout, UIList, b
 
 from . import cloud, compat, inputs, jobs, material, operators, operators_pytorch, operators_result
 from .estimate import estimate
-from .operators_file import FACET4D_OT_export_ply, FACET4D_OT_import_ply
+from .operators_file import FACET4D_OT_export_splats, FACET4D_OT_import_splats
 from .operators_input import (
     FACET4D_OT_add_rig,
     FACET4D_OT_import_capture,
     FACET4D_OT_leave_out,
     FACET4D_OT_load_sample,
 )
+from .operators_native import FACET4D_OT_convert_to_native
 from .operators_pictures import FACET4D_OT_add_pictures
 
 FIX_ICONS = {
@@ -176,9 +177,11 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
         if active is None:
             layout.label(text="No cloud yet")
             layout.operator_context = "INVOKE_DEFAULT"
-            layout.operator(FACET4D_OT_import_ply.bl_idname, icon="IMPORT")
+            layout.operator(FACET4D_OT_import_splats.bl_idname, icon="IMPORT")
             return
         layout.label(text=f"{active.name}: {len(active.data.vertices):,} Gaussians", icon="POINTCLOUD_DATA")
+        if reason := cloud.fault(active):
+            _wrapped(context, layout, reason, "ERROR")
         if run := cloud.last_run(active):
             layout.label(text=_run_text(run), icon="INFO", translate=False)
         row = layout.row(align=True)
@@ -205,7 +208,9 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
             body.operator(operators_result.FACET4D_OT_add_crop_box.bl_idname, icon="MESH_CUBE")
         row = layout.row()
         row.operator_context = "INVOKE_DEFAULT"
-        row.operator(FACET4D_OT_export_ply.bl_idname, icon="EXPORT")
+        row.operator(FACET4D_OT_export_splats.bl_idname, icon="EXPORT")
+        if compat.has_native_splats():
+            layout.operator(FACET4D_OT_convert_to_native.bl_idname, icon="OUTLINER_OB_POINTCLOUD")
 
     def _draw_comparison(self, context: Context) -> None:
         """The input pictures over the cloud."""

@@ -13,6 +13,7 @@ from backend.__main__ import main
 from backend.camera import Similarity
 from backend.capture import Capture, save_capture
 from backend.errors import Cancelled, UserError
+from backend.exchange import read_splats
 from backend.gaussians import load_cloud, save_cloud
 from backend.lrm4d import LRM4D, LRM4DConfig
 from backend.models import load_model
@@ -227,6 +228,13 @@ def test_command_line_from_capture_to_pictures_and_ply(tmp_path, capture_folder,
     assert run("convert", tmp_path / "4d.ply", tmp_path / "back.safetensors") == 0
     assert torch.allclose(load_cloud(tmp_path / "back.safetensors").mean, load_cloud(cloud).mean)
     assert len(read_ply(tmp_path / "4d.ply")) == len(load_cloud(cloud))
+    for ending in (".spz", ".glb", ".usda"):
+        assert run("convert", cloud, tmp_path / f"moment{ending}", "--time", 0.1) == 0
+    assert run("convert", cloud, tmp_path / "clip.usda", "--fps", 12) == 0
+    assert "endTimeCode = 3\n" in (tmp_path / "clip.usda").read_text()
+    assert run("convert", tmp_path / "moment.spz", tmp_path / "moment.glb") == 0
+    assert run("convert", tmp_path / "moment.spz", tmp_path / "from_spz.safetensors") == 0
+    assert len(load_cloud(tmp_path / "from_spz.safetensors")) == len(read_splats(tmp_path / "moment.spz"))
     assert run("info") == 0
 
 
@@ -257,6 +265,9 @@ def test_command_line_from_capture_to_pictures_and_ply(tmp_path, capture_folder,
         ("convert", "cloud.safetensors", "out.ply", "--time", "nan"),
         ("convert", "cloud.safetensors", "out.ply", "--time", "0.5"),
         ("convert", "cloud.safetensors", "out.ply", "--all", "--fps", "inf"),
+        ("convert", "cloud.safetensors", "out.usda", "--fps", "0"),
+        ("convert", "cloud.safetensors", "out.spz"),
+        ("convert", "capture/transforms.json", "out.glb"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capture_folder, model, monkeypatch, capsys, arguments):

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""glTF files (.glb): 3D Gaussians of one moment as the points of KHR_gaussian_splatting.
+
+The extension, ratified by Khronos in 2026, says in which light splats blend, so that clouds trained in linear light
+keep it: their colors are stored linear, as lin_rec709_display. Viewers without it show colored points. glTF has Y up,
+while clouds here have Z up, as in Blender.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from .errors import UserError, writing
+from .moving import MovingGaussians, harmonic, srgb_to_linear
+from .spz import Y_UP
+
+_EXTENSION = "KHR_gaussian_splatting"
+_COLOR_SPACES = {"linear": "lin_rec709_display", "srgb": "srgb_rec709_display"}
+_TYPES = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
+_FLOAT, _ARRAY_BUFFER, _POINTS = 5126, 34962, 0
+
+
+def write_glb(cloud: MovingGaussians, path: Path | str, time: float) -> int:
+    """Writes the cloud at a time in seconds, without splats too faint to draw; returns their count.
+
+    Raises:
+        UserError: there is nothing to see at that time, which glTF cannot hold, or the file cannot be written.
+    """
+    seen = cloud.still(time).transform(Y_UP)
+    if not len(seen):
+        raise UserError(f"The cloud is empty at {time:g} s, which a glTF file cannot be; choose another time.")
+    linear = np.asarray(srgb_to_linear(seen.color), np.float32)
+    attributes = {
+        "POSITION": seen.position,
+        "COLOR_0": np.c_[np.clip(linear, 0, 1), seen.opacity],
+        f"{_EXTENSION}:ROTATION": np.roll(seen.rotation, -1, 1),
+        f"{_EXTENSION}:SCALE": seen.scale,
+        f"{_EXTENSION}:OPACITY": seen.opacity[:, None],
+        f"{_EXTENSION}:SH_DEGREE_0_COEF_0": harmonic(linear if seen.compositing == "linear" else seen.color),
+    }
+    arrays = [np.ascontiguousarray(values, "<f4") for values in attributes.values()]
+    sizes = [array.nbytes for array in arrays]
+    offsets = np.cumsum([0, *sizes]).tolist()
+    accessors = [
+        {"bufferView": view, "componentType": _FLOAT, "count": len(array), "type": _TYPES[array.shape[1]]}
+        for view, array in enumerate(arrays)
+    ]
+    accessors[0] |= {"min": arrays[0].min(0).tolist(), "max": arrays[0].max(0).tolist()}
+    splats = {"kernel": "ellipse", "colorSpace": _COLOR_SPACES[seen.compositing]}
+    primitive = {
+        "attributes": {name: index for index, name in enumerate(attributes)},
+        "mode": _POINTS,
+        "extensions": {_EXTENSION: splats},
+    }
+    document = {
+        "asset": {"version": "2.0", "generator": "Facet4D"},
+        "extensionsUsed": [_EXTENSION],
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0, "name": Path(path).stem}],
+        "meshes": [{"primitives": [primitive]}],
+        "accessors": accessors,
+        "bufferViews": [
+            {"buffer": 0, "byteOffset": offset, "byteLength": size, "target": _ARRAY_BUFFER}
+            for offset, size in zip(offsets, sizes, strict=False)
+        ],
+        "buffers": [{"byteLength": offsets[-1]}],
+    }
+    text = json.dumps(document, separators=(",", ":")).encode()
+    chunks = [(b"JSON", text + b" " * (-len(text) % 4)), (b"BIN\0", b"".join(array.tobytes() for array in arrays))]
+    parts = [part for kind, body in chunks for part in (len(body).to_bytes(4, "little"), kind, body)]
+    length = 12 + sum(map(len, parts))
+    with writing(path):
+        Path(path).write_bytes(b"glTF" + (2).to_bytes(4, "little") + length.to_bytes(4, "little") + b"".join(parts))
+    return len(seen)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""SPZ files: 3D Gaussians of one moment in 20 bytes each, before compression.
+
+The format is Niantic's (github.com/nianticlabs/spz): a gzip stream of a header of 16 bytes and one array a property.
+Version 3 is written, which viewers share; versions 2 and 3 are read. It has axes of its own, X right, Y up and Z back,
+while clouds here have Z up, as in Blender. It says nothing of the light in which opacities blend.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from .errors import UserError, writing
+from .moving import ALWAYS, MovingGaussians, color_of, harmonic
+
+Y_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # from Z up: (x, y, z) to (x, z, -y)
+
+_HEADER = np.dtype(
+    [("magic", "S4"), ("version", "<u4"), ("count", "<u4"), ("degree", "u1"), ("bits", "u1"), ("_", "V2")]
+)
+_MAGIC = b"NGSP"
+_FRACTION_BITS = 12  # of positions: a quarter of a millimetre; some readers take no more
+_COLOR_SCALE = 0.15 * 255  # steps a unit of the harmonic
+_REST = {0: 0, 1: 9, 2: 24, 3: 45, 4: 72}  # bytes of the higher harmonics, by their degree
+
+
+def write_spz(cloud: MovingGaussians, path: Path | str, time: float) -> int:
+    """Writes the cloud at a time in seconds, without splats too faint to draw; returns their count.
+
+    Positions are kept to 1/4096, scales to 6 %, rotations to 0.2 degrees, opacities and colors to 8 bits.
+
+    Raises:
+        UserError: the cloud reaches too far, or the file cannot be written.
+    """
+    seen = cloud.still(time).transform(Y_UP)
+    reach = np.abs(seen.position).max(initial=1e-9)
+    bits = min(_FRACTION_BITS, int(np.floor(np.log2((2**23 - 1) / reach))))
+    if bits < 0:
+        raise UserError(f"The cloud reaches {reach:.0f} units from the origin, too far for SPZ; scale it down.")
+    header = np.array([(_MAGIC, 3, len(seen), 0, bits, b"")], _HEADER)
+    fixed = np.round(seen.position.astype(np.float64) * 2**bits).astype("<i4")
+    arrays = (
+        header,
+        fixed.view(np.uint8).reshape(-1, 3, 4)[..., :3],
+        _byte(255 * seen.opacity),
+        _byte(_COLOR_SCALE * harmonic(seen.color) + 127.5),
+        _byte(16 * (np.log(seen.scale) + 10)),
+        _pack_rotation(seen.rotation),
+    )
+    with writing(path):
+        Path(path).write_bytes(gzip.compress(b"".join(array.tobytes() for array in arrays), mtime=0))
+    return len(seen)
+
+
+def read_spz(path: Path | str) -> MovingGaussians:
+    """Reads an SPZ file as a cloud that stands still; colors that depend on the view lose that part.
+
+    Raises:
+        UserError: missing, damaged, or of another version.
+    """
+    try:
+        packed = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); choose an SPZ file.") from None
+    if packed[:4] == _MAGIC:
+        raise UserError(f"{path} is an SPZ file of version 4, which is not read here; save it as version 3.")
+    try:
+        data = gzip.decompress(packed)
+    except (OSError, EOFError, zlib.error):
+        raise UserError(f"{path} is no SPZ file, or a damaged one; export it again.") from None
+    if data[:4] != _MAGIC or len(data) < _HEADER.itemsize:
+        raise UserError(f"{path} is no SPZ file; choose one, or rename it after what it is.")
+    header = np.frombuffer(data, _HEADER, 1)[0]
+    version, count = int(header["version"]), int(header["count"])
+    if version not in (2, 3) or header["degree"] not in _REST or header["bits"] > 23:
+        raise UserError(f"{path} is an SPZ file of version {version}, which is not read here; save it as version 3.")
+    widths = np.array([9, 1, 3, 3, 4 if version == 3 else 3])
+    if len(data) < _HEADER.itemsize + count * (widths.sum() + _REST[int(header["degree"])]):
+        raise UserError(f"{path} ends early; export it again.")
+    ends = _HEADER.itemsize + count * np.cumsum(widths)
+    arrays = (np.frombuffer(data[end - count * width : end], np.uint8) for end, width in zip(ends, widths, strict=True))
+    fixed, opacity, color, scale, rotation = (a.reshape(count, w) for a, w in zip(arrays, widths, strict=True))
+
+    position = np.zeros((count, 3, 4), np.uint8)
+    position[..., 1:] = fixed.reshape(count, 3, 3)  # the three high bytes, so that the shift below extends the sign
+    position = (position.view("<i4")[..., 0] >> 8) / np.float32(2.0 ** header["bits"])
+    unpack = _unpack_rotation if version == 3 else _unpack_first_three
+    always = np.full(count, ALWAYS, np.float32)
+    cloud = MovingGaussians(
+        position=position.astype(np.float32),
+        velocity=np.zeros((count, 3), np.float32),
+        time_mean=0 * always,
+        time_sigma=always,
+        scale=np.exp(scale / np.float32(16) - np.float32(10)),
+        rotation=unpack(rotation),
+        opacity=opacity[:, 0] / np.float32(255),
+        color=color_of((color - np.float32(127.5)) / np.float32(_COLOR_SCALE)),
+        compositing="srgb",
+    )
+    return cloud.transform(Y_UP.T)
+
+
+def _byte(values: np.ndarray) -> np.ndarray:
+    return np.clip(np.round(values), 0, 255).astype(np.uint8)
+
+
+def _pack_rotation(rotation: np.ndarray) -> np.ndarray:
+    """Unit quaternions [N, 4] (w, x, y, z) to [N] integers, of (x, y, z, w) with the largest component positive.
+
+    From the high bits: which component is the largest, then of the other three the sign and, in 9 bits, the magnitude,
+    of which sqrt(1/2) is the most there is.
+    """
+    xyzw = np.roll(rotation, -1, 1)
+    largest = np.abs(xyzw).argmax(1)
+    rows = np.arange(len(xyzw))
+    xyzw = xyzw * np.where(xyzw[rows, largest] < 0, -1, 1)[:, None]
+    magnitude = np.round(511 * np.sqrt(2) * np.abs(xyzw)).astype(np.uint32)
+    fields = (magnitude + 512 * (xyzw < 0)).astype(np.uint32)
+    others = fields[largest[:, None] != np.arange(4)].reshape(-1, 3)
+    return (largest.astype(np.uint32) << 30 | others[:, 0] << 20 | others[:, 1] << 10 | others[:, 2]).astype("<u4")
+
+
+def _unpack_rotation(packed: np.ndarray) -> np.ndarray:
+    """Inverts _pack_rotation, from bytes [N, 4]."""
+    (values,) = np.ascontiguousarray(packed).view("<u4").T
+    others = np.stack([values >> 20, values >> 10, values], 1) & 1023
+    others = np.where(others & 512, -1, 1) * (others & 511) / (511 * np.sqrt(2))
+    largest = np.sqrt(np.maximum(1 - np.square(others).sum(1), 0))
+    xyzw = np.empty((len(values), 4))
+    is_largest = (values >> 30)[:, None] == np.arange(4)
+    xyzw[is_largest], xyzw[~is_largest] = largest, others.ravel()
+    return np.roll(xyzw, 1, 1).astype(np.float32)
+
+
+def _unpack_first_three(packed: np.ndarray) -> np.ndarray:
+    """Version 2's rotations: bytes [N, 3] for x, y and z, where w is not negative."""
+    xyz = packed / 127.5 - 1
+    w = np.sqrt(np.maximum(1 - np.square(xyz).sum(1, keepdims=True), 0))
+    rotation = np.concatenate([w, xyz], 1)
+    return (rotation / np.linalg.norm(rotation, axis=1, keepdims=True)).astype(np.float32)
