@@ -163,16 +163,36 @@ def crop_face(picture: np.ndarray, box: Box) -> np.ndarray:
 
 def prepare_front(
     photo: np.ndarray, matting: str = "u2net", index: int | None = None, box: Box | None = None
-) -> np.ndarray:
+) -> tuple[np.ndarray, Camera]:
     """A photo RGBA uint8 [H, W, 4] to the front view that the diffusion starts from, uint8 [512, 512, 3].
 
-    matting, index: see cut_out and find_face. box: the face's, placed by hand instead of found.
+    matting, index: see cut_out and find_face. box: the face's, placed by hand instead of found. Returns also the
+    photo's camera, see photo_camera.
 
     Raises:
         UserError: see cut_out, find_face and crop_face.
     """
     picture = lay_over_white(cut_out(photo, matting))
-    return crop_face(picture, find_face(picture, index) if box is None else box)
+    box = find_face(picture, index) if box is None else box
+    return crop_face(picture, box), photo_camera(box, picture.shape[1], picture.shape[0])
+
+
+def photo_camera(box: Box, width: int, height: int) -> Camera:
+    """The camera of a photo of width x height pixels with a face's box in it, in GS-LRM's world.
+
+    It stands where the front view's does; the canonical crop is a part of its picture, but for crop_face's rounding.
+    """
+    corner, pixel = canonical_crop(box)
+    front = six_cameras()[0].resize(*2 * [CROP * pixel])
+    return front.crop(*-corner, width, height)
+
+
+def canonical_crop(box: Box) -> tuple[np.ndarray, float]:
+    """Where the canonical crop is in the picture that holds the face's box: its left and top [2], and the side of its
+    pixels, in the picture's pixels. It may reach out of the picture."""
+    left, top, right, bottom = box
+    pixel = ((right - left) + (bottom - top)) / 2 / FACE_SIDE
+    return np.array([left + right, top + bottom]) / 2 - np.array(FACE_CENTRE) * pixel, pixel
 
 
 def six_cameras(size: int = CROP) -> list[Camera]:

@@ -123,6 +123,21 @@ def test_a_video_becomes_one_cloud_that_plays(weights, tmp_path):
     assert counts[1] < counts[0]
 
 
+def test_a_videos_views_can_be_fused_to_moving_gaussians(weights, tmp_path):
+    """By 4D-LRM: the same as reconstructing the views that --views-only writes."""
+    picture = np.asarray(Image.fromarray(data.astronaut()).resize((320, 320)))[:240]
+    movie = write_video(tmp_path / "clip.mp4", [picture, picture // 2])
+    options = ["--matting", "none"]
+    assert portrait(movie, *options, "--out", tmp_path / "views", "--views-only", weights=weights) == 0
+    assert portrait(movie, *options, "--fuse", "--out", tmp_path / "fused.safetensors", weights=weights) == 0
+    other = ["reconstruct", tmp_path / "views", "--out", tmp_path / "other.safetensors", "--device", "cpu"]
+    assert main([*map(str, other)]) == 0
+    fused, expected = (load_cloud(tmp_path / f"{name}.safetensors") for name in ("fused", "other"))
+    assert len(fused) == len(expected)
+    torch.testing.assert_close(fused.mean, expected.mean, atol=1e-3, rtol=1e-3)
+    assert fused.time_range == pytest.approx((0, 0.04))
+
+
 def test_a_clip_of_equal_views_is_lifted_to_one_cloud(weights):
     diffusion = load_mvdiffusion(weights / hub.DIFFUSION)
     fronts = np.stack([data.astronaut()] * 2)
