@@ -178,9 +178,8 @@ def _portrait(options: argparse.Namespace) -> None:
 
 def _make_portrait(source: Path, target: Path, facelift: FaceLift, options: argparse.Namespace) -> None:
     from .capture import load_capture, save_capture
-    from .facelift import lift_capture, paint_views, read_fronts
+    from .facelift import fuse_capture, lift_capture, paint_views, read_fronts
     from .gaussians import save_cloud
-    from .reconstruct import reconstruct
 
     if options.views:
         capture = load_capture(source)
@@ -194,7 +193,7 @@ def _make_portrait(source: Path, target: Path, facelift: FaceLift, options: argp
         print(f"{len(capture.frames)} views: {target}")
         return
     if options.fuse:
-        cloud = reconstruct(capture, options.fuse, options.device, progress=_report)
+        cloud = fuse_capture(capture, options.fuse, options.device, _report)
     else:
         cloud = lift_capture(capture, facelift.gslrm, options.tolerance, progress=_report)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ given to 4D-LRM instead.
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,12 +21,14 @@ from .capture import Capture, Frame
 from .errors import Progress, UserError, no_progress
 from .gaussians import Gaussians4D
 from .gslrm import COMMAND_LINE_FILTER, GSLRM, PostFilter, load_gslrm
-from .portrait import Box, lay_over_white, lift_views, prepare_front, read_photo, six_cameras
+from .portrait import Box, cut_from_white, lay_over_white, lift_views, prepare_front, read_photo, six_cameras
+from .reconstruct import reconstruct
 from .sequence import join_sequence
 from .video import video_fronts
 
 if TYPE_CHECKING:
     from .hub import FaceLiftWeights
+    from .lrm4d import LRM4D
     from .mvdiffusion import MultiViewDiffusion  # which imports diffusers, only needed for painting
 
 
@@ -183,3 +186,17 @@ def lift_capture(
         clouds.append(cloud)
         identities.append(identity)
     return join_sequence(clouds, identities, times, tolerance)
+
+
+def fuse_capture(
+    capture: Capture, model: str | Path | LRM4D = "small", device: str = "auto", progress: Progress = no_progress
+) -> Gaussians4D:
+    """Fuses the views of all times to moving Gaussians with 4D-LRM, in place of lifting each time's and joining them.
+
+    The views' white background is cut off, which 4D-LRM takes for fog. model, device: see reconstruct.reconstruct.
+
+    Raises:
+        UserError, Cancelled: see reconstruct.reconstruct.
+    """
+    frames = [replace(frame, image=cut_from_white(frame.image)) for frame in capture.inputs().frames]
+    return reconstruct(Capture(frames), model, device, progress=progress)

@@ -5,9 +5,29 @@ Layers point one way: panels -> operators -> jobs -> backend, and operators -> s
 -> compat. PyTorch is first imported in the worker thread of jobs.
 """
 
-from . import operators, operators_file, operators_input, operators_result, panels, preferences, properties
+from . import (
+    operators,
+    operators_file,
+    operators_input,
+    operators_portrait,
+    operators_result,
+    panels,
+    panels_portrait,
+    preferences,
+    properties,
+)
 
-MODULES = (properties, preferences, operators_input, operators, operators_result, operators_file, panels)
+MODULES = (
+    properties,
+    preferences,
+    operators_input,
+    operators,
+    operators_portrait,
+    operators_result,
+    operators_file,
+    panels,
+    panels_portrait,
+)
 
 
 def register() -> None:

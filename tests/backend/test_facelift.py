@@ -15,26 +15,16 @@ from backend.capture import load_capture
 from backend.errors import Cancelled, UserError
 from backend.facelift import find_photos, is_picture, lift_capture, paint_views
 from backend.gaussians import load_cloud
-from backend.gslrm import GSLRM, GSLRMConfig, official_name
+from backend.gslrm import GSLRM, GSLRMConfig
 from backend.mvdiffusion import VIEWS, load_mvdiffusion
 from tests.backend.test_portrait import astronaut
 from tests.backend.test_video import write_video
-from tests.backend.tiny_mvdiffusion import SIZE, randomise, write_folder
+from tests.backend.tiny_mvdiffusion import SIZE, randomise, write_weights
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    """A folder as the Hub has it; what the parts' loaders do not read is empty."""
-    folder = tmp_path_factory.mktemp("weights")
-    write_folder(folder / hub.DIFFUSION)
-    network = randomise(GSLRM(GSLRMConfig(layers=2, width=64, heads=1)), 0)
-    (folder / hub.GSLRM).parent.mkdir()
-    state = {official_name(name): value for name, value in network.state_dict().items()}
-    torch.save({"model": state}, folder / hub.GSLRM)
-    for name in hub.FILES:
-        if not (folder / name).exists():
-            (folder / name).touch()
-    return folder
+    return write_weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture
@@ -195,7 +185,7 @@ def test_bad_input_gets_a_plain_sentence(weights, photo, tmp_path, capsys, argum
 
 
 def test_missing_weights_are_asked_for_with_their_licence(photo, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr(hub, "find_in_cache", lambda: None)
     assert portrait(photo, "--out", tmp_path / "head.safetensors", weights=tmp_path / "none") == 2
     told = capsys.readouterr().err
     assert "--accept-licence" in told
