@@ -26,8 +26,8 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
         row = layout.row()
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(FACET4D_OT_open_portrait.bl_idname, text="Choose Photo or Video…", icon="FILE_IMAGE")
-        self._draw_weights(context)
         self._draw_settings(settings)
+        self._draw_weights(context)
         if not draw_progress(context, layout, "FACET4D_PT_portrait"):
             if missing := operators.missing_packages(FACET4D_OT_portrait.packages):
                 wrapped(context, layout, f"Python packages are missing: {', '.join(missing)}.", "ERROR")
@@ -48,6 +48,8 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
         here, size = hub.bytes_here(folder or hub.FOLDER) / 1e9, hub.SIZE / 1e9
         text = f"FaceLift's weights, {here:.1f} of {size:.1f} GB here; for non-commercial research only"
         wrapped(context, layout, text, "INFO")
+        if problem := FACET4D_OT_show_licence.problem(context):
+            wrapped(context, layout, problem, "INTERNET_OFFLINE")
         row = layout.row()
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(FACET4D_OT_show_licence.bl_idname, text="Download Weights…", icon="IMPORT")

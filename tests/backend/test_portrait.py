@@ -20,6 +20,7 @@ from backend.portrait import (
     FACE_SIDE,
     choose_face,
     crop_face,
+    cut_from_white,
     cut_out,
     find_face,
     lay_over_white,
@@ -140,6 +141,20 @@ def test_a_soft_edge_over_white_has_no_dark_fringe():
 
 def test_alpha_is_the_matte_where_there_is_some():
     assert np.array_equal(cut_out(astronaut()), astronaut())
+
+
+def test_a_white_background_is_cut_off_and_white_within_the_subject_stays():
+    """Up to a cell of 4 x 4 pixels at the edges; also noise of compression is white."""
+    picture = np.random.default_rng(0).integers(246, 256, (512, 512, 4), dtype=np.uint8)
+    picture[..., 3] = 255
+    subject = np.zeros((512, 512), bool)
+    subject[101:, 102:399] = True
+    picture[subject, :3] = 90
+    picture[200:260, 200:260, :3] = 255  # a tooth
+    alpha = cut_from_white(picture)[..., 3]
+    assert set(np.unique(alpha)) == {0, 255}
+    assert (alpha[subject] == 255).all()
+    assert 0 < (alpha[~subject] == 255).sum() < 4 * (411 * 2 + 297)
 
 
 def test_a_photo_that_is_over_white_already_needs_no_matting():

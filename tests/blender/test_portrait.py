@@ -357,4 +357,5 @@ def test_nothing_goes_online_without_leave(server):
     for operator in (bpy.ops.facet4d.show_licence, bpy.ops.facet4d.download_weights):
         with pytest.raises(RuntimeError, match="Blender may not go online"):
             operator()
+    assert "Blender may not go online" in shown()
     assert server.asked == []
