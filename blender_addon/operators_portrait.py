@@ -18,7 +18,7 @@ REMEMBERED = (
     *("filepath", "weights", "matting", "face", "use_box", "box", "first", "last", "every", "frames", "tolerance"),
     *("seed", "steps", "guidance", "device", "offload"),
 )
-LICENCE_WIDTH = 110  # characters
+LICENCE_WIDTH = 130  # characters
 
 
 class FACET4D_OT_open_portrait(Operator):
@@ -76,7 +76,7 @@ class FACET4D_OT_portrait(JobOperator, Operator):
         path = Path(bpy.path.abspath(self.settings["filepath"]))
         made = portrait_scene.put_in_scene(context, scene, portrait, path, self.cursor)
         where = portrait_scene.place(made, self.cursor)
-        cloud.remember_run(made, self.settings | {"pictures": len(portrait.times), "seconds": seconds, "place": where})
+        cloud.remember_run(made, self.settings | {"seconds": seconds, "place": where})
         self.report({"INFO"}, f"{len(portrait.gaussians):,} Gaussians in {seconds:.0f} s")
         if not scene.camera.data.background_images:
             self.report({"INFO"}, f"Blender cannot show {path.name} behind the head")
@@ -176,6 +176,10 @@ class FACET4D_OT_accept_licence(Operator):
         options={"SKIP_SAVE"},
     )
 
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return FACET4D_OT_download_weights.poll(context)
+
     def invoke(self, context: Context, _event: Event) -> set[str]:
         return context.window_manager.invoke_props_dialog(self, width=800, confirm_text="Download 9.3 GB")
 
@@ -190,7 +194,8 @@ class FACET4D_OT_accept_licence(Operator):
         if not self.accepted:
             self.report({"ERROR"}, "Nothing was downloaded; to download the weights, accept their licence.")
             return {"CANCELLED"}
-        return bpy.ops.facet4d.download_weights("INVOKE_DEFAULT", licence_accepted=True)
+        bpy.ops.facet4d.download_weights("INVOKE_DEFAULT", licence_accepted=True)
+        return {"FINISHED"}
 
 
 class FACET4D_OT_download_weights(_HubOperator, Operator):

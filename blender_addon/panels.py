@@ -176,7 +176,7 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         reuse = (
             operators_portrait.FACET4D_OT_reuse_portrait if "filepath" in run else operators.FACET4D_OT_reuse_settings
         )
-        row.operator(reuse.bl_idname)
+        row.operator(reuse.bl_idname, text="Reuse Settings")
         self._draw_comparison(context)
         modifier = cloud.cloud_modifier(active)
         _draw_inputs(layout, modifier, "Time", "Time Step")
