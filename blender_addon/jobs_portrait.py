@@ -48,7 +48,7 @@ class Settings:
 class Portrait(NamedTuple):
     """A head in GS-LRM's world. times [F] in seconds, and the cameras of the photo or of the video's frames there.
 
-    upright: the photo's pixels uint8 [H, W, 4], if its file does not store it upright, which Blender does not mind.
+    upright: the photo's pixels uint8 [H, W, 4], if its file stores it turned, which Blender would show so.
     """
 
     gaussians: MovingGaussians

@@ -28,7 +28,9 @@ class FACET4D_OT_open_portrait(Operator):
     bl_label = "Choose Photo or Video"
     bl_options = {"REGISTER", "UNDO"}
 
-    filepath: StringProperty(name="File", subtype="FILE_PATH", options={"SKIP_SAVE"})
+    filepath: StringProperty(
+        name="File", description="The photo or the video", subtype="FILE_PATH", options={"SKIP_SAVE"}
+    )
     filter_image: BoolProperty(default=True, options={"HIDDEN"})
     filter_movie: BoolProperty(default=True, options={"HIDDEN"})
     filter_folder: BoolProperty(default=True, options={"HIDDEN"})
@@ -173,6 +175,7 @@ class FACET4D_OT_accept_licence(Operator):
 
     accepted: BoolProperty(
         name="I have read this licence and accept it: for research only, not for commercial use",
+        description="Without this nothing is downloaded",
         options={"SKIP_SAVE"},
     )
 

@@ -89,6 +89,7 @@ class FACET4D_PG_portrait(PropertyGroup):
     )
     device: EnumProperty(
         name="Device",
+        description="Where the networks run",
         items=(
             ("auto", "Automatic", "The GPU where PyTorch can use one, otherwise the CPU"),
             ("cuda", "GPU", "The first CUDA device"),

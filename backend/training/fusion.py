@@ -37,7 +37,7 @@ from .demo_capture import straight_srgb
 from .people import People
 from .rigs import Z_UP, look_at
 from .scenes import draw_lights
-from .shading import Lights, Noise, Surfaces, render
+from .shading import Noise, Surfaces, render
 
 SIZE, SECONDS = 128, np.linspace(0, 1, 9)  # pixels; every other moment is a frame, the others lie between
 HELD_OUT = 2  # cameras that nothing is given of
@@ -55,7 +55,7 @@ class Film:
         eyes = people.models[model].eyes.centre.mean(0)
         vertices = (surfaces.vertices - eyes) / 100 / METRES + torch.tensor(EYES)
         self.surfaces, self.noise = replace(surfaces, vertices=vertices), noise
-        self.lights: Lights = draw_lights(rng, surfaces.material.albedo)
+        self.lights = draw_lights(rng, surfaces.material.albedo)
 
     def shoot(self, camera: Camera, moment: int) -> np.ndarray:
         """The picture over white, float32 [SIZE, SIZE, 3]."""
