@@ -25,6 +25,7 @@ ENDPOINT = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "facet4d" / "facelift" / REVISION
 LICENCE = "Adobe Research License 1.2, for non-commercial research only"
 SIZE = 9_316_311_496  # bytes of the weights; the other files have less than 2 MB
+PART = ".part"  # ends the name of a file that is not complete
 CHUNK, TIMEOUT = 2**20, 30  # bytes read at a time, seconds without any
 RANGE_NOT_SATISFIABLE = 416
 LICENCE_FILE = "LICENSE"
@@ -86,8 +87,9 @@ def find_in_cache() -> Path | None:
 
 
 def bytes_here(folder: Path | str = FOLDER) -> int:
-    """How much of the weights is in a folder already, parts of files included."""
-    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+    """How much of the repository's files is in a folder already, parts of files included."""
+    paths = (Path(folder) / f"{name}{suffix}" for name in FILES for suffix in ("", PART))
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def fetch_licence(folder: Path | str = FOLDER, endpoint: str = ENDPOINT) -> str:
@@ -149,7 +151,7 @@ def _address(name: str, endpoint: str) -> str:
 
 def _fetch(url: str, target: Path, digest: str | None, arrived: Callable[[int], None]) -> None:
     """Fetches a file by way of a .part file, which is gone on with; arrived is told how many bytes came."""
-    partial = target.with_name(target.name + ".part")
+    partial = target.with_name(target.name + PART)
     partial.parent.mkdir(parents=True, exist_ok=True)
     with open(partial, "ab") as file:
         request = Request(url, headers={"User-Agent": "facet4d"})

@@ -4,10 +4,10 @@
     python -m backend.training.fusion --assets DIR [--scenes 6] [--sheets DIR]
 
 The views are true ones in place of painted ones, or disturbed as if each had been painted anew. No trained GS-LRM is
-needed: in its place 4D-LRM is given the six views of each moment alone, as they are; fusing cuts their white background
-off first.
-Prints, a row for each way and kind of views: PSNR at the frames' times and between them, flicker, number of Gaussians.
-Flicker is the mean change, in 8-bit levels, from one rendered picture to the next where the true ones do not change.
+needed: in its place 4D-LRM is given the six views of each moment alone, as they are, while fusing cuts their white
+background off. Prints a row for each way and kind of views: PSNR at the frames' times and between them, flicker, and
+the number of Gaussians. Flicker is the mean change, in 8-bit levels, from one rendered picture to the next where the
+true ones do not change.
 """
 
 from __future__ import annotations

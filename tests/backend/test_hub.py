@@ -108,7 +108,9 @@ def test_the_licence_can_be_read_before_the_rest(server, tmp_path):
     assert [name for name, _ in server.asked] == [hub.LICENCE_FILE]
     hub.fetch_licence(tmp_path, server.address)
     assert len(server.asked) == 1
-    assert hub.bytes_here(tmp_path) == len(CONTENT[hub.LICENCE_FILE])
+    (tmp_path / "holiday.mp4").write_bytes(bytes(1000))  # somebody else's
+    (tmp_path / f"{hub.LICENCE_FILE}.part").write_bytes(bytes(10))
+    assert hub.bytes_here(tmp_path) == len(CONTENT[hub.LICENCE_FILE]) + 10
     with pytest.raises(UserError, match=r"licence cannot be fetched.*try again"):
         hub.fetch_licence(tmp_path / "other", "http://127.0.0.1:9")
 

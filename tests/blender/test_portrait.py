@@ -249,6 +249,19 @@ def test_damaged_weights_are_told_in_the_panel(settings, photo, tmp_path):
     assert "'cd_attention_mid' to True, which is not supported" in fails()
 
 
+def test_a_full_gpu_is_told_in_the_panel_with_what_helps(settings, photo, monkeypatch):
+    import torch
+
+    from backend.mvdiffusion import MultiViewDiffusion
+
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(MultiViewDiffusion, "denoise", fail)
+    assert "memory is too small for painting views; switch offloading on" in fails()
+    assert settings.bl_rna.properties["offload"].name == "Offloading"
+
+
 def test_matting_without_its_model_says_where_to_put_it(settings, tmp_path, monkeypatch):
     monkeypatch.setenv("U2NET_HOME", str(tmp_path))
     Image.fromarray(data.astronaut()).save(tmp_path / "photo.png")
