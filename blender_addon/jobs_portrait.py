@@ -115,11 +115,20 @@ def find_weights(folder: Path | None) -> FaceLiftWeights | None:
 
 def licence(folder: Path | None) -> Task:
     """The task whose result is the text of the weights' licence."""
-    hub = backend("hub")
-    return lambda progress: hub.fetch_licence(folder or hub.FOLDER, hub.ENDPOINT)
+
+    def task(progress: Progress) -> str:
+        hub = backend("hub")
+        progress("Fetching the licence", 0.0)
+        return hub.fetch_licence(folder or hub.FOLDER, hub.ENDPOINT)
+
+    return task
 
 
 def download(licence_accepted: bool, folder: Path | None) -> Task:
-    """The task that fetches what is missing of the weights, to which the user agreed."""
-    hub = backend("hub")
-    return lambda progress: hub.download_weights(licence_accepted, folder or hub.FOLDER, progress, hub.ENDPOINT)
+    """The task that fetches what is missing of the weights; its result is the FaceLiftWeights."""
+
+    def task(progress: Progress) -> FaceLiftWeights:
+        hub = backend("hub")
+        return hub.download_weights(licence_accepted, folder or hub.FOLDER, progress, hub.ENDPOINT)
+
+    return task

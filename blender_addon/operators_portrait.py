@@ -77,8 +77,8 @@ class FACET4D_OT_portrait(JobOperator, Operator):
         portrait, seconds = self.job.result, self.job.seconds
         path = Path(bpy.path.abspath(self.settings["filepath"]))
         made = portrait_scene.put_in_scene(context, scene, portrait, path, self.cursor)
-        where = portrait_scene.place(made, self.cursor)
-        cloud.remember_run(made, self.settings | {"seconds": seconds, "place": where})
+        facts = {"seconds": seconds, "place": portrait_scene.place(made, self.cursor), "camera": scene.camera}
+        cloud.remember_run(made, self.settings | facts)
         self.report({"INFO"}, f"{len(portrait.gaussians):,} Gaussians in {seconds:.0f} s")
         if not scene.camera.data.background_images:
             self.report({"INFO"}, f"Blender cannot show {path.name} behind the head")
@@ -129,10 +129,10 @@ class FACET4D_OT_reuse_portrait(Operator):
 
     def execute(self, context: Context) -> set[str]:
         active, settings = cloud.active_cloud(context), context.scene.facet4d.portrait
-        remembered, camera = cloud.last_run(active), settings.camera
+        remembered = cloud.last_run(active)
         for name in REMEMBERED:
             setattr(settings, name, remembered[name])
-        settings.cloud, settings.camera = active, camera
+        settings.cloud, settings.camera = active, remembered["camera"]
         return {"FINISHED"}
 
 

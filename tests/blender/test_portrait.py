@@ -166,14 +166,14 @@ def test_another_photo_makes_another_head(settings, photo, tmp_path):
 def test_a_head_remembers_its_settings_and_sets_the_next_one_up_alike(settings, photo):
     settings.seed, settings.guidance, settings.use_box, settings.box = 9, 2.0, True, (181, 62, 268, 172)
     bpy.ops.facet4d.portrait()
-    made = settings.cloud
+    made, camera = settings.cloud, settings.camera
     settings.seed, settings.guidance, settings.use_box, settings.box = 4, 3.0, False, (0, 0, 1, 1)
     settings.filepath = "elsewhere.png"
-    assert "Reuse Portrait Settings" in draw(panels.FACET4D_PT_result)
+    assert settings.cloud is None
     assert bpy.ops.facet4d.reuse_portrait() == {"FINISHED"}
     assert (settings.seed, settings.guidance, settings.use_box) == (9, 2.0, True)
     assert tuple(settings.box) == (181, 62, 268, 172)
-    assert (settings.filepath, settings.cloud) == (str(photo), made)
+    assert (settings.filepath, settings.cloud, settings.camera) == (str(photo), made, camera)
 
 
 # From videos
