@@ -78,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--first", type=int, default=0, help="of a video: its first frame to use (0)")
     sub.add_argument("--last", type=int, help="its last frame to use")
     sub.add_argument("--every", type=int, default=1, help="use every so-many-th frame (1)")
+    sub.add_argument(
+        "--fuse", metavar="MODEL", nargs="?", const="small", help="fuse all frames with 4D-LRM, not lift each (small)"
+    )
     sub.add_argument("--tolerance", type=float, default=0.05, help="by how much what stands still may differ (0.05)")
     sub.add_argument("--seed", type=int, default=4, help="of the painted views (4)")
     sub.add_argument("--steps", type=int, default=50, help="of painting (50)")
@@ -175,21 +178,24 @@ def _portrait(options: argparse.Namespace) -> None:
 
 def _make_portrait(source: Path, target: Path, facelift: FaceLift, options: argparse.Namespace) -> None:
     from .capture import load_capture, save_capture
-    from .facelift import lift_capture, paint_views, read_fronts
+    from .facelift import fuse_capture, lift_capture, paint_views, read_fronts
     from .gaussians import save_cloud
 
     if options.views:
         capture = load_capture(source)
     else:
         chosen = options.face, options.box, options.first, options.last, options.every
-        times, fronts = read_fronts(source, options.matting, *chosen, _report)
+        fronts = read_fronts(source, options.matting, *chosen, _report)
         painting = options.seed, options.guidance, options.steps
-        capture = paint_views(times, fronts, facelift.diffusion, *painting, _report)
+        capture = paint_views(fronts.times, fronts.pictures, facelift.diffusion, *painting, _report)
     if options.views_only:
         save_capture(capture, target)
         print(f"{len(capture.frames)} views: {target}")
         return
-    cloud = lift_capture(capture, facelift.gslrm, options.tolerance, progress=_report)
+    if options.fuse:
+        cloud = fuse_capture(capture, options.fuse, options.device, _report)
+    else:
+        cloud = lift_capture(capture, facelift.gslrm, options.tolerance, progress=_report)
     target.parent.mkdir(parents=True, exist_ok=True)
     save_cloud(cloud, target)
     print(f"{len(cloud)} Gaussians: {target}")

@@ -8,23 +8,27 @@ given to 4D-LRM instead.
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 
+from .camera import Camera
 from .capture import Capture, Frame
 from .errors import Progress, UserError, no_progress
 from .gaussians import Gaussians4D
 from .gslrm import COMMAND_LINE_FILTER, GSLRM, PostFilter, load_gslrm
-from .portrait import Box, lay_over_white, lift_views, prepare_front, read_photo, six_cameras
+from .portrait import Box, cut_from_white, lay_over_white, lift_views, prepare_front, read_photo, six_cameras
+from .reconstruct import reconstruct
 from .sequence import join_sequence
 from .video import video_fronts
 
 if TYPE_CHECKING:
     from .hub import FaceLiftWeights
+    from .lrm4d import LRM4D
     from .mvdiffusion import MultiViewDiffusion  # which imports diffusers, only needed for painting
 
 
@@ -80,6 +84,15 @@ def find_photos(folder: Path) -> dict[str, Path]:
     return stems if len(stems) == len(paths) else {path.name: path for path in paths}
 
 
+class Fronts(NamedTuple):
+    """One person at F times in seconds [F]: front views uint8 [F, 512, 512, 3] as portrait.prepare_front's, and the
+    cameras of the photo or of the video's frames, in GS-LRM's world."""
+
+    times: np.ndarray
+    pictures: np.ndarray
+    cameras: list[Camera]
+
+
 def read_fronts(
     path: Path,
     matting: str = "u2net",
@@ -89,8 +102,8 @@ def read_fronts(
     last: int | None = None,
     every: int = 1,
     progress: Progress = no_progress,
-) -> tuple[np.ndarray, np.ndarray]:
-    """A photo or video to times [F] in seconds and front views uint8 [F, 512, 512, 3].
+) -> Fronts:
+    """A photo or video to front views.
 
     matting, index, box: see portrait.prepare_front. first, last, every: see video.read_frames.
 
@@ -98,10 +111,11 @@ def read_fronts(
         UserError: see portrait.read_photo, portrait.prepare_front and video.video_fronts.
     """
     if is_picture(path):
-        return np.zeros(1), prepare_front(read_photo(path), matting, index, box)[None]
+        front, camera = prepare_front(read_photo(path), matting, index, box)
+        return Fronts(np.zeros(1), front[None], [camera])
     if box is not None:
         raise UserError("A face's box can be placed on a photo, not on a video; choose a photo.")
-    return video_fronts(path, matting, index, first, last, every, progress)
+    return Fronts(*video_fronts(path, matting, index, first, last, every, progress))
 
 
 def paint_views(
@@ -172,3 +186,17 @@ def lift_capture(
         clouds.append(cloud)
         identities.append(identity)
     return join_sequence(clouds, identities, times, tolerance)
+
+
+def fuse_capture(
+    capture: Capture, model: str | Path | LRM4D = "small", device: str = "auto", progress: Progress = no_progress
+) -> Gaussians4D:
+    """Fuses the views of all times to moving Gaussians with 4D-LRM, in place of lifting each time's and joining them.
+
+    The views' white background is cut off, which 4D-LRM takes for fog. model, device: see reconstruct.reconstruct.
+
+    Raises:
+        UserError, Cancelled: see reconstruct.reconstruct.
+    """
+    frames = [replace(frame, image=cut_from_white(frame.image)) for frame in capture.inputs().frames]
+    return reconstruct(Capture(frames), model, device, progress=progress)

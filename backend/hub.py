@@ -18,8 +18,6 @@ from typing import NamedTuple
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from huggingface_hub import try_to_load_from_cache
-
 from .errors import Progress, UserError, no_progress
 
 REPOSITORY, REVISION = "wlyu/OpenFaceLift", "3ebac9f8e2d791f02507b8aa61520e1ba379a115"
@@ -27,12 +25,14 @@ ENDPOINT = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "facet4d" / "facelift" / REVISION
 LICENCE = "Adobe Research License 1.2, for non-commercial research only"
 SIZE = 9_316_311_496  # bytes of the weights; the other files have less than 2 MB
+PART = ".part"  # ends the name of a file that is not complete
 CHUNK, TIMEOUT = 2**20, 30  # bytes read at a time, seconds without any
 RANGE_NOT_SATISFIABLE = 416
+LICENCE_FILE = "LICENSE"
 GSLRM, DIFFUSION = "gslrm/ckpt_0000000000021125.pt", "mvdiffusion/pipeckpts"
 # paths in the repository to their SHA-256, where they hold weights
 FILES = {
-    "LICENSE": None,
+    LICENCE_FILE: None,
     f"{DIFFUSION}/model_index.json": None,
     f"{DIFFUSION}/feature_extractor/preprocessor_config.json": None,
     f"{DIFFUSION}/image_encoder/config.json": None,
@@ -70,12 +70,41 @@ class FaceLiftWeights(NamedTuple):
 
 def find_weights(folder: Path | str = FOLDER) -> FaceLiftWeights | None:
     """The official weights if all files are here: in a folder laid out as the repository, or in the Hub's cache."""
-    cached = try_to_load_from_cache(REPOSITORY, GSLRM, revision=REVISION)
-    roots = [Path(folder), *([Path(cached).parents[1]] if isinstance(cached, str) else [])]
-    for root in roots:
+    for root in filter(None, (Path(folder), find_in_cache())):
         if all((root / name).is_file() for name in FILES):
             return FaceLiftWeights(root / GSLRM, root / DIFFUSION)
     return None
+
+
+def find_in_cache() -> Path | None:
+    """Where the Hub's own client, if there is one, keeps what has been fetched of the pinned revision."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    cached = try_to_load_from_cache(REPOSITORY, GSLRM, revision=REVISION)
+    return Path(cached).parents[1] if isinstance(cached, str) else None
+
+
+def bytes_here(folder: Path | str = FOLDER) -> int:
+    """How much of the repository's files is in a folder already, parts of files included."""
+    paths = (Path(folder) / f"{name}{suffix}" for name in FILES for suffix in ("", PART))
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def fetch_licence(folder: Path | str = FOLDER, endpoint: str = ENDPOINT) -> str:
+    """The text of the weights' licence, fetched if the folder lacks it.
+
+    Raises:
+        UserError: the Hub cannot be reached, or the folder cannot be written.
+    """
+    path = Path(folder) / LICENCE_FILE
+    try:
+        if not path.is_file():
+            _fetch(_address(LICENCE_FILE, endpoint), path, None, lambda count: None)
+        return path.read_text(encoding="utf-8", errors="replace")
+    except (OSError, HTTPException) as error:
+        raise UserError(f"The weights' licence cannot be fetched ({error}); check the network and try again.") from None
 
 
 def download_weights(
@@ -95,7 +124,7 @@ def download_weights(
     if not licence_accepted:
         raise UserError(f"FaceLift's weights are under the {LICENCE}; accept it to download them.")
     folder = Path(folder)
-    done = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    done = bytes_here(folder)
 
     def arrived(count: int) -> None:
         nonlocal done
@@ -108,7 +137,7 @@ def download_weights(
             raise UserError(f"FaceLift's weights need {(SIZE - done) / 1e9:.1f} GB more in {folder}; free some space.")
         for name, digest in FILES.items():
             if not (folder / name).is_file():
-                _fetch(f"{endpoint}/{REPOSITORY}/resolve/{REVISION}/{name}", folder / name, digest, arrived)
+                _fetch(_address(name, endpoint), folder / name, digest, arrived)
     except (OSError, HTTPException) as error:
         raise UserError(
             f"The download of FaceLift's weights broke off ({error}); check the network and try again, it will go on."
@@ -116,9 +145,13 @@ def download_weights(
     return FaceLiftWeights(folder / GSLRM, folder / DIFFUSION)
 
 
+def _address(name: str, endpoint: str) -> str:
+    return f"{endpoint}/{REPOSITORY}/resolve/{REVISION}/{name}"
+
+
 def _fetch(url: str, target: Path, digest: str | None, arrived: Callable[[int], None]) -> None:
     """Fetches a file by way of a .part file, which is gone on with; arrived is told how many bytes came."""
-    partial = target.with_name(target.name + ".part")
+    partial = target.with_name(target.name + PART)
     partial.parent.mkdir(parents=True, exist_ok=True)
     with open(partial, "ab") as file:
         request = Request(url, headers={"User-Agent": "facet4d"})

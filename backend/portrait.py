@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageDraw, ImageOps
 
 from .camera import Camera
 from .capture import read_image
@@ -34,7 +34,10 @@ CERTAIN = 0.8  # what is less probably a face is none
 OUTSIDE = 0.1  # of the face box's side: how far it may reach out of the picture
 AZIMUTHS = (270, 225, 180, 90, 0, 315)  # of mvdiffusion.VIEWS, in degrees
 DISTANCE, FIELD_OF_VIEW = 2.7, 50  # of the six cameras, the latter in degrees
+CROWN, CHIN = 0.69, -0.47  # heights in GS-LRM's world: of a head in FaceLift's training data, of the face box's edge
+METRES = 0.24 / (CROWN - CHIN)  # of GS-LRM's unit on a human head
 LARGEST = 2 * Image.MAX_IMAGE_PIXELS  # pixels of a photo scaled for its crop
+WHITE_SIDE, WHITE = 128, 240  # pixels at which a white background is looked for; the least level that counts as white
 # rembg's models that may be used freely; its others are trained for other things than people
 MATTING = ("u2net", "u2net_human_seg", "isnet-general-use", "birefnet-general", "birefnet-portrait")
 
@@ -54,6 +57,12 @@ def read_photo(path: Path | str) -> np.ndarray:
     if min(photo.size) < SMALLEST:
         raise UserError(f"{path} is {photo.width} x {photo.height}; choose a photo of at least {SMALLEST} pixels.")
     return np.asarray(photo)
+
+
+def is_upright(path: Path | str) -> bool:
+    """Whether a picture's file stores it upright, rather than saying how to turn it."""
+    with Image.open(path) as file:
+        return file.getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 
 def cut_out(photo: np.ndarray, model: str = "u2net") -> np.ndarray:
@@ -103,6 +112,19 @@ def lay_over_white(cut: np.ndarray) -> np.ndarray:
     """RGBA uint8 [H, W, 4] over white on its encoded values -> uint8 [H, W, 3]."""
     white = Image.new("RGBA", (cut.shape[1], cut.shape[0]), "white")
     return np.asarray(Image.alpha_composite(white, Image.fromarray(cut)).convert("RGB"))
+
+
+def cut_from_white(image: np.ndarray) -> np.ndarray:
+    """RGBA uint8 [H, W, 4] with its white background clear: all that is nearly white and connected with the border.
+
+    Looked for at WHITE_SIDE pixels, which is fine enough to tell a network where nothing is.
+    """
+    small = Image.fromarray(lay_over_white(image)).resize(2 * [WHITE_SIDE], Image.Resampling.BOX)
+    white = Image.fromarray((np.asarray(small).min(-1) >= WHITE).astype(np.uint8))
+    white = ImageOps.expand(white, 1, 1)
+    ImageDraw.floodfill(white, (0, 0), 2)
+    background = white.crop((1, 1, WHITE_SIDE + 1, WHITE_SIDE + 1)).resize(image.shape[1::-1], Image.Resampling.NEAREST)
+    return np.dstack([image[..., :3], image[..., 3] * (np.asarray(background) != 2)])
 
 
 def find_face(picture: np.ndarray, index: int | None = None) -> Box:
@@ -163,16 +185,36 @@ def crop_face(picture: np.ndarray, box: Box) -> np.ndarray:
 
 def prepare_front(
     photo: np.ndarray, matting: str = "u2net", index: int | None = None, box: Box | None = None
-) -> np.ndarray:
+) -> tuple[np.ndarray, Camera]:
     """A photo RGBA uint8 [H, W, 4] to the front view that the diffusion starts from, uint8 [512, 512, 3].
 
-    matting, index: see cut_out and find_face. box: the face's, placed by hand instead of found.
+    matting, index: see cut_out and find_face. box: the face's, placed by hand instead of found. Returns also the
+    photo's camera, see photo_camera.
 
     Raises:
         UserError: see cut_out, find_face and crop_face.
     """
     picture = lay_over_white(cut_out(photo, matting))
-    return crop_face(picture, find_face(picture, index) if box is None else box)
+    box = find_face(picture, index) if box is None else box
+    return crop_face(picture, box), photo_camera(box, picture.shape[1], picture.shape[0])
+
+
+def photo_camera(box: Box, width: int, height: int) -> Camera:
+    """The camera of a photo of width x height pixels with a face's box in it, in GS-LRM's world.
+
+    It stands where the front view's does; the canonical crop is a part of its picture, but for crop_face's rounding.
+    """
+    corner, pixel = canonical_crop(box)
+    front = six_cameras()[0].resize(*2 * [CROP * pixel])
+    return front.crop(*-corner, width, height)
+
+
+def canonical_crop(box: Box) -> tuple[np.ndarray, float]:
+    """Where the canonical crop is in the picture that holds the face's box: its left and top [2], and the side of its
+    pixels, in the picture's pixels. It may reach out of the picture."""
+    left, top, right, bottom = box
+    pixel = ((right - left) + (bottom - top)) / 2 / FACE_SIDE
+    return np.array([left + right, top + bottom]) / 2 - np.array(FACE_CENTRE) * pixel, pixel
 
 
 def six_cameras(size: int = CROP) -> list[Camera]:

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .camera import Camera
 from .errors import Progress, UserError, no_progress
 from .mtcnn import Face, detect_faces
-from .portrait import CERTAIN, CROP, FACE_CENTRE, FACE_SIDE, Box, choose_face, cut_out, lay_over_white
+from .portrait import CERTAIN, CROP, Box, canonical_crop, choose_face, cut_out, lay_over_white, photo_camera
 
 SMOOTHING = 0.2  # seconds: standard deviation of the window over which a face box is averaged
 
@@ -104,9 +105,7 @@ def smooth_boxes(times: np.ndarray, boxes: Sequence[Box | None]) -> np.ndarray:
 
 def crop_smoothly(picture: np.ndarray, box: Box) -> np.ndarray:
     """As portrait.crop_face, but without the official rounding to whole pixels, which would tremble in a video."""
-    left, top, right, bottom = box
-    pixel = ((right - left) + (bottom - top)) / 2 / FACE_SIDE  # of the crop, in the picture's
-    corner = np.array([left + right, top + bottom]) / 2 - np.array(FACE_CENTRE) * pixel
+    corner, pixel = canonical_crop(box)
     low, high = np.floor(corner).astype(int), np.ceil(corner + CROP * pixel).astype(int)
     canvas = Image.new("RGB", tuple(high - low), "white")
     canvas.paste(Image.fromarray(picture), tuple(-low))
@@ -122,10 +121,11 @@ def video_fronts(
     last: int | None = None,
     every: int = 1,
     progress: Progress = no_progress,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, list[Camera]]:
     """The person in a video: times [F] in seconds, and front views uint8 [F, 512, 512, 3] as portrait.prepare_front's.
 
-    matting, index: see portrait.cut_out and follow_face. first, last, every: see read_frames.
+    matting, index: see portrait.cut_out and follow_face. first, last, every: see read_frames. Returns also the frames'
+    cameras, see portrait.photo_camera.
 
     Raises:
         UserError: see read_frames, follow_face and portrait.cut_out.
@@ -144,4 +144,4 @@ def video_fronts(
         opaque = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
         fronts.append(crop_smoothly(lay_over_white(cut_out(opaque, matting)), box))
     progress("Cutting out the person", 1.0)
-    return np.array(times), np.stack(fronts)
+    return np.array(times), np.stack(fronts), [photo_camera(box, width, height) for box in boxes]

@@ -12,9 +12,11 @@ from . import (
     operators_input,
     operators_native,
     operators_pictures,
+    operators_portrait,
     operators_pytorch,
     operators_result,
     panels,
+    panels_portrait,
     preferences,
     properties,
 )
@@ -26,10 +28,12 @@ MODULES = (
     operators_input,
     operators_pictures,
     operators,
+    operators_portrait,
     operators_result,
     operators_file,
     operators_native,
     panels,
+    panels_portrait,
     manual,
 )
 

@@ -14,6 +14,8 @@ def show_pictures(scene: Scene) -> None:
     """
     settings = scene.facet4d
     cameras = {ob.data for ob in (settings.collection or scene.collection).all_objects if ob.type == "CAMERA"}
+    if settings.portrait.camera:
+        cameras.add(settings.portrait.camera.data)
     for camera in cameras:
         for slot in camera.background_images:
             slot.display_depth = "FRONT" if settings.compare else "BACK"

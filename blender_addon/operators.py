@@ -2,6 +2,7 @@
 """What the buttons do."""
 
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -20,23 +21,35 @@ if TYPE_CHECKING:
 MODAL_INTERVAL = 0.1  # seconds
 
 
-class _JobOperator:
+class JobOperator:
     """Runs a job: in background mode it waits for it, otherwise it is modal and the window stays usable.
 
     A subclass gives `task`, which reads the scene and may raise UserError, and `deliver`, which takes the result.
+    packages: what the job needs of Python. panel: the one that tells of the job and its error. undo: whether the result
+    is a step to be undone.
     """
+
+    packages: Sequence[str] = ("torch", "PIL", "safetensors")
+    panel = "FACET4D_PT_reconstruct"
+    undo = True
 
     @classmethod
     def poll(cls, context: Context) -> bool:
         if jobs.current:
             cls.poll_message_set("Another run is not finished; wait for it or cancel it")
-        elif missing := missing_packages():
+        elif missing := missing_packages(cls.packages):
             cls.poll_message_set(f"Python packages are missing ({', '.join(missing)}); see the add-on's preferences")
-        elif problems := inputs.survey(context).problems:
-            cls.poll_message_set(problems[0].text)
+        elif problem := cls.problem(context):
+            cls.poll_message_set(problem)
         else:
             return True
         return False
+
+    @classmethod
+    def problem(cls, context: Context) -> str:
+        """What forbids a run as the scene is, empty if nothing does."""
+        problems = inputs.survey(context).problems
+        return problems[0].text if problems else ""
 
     def execute(self, context: Context) -> set[str]:
         """The blocking path, for scripts and background mode."""
@@ -89,6 +102,7 @@ class _JobOperator:
     def _start(self, context: Context) -> bool:
         session = context.window_manager.facet4d
         session.error = session.error_fix = ""
+        session.panel = self.panel
         try:
             task = self.task(context)
         except (errors.UserError, ModuleNotFoundError) as error:
@@ -109,7 +123,8 @@ class _JobOperator:
             self.report({"INFO"}, "Cancelled; the scene is unchanged")
             return {"CANCELLED"}
         self.deliver(context, scene)
-        bpy.ops.ed.undo_push(message=self.bl_label)
+        if self.undo:
+            bpy.ops.ed.undo_push(message=self.bl_label)
         return {"FINISHED"}
 
     def _fail(self, context: Context, message: str, fix: str) -> set[str]:
@@ -119,7 +134,7 @@ class _JobOperator:
         return {"CANCELLED"}
 
 
-class FACET4D_OT_reconstruct(_JobOperator, Operator):
+class FACET4D_OT_reconstruct(JobOperator, Operator):
     """Reconstruct an animated 4D cloud from the cameras and their pictures"""
 
     bl_idname = "facet4d.reconstruct"
@@ -144,7 +159,7 @@ class FACET4D_OT_reconstruct(_JobOperator, Operator):
             self.report({"INFO"}, changed)
 
 
-class FACET4D_OT_measure_fidelity(_JobOperator, Operator):
+class FACET4D_OT_measure_fidelity(JobOperator, Operator):
     """Render the cloud from some of the cameras at their pictures' times, and tell how close the two are"""
 
     bl_idname = "facet4d.measure_fidelity"
@@ -170,9 +185,9 @@ class FACET4D_OT_measure_fidelity(_JobOperator, Operator):
         self.report({"INFO"}, f"The cloud shows its pictures at {self.job.result:.1f} dB")
 
 
-def missing_packages() -> list[str]:
-    """What the backend needs and this Python lacks."""
-    return [name for name in ("torch", "PIL", "safetensors") if find_spec(name) is None]
+def missing_packages(names: Sequence[str] = JobOperator.packages) -> list[str]:
+    """Those that this Python lacks, of what the backend needs."""
+    return [name for name in names if find_spec(name) is None]
 
 
 # what a cloud remembers of the settings that made it, and Reuse Settings brings back

@@ -155,10 +155,10 @@ class FACET4D_OT_remove_pytorch(Operator):
         return {"FINISHED"}
 
 
-def draw_installation(layout: UILayout) -> None:
-    """How far the running installation is, or the button that starts one."""
+def draw_installation(layout: UILayout, portraits: bool = False) -> None:
+    """How far the running installation is, or the button that starts one, with what portraits need if asked for."""
     if not installation:
-        layout.operator(FACET4D_OT_install_pytorch.bl_idname, icon="IMPORT")
+        layout.operator(FACET4D_OT_install_pytorch.bl_idname, icon="IMPORT").portraits = portraits
         return
     row = layout.row(align=True)
     row.progress(factor=installation.fraction, text=f"{installation.stage} {installation.fraction:.0%}")

@@ -6,7 +6,7 @@ import textwrap
 import bpy
 from bpy.types import Context, NodesModifier, Object, Panel, UILayout, UIList, bpy_struct
 
-from . import cloud, compat, inputs, jobs, material, operators, operators_pytorch, operators_result
+from . import cloud, compat, inputs, jobs, material, operators, operators_portrait, operators_pytorch, operators_result
 from .estimate import estimate
 from .operators_file import FACET4D_OT_export_splats, FACET4D_OT_import_splats
 from .operators_input import (
@@ -27,13 +27,13 @@ FIX_ICONS = {
 }
 
 
-class _SidebarPanel:
+class SidebarPanel:
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
     bl_category = "Facet4D"
 
 
-class FACET4D_PT_input(_SidebarPanel, Panel):
+class FACET4D_PT_input(SidebarPanel, Panel):
     bl_label = "Input"
 
     def draw(self, context: Context) -> None:
@@ -117,7 +117,7 @@ class FACET4D_UL_cameras(UIList):
         button.camera = camera.name
 
 
-class FACET4D_PT_reconstruct(_SidebarPanel, Panel):
+class FACET4D_PT_reconstruct(SidebarPanel, Panel):
     bl_label = "Reconstruct"
 
     def draw(self, context: Context) -> None:
@@ -134,41 +134,30 @@ class FACET4D_PT_reconstruct(_SidebarPanel, Panel):
         column.prop(settings, "resolution")
         column.prop(settings, "cloud")
 
-        if job := jobs.current:
-            layout.progress(factor=job.fraction, text=_progress_text(job))
-            layout.operator(operators.FACET4D_OT_cancel.bl_idname, icon="CANCEL")
-        else:
+        if not draw_progress(context, layout, "FACET4D_PT_reconstruct"):
             self._draw_estimate(context)
             row = layout.row()
             row.scale_y = 1.5
             row.operator_context = "INVOKE_DEFAULT"
             row.operator(operators.FACET4D_OT_reconstruct.bl_idname, icon="POINTCLOUD_DATA")
-        session = context.window_manager.facet4d
-        if session.error:
-            _wrapped(context, layout, session.error, "ERROR")
-        if session.error_fix:
-            layout.operator(session.error_fix)
+        draw_error(context, layout, "FACET4D_PT_reconstruct")
 
     def _draw_estimate(self, context: Context) -> None:
         """What the run will take, or what it lacks."""
         layout = self.layout
-        if missing := operators.missing_packages():
-            _wrapped(context, layout, f"Python packages are missing: {', '.join(missing)}.", "ERROR")
-            if error := context.window_manager.facet4d.install_error:
-                _wrapped(context, layout, error, "ERROR")
-            operators_pytorch.draw_installation(layout.column())
-            layout.operator(operators.FACET4D_OT_show_preferences.bl_idname, icon="PREFERENCES")
+        draw_missing(context, layout, operators.missing_packages())
         views = inputs.survey(context).views
         expected = estimate(context.scene, context.window_manager, len(views)) if views else None
         if expected:
-            _wrapped(context, layout, expected.summary(), "INFO")
+            wrapped(context, layout, expected.summary(), "INFO")
             if warning := expected.warning():
-                _wrapped(context, layout, warning, "ERROR")
+                wrapped(context, layout, warning, "ERROR")
                 layout.operator(operators.FACET4D_OT_use_less.bl_idname)
 
 
-class FACET4D_PT_result(_SidebarPanel, Panel):
+class FACET4D_PT_result(SidebarPanel, Panel):
     bl_label = "Result"
+    bl_order = 1  # below the panels of other modules that make clouds
 
     def draw(self, context: Context) -> None:
         layout = self.layout
@@ -181,13 +170,16 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
             return
         layout.label(text=f"{active.name}: {len(active.data.vertices):,} Gaussians", icon="POINTCLOUD_DATA")
         if reason := cloud.fault(active):
-            _wrapped(context, layout, reason, "ERROR")
+            wrapped(context, layout, reason, "ERROR")
         if run := cloud.last_run(active):
             layout.label(text=_run_text(run), icon="INFO", translate=False)
         row = layout.row(align=True)
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(operators.FACET4D_OT_measure_fidelity.bl_idname)
-        row.operator(operators.FACET4D_OT_reuse_settings.bl_idname)
+        reuse = (
+            operators_portrait.FACET4D_OT_reuse_portrait if "filepath" in run else operators.FACET4D_OT_reuse_settings
+        )
+        row.operator(reuse.bl_idname, text="Reuse Settings")
         self._draw_comparison(context)
         modifier = cloud.cloud_modifier(active)
         _draw_inputs(layout, modifier, "Time", "Time Step")
@@ -227,17 +219,38 @@ class FACET4D_PT_result(_SidebarPanel, Panel):
         layout = self.layout
         shading = getattr(context.space_data, "shading", None)
         if shading and shading.type in {"SOLID", "WIREFRAME"} and shading.color_type != "VERTEX":
-            _wrapped(context, layout, "Colours show in Material Preview and Rendered.", "INFO")
+            wrapped(context, layout, "Colours show in Material Preview and Rendered.", "INFO")
             row = layout.row()
             row.use_property_split = False
             row.prop(shading, "type", expand=True)
             layout.operator(operators_result.FACET4D_OT_show_in_solid.bl_idname, icon="SHADING_SOLID")
         if warning := material.colour_management_warning(context.scene):
-            _wrapped(context, layout, warning, "ERROR")
+            wrapped(context, layout, warning, "ERROR")
             layout.operator(operators_result.FACET4D_OT_match_source_colours.bl_idname, icon="COLOR")
         if warning := material.bounces_warning(context.scene):
-            _wrapped(context, layout, warning, "ERROR")
+            wrapped(context, layout, warning, "ERROR")
             layout.operator(operators_result.FACET4D_OT_raise_bounces.bl_idname, icon="LIGHT")
+
+
+def draw_progress(context: Context, layout: UILayout, panel: str) -> bool:
+    """How far the run is that the panel tells of, if there is one."""
+    job = jobs.current
+    if job is None or context.window_manager.facet4d.panel != panel:
+        return False
+    layout.progress(factor=job.fraction, text=_progress_text(job))
+    layout.operator(operators.FACET4D_OT_cancel.bl_idname, icon="CANCEL")
+    return True
+
+
+def draw_error(context: Context, layout: UILayout, panel: str) -> None:
+    """Why the last run stopped that the panel tells of, over the button that puts it right."""
+    session = context.window_manager.facet4d
+    if session.panel != panel:
+        return
+    if session.error:
+        wrapped(context, layout, session.error, "ERROR")
+    if session.error_fix:
+        layout.operator(session.error_fix)
 
 
 def _draw_inputs(layout: UILayout, modifier: NodesModifier, *names: str) -> None:
@@ -270,7 +283,7 @@ def _run_text(run: dict) -> str:
 
 def _finding(context: Context, layout: UILayout, finding: inputs.Finding) -> None:
     """What was found, in full, over a button that puts it right."""
-    _wrapped(context, layout, finding.text, "ERROR" if finding.forbids else "INFO")
+    wrapped(context, layout, finding.text, "ERROR" if finding.forbids else "INFO")
     _fix_button(layout, finding)
 
 
@@ -284,7 +297,18 @@ def _fix_button(layout: UILayout, finding: inputs.Finding, **look) -> None:
         button.camera = finding.camera.name
 
 
-def _wrapped(context: Context, layout: UILayout, text: str, icon: str) -> None:
+def draw_missing(context: Context, layout: UILayout, packages: list[str], portraits: bool = False) -> None:
+    """Which packages are missing, if any, and how to get them, with those for portraits if asked for."""
+    if not packages:
+        return
+    wrapped(context, layout, f"Python packages are missing: {', '.join(packages)}.", "ERROR")
+    if error := context.window_manager.facet4d.install_error:
+        wrapped(context, layout, error, "ERROR")
+    operators_pytorch.draw_installation(layout.column(), portraits)
+    layout.operator(operators.FACET4D_OT_show_preferences.bl_idname, icon="PREFERENCES")
+
+
+def wrapped(context: Context, layout: UILayout, text: str, icon: str) -> None:
     """A label of as many lines as the sidebar needs for a sentence."""
     characters = max(20, int(context.region.width / (7 * context.preferences.system.ui_scale)) - 4)
     column = layout.column(align=True)

@@ -2,10 +2,19 @@
 """What the add-on remembers: on a scene, on a picture, and for the running session."""
 
 import bpy
-from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
+from bpy.props import (
+    BoolProperty,
+    CollectionProperty,
+    EnumProperty,
+    FloatProperty,
+    IntProperty,
+    PointerProperty,
+    StringProperty,
+)
 from bpy.types import Collection, Context, Image, Object, PropertyGroup, Scene, WindowManager
 
 from . import cloud, comparison
+from .properties_portrait import FACET4D_PG_line, FACET4D_PG_portrait
 
 
 class FACET4D_PG_picture(PropertyGroup):
@@ -120,18 +129,25 @@ class FACET4D_PG_scene(PropertyGroup):
         update=_show_pictures,
     )
 
+    portrait: PointerProperty(type=FACET4D_PG_portrait)
+
 
 class FACET4D_PG_session(PropertyGroup):
     """On the WindowManager: neither saved nor undone."""
 
     error: StringProperty(name="Last Error", description="Why the last run stopped")
     error_fix: StringProperty(name="Fix", description="The operator that puts the last error right")
+    panel: StringProperty(
+        name="Panel", description="The panel that tells of the run and its error", default="FACET4D_PT_reconstruct"
+    )
+    licence: CollectionProperty(type=FACET4D_PG_line, description="The licence of FaceLift's weights")
+    licence_line: IntProperty(name="Line", description="The chosen line of the licence")
     examined: StringProperty(name="PyTorch", description="What PyTorch was found to be and able to do")
     install_error: StringProperty(name="Installation", description="Why PyTorch could not be installed")
     pace: FloatProperty(name="Pace", description="Operations a second of the last reconstruction")
 
 
-CLASSES = (FACET4D_PG_picture, FACET4D_PG_scene, FACET4D_PG_session)
+CLASSES = (FACET4D_PG_line, FACET4D_PG_portrait, FACET4D_PG_picture, FACET4D_PG_scene, FACET4D_PG_session)
 
 
 def register() -> None:

@@ -91,21 +91,26 @@ def _on_frames(times: Sequence[float], fps: float) -> bool:
 
 
 def new_camera(camera: Camera, name: str) -> Object:
-    """A camera object for a render of the picture's size in square pixels; inverts `scene_capture.picture_camera`.
+    """A camera object for a render of the picture's size in square pixels; inverts `scene_capture.picture_camera`."""
+    data = bpy.data.cameras.new(name)
+    set_lens(data, camera)
+    data.show_background_images = True
+    result = bpy.data.objects.new(name, data)
+    result.matrix_world = Matrix(camera.to_opengl())
+    return result
+
+
+def set_lens(data: bpy.types.Camera, camera: Camera) -> None:
+    """Give Blender's camera the intrinsics of one.
 
     Where fx and fy differ, the picture's display aspect carries the ratio, and `fill` is how it then fits the frame.
     """
     tall = camera.fx / camera.fy
     fill = min(1.0, 1.0 / tall)
     span = max(camera.width, camera.height)
-    data = bpy.data.cameras.new(name)
     data.lens = camera.fx * fill * data.sensor_width / span
     data.shift_x = (0.5 * camera.width - camera.cx) * fill / span
     data.shift_y = (camera.cy - 0.5 * camera.height) * tall * fill / span
-    data.show_background_images = True
-    result = bpy.data.objects.new(name, data)
-    result.matrix_world = Matrix(camera.to_opengl())
-    return result
 
 
 def load_pictures(files: Sequence[Path]) -> Image:

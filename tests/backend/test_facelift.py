@@ -1,40 +1,37 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From photos and videos to heads, through the command line, with tiny weights in the official layout."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
 from skimage import data
 
 from backend import hub
 from backend.__main__ import main
-from backend.capture import load_capture
+from backend.capture import Capture, load_capture
 from backend.errors import Cancelled, UserError
-from backend.facelift import find_photos, is_picture, lift_capture, paint_views
+from backend.evaluate import score_cloud
+from backend.facelift import find_photos, fuse_capture, is_picture, lift_capture, paint_views
 from backend.gaussians import load_cloud
-from backend.gslrm import GSLRM, GSLRMConfig, official_name
-from backend.mvdiffusion import VIEWS, load_mvdiffusion
+from backend.gslrm import GSLRM, GSLRMConfig
+from backend.mvdiffusion import VIEWS, MultiViewDiffusion, load_mvdiffusion
+from backend.portrait import cut_from_white, lay_over_white
+from backend.reconstruct import reconstruct
 from tests.backend.test_portrait import astronaut
 from tests.backend.test_video import write_video
-from tests.backend.tiny_mvdiffusion import SIZE, randomise, write_folder
+from tests.backend.tiny_mvdiffusion import SIZE, randomise, write_weights
+
+DEMO_CAPTURE = Path(hub.__file__).parent / "demo_capture"
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    """A folder as the Hub has it; what the parts' loaders do not read is empty."""
-    folder = tmp_path_factory.mktemp("weights")
-    write_folder(folder / hub.DIFFUSION)
-    network = randomise(GSLRM(GSLRMConfig(layers=2, width=64, heads=1)), 0)
-    (folder / hub.GSLRM).parent.mkdir()
-    state = {official_name(name): value for name, value in network.state_dict().items()}
-    torch.save({"model": state}, folder / hub.GSLRM)
-    for name in hub.FILES:
-        if not (folder / name).exists():
-            (folder / name).touch()
-    return folder
+    return write_weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture
@@ -123,6 +120,31 @@ def test_a_video_becomes_one_cloud_that_plays(weights, tmp_path):
     assert counts[1] < counts[0]
 
 
+def test_a_videos_views_can_be_fused_to_moving_gaussians(weights, tmp_path):
+    """By 4D-LRM: what reconstructing the views gives, once their white background is cut off."""
+    picture = np.asarray(Image.fromarray(data.astronaut()).resize((320, 320)))[:240]
+    movie = write_video(tmp_path / "clip.mp4", [picture, picture // 2])
+    options = ["--matting", "none"]
+    assert portrait(movie, *options, "--out", tmp_path / "views", "--views-only", weights=weights) == 0
+    assert portrait(movie, *options, "--fuse", "--out", tmp_path / "fused.safetensors", weights=weights) == 0
+    views = load_capture(tmp_path / "views")
+    cut = Capture([replace(frame, image=cut_from_white(frame.image)) for frame in views.frames])
+    fused, expected = load_cloud(tmp_path / "fused.safetensors"), reconstruct(cut, device="cpu")
+    assert len(fused) == len(expected)
+    torch.testing.assert_close(fused.mean, expected.mean, atol=1e-3, rtol=1e-3)
+    assert fused.time_range == pytest.approx((0, 0.04))
+
+
+def test_fusing_takes_no_white_background_for_fog():
+    """Pictures over white, without a matte, as the diffusion paints them: as good as those with the true matte."""
+    frames = [frame for frame in load_capture(DEMO_CAPTURE).frames if not frame.held_out][::3]
+    white = np.full((*frames[0].image.shape[:2], 1), 255, np.uint8)
+    opaque = Capture([replace(frame, image=np.dstack([lay_over_white(frame.image), white])) for frame in frames])
+    clouds = [make(opaque, device="cpu") for make in (fuse_capture, reconstruct)]
+    fused, fog = (score_cloud(cloud, Capture(frames[:1])).psnr for cloud in clouds)
+    assert fused > 24 > fog
+
+
 def test_a_clip_of_equal_views_is_lifted_to_one_cloud(weights):
     diffusion = load_mvdiffusion(weights / hub.DIFFUSION)
     fronts = np.stack([data.astronaut()] * 2)
@@ -180,12 +202,31 @@ def test_bad_input_gets_a_plain_sentence(weights, photo, tmp_path, capsys, argum
 
 
 def test_missing_weights_are_asked_for_with_their_licence(photo, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr(hub, "find_in_cache", lambda: None)
     assert portrait(photo, "--out", tmp_path / "head.safetensors", weights=tmp_path / "none") == 2
     told = capsys.readouterr().err
     assert "--accept-licence" in told
     assert "non-commercial" in told
     assert "9.3 GB" in told
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "words"),
+    [
+        (MultiViewDiffusion, "denoise", "for painting views; switch offloading on"),
+        (GSLRM, "forward", "for lifting the views; run this on the CPU"),
+        (UNet2DConditionModel, "to", "for painting views; switch offloading on"),
+    ],
+)
+def test_a_full_gpu_is_told_with_what_helps(weights, photo, tmp_path, capsys, monkeypatch, owner, name, words):
+    """While painting, while lifting, and while the parts are moved there."""
+
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(owner, name, fail)
+    assert portrait(photo, "--out", tmp_path / "head.safetensors", weights=weights) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_info_says_whether_the_weights_are_here(weights, capsys, monkeypatch):

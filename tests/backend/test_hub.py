@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import sys
 import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -100,6 +101,28 @@ def test_nothing_is_fetched_without_consent(server, tmp_path):
         hub.download_weights(False, tmp_path, endpoint=server.address)
     assert server.asked == []
     assert hub.find_weights(tmp_path) is None
+
+
+def test_the_licence_can_be_read_before_the_rest(server, tmp_path):
+    assert hub.fetch_licence(tmp_path, server.address) == CONTENT[hub.LICENCE_FILE].decode()
+    assert [name for name, _ in server.asked] == [hub.LICENCE_FILE]
+    hub.fetch_licence(tmp_path, server.address)
+    assert len(server.asked) == 1
+    (tmp_path / "holiday.mp4").write_bytes(bytes(1000))  # somebody else's
+    (tmp_path / f"{hub.LICENCE_FILE}.part").write_bytes(bytes(10))
+    assert hub.bytes_here(tmp_path) == len(CONTENT[hub.LICENCE_FILE]) + 10
+    with pytest.raises(UserError, match=r"licence cannot be fetched.*try again"):
+        hub.fetch_licence(tmp_path / "other", "http://127.0.0.1:9")
+
+
+def test_weights_are_found_without_the_hubs_client(tmp_path, monkeypatch):
+    """Which Blender's Python may lack."""
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert hub.find_weights(tmp_path) is None
+    for name in hub.FILES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert hub.find_weights(tmp_path) == (tmp_path / hub.GSLRM, tmp_path / hub.DIFFUSION)
 
 
 def test_a_stopped_download_goes_on_where_it_was(server, tmp_path):

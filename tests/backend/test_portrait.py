@@ -20,14 +20,17 @@ from backend.portrait import (
     FACE_SIDE,
     choose_face,
     crop_face,
+    cut_from_white,
     cut_out,
     find_face,
     lay_over_white,
     lift_views,
+    photo_camera,
     prepare_front,
     read_photo,
     six_cameras,
 )
+from backend.video import crop_smoothly
 from tests.conftest import SHARED
 
 ORACLE = SHARED / "oracles" / "face_crop"
@@ -140,6 +143,20 @@ def test_alpha_is_the_matte_where_there_is_some():
     assert np.array_equal(cut_out(astronaut()), astronaut())
 
 
+def test_a_white_background_is_cut_off_and_white_within_the_subject_stays():
+    """Up to a cell of 4 x 4 pixels at the edges; also noise of compression is white."""
+    picture = np.random.default_rng(0).integers(246, 256, (512, 512, 4), dtype=np.uint8)
+    picture[..., 3] = 255
+    subject = np.zeros((512, 512), bool)
+    subject[101:, 102:399] = True
+    picture[subject, :3] = 90
+    picture[200:260, 200:260, :3] = 255  # a tooth
+    alpha = cut_from_white(picture)[..., 3]
+    assert set(np.unique(alpha)) == {0, 255}
+    assert (alpha[subject] == 255).all()
+    assert 0 < (alpha[~subject] == 255).sum() < 4 * (411 * 2 + 297)
+
+
 def test_a_photo_that_is_over_white_already_needs_no_matting():
     opaque = np.full((64, 64, 4), 255, np.uint8)
     assert np.array_equal(cut_out(opaque, "none"), opaque)
@@ -241,7 +258,24 @@ def test_a_face_that_the_border_cuts_is_refused(box):
 def test_a_box_placed_by_hand_needs_no_face():
     cat = np.dstack([data.chelsea(), np.full(data.chelsea().shape[:2], 255, np.uint8)])
     cat[0, 0, 3] = 0  # a matte, if a poor one
-    assert prepare_front(cat, box=(100, 50, 250, 200)).shape == (512, 512, 3)
+    front, _ = prepare_front(cat, box=(100, 50, 250, 200))
+    assert front.shape == (512, 512, 3)
+
+
+@pytest.mark.parametrize(("crop", "accuracy"), [(crop_smoothly, 0.8), (crop_face, 3)])
+def test_the_photos_camera_and_the_front_views_see_the_same(crop, accuracy):
+    """A dot where the photo's camera sees a point of the head: in the crop it is where the front view's camera sees it.
+
+    crop_face rounds to whole pixels, as the official code does.
+    """
+    point, box = np.array([0.2, -0.5, 0.1]), (300.0, 200.0, 460.0, 420.0)
+    column, row = photo_camera(box, 900, 700).project(point).round().astype(int)
+    picture = np.full((700, 900, 3), 255, np.uint8)
+    picture[row - 5 : row + 5, column - 5 : column + 5] = 0
+    darkness = 1 - crop(picture, box)[..., 0] / 255
+    rows, columns = np.mgrid[:512, :512] + 0.5
+    centre = [(darkness * axis).sum() / darkness.sum() for axis in (columns, rows)]
+    assert centre == pytest.approx(six_cameras()[0].project(point), abs=accuracy)
 
 
 @pytest.mark.oracle

@@ -131,7 +131,7 @@ def test_a_video_becomes_front_views(tmp_path):
         frames.append(frame)
     path = write_video(tmp_path / "clip.mp4", frames)
     told = []
-    times, fronts = video_fronts(path, "none", every=2, progress=lambda stage, done: told.append(stage))
+    times, fronts, cameras = video_fronts(path, "none", every=2, progress=lambda stage, done: told.append(stage))
     assert times == pytest.approx([0, 0.08, 0.16])
     assert fronts.shape == (3, 512, 512, 3)
     for front in fronts:
@@ -140,6 +140,8 @@ def test_a_video_becomes_front_views(tmp_path):
         assert centre == pytest.approx(FACE_CENTRE, abs=8)
         assert (face.box[2] - face.box[0] + face.box[3] - face.box[1]) / 2 == pytest.approx(FACE_SIDE, rel=0.06)
     assert told[0] == "Looking for the face, frame 1"
+    noses = np.array([camera.project(np.array([0, -0.6, 0])) for camera in cameras])
+    assert np.diff(noses, axis=0) == pytest.approx(np.array([[20, 0], [20, 0]]), abs=2)  # pixels she wandered
 
     def stop(stage: str, done: float) -> None:
         raise Cancelled

@@ -16,6 +16,8 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from backend import hub
+from backend.gslrm import GSLRM, GSLRMConfig, official_name
 from backend.mvdiffusion import build_unet
 
 SIZE = 64  # of the pictures
@@ -111,6 +113,19 @@ def write_folder(folder: Path) -> Path:
     # as the official file names them: a pipeline that stock diffusers would load, and run otherwise
     index = {"_class_name": "StableUnCLIPImg2ImgPipeline", "unet": ["mvdiffusion.models", "UNetMV2DConditionModel"]}
     (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def write_weights(folder: Path) -> Path:
+    """All of FaceLift's weights as the Hub has them, tiny; what the parts' loaders do not read is empty."""
+    write_folder(folder / hub.DIFFUSION)
+    network = randomise(GSLRM(GSLRMConfig(layers=2, width=64, heads=1)), 0)
+    (folder / hub.GSLRM).parent.mkdir()
+    state = {official_name(name): value for name, value in network.state_dict().items()}
+    torch.save({"model": state}, folder / hub.GSLRM)
+    for name in hub.FILES:
+        if not (folder / name).exists():
+            (folder / name).touch()
     return folder
 
 

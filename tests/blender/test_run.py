@@ -228,7 +228,7 @@ def test_a_scene_deleted_during_a_run_ends_it_quietly(filmed, running):
 def modal_operator(job: jobs.Job) -> SimpleNamespace:
     cls = operators.FACET4D_OT_reconstruct
     operator = SimpleNamespace(job=job, scene_uid=bpy.context.scene.session_uid, stopped=False, report=lambda *_: None)
-    operator.settings, operator.expected, operator.bl_label = {"pictures": 4}, None, cls.bl_label
+    operator.settings, operator.expected, operator.bl_label, operator.undo = {"pictures": 4}, None, cls.bl_label, True
     operator.deliver = lambda context, scene: cls.deliver(operator, context, scene)
     operator._stop_modal = lambda context: setattr(operator, "stopped", True)
     operator._finish = lambda context: cls._finish(operator, context)

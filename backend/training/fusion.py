@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lifting each frame of a video against fusing all, on synthetic heads seen by FaceLift's six cameras.
+
+    python -m backend.training.fusion --assets DIR [--scenes 6] [--sheets DIR]
+
+The views are true ones in place of painted ones, or disturbed as if each had been painted anew. No trained GS-LRM is
+needed: in its place 4D-LRM is given the six views of each moment alone, as they are, while fusing cuts their white
+background off. Prints a row for each way and kind of views: PSNR at the frames' times and between them, flicker, and
+the number of Gaussians. Flicker is the mean change, in 8-bit levels, from one rendered picture to the next where the
+true ones do not change.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..camera import Camera
+from ..capture import Capture, Frame, over_white
+from ..evaluate import psnr
+from ..facelift import fuse_capture
+from ..gaussians import Gaussians4D
+from ..gslrm import Splats
+from ..lrm4d import LRM4D
+from ..models import load_model
+from ..moving import SH_C0, MovingGaussians
+from ..portrait import METRES, six_cameras
+from ..rasterize import render_pictures
+from ..reconstruct import reconstruct
+from ..sequence import join_sequence
+from .demo_capture import straight_srgb
+from .people import People
+from .rigs import Z_UP, look_at
+from .scenes import draw_lights
+from .shading import Noise, Surfaces, render
+
+SIZE, SECONDS = 128, np.linspace(0, 1, 9)  # pixels; every other moment is a frame, the others lie between
+HELD_OUT = 2  # cameras that nothing is given of
+EYES = (0.0, 0.1, 0.45)  # their place in GS-LRM's world, in the head's own axes (+y up, +z front)
+GAIN, SHIFT = 0.04, 0.7  # deviations of a disturbed view's channels, and of its place in pixels
+STILL = 1.5 / 255  # less than this is no change
+
+
+class Film:
+    """A head that performs for a second in GS-LRM's world, to be photographed at any of SECONDS."""
+
+    def __init__(self, people: People, noise: Noise, rng: np.random.Generator, number: int):
+        model, hair = number % 2, ("short02", "bob02", None)[number % 3]
+        surfaces = people.draw_with(rng, 2 * SECONDS[None] - 1, model, hair, "eyebrow004")
+        eyes = people.models[model].eyes.centre.mean(0)
+        vertices = (surfaces.vertices - eyes) / 100 / METRES + torch.tensor(EYES)
+        self.surfaces, self.noise = replace(surfaces, vertices=vertices), noise
+        self.lights = draw_lights(rng, surfaces.material.albedo)
+
+    def shoot(self, camera: Camera, moment: int) -> np.ndarray:
+        """The picture over white, float32 [SIZE, SIZE, 3]."""
+        pose = camera.camera_to_world.copy()
+        pose[:3] = Z_UP.T @ pose[:3]
+        surfaces = self.surfaces
+        now = Surfaces(surfaces.vertices[:, moment : moment + 1], surfaces.faces, surfaces.material)
+        rig = (torch.as_tensor(part[None, None], dtype=torch.float32) for part in (pose, camera.intrinsics))
+        return over_white(straight_srgb(render(now, self.lights, *rig, SIZE, self.noise, 4)[0][0, 0]))
+
+
+def held_out_cameras(rng: np.random.Generator) -> list[Camera]:
+    """At the six cameras' distance, in front and to the sides."""
+    azimuth, elevation = np.radians(rng.uniform(-60, 60, HELD_OUT)), np.radians(rng.uniform(-10, 25, HELD_OUT))
+    front = six_cameras(SIZE)[0]
+    toward = [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)]
+    poses = look_at(np.linalg.norm(front.position) * np.stack(toward, -1), np.zeros(3))
+    poses[:, :3] = Z_UP @ poses[:, :3]
+    return [replace(front, camera_to_world=pose) for pose in poses]
+
+
+def disturb(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+    """A picture [SIZE, SIZE, 3] in other colours and a little aside; its background stays white."""
+    moved = Image.fromarray((255 * picture).round().astype(np.uint8)).transform(
+        (SIZE, SIZE),
+        Image.Transform.AFFINE,
+        (1, 0, rng.normal(0, SHIFT), 0, 1, rng.normal(0, SHIFT)),
+        Image.Resampling.BILINEAR,
+        fillcolor="white",
+    )
+    moved = np.asarray(moved, np.float32) / 255
+    tinted = (moved * (1 + rng.normal(0, GAIN, 3))).clip(0, 1)
+    return np.where(moved.min(-1, keepdims=True) > 0.99, moved, tinted).astype(np.float32)
+
+
+def as_frame(camera: Camera, moment: int, picture: np.ndarray) -> Frame:
+    """As the diffusion paints views: opaque, over white."""
+    color = (255 * picture).round().astype(np.uint8)
+    return Frame(camera, float(SECONDS[moment]), np.dstack([color, np.full((SIZE, SIZE), 255, np.uint8)]), "")
+
+
+def lift(frames: Sequence[Frame], model: LRM4D) -> Gaussians4D:
+    """Every moment's six views to a cloud of their own, joined as facelift.lift_capture joins GS-LRM's."""
+    clouds, identities = [], []
+    times = sorted({frame.time for frame in frames})
+    for time in times:
+        predicted = []
+        hook = model.register_forward_hook(lambda *call, predicted=predicted: predicted.append(call[-1].select(0)))
+        cloud = reconstruct(Capture([frame for frame in frames if frame.time == time]), model)
+        hook.remove()
+        (kept,) = (predicted[0].peak_opacity() >= 0.05).nonzero(as_tuple=True)  # as reconstruct prunes
+        clouds.append(as_still(cloud.moving()))
+        identities.append(kept.cpu())
+    return join_sequence(clouds, identities, times)
+
+
+def as_still(moving: MovingGaussians) -> Gaussians4D:
+    """A cloud of one moment in the form that join_sequence takes."""
+    values = (moving.position, (moving.color - 0.5)[:, None] / SH_C0, np.log(moving.scale.clip(1e-9)), moving.rotation)
+    splats = Splats(*map(torch.from_numpy, values), torch.from_numpy(moving.opacity).logit(1e-6))
+    return replace(splats.cloud(), compositing=moving.compositing)
+
+
+def score(cloud: Gaussians4D, truth: np.ndarray, cameras: Sequence[Camera]) -> dict[str, float]:
+    """truth: [cameras, moments, SIZE, SIZE, 3] over white."""
+    views = [(camera, float(second)) for camera in cameras for second in SECONDS]
+    made = np.stack([over_white(picture) for picture in render_pictures(cloud, views)]).reshape(truth.shape)
+    decibels = psnr(torch.from_numpy(made), torch.from_numpy(truth)).numpy()
+    subject = (truth.min(-1) < 0.98).all(1, keepdims=True)
+    still = (np.abs(np.diff(truth, axis=1)).max(-1) < STILL) & subject
+    return {
+        "at the frames": decibels[:, ::2].mean(),
+        "between": decibels[:, 1::2].mean(),
+        "flicker": 255 * np.abs(np.diff(made, axis=1)).mean(-1)[still].mean(),
+        "gaussians": len(cloud),
+    }
+
+
+def compare(film: Film, rng: np.random.Generator, model: LRM4D, sheet: Path | None) -> dict[str, dict[str, float]]:
+    """The scores of both ways for both kinds of views."""
+    targets = held_out_cameras(rng)
+    truth = np.stack([[film.shoot(camera, moment) for moment in range(len(SECONDS))] for camera in targets])
+    shots = [(camera, moment) for moment in range(0, len(SECONDS), 2) for camera in six_cameras(SIZE)]
+    true = [film.shoot(camera, moment) for camera, moment in shots]
+    scores, rows = {}, [np.concatenate(truth[0, 3:6], 1)]
+    for kind, pictures in (("true", true), ("disturbed", [disturb(rng, picture) for picture in true])):
+        frames = [as_frame(*shot, picture) for shot, picture in zip(shots, pictures, strict=True)]
+        for way, cloud in (("lifted", lift(frames, model)), ("fused", fuse_capture(Capture(frames), model))):
+            scores[f"{way}, {kind} views"] = score(cloud, truth, targets)
+            views = [(targets[0], float(second)) for second in SECONDS[3:6]]
+            rows.append(np.concatenate([over_white(picture) for picture in render_pictures(cloud, views)], 1))
+    if sheet:
+        Image.fromarray((255 * np.concatenate(rows)).astype(np.uint8)).save(sheet)
+    return scores
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compare lifting each frame of a video with fusing all of them.")
+    parser.add_argument("--assets", type=Path, required=True, help="folder of the training assets")
+    parser.add_argument("--scenes", type=int, default=6)
+    parser.add_argument("--sheets", type=Path, help="a folder for pictures: truth, then the rows of the table")
+    options = parser.parse_args()
+    noise, model = Noise("cpu"), load_model("small")
+    people = People(options.assets, "cpu", "val", noise)
+    each = []
+    for number in range(options.scenes):
+        rng = np.random.default_rng([number, 77])
+        sheet = options.sheets / f"scene{number}.png" if options.sheets else None
+        each.append(compare(Film(people, noise, rng, number), rng, model, sheet))
+        print(f"scene {number}: {each[-1]}", flush=True)
+    for name in each[0]:
+        means = {key: np.mean([scores[name][key] for scores in each]) for key in each[0][name]}
+        print(f"{name:24}", "  ".join(f"{key} {value:.2f}" for key, value in means.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What lifting and fusing are compared with: clouds keep their look, heads stand where FaceLift's do."""
+
+import numpy as np
+import pytest
+import torch
+
+from backend.gaussians import Gaussians4D
+from backend.portrait import CROWN, six_cameras
+from backend.rasterize import render_pictures
+from backend.sequence import join_sequence
+from backend.training.fusion import Film, as_still, disturb, held_out_cameras
+from backend.training.people import People
+from backend.training.shading import Noise
+from tests.conftest import SHARED
+
+
+def test_a_cloud_of_one_moment_looks_the_same_among_joined_ones():
+    random = torch.Generator().manual_seed(0)
+    turn = torch.nn.functional.normalize(torch.randn(60, 4, generator=random), dim=-1)
+    moving = Gaussians4D(
+        mean=0.4 * torch.randn(60, 4, generator=random),
+        scale=0.03 + 0.1 * torch.rand(60, 4, generator=random),
+        left=turn,
+        right=turn.roll(1, 0),
+        opacity=torch.rand(60, generator=random),
+        color=torch.rand(60, 3, generator=random),
+        time_range=(0.0, 1.0),
+    )
+    now = moving.frozen(0.2)
+    cloud = join_sequence(
+        [as_still(now.moving()), as_still(moving.frozen(0.8).moving())], 2 * [torch.arange(60)], [0, 9]
+    )
+    camera = six_cameras(64)[0]
+    (expected,), (found,) = (render_pictures(each, [(camera, 0.0)]) for each in (now, cloud))
+    assert expected[..., 3].max() > 100
+    assert np.abs(expected.astype(int) - found).max() <= 2
+
+
+def test_a_disturbed_view_keeps_its_white_background():
+    picture = np.ones((128, 128, 3), np.float32)
+    picture[40:90, 50:80] = 0.5
+    changed = disturb(np.random.default_rng(0), picture)
+    assert (changed[:30] == 1).all() and (changed[:, :40] == 1).all()
+    assert 0.002 < np.abs(changed[45:85, 55:75] - 0.5).mean() < 0.1
+
+
+def test_held_out_cameras_stand_where_the_six_do_in_front():
+    for camera in held_out_cameras(np.random.default_rng(0)):
+        assert np.linalg.norm(camera.position) == pytest.approx(2.7)
+        assert camera.position[1] < -1  # the face looks toward -y
+        assert camera.project(np.zeros(3)) == pytest.approx((64, 64))
+
+
+@pytest.mark.oracle
+def test_a_filmed_head_has_the_size_of_facelifts_heads():
+    noise = Noise("cpu")
+    people = People(SHARED / "assets", "cpu", "val", noise)
+    film = Film(people, noise, np.random.default_rng(0), 2)  # who is bald
+    picture = film.shoot(six_cameras(128)[0], 4)
+    (rows,) = (picture.min(-1) < 0.98).any(1).nonzero()
+    top = (64 - rows.min()) * 2.7 / (64 / np.tan(np.radians(25)))
+    assert top == pytest.approx(CROWN, abs=0.15)
