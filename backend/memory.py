@@ -1,9 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much main memory is free, and what a user is told where it is too little."""
+"""How much a machine can take at once: what main memory is free, and how large a CPU reads pictures."""
 
+import math
 from pathlib import Path
 
 from .errors import UserError
+
+CPU_TOKENS = 8192  # attention grows with their square: some 15 s on two cores
+CPU_LEAST = 128
+
+
+def reading_resolution(trained: int, patch: int, pictures: int, on_cpu: bool) -> int:
+    """The side in pixels at which a network of a patch size and of the resolution it was trained at reads pictures.
+
+    A CPU reads many pictures smaller, down to 128 pixels, so that they are CPU_TOKENS patches together.
+    """
+    fitting = patch * math.isqrt(CPU_TOKENS // max(1, pictures))
+    return min(trained, max(fitting, CPU_LEAST)) if on_cpu else trained
 
 
 def free_memory() -> float:

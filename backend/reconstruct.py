@@ -14,11 +14,10 @@ from .capture import Capture, over_white
 from .errors import Progress, UserError, no_progress
 from .gaussians import Gaussians4D
 from .lrm4d import LRM4D, patchify
-from .memory import free_memory, out_of_memory
+from .memory import free_memory, out_of_memory, reading_resolution
 from .models import load_model
 
 DEVICES = ("cpu", "cuda")
-CPU_RESOLUTION = 128  # attention grows with the fourth power of it
 _LESS = "use fewer pictures or a lower resolution"
 
 
@@ -52,8 +51,8 @@ def reconstruct(
 
     capture: pictures of one size; held-out frames are not used. model: a registered name, a weights file, or a model in
     memory. resolution: side in pixels at which the network reads the pictures, a multiple of its patch size; by default
-    what it was trained on, and on a CPU no more than 128. target: the subject's centre [3] in the capture's world, if
-    the crossing of the optical axes is not it. A capture of one moment gives a cloud that stands still.
+    what memory.reading_resolution says. target: the subject's centre [3] in the capture's world, if the crossing of
+    the optical axes is not it. A capture of one moment gives a cloud that stands still.
 
     Returns the pruned cloud on the CPU, in the capture's world, in seconds.
 
@@ -72,10 +71,9 @@ def reconstruct(
     progress("Loading the model", 0.05)
     network = model if isinstance(model, LRM4D) else load_model(model, place)
     network = network.to(place)
-    if resolution is None:
-        resolution = network.config.resolution
-        resolution = min(resolution, CPU_RESOLUTION) if place.type == "cpu" else resolution
     patch = network.config.patch
+    if resolution is None:
+        resolution = reading_resolution(network.config.resolution, patch, len(cameras), place.type == "cpu")
     if resolution < patch or resolution % patch:
         raise UserError(
             f"The resolution {resolution} is not a multiple of {patch}; try {max(1, resolution // patch) * patch}."

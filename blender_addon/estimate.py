@@ -53,10 +53,11 @@ def estimate(scene: Scene, window_manager: WindowManager, pictures: int) -> Esti
         return None
     settings = scene.facet4d
     on_gpu = settings.device == "cuda" or (settings.device == "auto" and has_gpu())
-    resolution = config["resolution"] if on_gpu else min(config["resolution"], 128)
-    if settings.resolution != "AUTO":
-        resolution = int(settings.resolution)
     patch, width, layers = config["patch"], config["width"], config["layers"]
+    if settings.resolution == "AUTO":
+        resolution = backend("memory").reading_resolution(config["resolution"], patch, pictures, not on_gpu)
+    else:
+        resolution = int(settings.resolution)
     tokens = pictures * (resolution // patch) ** 2
     operations = layers * (24.0 * tokens * width**2 + 4.0 * tokens**2 * width)
     pace = window_manager.facet4d.pace or (0 if on_gpu else cpu_pace())

@@ -16,6 +16,7 @@ from backend.errors import Cancelled, UserError
 from backend.exchange import read_splats
 from backend.gaussians import load_cloud, save_cloud
 from backend.lrm4d import LRM4D, LRM4DConfig
+from backend.memory import reading_resolution
 from backend.models import load_model
 from backend.ply import read_ply
 from backend.reconstruct import reconstruct
@@ -140,14 +141,21 @@ def test_a_resolution_that_does_not_divide_is_refused(model):
             reconstruct(small_capture(), model, "cpu", resolution)
 
 
-@pytest.mark.parametrize(("trained", "read"), [(16, 16), (128, 128), (256, 128)])
-def test_pictures_are_read_as_the_model_was_trained_and_on_a_cpu_no_larger_than_128(model, monkeypatch, trained, read):
+@pytest.mark.parametrize("trained", [16, 128])
+def test_pictures_are_read_as_the_model_was_trained(model, monkeypatch, trained):
     sizes = []
     square = Capture.square
     monkeypatch.setattr(Capture, "square", lambda self, size: sizes.append(size) or square(self, size))
     monkeypatch.setattr(model, "config", replace(CONFIG, resolution=trained))
     reconstruct(small_capture(), model, "cpu")
-    assert sizes == [read]
+    assert sizes == [trained]
+
+
+@pytest.mark.parametrize(("pictures", "read"), [(1, 256), (8, 256), (9, 240), (24, 144), (32, 128), (500, 128)])
+def test_a_cpu_reads_many_pictures_smaller(pictures, read):
+    assert reading_resolution(256, 8, pictures, on_cpu=True) == read
+    assert reading_resolution(256, 8, pictures, on_cpu=False) == 256
+    assert reading_resolution(64, 8, pictures, on_cpu=True) == 64
 
 
 def test_weights_round_trip(weights, model):
