@@ -265,7 +265,7 @@ def test_seconds_follow_the_pace_of_the_last_run(filmed, backend_gives):
 
 
 def test_the_panel_tells_what_a_run_takes_and_offers_less(filmed, monkeypatch):
-    assert "up to 65,536 Gaussians, 0.5 GiB" in draw(panels.FACET4D_PT_reconstruct)
+    assert "up to 262,144 Gaussians, 0.7 GiB" in draw(panels.FACET4D_PT_reconstruct)
     monkeypatch.setattr(backend.memory, "free_memory", lambda: 1e6)
     filmed.facet4d.resolution, filmed.facet4d.frames_by = "512", "STEP"
     shown = draw(panels.FACET4D_PT_reconstruct)
