@@ -285,7 +285,7 @@ def _cancel_before_load(*_: object) -> None:
 
 @persistent
 def _upgrade_after_load(*_: object) -> None:
-    cloud.upgrade_groups()
+    cloud.upgrade()
 
 
 CLASSES = (
