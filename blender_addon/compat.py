@@ -2,7 +2,7 @@
 """The differences between Blender 4.5 and 5.2 that the add-on meets, and nothing else."""
 
 import bpy
-from bpy.types import FCurve, NodesModifier, NodeTreeInterfaceSocket, Object
+from bpy.types import FCurve, Node, NodesModifier, NodeTreeInterfaceSocket, Object
 from bpy_extras import anim_utils
 
 
@@ -48,6 +48,14 @@ def find_fcurve(object: Object, data_path: str) -> FCurve | None:
         return None
     channels = anim_utils.action_get_channelbag_for_slot(animation.action, animation.action_slot)
     return channels.fcurves.find(data_path) if channels else None
+
+
+def resolve_by_size(node: Node) -> None:
+    """Have a Points to Volume node make voxels of a size, rather than a number of them."""
+    if hasattr(node, "resolution_mode"):  # 5.0 moved it to a socket
+        node.resolution_mode = "VOXEL_SIZE"
+    else:
+        node.inputs["Resolution Mode"].default_value = "Size"
 
 
 def _socket(modifier: NodesModifier, name: str) -> NodeTreeInterfaceSocket:
