@@ -5,9 +5,9 @@ Layers point one way: panels -> operators -> jobs -> backend, and operators -> s
 -> compat. PyTorch is first imported in the worker thread of jobs.
 """
 
-from . import operators, operators_file, operators_input, operators_result, panels, preferences, properties
+from . import gpu_memory, operators, operators_file, operators_input, operators_result, panels, preferences, properties
 
-MODULES = (properties, preferences, operators_input, operators, operators_result, operators_file, panels)
+MODULES = (properties, preferences, operators_input, operators, operators_result, operators_file, gpu_memory, panels)
 
 
 def register() -> None:

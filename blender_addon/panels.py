@@ -8,6 +8,7 @@ from bpy.types import Context, NodesModifier, Object, Panel, UILayout, UIList, b
 
 from . import cloud, compat, inputs, jobs, material, operators, operators_result
 from .estimate import estimate
+from .gpu_memory import FACET4D_OT_release_gpu_memory
 from .operators_file import FACET4D_OT_export_ply, FACET4D_OT_import_ply
 from .operators_input import (
     FACET4D_OT_add_rig,
@@ -140,6 +141,9 @@ class FACET4D_PT_reconstruct(_SidebarPanel, Panel):
             row.scale_y = 1.5
             row.operator_context = "INVOKE_DEFAULT"
             row.operator(operators.FACET4D_OT_reconstruct.bl_idname, icon="POINTCLOUD_DATA")
+        if reserved := jobs.reserved_gpu_memory():
+            layout.label(text=f"PyTorch keeps {reserved / 2**30:.1f} GiB of the GPU", icon="INFO", translate=False)
+            layout.operator(FACET4D_OT_release_gpu_memory.bl_idname)
         session = context.window_manager.facet4d
         if session.error:
             _wrapped(context, layout, session.error, "ERROR")
