@@ -8,7 +8,7 @@ from backend.moving import linear_to_srgb, srgb_to_linear
 
 from .stage import add_camera, add_picture, save_picture
 from .test_cloud import assert_shows, points_at, time_curve
-from .test_look import aim, one_gaussian, opengl, photograph, studio  # noqa: F401
+from .test_look import aim, one_gaussian, opengl, photograph, studio, use_eevee  # noqa: F401
 
 bpy = pytest.importorskip("bpy")
 import blender_addon  # noqa: E402
@@ -217,23 +217,34 @@ def test_a_cloud_linked_from_another_file_plays(scene, make_gaussians, tmp_path)
     assert_shows(points_at(scene, cloud, 13), gaussians, 0.5)
 
 
-def test_a_holdout_cloud_cuts_a_hole_of_its_own_shape(studio, make_gaussians, tmp_path):  # noqa: F811
-    cloud = build_cloud(studio, one_gaussian(make_gaussians), "One", 1, 49)
-    aim(studio, (0, -4, 0))
-    shape = photograph(studio, tmp_path, 32)[..., 3]
+@pytest.fixture(params=["Cycles", "Eevee"])
+def either_engine(studio, request):  # noqa: F811
+    """The studio with Cycles, then with Eevee where it can draw."""
+    if request.param == "Eevee":
+        request.getfixturevalue("opengl")
+        use_eevee(studio, samples=16)
+    return studio
+
+
+def test_a_holdout_cloud_cuts_a_hole_of_its_own_shape(either_engine, make_gaussians, tmp_path):
+    scene = either_engine
+    cloud = build_cloud(scene, one_gaussian(make_gaussians), "One", 1, 49)
+    aim(scene, (0, -4, 0))
+    shape = photograph(scene, tmp_path, 32)[..., 3]
     bpy.ops.mesh.primitive_plane_add(size=20, location=(0, 2, 0), rotation=(np.pi / 2, 0, 0))
     cloud.is_holdout = True
-    np.testing.assert_allclose(photograph(studio, tmp_path, 32)[..., 3], 1 - shape, atol=0.03)
+    np.testing.assert_allclose(photograph(scene, tmp_path, 32)[..., 3], 1 - shape, atol=0.03)
 
 
-def test_a_cloud_stands_before_and_behind_meshes(studio, make_gaussians, tmp_path):  # noqa: F811
-    build_cloud(studio, one_gaussian(make_gaussians, opacity=[1]), "One", 1, 49)
+def test_a_cloud_stands_before_and_behind_meshes(either_engine, make_gaussians, tmp_path):
+    scene = either_engine
+    build_cloud(scene, one_gaussian(make_gaussians, opacity=[1]), "One", 1, 49)
     bpy.ops.mesh.primitive_plane_add(size=0.2, location=(0, -1, 0), rotation=(np.pi / 2, 0, 0))
-    aim(studio, (0, -4, 0))
-    middle = photograph(studio, tmp_path, 33)[16, 16]
+    aim(scene, (0, -4, 0))
+    middle = photograph(scene, tmp_path, 33)[16, 16]
     assert middle[:3].max() < 0.05 and middle[3] == 1  # the plane, unlit
     bpy.context.object.location.y = 1
-    assert photograph(studio, tmp_path, 33)[16, 16, 0] > 0.5
+    assert photograph(scene, tmp_path, 33)[16, 16, 0] > 0.5
 
 
 # Shadows
@@ -279,9 +290,18 @@ def test_the_shadow_proxy_casts_the_clouds_shadow_at_every_frame_and_is_not_seen
         # the proxy stands off by two voxels, of which the ball is 64 wide
         assert len(rows) * pixel == pytest.approx(0.8 * (1 + 4 / 64), abs=1.5 * pixel)
     bpy.data.objects.remove(bpy.data.objects["Plane"])
-    aim(studio, (0, -6, 0))
+
+
+def test_no_camera_sees_the_shadow_proxy(either_engine, make_gaussians, tmp_path):
+    scene = either_engine
+    opaque = {"opacity": np.ones(300), "time_sigma": np.full(300, 1e3)}
+    cloud = build_cloud(scene, make_gaussians(300, **opaque), "Cloud", 1, 49)
+    proxy = add_shadow_proxy(cloud, catches=False)
     cloud.hide_render = True
-    assert photograph(studio, tmp_path, 16)[..., 3].max() == 0
+    aim(scene, (0, -6, 0))
+    assert photograph(scene, tmp_path, 16)[..., 3].max() == 0
+    proxy.visible_camera = True
+    assert photograph(scene, tmp_path, 16)[..., 3].max() > 0.5
 
 
 def test_a_shadow_proxy_that_catches_shows_what_falls_on_it(studio, make_gaussians, tmp_path):  # noqa: F811
