@@ -18,6 +18,8 @@ GROUP_KEY = "facet4d_shadow_proxy"
 
 # Voxels along the cloud's longest side. The mesh stands off from the centres by two voxels, which close its gaps.
 RESOLUTION, DISTANCE = 64, 2.0
+# The viewport does with fewer Gaussians, because the voxels of each take their time at every frame.
+VIEWPORT_POINTS = 20_000.0
 
 
 def add_shadow_proxy(cloud: Object, catches: bool) -> Object:
@@ -75,7 +77,13 @@ def _build(group: GeometryNodeTree) -> None:
     tree.tree.links.new(centres, joined.inputs[0])
     alpha = tree.node("GeometryNodeInputNamedAttribute", Name="alpha").outputs["Attribute"]
     faint = tree.math("LESS_THAN", alpha, inputs["Least Opacity"])
-    opaque = tree.node("GeometryNodeDeleteGeometry", joined.outputs[0], faint).outputs[0]
+    size = {"component": "POINTCLOUD"}
+    count = tree.node("GeometryNodeAttributeDomainSize", joined.outputs[0], properties=size).outputs["Point Count"]
+    enough = tree.math("DIVIDE", VIEWPORT_POINTS, count)
+    share = tree.math("MAXIMUM", enough, tree.math("SUBTRACT", 1.0, tree.node("GeometryNodeIsViewport").outputs[0]))
+    random = tree.node("FunctionNodeRandomValue", Max=1.0).outputs[1]
+    surplus = tree.math("GREATER_THAN", random, share)
+    opaque = tree.node("GeometryNodeDeleteGeometry", joined.outputs[0], tree.math("MAXIMUM", faint, surplus)).outputs[0]
 
     radius = tree.math("MULTIPLY", inputs["Voxel Size"], DISTANCE)
     volume = tree.node("GeometryNodePointsToVolume", opaque, Radius=radius)
