@@ -77,8 +77,8 @@ def _build(group: GeometryNodeTree) -> None:
     tree.tree.links.new(centres, joined.inputs[0])
     alpha = tree.node("GeometryNodeInputNamedAttribute", Name="alpha").outputs["Attribute"]
     faint = tree.math("LESS_THAN", alpha, inputs["Least Opacity"])
-    size = {"component": "POINTCLOUD"}
-    count = tree.node("GeometryNodeAttributeDomainSize", joined.outputs[0], properties=size).outputs["Point Count"]
+    domain = {"component": "POINTCLOUD"}
+    count = tree.node("GeometryNodeAttributeDomainSize", joined.outputs[0], properties=domain).outputs["Point Count"]
     enough = tree.math("DIVIDE", VIEWPORT_POINTS, count)
     share = tree.math("MAXIMUM", enough, tree.math("SUBTRACT", 1.0, tree.node("GeometryNodeIsViewport").outputs[0]))
     random = tree.node("FunctionNodeRandomValue", Max=1.0).outputs[1]
