@@ -81,8 +81,8 @@ def _build(group: GeometryNodeTree) -> None:
     count = tree.node("GeometryNodeAttributeDomainSize", joined.outputs[0], properties=domain).outputs["Point Count"]
     enough = tree.math("DIVIDE", VIEWPORT_POINTS, count)
     share = tree.math("MAXIMUM", enough, tree.math("SUBTRACT", 1.0, tree.node("GeometryNodeIsViewport").outputs[0]))
-    random = tree.node("FunctionNodeRandomValue", Max=1.0).outputs[1]
-    surplus = tree.math("GREATER_THAN", random, share)
+    random = tree.node("FunctionNodeRandomValue").outputs  # up to 5.1 one for each type
+    surplus = tree.math("GREATER_THAN", next(socket for socket in random if socket.enabled), share)
     opaque = tree.node("GeometryNodeDeleteGeometry", joined.outputs[0], tree.math("MAXIMUM", faint, surplus)).outputs[0]
 
     radius = tree.math("MULTIPLY", inputs["Voxel Size"], DISTANCE)
