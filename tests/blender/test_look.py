@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cycles and Eevee show the Gaussians as the mathematics says, as the backend's rasteriser does, in their colours."""
+"""Cycles shows the Gaussians as the mathematics says, as the backend's rasteriser does, in their own colours."""
 
 import subprocess
 import sys
@@ -174,34 +174,6 @@ def test_a_gaussian_looks_as_it_must_under_any_transform(studio, make_gaussians,
     np.testing.assert_allclose(picture.sum(axis=(0, 1)), expected.sum(axis=(0, 1)), rtol=2e-3)
 
 
-@pytest.fixture
-def opengl() -> None:
-    """Skips where Eevee cannot draw. Blender ends the process there, so a child process tries."""
-    render = "import bpy; r = bpy.context.scene.render; r.engine = 'BLENDER_WORKBENCH'; r.resolution_percentage = 1"
-    command = [sys.executable, "-c", f"{render}; bpy.ops.render.render()"]
-    if subprocess.run(command, capture_output=True, timeout=120).returncode != 0:
-        pytest.skip("no OpenGL")
-
-
-def use_eevee(scene, samples: int) -> None:
-    scene.render.engine = "BLENDER_EEVEE" if bpy.app.version >= (5, 0, 0) else "BLENDER_EEVEE_NEXT"
-    scene.render.filter_size = 1.0
-    scene.eevee.taa_render_samples = samples
-
-
-def test_eevee_shows_the_same_gaussian_but_for_its_faintest_tails(studio, make_gaussians, tmp_path, opengl):
-    gaussians = one_gaussian(make_gaussians)
-    build_cloud(studio, gaussians, "One", 1, 49)
-    aim(studio, (1, -4, 0.5))
-    use_eevee(studio, samples=32)
-    picture = photograph(studio, tmp_path, 32)
-    expected = ray_space_picture(gaussians, 0, studio, 32)
-    coverage, expected_coverage = picture[..., 3].sum(), expected[..., 3].sum()
-    assert 0.88 * expected_coverage < coverage < 1.02 * expected_coverage
-    np.testing.assert_allclose(picture[..., :3].sum((0, 1)) / coverage, srgb_to_linear(gaussians.color[0]), atol=0.01)
-    np.testing.assert_allclose(picture, expected, atol=0.3)  # grain of dithering with 32 samples
-
-
 def test_needles_and_discs_are_free_of_noise(studio, make_gaussians, tmp_path):
     gaussians = one_gaussian(make_gaussians, scale=[[0.5, 0.5, 0.0005]], rotation=[[0.92, 0.38, 0.1, 0]])
     build_cloud(studio, gaussians, "Disc", 1, 49)
@@ -306,16 +278,6 @@ def test_cycles_and_the_backend_rasteriser_agree(studio, make_gaussians, tmp_pat
     assert psnr_over_white(picture, rasterised(gaussians, 1.0, studio, 128)) > 40
 
 
-def test_eevee_and_the_backend_rasteriser_agree(studio, make_gaussians, tmp_path, opengl):
-    gaussians = head_of_discs(make_gaussians, 20_000)
-    build_cloud(studio, gaussians, "Head", 1, 49)
-    aim(studio, (0.6, -4, 0.8))
-    studio.frame_set(25)
-    use_eevee(studio, samples=16)
-    picture = photograph(studio, tmp_path, 96)
-    assert psnr_over_white(picture, rasterised(gaussians, 1.0, studio, 96)) > 30
-
-
 SIZED = ("position", "velocity", "time_mean", "time_sigma", "scale", "rotation", "opacity", "color")
 
 
@@ -351,19 +313,6 @@ def test_motion_blur_smears_and_does_not_fade(studio, make_gaussians, tmp_path):
     moments = 1 + (np.arange(40) + 0.5 - 20) / 40 * 0.5 / 24
     expected = np.mean([ray_space_picture(ball, moment, studio, 64) for moment in moments], axis=0)
     np.testing.assert_allclose(photograph(studio, tmp_path, 64), expected, atol=0.08)
-
-
-def test_motion_blur_smears_in_eevee_too(studio, make_gaussians, tmp_path, opengl):
-    ball = one_gaussian(make_gaussians, velocity=[[14.4, 0, 0]], time_mean=[1.0], scale=np.full((1, 3), 0.05))
-    build_cloud(studio, ball, "Ball", 1, 49)
-    aim(studio, (0, -4, 0))
-    studio.frame_set(25)
-    use_eevee(studio, samples=32)
-    studio.render.use_motion_blur = True
-    studio.render.motion_blur_shutter = 0.5
-    moments = 1 + (np.arange(40) + 0.5 - 20) / 40 * 0.5 / 24
-    expected = np.mean([ray_space_picture(ball, moment, studio, 64) for moment in moments], axis=0)
-    np.testing.assert_allclose(photograph(studio, tmp_path, 64), expected, atol=0.1)
 
 
 def test_motion_blur_follows_retiming(studio, make_gaussians, tmp_path):

@@ -8,7 +8,8 @@ from backend.moving import linear_to_srgb, srgb_to_linear
 
 from .stage import add_camera, add_picture, save_picture
 from .test_cloud import assert_shows, points_at, time_curve
-from .test_look import aim, one_gaussian, opengl, photograph, studio, use_eevee  # noqa: F401
+from .test_eevee import opengl, use_eevee  # noqa: F401
+from .test_look import aim, one_gaussian, photograph, studio  # noqa: F401
 
 bpy = pytest.importorskip("bpy")
 import blender_addon  # noqa: E402
