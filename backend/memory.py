@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much a machine can take at once: what main memory is free, and how large a CPU reads pictures."""
+"""What a machine can take: free main memory, what PyTorch keeps of the GPU's, how large a CPU reads pictures."""
 
+import gc
 import math
+import sys
 from pathlib import Path
 
 from .errors import UserError
@@ -37,3 +39,18 @@ def check_memory(needed: float, advice: str) -> None:
 def out_of_memory(needed: float, free: float, advice: str) -> UserError:
     """The error that names both amounts, in bytes, and gives the advice."""
     return UserError(f"About {needed / 2**30:.1f} GiB are needed but {free / 2**30:.1f} GiB are free; {advice}.")
+
+
+def reserved_gpu_memory() -> int:
+    """Bytes of GPU memory that PyTorch keeps for itself; 0 where nobody has loaded it. Does not load it."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.memory_reserved() if torch and torch.cuda.is_initialized() else 0
+
+
+def release_gpu_memory() -> int:
+    """Gives back what PyTorch keeps of the GPU's memory but does not use, and returns how many bytes that was."""
+    before = reserved_gpu_memory()
+    if before:
+        gc.collect()
+        sys.modules["torch"].cuda.empty_cache()
+    return before - reserved_gpu_memory()

@@ -6,6 +6,7 @@ Layers point one way: panels -> operators -> jobs -> backend, and operators -> s
 """
 
 from . import (
+    gpu_memory,
     manual,
     operators,
     operators_file,
@@ -32,6 +33,7 @@ MODULES = (
     operators_result,
     operators_file,
     operators_native,
+    gpu_memory,
     panels,
     panels_portrait,
     manual,

@@ -2,9 +2,9 @@
 """The cloud object: moving Gaussians as a mesh of bare vertices, animated by a keyed Geometry Nodes modifier.
 
 Vertex attributes, in object space, lengths in metres and times in seconds: position at time_mean, velocity,
-time_mean, time_sigma, scale (standard deviations), rotation (quaternion wxyz), opacity, radiance (scene-linear
-Rec. 709), crowding (the share of the Gaussians that have no more others nearby than this one). `nodes.py` turns
-them into points at the modifier's Time.
+time_mean, time_sigma, scale (standard deviations), rotation (quaternion wxyz, kept as the four values of a colour,
+because Eevee reads no quaternions of points), opacity, radiance (scene-linear Rec. 709), crowding (the share of the
+Gaussians that have no more others nearby than this one). `nodes.py` turns them into points at the modifier's Time.
 
 Positions are stored relative to an origin remembered in the object, the centre of its first cloud. A later cloud
 is stored relative to the same origin: it takes the place of the first one, and follows wherever the object was
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 moving = backend("moving")
 
-DATA_VERSION = 2
+DATA_VERSION = 3
 METADATA_KEY = "facet4d"
 
 # attribute: type, and the name under which Blender reads and writes its values
@@ -38,7 +38,7 @@ _ATTRIBUTES = {
     "time_mean": ("FLOAT", "value"),
     "time_sigma": ("FLOAT", "value"),
     "scale": ("FLOAT_VECTOR", "vector"),
-    "rotation": ("QUATERNION", "value"),
+    "rotation": ("FLOAT_COLOR", "color"),
     "opacity": ("FLOAT", "value"),
     "radiance": ("FLOAT_COLOR", "color"),
     "crowding": ("FLOAT", "value"),
@@ -63,6 +63,7 @@ def build_cloud(
     """
     data = _finite_attributes(gaussians)
     group, material = evaluate_group(), splat_material()
+    _upgrade_meshes()  # they are what the groups expect, also those that were appended
     if existing is None:
         origin = _centre(data)
         cloud = bpy.data.objects.new(name, _new_mesh(name, data, origin, gaussians))
@@ -115,11 +116,23 @@ def last_run(cloud: Object) -> dict:
     return dict(cloud[METADATA_KEY].get("run", {}))
 
 
-def upgrade_groups() -> None:
-    """Rebuild this file's node groups if an older version of the add-on made them."""
+def upgrade() -> None:
+    """Bring the clouds of this file up to date if an older version of the add-on made them."""
     if find_stamped(group for group in bpy.data.node_groups if is_evaluate_group(group)):
         evaluate_group()
         splat_material()
+        _upgrade_meshes()
+
+
+def _upgrade_meshes() -> None:
+    """Keep rotations as colours; before version 3 of the data they were quaternions."""
+    for mesh in bpy.data.meshes:
+        rotation = mesh.attributes.get("rotation") if METADATA_KEY in mesh and mesh.library is None else None
+        if rotation and rotation.data_type == "QUATERNION":
+            values = _read(rotation)
+            mesh.attributes.remove(rotation)
+            mesh.attributes.new("rotation", "FLOAT_COLOR", "POINT").data.foreach_set("color", values.ravel())
+            mesh[METADATA_KEY]["version"] = DATA_VERSION
 
 
 def cloud_objects(scene: Scene) -> list[Object]:
@@ -191,17 +204,13 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingG
     evaluated = cloud.evaluated_get(depsgraph)
     geometry = evaluated.evaluated_geometry()  # owns the points: keep it while they are read
     points = geometry.pointcloud
-    names = ("position", "alpha", "radiance", "whitening_x", "whitening_y", "whitening_z")
+    names = ("position", "alpha", "radiance", "scale", "rotation")
     if points is None or not all(name in points.attributes for name in names):
         raise errors.UserError(f"'{cloud.name}' shows no splats; set its Display to Splats.")
-    position, alpha, radiance, *rows = (_read(points.attributes[name]) for name in names)
-    whitening = np.stack(rows, 1)  # [N, 3, 3], its rows at right angles
-    with np.errstate(invalid="ignore"):  # what was edited into no Gaussian has no size
-        axes = np.nan_to_num(whitening / np.square(whitening).sum(-1, keepdims=True)).transpose(0, 2, 1)
+    position, alpha, radiance, scale, rotation = (_read(points.attributes[name]) for name in names)
     color = moving.linear_to_srgb(radiance[:, :3]).astype(np.float32)
     ones = np.ones(len(position), np.float32)
     light = cloud.data[METADATA_KEY]["compositing"]
-    scale, rotation = moving.scale_and_rotation(axes)
     still = (0 * position, time * ones, moving.ALWAYS * ones, scale, rotation)
     shown = moving.MovingGaussians(position, *still, alpha, color, light, (time, time))
     return shown.sound().transform(np.array(evaluated.matrix_world))

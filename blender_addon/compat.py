@@ -2,7 +2,7 @@
 """The differences between Blender 4.5 and 5.3 that the add-on meets, and nothing else."""
 
 import bpy
-from bpy.types import FCurve, NodesModifier, NodeTreeInterfaceSocket, Object, PointCloud
+from bpy.types import FCurve, Node, NodesModifier, NodeTreeInterfaceSocket, Object, PointCloud
 from bpy_extras import anim_utils
 
 
@@ -62,6 +62,14 @@ def new_native_splats(name: str, count: int) -> PointCloud:
     points.type = "GAUSSIAN_SPLAT"
     points.resize(count)
     return points
+
+
+def resolve_by_size(node: Node) -> None:
+    """Have a Points to Volume node make voxels of a size, rather than a number of them."""
+    if hasattr(node, "resolution_mode"):  # 5.0 moved it to a socket
+        node.resolution_mode = "VOXEL_SIZE"
+    else:
+        node.inputs["Resolution Mode"].default_value = "Size"
 
 
 def _socket(modifier: NodesModifier, name: str) -> NodeTreeInterfaceSocket:

@@ -143,6 +143,16 @@ def fix_for(error: Exception) -> str:
     return "facet4d.show_preferences" if isinstance(error, ModuleNotFoundError) else ""
 
 
+def reserved_gpu_memory() -> int:
+    """Bytes of GPU memory that PyTorch keeps for the next run; 0 while one needs them."""
+    return 0 if current else backend("memory").reserved_gpu_memory()
+
+
+def release_gpu_memory() -> int:
+    """Gives the rest of the machine what PyTorch keeps of the GPU's memory, unless a run needs it; bytes."""
+    return 0 if current else backend("memory").release_gpu_memory()
+
+
 def cancel() -> None:
     """Stops the running job, if any, and forgets it."""
     global current

@@ -22,7 +22,7 @@ from .nodes import VERSION_KEY, VISIBLE, TreeBuilder, find_stamped
 
 MATERIAL_NAME = "Facet4D Splats"
 GROUP_NAME = "Facet4D Splat"
-GROUP_VERSION = 2
+GROUP_VERSION = 3
 
 MAX_ALPHA = 0.999
 # Rays that run out of bounces turn black, so the limit is Cycles' largest; rays past the lower number end at random,
@@ -37,7 +37,7 @@ def splat_material() -> Material:
     of the material around the group are the user's to change.
     """
     _splat_group()
-    return find_stamped(bpy.data.materials) or _new_material()
+    return next(iter(find_stamped(bpy.data.materials)), None) or _new_material()
 
 
 def _new_material() -> Material:
@@ -60,16 +60,16 @@ def _new_material() -> Material:
 
 
 def _splat_group() -> ShaderNodeTree:
-    group = find_stamped(group for group in bpy.data.node_groups if group.bl_idname == "ShaderNodeTree")
-    if group is None:
-        group = bpy.data.node_groups.new(GROUP_NAME, "ShaderNodeTree")
-        group.interface.new_socket("Color", in_out="OUTPUT", socket_type="NodeSocketColor")
-        group.interface.new_socket("Alpha", in_out="OUTPUT", socket_type="NodeSocketFloat")
-        group[VERSION_KEY] = 0
-    if group[VERSION_KEY] < GROUP_VERSION:
-        _build(group)
-        group[VERSION_KEY] = GROUP_VERSION
-    return group
+    groups = find_stamped(group for group in bpy.data.node_groups if group.bl_idname == "ShaderNodeTree")
+    if not groups:
+        groups = [bpy.data.node_groups.new(GROUP_NAME, "ShaderNodeTree")]
+        groups[0].interface.new_socket("Color", in_out="OUTPUT", socket_type="NodeSocketColor")
+        groups[0].interface.new_socket("Alpha", in_out="OUTPUT", socket_type="NodeSocketFloat")
+    for group in groups:
+        if group.get(VERSION_KEY, 0) < GROUP_VERSION:
+            _build(group)
+            group[VERSION_KEY] = GROUP_VERSION
+    return groups[0]
 
 
 def _build(group: ShaderNodeTree) -> None:
@@ -82,11 +82,16 @@ def _build(group: ShaderNodeTree) -> None:
         properties = {"vector_type": "VECTOR", "convert_from": "WORLD", "convert_to": "OBJECT"}
         return tree.node("ShaderNodeVectorTransform", vector, properties=properties).outputs[0]
 
-    whitening = [attribute(f"whitening_{axis}")["Vector"] for axis in "xyz"]
+    # the unit quaternion w + u, kept as a colour with w as its red
+    rotation, scale = attribute("rotation"), attribute("scale")["Vector"]
+    w, x, y = tree.node("ShaderNodeSeparateXYZ", rotation["Vector"]).outputs
+    u = tree.node("ShaderNodeCombineXYZ", x, y, rotation["Alpha"]).outputs[0]
 
     def whiten(vector):
-        components = [tree.vector("DOT_PRODUCT", row, vector) for row in whitening]
-        return tree.node("ShaderNodeCombineXYZ", *components).outputs[0]
+        """Into the axes of the ellipsoid, v + 2 u x (u x v - w v), in standard deviations."""
+        turn = tree.vector("SUBTRACT", tree.vector("CROSS_PRODUCT", u, vector), tree.vector("SCALE", vector, Scale=w))
+        turned = tree.vector("MULTIPLY_ADD", tree.vector("CROSS_PRODUCT", u, turn), (2.0, 2.0, 2.0), vector)
+        return tree.vector("DIVIDE", turned, scale)
 
     surface = tree.node("ShaderNodeNewGeometry").outputs
     # A sphere's centre comes from the point, not from an attribute: this one moves with motion blur.

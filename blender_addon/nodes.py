@@ -7,7 +7,7 @@ Step), with dt = t - time_mean:
     position + velocity * dt                                 the point
     alpha    = opacity * exp(-(dt / time_sigma)^2 / 2)       its opacity now; 0 if cropped or removed as a floater
     radius   = largest scale * sqrt(2 ln(255 alpha))         where alpha * exp(-d^2 / 2) falls to 1/255
-    whitening_x/y/z = axis of the ellipsoid / its scale      rows of the matrix that makes it the unit ball
+    scale * Size                                             its standard deviations
     radiance * Tint * 2^Exposure                             its colour
 
 Renders show squares of that radius that face the scene's camera, unless Face Camera is off (see _squares).
@@ -24,7 +24,7 @@ from bpy.types import ID, GeometryNodeTree, Node, NodeSocket, NodeTree
 from . import compat
 
 GROUP_NAME = "Facet4D Evaluate"
-GROUP_VERSION = 3
+GROUP_VERSION = 4
 VERSION_KEY = "facet4d_version"
 
 # Below one step of an 8-bit picture a Gaussian is not drawn; the rasteriser has the same bound.
@@ -67,15 +67,16 @@ _INPUTS = (
 
 
 def evaluate_group() -> GeometryNodeTree:
-    """The file's evaluation group, built if missing, rebuilt in place if an older version of the add-on made it."""
-    group = find_stamped(group for group in bpy.data.node_groups if is_evaluate_group(group))
-    if group is None:
-        group = bpy.data.node_groups.new(GROUP_NAME, "GeometryNodeTree")
-        group.is_modifier = True
-    if group.get(VERSION_KEY, 0) < GROUP_VERSION:
-        _build(group)
-        group[VERSION_KEY] = GROUP_VERSION
-    return group
+    """The file's evaluation group, built if missing; those of an older version of the add-on are rebuilt in place."""
+    groups = find_stamped(group for group in bpy.data.node_groups if is_evaluate_group(group))
+    if not groups:
+        groups = [bpy.data.node_groups.new(GROUP_NAME, "GeometryNodeTree")]
+        groups[0].is_modifier = True
+    for group in groups:
+        if group.get(VERSION_KEY, 0) < GROUP_VERSION:
+            _build(group)
+            group[VERSION_KEY] = GROUP_VERSION
+    return groups[0]
 
 
 def is_evaluate_group(group: NodeTree | None) -> bool:
@@ -83,9 +84,9 @@ def is_evaluate_group(group: NodeTree | None) -> bool:
     return group is not None and group.bl_idname == "GeometryNodeTree" and VERSION_KEY in group
 
 
-def find_stamped(data_blocks: Iterable[ID]) -> ID | None:
-    """The first of this file's own data-blocks that bears our version; names are the artist's to change."""
-    return next((block for block in data_blocks if VERSION_KEY in block and block.library is None), None)
+def find_stamped(data_blocks: Iterable[ID]) -> list[ID]:
+    """This file's own data-blocks that bear our version; names are the artist's to change."""
+    return [block for block in data_blocks if VERSION_KEY in block and block.library is None]
 
 
 class TreeBuilder:
@@ -169,10 +170,12 @@ def _build(group: GeometryNodeTree) -> None:
     inside, crowded = _inside_crop_box(tree, group_input, position), _no_floater(tree, group_input, attribute)
     kept = tree.math("MULTIPLY", present, tree.math("MULTIPLY", inside, crowded))
 
+    def switch(kind: str, condition: NodeSocket, otherwise, value) -> NodeSocket:
+        """The value where the condition is true. What is not chosen costs nothing."""
+        return tree.node("GeometryNodeSwitch", condition, otherwise, value, properties={"input_type": kind}).outputs[0]
+
     def choose(condition: NodeSocket, otherwise: NodeSocket, geometry: NodeSocket) -> NodeSocket:
-        """One geometry or the other; the one that is not chosen costs nothing."""
-        kind = {"input_type": "GEOMETRY"}
-        return tree.node("GeometryNodeSwitch", condition, otherwise, geometry, properties=kind).outputs[0]
+        return switch("GEOMETRY", condition, otherwise, geometry)
 
     whole, cut = (store(group_input["Geometry"], "alpha", "FLOAT", value) for value in (present, kept))
     geometry = choose(tree.math("MAXIMUM", group_input["Crop"], group_input["Floaters"]), whole, cut)
@@ -183,48 +186,55 @@ def _build(group: GeometryNodeTree) -> None:
     is_tinted = tree.vector("DISTANCE", tint, (1.0, 1.0, 1.0))
     geometry = choose(is_tinted, geometry, store(geometry, "radiance", "FLOAT_COLOR", radiance))
 
+    geometry = tree.node("GeometryNodeSetPosition", geometry, Position=position).outputs[0]
+    # What has done its work would cost time on the way. Also, Cycles would take `velocity` for the speed on the
+    # timeline, which retiming changes.
+    for name in ("velocity", "time_mean", "time_sigma", "opacity", "crowding"):
+        geometry = tree.node("GeometryNodeRemoveAttribute", Geometry=geometry, Name=name).outputs[0]
+
+    is_resized = tree.math("COMPARE", group_input["Size"], 1.0, 0.0)
+    resized = tree.vector("SCALE", attribute("scale", "FLOAT_VECTOR"), Scale=group_input["Size"])
+    geometry = choose(is_resized, store(geometry, "scale", "FLOAT_VECTOR", resized), geometry)
+
     scale = tree.node("ShaderNodeSeparateXYZ", attribute("scale", "FLOAT_VECTOR")).outputs
     largest = tree.math("MAXIMUM", tree.math("MAXIMUM", scale[0], scale[1]), scale[2])
 
     def reach(bound: float) -> NodeSocket:
         """At how many standard deviations the opacity falls to the bound; 0 if it is nowhere above it."""
-        exponent = tree.math("MULTIPLY", tree.math("LOGARITHM", tree.math("DIVIDE", alpha, bound), math.e), 2.0)
-        return tree.math("MULTIPLY", tree.math("SQRT", tree.math("MAXIMUM", exponent, 0.0)), group_input["Size"])
+        return tree.math("SQRT", tree.math("LOGARITHM", tree.math("MULTIPLY", alpha, 1 / bound), math.sqrt(math.e)))
+
+    def above(bound: float) -> NodeSocket:
+        properties = {"data_type": "FLOAT", "operation": "GREATER_THAN"}
+        return tree.node("FunctionNodeCompare", alpha, bound, properties=properties).outputs[0]
 
     in_viewport = tree.node("GeometryNodeIsViewport").outputs[0]
     in_render = tree.math("SUBTRACT", 1.0, in_viewport)
-    densities = (group_input["Render Density"], group_input["Viewport Density"])
-    share = tree.node("GeometryNodeSwitch", in_viewport, *densities, properties={"input_type": "FLOAT"}).outputs[0]
-    sampled = _enabled(
-        tree.node("FunctionNodeRandomValue", properties={"data_type": "BOOLEAN"}, Probability=share).outputs, "Value"
-    )
+    share = switch("FLOAT", in_viewport, group_input["Render Density"], group_input["Viewport Density"])
+    random = tree.node("FunctionNodeRandomValue", properties={"data_type": "BOOLEAN"}, Probability=share).outputs
+    is_thinned = tree.math("LESS_THAN", share, 1.0)
 
-    def points(selection: NodeSocket, radius: NodeSocket | float) -> NodeSocket:
-        chosen = tree.math("MULTIPLY", sampled, selection)
+    def points(visible: NodeSocket, radius: NodeSocket | float) -> NodeSocket:
+        drawn = tree.node("FunctionNodeBooleanMath", visible, _enabled(random, "Value")).outputs[0]
+        chosen = switch("BOOLEAN", is_thinned, visible, drawn)
         kind = "GeometryNodeMeshToPoints"
-        made = tree.node(kind, Mesh=geometry, Selection=chosen, Position=position, Radius=radius).outputs[0]
-        # Cycles would take an attribute of this name for the speed on the timeline, which retiming changes.
-        return tree.node("GeometryNodeRemoveAttribute", Geometry=made, Name="velocity").outputs[0]
+        made = tree.node(kind, Mesh=geometry, Selection=chosen).outputs[0]
+        return tree.node("GeometryNodeSetPointRadius", made, Radius=radius).outputs[0]
 
     # Renders keep the invisible Gaussians, with radius 0: motion blur compares the points of neighbouring
     # subframes one by one and is silently off where their number changes.
-    visible = tree.math("GREATER_THAN", alpha, VISIBLE)
-    splats = points(tree.math("MAXIMUM", visible, in_render), tree.math("MULTIPLY", largest, reach(VISIBLE)))
-    rotation = attribute("rotation", "QUATERNION")
-    for axis, unit in enumerate(((1, 0, 0), (0, 1, 0), (0, 0, 1))):
-        direction = tree.node("FunctionNodeRotateVector", Vector=unit, Rotation=rotation).outputs[0]
-        deviation = tree.math("MULTIPLY", scale[axis], group_input["Size"])
-        row = tree.vector("SCALE", direction, Scale=tree.math("DIVIDE", 1.0, deviation))
-        splats = store(splats, f"whitening_{'xyz'[axis]}", "FLOAT_VECTOR", row)
+    visible = switch("BOOLEAN", in_viewport, True, above(VISIBLE))
+    splats = points(visible, tree.math("MULTIPLY", largest, reach(VISIBLE)))
     facing = tree.math("MULTIPLY", in_render, group_input["Face Camera"])
     splats = choose(facing, splats, _squares(tree, splats, store, attribute))
 
-    opaque = tree.math("GREATER_THAN", alpha, SOLID)
+    opaque = above(SOLID)
     dots = points(opaque, tree.math("MULTIPLY", tree.math("MULTIPLY", largest, reach(SOLID)), 0.5))
     ball = tree.node("GeometryNodeMeshUVSphere", Segments=8, Rings=5, Radius=1.0).outputs["Mesh"]
     size = tree.vector("SCALE", attribute("scale", "FLOAT_VECTOR"), Scale=reach(SOLID))
+    wxyz = tree.node("FunctionNodeSeparateColor", attribute("rotation", "FLOAT_COLOR")).outputs
+    turned = tree.node("FunctionNodeQuaternionToRotation", *wxyz).outputs[0]
     balls = tree.node(
-        "GeometryNodeInstanceOnPoints", Points=points(opaque, 0.0), Instance=ball, Rotation=rotation, Scale=size
+        "GeometryNodeInstanceOnPoints", Points=points(opaque, 0.0), Instance=ball, Rotation=turned, Scale=size
     ).outputs[0]
     # The realized mesh takes over from its first part which colour Solid mode shows; so that is the cloud's first
     # vertex, until it has done its work.

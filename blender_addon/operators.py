@@ -300,7 +300,7 @@ def _cancel_before_load(*_: object) -> None:
 
 @persistent
 def _upgrade_after_load(*_: object) -> None:
-    cloud.upgrade_groups()
+    cloud.upgrade()
 
 
 CLASSES = (

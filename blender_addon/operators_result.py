@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Operators for a cloud that is there: retiming, cropping, and settings of the scene that it looks right with."""
+"""Operators for a cloud that is there: retiming, cropping, shadows, and the scene that it looks right in."""
 
 import bpy
 import numpy as np
-from bpy.props import EnumProperty
+from bpy.props import BoolProperty, EnumProperty
 from bpy.types import Context, Operator
 
 from . import cloud, compat, material
 from .retime import retime
+from .shadow_proxy import add_shadow_proxy
 
 
 class CloudOperator:
@@ -69,6 +70,23 @@ class FACET4D_OT_add_crop_box(CloudOperator, Operator):
         return {"FINISHED"}
 
 
+class FACET4D_OT_add_shadow_proxy(CloudOperator, Operator):
+    """Add a mesh that casts the cloud's shadows, whatever the direction of the light. It follows the animation, and
+    no camera sees it; the cloud itself casts none any more"""
+
+    bl_idname = "facet4d.add_shadow_proxy"
+    bl_label = "Add Shadow Proxy"
+
+    catches: BoolProperty(
+        name="Shadow Catcher",
+        description="Also catch shadows in Cycles, in a view layer without the cloud, to be laid over the cloud",
+    )
+
+    def execute(self, context: Context) -> set[str]:
+        add_shadow_proxy(cloud.active_cloud(context), self.catches)
+        return {"FINISHED"}
+
+
 class FACET4D_OT_show_in_solid(CloudOperator, Operator):
     """Show the cloud as coloured ellipsoids, which Solid mode can draw, and have the viewport use their colours"""
 
@@ -111,6 +129,7 @@ class FACET4D_OT_raise_bounces(Operator):
 CLASSES = (
     FACET4D_OT_retime,
     FACET4D_OT_add_crop_box,
+    FACET4D_OT_add_shadow_proxy,
     FACET4D_OT_show_in_solid,
     FACET4D_OT_match_source_colours,
     FACET4D_OT_raise_bounces,

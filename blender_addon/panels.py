@@ -8,6 +8,7 @@ from bpy.types import Context, NodesModifier, Object, Panel, UILayout, UIList, b
 
 from . import cloud, compat, inputs, jobs, material, operators, operators_portrait, operators_pytorch, operators_result
 from .estimate import estimate
+from .gpu_memory import FACET4D_OT_release_gpu_memory
 from .operators_file import FACET4D_OT_export_splats, FACET4D_OT_import_splats
 from .operators_input import (
     FACET4D_OT_add_rig,
@@ -140,6 +141,9 @@ class FACET4D_PT_reconstruct(SidebarPanel, Panel):
             row.scale_y = 1.5
             row.operator_context = "INVOKE_DEFAULT"
             row.operator(operators.FACET4D_OT_reconstruct.bl_idname, icon="POINTCLOUD_DATA")
+        if reserved := jobs.reserved_gpu_memory():
+            layout.label(text=f"PyTorch keeps {reserved / 2**30:.1f} GiB of the GPU", icon="INFO", translate=False)
+            layout.operator(FACET4D_OT_release_gpu_memory.bl_idname)
         draw_error(context, layout, "FACET4D_PT_reconstruct")
 
     def _draw_estimate(self, context: Context) -> None:
@@ -191,6 +195,7 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         header.label(text="Appearance")
         if body:
             _draw_inputs(body, modifier, "Opacity", "Size", "Exposure", "Tint", "Render Density")
+            body.operator(operators_result.FACET4D_OT_add_shadow_proxy.bl_idname, icon="MATSHADERBALL")
         header, body = layout.panel("facet4d_clean_up", default_closed=True)
         header.label(text="Clean Up")
         if body and "Crop Box" in compat.input_names(modifier):

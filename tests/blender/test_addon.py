@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from .stage import FakeCloud, draw, small_capture, wait_until
+import backend.memory
+
+from .stage import FakeCloud, add_camera, draw, small_capture, wait_until
 
 bpy = pytest.importorskip("bpy")
 import addon_utils  # noqa: E402
@@ -120,6 +122,39 @@ def test_the_installed_extension_carries_its_own_backend(tmp_path):
         addon_utils.disable(name, default_set=True)
         repositories.remove(repository)
     assert not hasattr(bpy.types.Scene, "facet4d")
+
+
+# GPU memory
+
+
+@pytest.fixture
+def released(monkeypatch) -> list:
+    """A list that grows whenever the backend is asked to release GPU memory."""
+    calls = []
+    monkeypatch.setattr(backend.memory, "release_gpu_memory", lambda: calls.append(1) or 0)
+    return calls
+
+
+def test_renders_begin_with_the_gpus_memory_free(registered, released):
+    registered.camera = add_camera()
+    registered.render.engine = "CYCLES"
+    registered.cycles.samples = 1
+    bpy.ops.render.render()
+    assert len(released) == 1
+    blender_addon.unregister()
+    try:
+        bpy.ops.render.render()
+        assert len(released) == 1
+    finally:
+        blender_addon.register()
+
+
+def test_the_button_releases_gpu_memory_unless_a_run_needs_it(running, released):
+    bpy.ops.facet4d.release_gpu_memory()
+    assert not released
+    jobs.cancel()
+    bpy.ops.facet4d.release_gpu_memory()
+    assert released
 
 
 # What is missing is said before the run

@@ -6,6 +6,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from backend.moving import rotation_matrix
+
 bpy = pytest.importorskip("bpy")
 import blender_addon  # noqa: E402
 from blender_addon import compat, nodes  # noqa: E402
@@ -16,6 +18,7 @@ from blender_addon.cloud import (  # noqa: E402
     evaluated_points,
     is_cloud,
     read_cloud,
+    shown_gaussians,
 )
 
 pytestmark = pytest.mark.blender
@@ -90,18 +93,19 @@ def test_points_enclose_what_is_visible_and_no_more(scene, make_gaussians):
     np.testing.assert_allclose(edge, 1 / 255, rtol=1e-3)
 
 
-def test_whitening_makes_the_ellipsoid_a_unit_ball(scene, make_gaussians):
+def test_points_have_the_shapes_of_the_gaussians_and_only_what_draws_them(scene, make_gaussians):
     gaussians = make_gaussians(50, opacity=np.ones(50), time_sigma=np.full(50, 100))
     cloud = build_cloud(scene, gaussians, "Head", 1, 49)
+    compat.set_input(cloud_modifier(cloud), "Size", 1.5)
     scene.frame_set(1)
-    geometry = cloud.evaluated_get(bpy.context.evaluated_depsgraph_get()).evaluated_geometry()
-    rows = np.empty((3, 50, 3), np.float32)
-    for row, axis in zip(rows, "xyz", strict=True):
-        geometry.pointcloud.attributes[f"whitening_{axis}"].data.foreach_get("vector", row.ravel())
-    w, x, y, z = gaussians.rotation.T
-    first_axis = np.stack([1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)], -1)  # R e_x
-    surface = first_axis * gaussians.scale[:, :1]
-    np.testing.assert_allclose(np.einsum("anj,nj->na", rows, surface), np.tile([1, 0, 0], (50, 1)), atol=1e-4)
+    depsgraph = bpy.context.evaluated_depsgraph_get()
+    shown = shown_gaussians(cloud, depsgraph, 0.0)
+    axes, expected = (rotation_matrix(g.rotation) * g.scale[:, None, :] for g in (shown, gaussians))
+    covariance, expected = axes @ axes.transpose(0, 2, 1), expected @ expected.transpose(0, 2, 1)
+    np.testing.assert_allclose(covariance, 1.5**2 * expected, atol=1e-6)
+    geometry = cloud.evaluated_get(depsgraph).evaluated_geometry()
+    names = {attribute.name for attribute in geometry.pointcloud.attributes if not attribute.name.startswith(".")}
+    assert names == {"position", "radius", "alpha", "scale", "rotation", "radiance"}
 
 
 def test_the_object_stands_at_the_opacity_weighted_centre(scene, make_gaussians):
@@ -253,7 +257,7 @@ def test_metadata_travels_with_the_data(scene, make_gaussians):
     gaussians = make_gaussians(12)
     cloud = build_cloud(scene, gaussians, "Head", 1, 49)
     metadata = cloud.data["facet4d"]
-    assert metadata["count"] == 12 and metadata["compositing"] == "linear" and metadata["version"] == 2
+    assert metadata["count"] == 12 and metadata["compositing"] == "linear" and metadata["version"] == 3
     assert list(metadata["time_range"]) == [0.0, 2.0]
 
 
@@ -273,7 +277,7 @@ def test_clouds_share_one_node_group(scene, make_gaussians):
 
 
 def test_the_group_of_an_older_version_is_rebuilt_under_the_keys_that_use_it(scene, make_gaussians, tmp_path):
-    """A file of version 1, which knew five inputs and no crowding, shows the same when it is opened."""
+    """A file of version 1, which knew five inputs, no crowding, and quaternions, shows the same when it is opened."""
     gaussians = make_gaussians(100)
     cloud = build_cloud(scene, gaussians, "Head", 1, 49)
     compat.set_input(cloud_modifier(cloud), "Size", 1.5)
@@ -284,6 +288,8 @@ def test_the_group_of_an_older_version_is_rebuilt_under_the_keys_that_use_it(sce
     group.nodes.clear()
     group[nodes.VERSION_KEY] = 1
     cloud.data.attributes.remove(cloud.data.attributes["crowding"])
+    cloud.data.attributes.remove(cloud.data.attributes["rotation"])
+    cloud.data.attributes.new("rotation", "QUATERNION", "POINT").data.foreach_set("value", gaussians.rotation.ravel())
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "old.blend"))
 
     blender_addon.register()
@@ -297,6 +303,8 @@ def test_the_group_of_an_older_version_is_rebuilt_under_the_keys_that_use_it(sce
     modifier = cloud_modifier(cloud)
     assert modifier.node_group[nodes.VERSION_KEY] == nodes.GROUP_VERSION
     assert_shows(points_at(scene, cloud, 25), gaussians, 1.0)
+    np.testing.assert_allclose(read_cloud(cloud).rotation, gaussians.rotation, atol=1e-6)
+    assert cloud.data.attributes["rotation"].data_type == "FLOAT_COLOR"
     assert compat.get_input(modifier, "Size") == 1.5
     assert compat.get_input(modifier, "Render Density") == 1.0
     assert compat.get_input(modifier, "Display") == "Splats"
