@@ -85,7 +85,7 @@ def test_gaussians_that_are_edited_away_are_left_out(registered, cloud, tmp_path
     """No size, no rotation, or a value that is not finite: the others are exported."""
     attributes = cloud.data.attributes
     attributes["scale"].data[3].vector = (0.1, 0, 0.1)
-    attributes["rotation"].data[5].value = (0, 0, 0, 0)
+    attributes["rotation"].data[5].color = (0, 0, 0, 0)
     attributes["opacity"].data[7].value = float("nan")
     attributes["velocity"].data[8].vector = (0, 0, float("nan"))
     assert len(read_cloud(cloud)) == 46
