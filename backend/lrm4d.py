@@ -22,6 +22,7 @@ from .moving import SH_C0
 
 PIXEL_CHANNELS = 10
 GAUSSIAN_CHANNELS = (3, 3, 3, 4, 1, 1, 1, 4)  # depth (as xyz), color, scale, left, opacity | time, time scale, right
+STEP_SIZES = (0.002, 0.02, 0.006, 0.0035, 0.05, 0.01, 0.007, 0.004)  # of the first refinements, for these channels
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class LRM4DConfig:
     on the pixel's ray. In the paper color, scale and time are absolute and the centre lies on the ray at its own mean
     time; bound to the pixel, detail need not pass through the network and pictures of any resolution fit.
 
+    refinements: number of gradient steps, of learned sizes, that bring a cloud closer to its own pictures (refine.py);
+    0 in the paper.
+
     sweep: number of depths at which each patch is compared with the other pictures (see PlaneSweep); 0, as in the
     paper, leaves it to attention to find out which pixels correspond, which takes many more scenes to learn.
     """
@@ -62,6 +66,7 @@ class LRM4DConfig:
     pixel_bound: bool = False
     resolution: int = 256
     sweep: int = 0
+    refinements: int = 0
 
 
 SMALL = LRM4DConfig(
@@ -75,6 +80,7 @@ SMALL = LRM4DConfig(
     pixel_bound=True,
     resolution=256,
     sweep=32,
+    refinements=4,
 )
 BASE = LRM4DConfig(12, 768, 12)
 LARGE = LRM4DConfig(24, 1024, 16)
@@ -191,7 +197,7 @@ class PlaneSweep(nn.Module):
 
 
 class LRM4D(nn.Module):
-    """4D-LRM of any size. See LRM4DConfig, and `forward` for what goes in and out."""
+    """4D-LRM of any size. See LRM4DConfig, and `forward` for what goes in."""
 
     def __init__(self, config: LRM4DConfig):
         super().__init__()
@@ -206,6 +212,8 @@ class LRM4D(nn.Module):
         if config.free_gaussians:  # paper, section 3.3: Gaussians bound to no pixel
             self.free_tokens = nn.Parameter(torch.empty(config.free_gaussians, config.width))
             self.decode_free = nn.Linear(config.width, sum(GAUSSIAN_CHANNELS), bias=False)
+        if config.refinements:
+            self.step_sizes = nn.Parameter(torch.tensor(STEP_SIZES).log().repeat(config.refinements, 1))
         if not self.embed.weight.is_meta:  # there, random numbers may import triton, which can crash a Blender
             self.apply(self._initialise)
 
@@ -223,13 +231,23 @@ class LRM4D(nn.Module):
             quaternion = ((channel >= 9) & (channel < 13)) | (channel >= 16)
             self.decode.weight.data *= torch.where(quaternion, 0.1, 1.0)[:, None]
 
-    def forward(self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor) -> Gaussians4D:
-        """Predicts the 4D Gaussians of B scenes from V pictures each.
+    def predict(self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor) -> Gaussians4D:
+        """The 4D Gaussians of B scenes from V pictures each, unrefined; arguments as of `forward`.
+
+        A cloud of [B, N]: N = V * H * W (pixels patch by patch) + free Gaussians, in the pictures' world and clock.
+        """
+        return self.gaussians(*self(images, camera_to_world, intrinsics, times))
+
+    def forward(
+        self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the network says of B scenes with V pictures each, and of which pixels: for `gaussians`.
 
         images [B, V, 3, H, W] sRGB-encoded in 0..1, over white; H and W multiples of the patch size.
         camera_to_world [B, V, 4, 4] OpenCV, in the rig-normalised world (camera.normalise_rig); intrinsics [B, V, 4]
         fx fy cx cy in pixels; times [B, V] in -1..1 over the clip.
-        Returns a cloud of [B, N]: N = V * H * W (pixels patch by patch) + free Gaussians, in the same world and clock.
+        Returns channels [B, V * H * W + free Gaussians, 20], pixels patch by patch, and those pixels' PIXEL_CHANNELS,
+        width at the point nearest to the origin, and growth of the width with depth [B, V * H * W, 12].
 
         Raises:
             ValueError: H or W is not a multiple of the patch size.
@@ -254,29 +272,33 @@ class LRM4D(nn.Module):
         count = tokens.shape[1] - self.config.free_gaussians
         with torch.autocast(images.device.type, enabled=False):
             tokens = tokens.float()  # from the last linear layer on: bf16 would move centres by a third of a pixel
-            raw = self.decode(tokens[:, :count]).reshape(len(tokens), -1, sum(GAUSSIAN_CHANNELS))  # [B, V * H * W, 20]
+            channels = self.decode(tokens[:, :count]).reshape(len(tokens), -1, sum(GAUSSIAN_CHANNELS))
+            if self.config.free_gaussians:
+                channels = torch.cat([channels, self.decode_free(tokens[:, count:])], 1)
             focal = intrinsics[..., :2].float().log().mean(-1).exp()[..., None, None, None]  # [B, V, 1, 1, 1]
             # the subject lies in front of every camera
             away = (nearest - origin[..., None, None, :]).norm(dim=-1, keepdim=True)
-            pixel = torch.cat([pixels.float(), away / focal, (1 / focal).expand_as(away)], -1)
-            pixel = patchify(pixel, patch).reshape(*raw.shape[:2], PIXEL_CHANNELS + 2)
-            color, direction, nearest, clock, width, growth = pixel.split((3, 3, 3, 1, 1, 1), -1)
-            # eq. 4-5: three channels vote on one depth
-            depth = self.config.depth_range * (2 * torch.sigmoid(raw[..., :3].mean(-1, keepdim=True)) - 1)
-            centre = nearest + depth * direction
-            if self.config.pixel_bound:
-                footprint = (width + depth * growth).clamp_min(1e-4)
-                cloud = self._activate(raw, centre, (color + 1) / 2, clock, footprint)
-                velocity, _, _ = cloud.motion()
-                cloud.mean = torch.cat([centre + velocity * (cloud.mean[..., 3:] - clock), cloud.mean[..., 3:]], -1)
-            else:
-                cloud = self._activate(raw, centre)
-            if self.config.free_gaussians:
-                free = self.decode_free(tokens[:, count:])
-                free = self._activate(free, free[..., :3])
-                cloud = Gaussians4D(
-                    *(torch.cat(parts, 1) for parts in zip(cloud.tensors(), free.tensors(), strict=True))
-                )
+            pixels = torch.cat([pixels.float(), away / focal, (1 / focal).expand_as(away)], -1)
+        return channels, patchify(pixels, patch).reshape(len(tokens), -1, PIXEL_CHANNELS + 2)
+
+    def gaussians(self, channels: Tensor, pixels: Tensor) -> Gaussians4D:
+        """The Gaussians [B, N] that channels [B, N, 20] describe: the first of them those of pixels [B, P, 12], as
+        `forward` gives them or a selection, the others free ones."""
+        bound, free = channels.split((pixels.shape[1], channels.shape[1] - pixels.shape[1]), 1)
+        color, direction, nearest, clock, width, growth = pixels.split((3, 3, 3, 1, 1, 1), -1)
+        # eq. 4-5: three channels vote on one depth
+        depth = self.config.depth_range * (2 * torch.sigmoid(bound[..., :3].mean(-1, keepdim=True)) - 1)
+        centre = nearest + depth * direction
+        if self.config.pixel_bound:
+            footprint = (width + depth * growth).clamp_min(1e-4)
+            cloud = self._activate(bound, centre, (color + 1) / 2, clock, footprint)
+            velocity, _, _ = cloud.motion()
+            cloud.mean = torch.cat([centre + velocity * (cloud.mean[..., 3:] - clock), cloud.mean[..., 3:]], -1)
+        else:
+            cloud = self._activate(bound, centre)
+        if free.shape[1]:
+            free = self._activate(free, free[..., :3])
+            cloud = Gaussians4D(*(torch.cat(parts, 1) for parts in zip(cloud.tensors(), free.tensors(), strict=True)))
         return cloud
 
     def _activate(

@@ -142,6 +142,8 @@ def _config_of(card: dict, path: Path) -> LRM4DConfig:
             raise TypeError("a size is not positive")
         if config.sweep < 0 or (config.sweep and config.patch % PlaneSweep.CELLS):
             raise TypeError(f"a sweep of {config.sweep} depths with patches of {config.patch}")
+        if config.refinements < 0:
+            raise TypeError(f"{config.refinements} refinements")
         if config.width % config.heads:
             raise TypeError(f"{config.heads} heads do not divide a width of {config.width}")
         return config

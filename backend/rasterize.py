@@ -37,6 +37,11 @@ def linear_to_srgb(linear: Tensor) -> Tensor:
     return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055)
 
 
+def over_white_srgb(color: Tensor, alpha: Tensor) -> Tensor:
+    """Premultiplied linear color [..., 3] and alpha [...] over white, composited in linear light, sRGB-encoded."""
+    return linear_to_srgb(color + (1 - alpha[..., None]))
+
+
 def render(
     gaussians: Gaussians4D,
     camera_to_world: Tensor,

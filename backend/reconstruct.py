@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from .gaussians import Gaussians4D
 from .lrm4d import LRM4D, patchify
 from .memory import free_memory, out_of_memory, reading_resolution
 from .models import load_model
+from .refine import refine
 
 DEVICES = ("cpu", "cuda")
 _LESS = "use fewer pictures or a lower resolution"
@@ -46,13 +48,15 @@ def reconstruct(
     resolution: int | None = None,
     progress: Progress = no_progress,
     target: np.ndarray | None = None,
+    refinements: int | None = None,
 ) -> Gaussians4D:
-    """Reconstructs a moving subject from posed, timed pictures, in one forward pass.
+    """Reconstructs a moving subject from posed, timed pictures: one forward pass, and the model's refinements of it.
 
     capture: pictures of one size; held-out frames are not used. model: a registered name, a weights file, or a model in
     memory. resolution: side in pixels at which the network reads the pictures, a multiple of its patch size; by default
     what memory.reading_resolution says. target: the subject's centre [3] in the capture's world, if the crossing of
-    the optical axes is not it. A capture of one moment gives a cloud that stands still.
+    the optical axes is not it. refinements: how many of the model's steps towards the pictures, by default all; each
+    takes about as long as rendering the pictures twice. A capture of one moment gives a cloud that stands still.
 
     Returns the pruned cloud on the CPU, in the capture's world, in seconds.
 
@@ -89,19 +93,32 @@ def reconstruct(
     poses = np.stack([normalisation.apply_pose(frame.camera.camera_to_world) for frame in frames])
     intrinsics = np.stack([frame.camera.intrinsics for frame in frames])
     times = np.array([(frame.time - middle) / half for frame in frames])
-    tensors = (torch.as_tensor(part, dtype=torch.float32, device=place)[None] for part in (poses, intrinsics, times))
+    tensors = [torch.as_tensor(part, dtype=torch.float32, device=place)[None] for part in (poses, intrinsics, times)]
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2)[None].to(place)
 
     depth = len(network.blocks)
     hooks = [
         block.register_forward_pre_hook(
-            lambda *_, done=index: progress("Predicting Gaussians", 0.1 + 0.8 * done / depth)
+            lambda *_, done=index: progress("Predicting Gaussians", 0.1 + 0.4 * done / depth)
         )
         for index, block in enumerate(network.blocks)
     ]
+
+    def refining(stage: str, done: float) -> None:
+        progress(stage, 0.5 + 0.4 * done)
+
     try:
         with torch.no_grad(), torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda"):
-            cloud = network(images, *tensors)
+            channels, pixels = network(images, *tensors)
+        inside = torch.from_numpy(np.stack([frame.image[..., 3] >= 128 for frame in frames]))
+        inside = patchify(inside[None, ..., None], patch).flatten().to(place)
+        # pixels that mostly show what the matte cuts away are no subject
+        channels = torch.cat([channels[:, : len(inside)][:, inside], channels[:, len(inside) :]], 1)
+        decode = partial(network.gaussians, pixels=pixels[:, inside])
+        if network.config.refinements and channels.shape[1]:
+            steps = network.step_sizes[:refinements]
+            channels = refine(channels, decode, images, *tensors, steps, refining)
+        cloud = decode(channels).select(0).to("cpu").prune()
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
@@ -110,11 +127,6 @@ def reconstruct(
         for hook in hooks:
             hook.remove()
     progress("Placing Gaussians", 0.9)
-    cloud = cloud.select(0).to("cpu")
-    inside = torch.from_numpy(np.stack([frame.image[..., 3] >= 128 for frame in frames]))
-    inside = patchify(inside[None, ..., None], patch).flatten()
-    cloud.opacity[: len(inside)] *= inside  # pixels that mostly show what the matte cuts away are no subject
-    cloud = cloud.prune()
     if not len(cloud):
         raise UserError(
             "Nothing was found in the pictures; check the cameras' poses and that they look at the subject."

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .losses import over_white_srgb
+from ..rasterize import over_white_srgb
 from .scenes import SceneBatch
 
 INPUTS, TARGETS = 4, 2  # that are shown of a scene

@@ -16,7 +16,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -27,6 +27,7 @@ from pickle import UnpicklingError
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.nn as nn
 from PIL import Image
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
@@ -58,11 +59,16 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)  # of a sharded
 
 def make_optimizers(model: LRM4D, config: TrainConfig) -> list[torch.optim.Optimizer]:
     """Muon for the transformer's matrices, AdamW for all else."""
-    hidden = [value for value in model.blocks.parameters() if value.ndim == 2]
-    rest = [value for value in model.parameters() if not any(value is other for other in hidden)]
+    weights, hidden = (
+        [module.weight for module in part.modules() if isinstance(module, nn.Linear)] for part in (model, model.blocks)
+    )
+
+    def without(values: Iterable[Tensor], others: list[Tensor]) -> list[Tensor]:
+        return [value for value in values if not any(value is other for other in others)]
+
     groups = [
-        {"params": [value for value in rest if value.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [value for value in rest if value.ndim == 1], "weight_decay": 0.0},
+        {"params": without(weights, hidden), "weight_decay": config.weight_decay},
+        {"params": without(model.parameters(), weights), "weight_decay": 0.0},
     ]
     fused = next(model.parameters()).is_cuda
     adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=fused)
@@ -178,7 +184,9 @@ class Run:
             parameter.grad = None
         batch, most_shown = self.scenes.take(self.step)
         inputs = batch.pictures.shape[1]
-        cloud, color, alpha = predict(self.network, batch, most_shown)
+        # as good as can be after any number of them
+        refinements = 1 + self.step % max(1, self.model.config.refinements)
+        cloud, color, alpha = predict(self.network, batch, most_shown, refinements)
         truth = batch.images[:, inputs:]
         loss, decibels = reconstruction_loss(color, alpha, truth, config.ssim_weight, config.alpha_weight)
         if self.features is not None:

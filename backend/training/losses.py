@@ -11,13 +11,8 @@ from torch import Tensor
 from ..evaluate import psnr, ssim
 from ..gaussians import Gaussians4D
 from ..lrm4d import patchify
-from ..rasterize import linear_to_srgb
+from ..rasterize import over_white_srgb
 from .perceptual import MobileNetV2
-
-
-def over_white_srgb(color: Tensor, alpha: Tensor) -> Tensor:
-    """Premultiplied linear color [..., 3] and alpha [...] over white, composited in linear light, sRGB-encoded."""
-    return linear_to_srgb(color + (1 - alpha[..., None]))
 
 
 def reconstruction_loss(

@@ -23,9 +23,9 @@ from torch import Tensor
 from ..errors import UserError
 from ..evaluate import psnr, ssim
 from ..models import load_model
+from ..rasterize import over_white_srgb
 from .contact_sheet import contact_sheet
 from .hull import predict_hull
-from .losses import over_white_srgb
 from .perceptual import MOBILENET, MobileNetV2
 from .predict import predict
 from .scenes import SceneBatch, SceneSampler

@@ -309,7 +309,7 @@ def test_large_starts_as_the_static_function():
     expected = model(images, poses, intrinsics).select(0).cloud()
     free = model.config.free_gaussians
     with torch.no_grad():
-        cloud = to_lrm4d(model)(images, poses, intrinsics, torch.tensor([[-1.0, 0.3, 1.0]])).select(0)
+        cloud = to_lrm4d(model).predict(images, poses, intrinsics, torch.tensor([[-1.0, 0.3, 1.0]])).select(0)
     cloud = cloud.select(torch.arange(len(cloud)).roll(free))  # the free ones first
     assert torch.allclose(cloud.color, expected.color, atol=1e-5)
     times = torch.tensor([-1.0, 0.0, 0.4, 1.0])

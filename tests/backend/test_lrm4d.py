@@ -38,7 +38,7 @@ def test_parameters_are_the_published_count(config, millions):
 
 
 def test_a_rectangular_picture_gives_one_gaussian_a_pixel():
-    cloud = tiny()(*rig())
+    cloud = tiny().predict(*rig())
     assert cloud.mean.shape == (2, 3 * 16 * 24, 4)
     assert cloud.color.shape == (2, 3 * 16 * 24, 3)
     for value in (cloud.mean, cloud.scale, cloud.left, cloud.opacity, cloud.color):
@@ -48,7 +48,7 @@ def test_a_rectangular_picture_gives_one_gaussian_a_pixel():
 
 def test_every_gaussian_lies_on_its_pixels_ray():
     images, poses, intrinsics, times = rig()
-    cloud = tiny()(images, poses, intrinsics, times)
+    cloud = tiny().predict(images, poses, intrinsics, times)
     origin, direction = rays(poses, intrinsics, 24, 16)
     direction = patchify(direction, 8).view(2, -1, 3)
     origin = origin[:, :, None].expand(2, 3, 16 * 24, 3).reshape(2, -1, 3)
@@ -63,9 +63,9 @@ def test_views_are_a_set(config):
     """Reordering the pictures reorders the Gaussians and changes nothing else."""
     parts = rig(batch=1)
     model = tiny(config)
-    cloud = model(*parts)
+    cloud = model.predict(*parts)
     order = [2, 0, 1]
-    other = model(*(part[:, order] for part in parts))
+    other = model.predict(*(part[:, order] for part in parts))
     expected = cloud.mean.view(1, 3, -1, 4)[:, order].flatten(1, 2)
     assert torch.allclose(other.mean, expected, atol=1e-5)
 
@@ -73,8 +73,8 @@ def test_views_are_a_set(config):
 def test_time_and_pose_reach_every_gaussian():
     images, poses, intrinsics, times = rig(batch=1)
     model = tiny()
-    cloud = model(images, poses, intrinsics, times)
-    changed = model(images, poses, intrinsics, torch.cat([times[:, :2], -times[:, 2:]], 1))
+    cloud = model.predict(images, poses, intrinsics, times)
+    changed = model.predict(images, poses, intrinsics, torch.cat([times[:, :2], -times[:, 2:]], 1))
     assert (changed.color - cloud.color).abs().view(3, -1).max(1).values.min() > 1e-6
 
 
@@ -126,7 +126,7 @@ def test_a_single_picture_has_no_evidence():
 
 def test_free_gaussians_are_bound_to_no_pixel():
     config = LRM4DConfig(layers=2, width=32, heads=2, free_gaussians=5)
-    cloud = tiny(config)(*rig())
+    cloud = tiny(config).predict(*rig())
     assert cloud.mean.shape[1] == 3 * 16 * 24 + 5
     cloud.mean[:, -5:].sum().backward()
 
@@ -134,7 +134,7 @@ def test_free_gaussians_are_bound_to_no_pixel():
 def test_activations_are_bounded_as_published():
     model = tiny()
     torch.nn.init.normal_(model.decode.weight, std=3.0)
-    cloud = model(*rig())
+    cloud = model.predict(*rig())
     assert cloud.scale[..., :3].max() <= TINY.scale_limit
     assert cloud.scale[..., 3].max() <= TINY.time_scale_limit
     assert (cloud.left.norm(dim=-1) - 1).abs().max() < 1e-5
@@ -145,10 +145,10 @@ def test_activations_are_bounded_as_published():
 def test_initial_splats_are_faint_and_nearly_still():
     """So that training starts with overlapping splats that all receive gradients."""
     for config in (TINY, SMALL):
-        cloud = tiny(config)(*rig(views=2, batch=1))
+        cloud = tiny(config).predict(*rig(views=2, batch=1))
         assert cloud.opacity.median().item() == pytest.approx(1 / (1 + math.exp(-config.opacity_bias)), rel=0.2)
         assert cloud.motion()[0].std() < 0.2
-    assert tiny()(*rig()).scale[..., :3].median().item() == pytest.approx(math.exp(TINY.scale_bias), rel=0.2)
+    assert tiny().predict(*rig()).scale[..., :3].median().item() == pytest.approx(math.exp(TINY.scale_bias), rel=0.2)
 
 
 def bound(spread: float = 0.02) -> LRM4D:
@@ -160,7 +160,7 @@ def bound(spread: float = 0.02) -> LRM4D:
 def test_a_bound_gaussian_passes_its_pixels_ray_at_the_pictures_time():
     """Whatever the network says, each splat projects to its own pixel at its own time, and moves elsewhere after."""
     images, poses, intrinsics, times = rig(width=16, height=16, batch=1)
-    cloud = bound(0.3)(images, poses, intrinsics, times)
+    cloud = bound(0.3).predict(images, poses, intrinsics, times)
     rows, columns = torch.meshgrid(torch.arange(16) + 0.5, torch.arange(16) + 0.5, indexing="ij")
     pixels = patchify(torch.stack([columns, rows], -1)[None, None], 8).view(-1, 2)
     for view in range(3):
@@ -176,7 +176,7 @@ def test_a_bound_gaussian_passes_its_pixels_ray_at_the_pictures_time():
 def test_an_untrained_bound_model_shows_the_picture():
     """Colors are the pixels', scales about a pixel wide, so the first rendering from an input camera is its picture."""
     images, poses, intrinsics, times = rig(views=1, width=16, height=16, batch=1)
-    cloud = bound(0.0)(images, poses, intrinsics, times)
+    cloud = bound(0.0).predict(images, poses, intrinsics, times)
     assert torch.allclose(cloud.color, patchify(images.permute(0, 1, 3, 4, 2), 8).view(1, -1, 3), atol=1e-6)
     distance = (cloud.mean[..., :3] - poses[:, :1, :3, 3]).norm(dim=-1)
     assert torch.allclose(cloud.scale[..., 0], distance / (30 * 28) ** 0.5, rtol=1e-4)
@@ -198,7 +198,7 @@ def test_a_tiny_model_learns_one_picture():
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(60):
-        color, alpha = render(model(images, poses, intrinsics, times), poses, intrinsics, times, 16, 16)
+        color, alpha = render(model.predict(images, poses, intrinsics, times), poses, intrinsics, times, 16, 16)
         picture = linear_to_srgb(color + 1 - alpha[..., None])
         loss = (picture - images.permute(0, 1, 3, 4, 2)).square().mean()
         optimizer.zero_grad()

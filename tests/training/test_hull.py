@@ -10,8 +10,8 @@ import torch
 
 from backend.evaluate import psnr
 from backend.lrm4d import rays
+from backend.rasterize import over_white_srgb
 from backend.training import hull
-from backend.training.losses import over_white_srgb
 from backend.training.rigs import look_at
 from backend.training.scenes import SceneBatch, SceneSampler
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from backend import models
 from backend.lrm4d import LRM4D
+from backend.rasterize import over_white_srgb
 from backend.training import hull, validate
 from backend.training.contact_sheet import GAP, contact_sheet
-from backend.training.losses import over_white_srgb
 from backend.training.scenes import SceneBatch
 
 from .test_loop import TINY
