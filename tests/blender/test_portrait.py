@@ -12,6 +12,7 @@ from skimage import data
 
 from backend import hub
 from backend.camera import Similarity
+from backend.moving import MovingGaussians
 from backend.portrait import CHIN, CROWN, METRES, canonical_crop, find_face, lay_over_white, six_cameras
 from tests.backend.test_hub import CONTENT, Hub
 from tests.backend.test_portrait import astronaut
@@ -24,7 +25,15 @@ bpy = pytest.importorskip("bpy")
 from bpy_extras.object_utils import world_to_camera_view  # noqa: E402
 from mathutils import Vector  # noqa: E402
 
-from blender_addon import cloud, jobs, panels, panels_portrait, scene_capture  # noqa: E402
+from blender_addon import (  # noqa: E402
+    cloud,
+    jobs,
+    operators_pictures,
+    operators_portrait,
+    panels,
+    panels_portrait,
+    scene_capture,
+)
 
 pytestmark = pytest.mark.blender
 CURSOR = (1.0, 2.0, 3.0)
@@ -176,6 +185,29 @@ def test_a_head_remembers_its_settings_and_sets_the_next_one_up_alike(settings, 
     assert (settings.filepath, settings.cloud, settings.camera) == (str(photo), made, camera)
 
 
+def test_a_dropped_file_is_chosen(settings, tmp_path):
+    """Called as Blender does after a drop, for which it asks whether the file is for cameras or a portrait."""
+    portrait, pictures = operators_portrait.FACET4D_FH_portrait, operators_pictures.FACET4D_FH_pictures
+    assert portrait.poll_drop.__func__ is pictures.poll_drop.__func__
+    assert portrait.bl_file_extensions == pictures.bl_file_extensions
+    assert portrait.bl_label != pictures.bl_label
+    _, operator = portrait.bl_import_operator.split(".")
+    dropped = str(tmp_path / "clip.mp4")
+    assert getattr(bpy.ops.facet4d, operator)("INVOKE_DEFAULT", filepath=dropped) == {"FINISHED"}
+    assert settings.filepath == dropped
+
+
+def test_what_takes_seconds_is_done_by_the_jobs_thread(settings, photo, monkeypatch):
+    """Turning many Gaussians into the scene's world would freeze the window."""
+    threads = []
+    transform = MovingGaussians.transform
+    monkeypatch.setattr(
+        MovingGaussians, "transform", lambda *given: threads.append(threading.current_thread()) or transform(*given)
+    )
+    bpy.ops.facet4d.portrait()
+    assert len(threads) == 1 and threads[0] is not threading.main_thread()
+
+
 # From videos
 
 
@@ -222,6 +254,10 @@ def save_small(path: Path) -> None:
     Image.fromarray(data.astronaut()).resize((60, 60)).save(path)
 
 
+def save_short(path: Path) -> None:
+    write_video(path, [data.astronaut()] * 2)
+
+
 @pytest.mark.parametrize(
     ("name", "save", "words"),
     [
@@ -230,11 +266,12 @@ def save_small(path: Path) -> None:
         ("small.png", save_small, "choose a photo of at least 64 pixels"),
         ("broken.png", lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\nno"), "broken.png"),
         ("broken.mp4", lambda path: path.write_text("no video"), "cannot be decoded"),
+        ("short.mp4", save_short, "no frames in the range that begins with 5"),
     ],
 )
 def test_unusable_files_are_told_in_the_panel(settings, tmp_path, name, save, words):
     save(tmp_path / name)
-    settings.filepath = str(tmp_path / name)
+    settings.filepath, settings.first = str(tmp_path / name), 6
     assert words in fails()
     assert words in shown()
     assert words not in draw(panels.FACET4D_PT_reconstruct)
