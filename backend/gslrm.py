@@ -253,7 +253,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
         raise UserError(f"There is no GS-LRM checkpoint at {path}; choose the official .pt file.") from None
     except (OSError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"The checkpoint {path} is damaged ({reason}); download it again.") from None
+        raise UserError(f"The checkpoint {path} is damaged ({reason}); delete it and download it again.") from None
     # FaceLift trains with a perceptual loss whose VGG-19 it saves too
     return {name: value for name, value in state.items() if not name.startswith("loss_calculator.")}
 

@@ -257,12 +257,14 @@ def load_mvdiffusion(
     half = dtype if dtype == torch.float32 else torch.float16
     progress("Loading the text encoder", 0.0)
     text_encoder = folder / "text_encoder" / TRANSFORMERS_WEIGHTS
-    embed = partial(_embed_prompts, folder)
+    embed = partial(_embed_prompts, folder / "tokenizer", text_encoder)
     prompts = derived(folder / "prompts.safetensors", text_encoder, embed)["prompts"]
     progress("Loading the image encoder", 0.1)
-    image_encoder = _load_stock(CLIPVisionModelWithProjection, folder / "image_encoder", dtype=dtype)
+    image_encoder = _load_stock(
+        CLIPVisionModelWithProjection, folder / "image_encoder" / TRANSFORMERS_WEIGHTS, dtype=dtype
+    )
     progress("Loading the image decoder", 0.3)
-    vae = _load_stock(AutoencoderKL, folder / "vae", torch_dtype=half, low_cpu_mem_usage=False)
+    vae = _load_stock(AutoencoderKL, folder / "vae" / DIFFUSERS_WEIGHTS, torch_dtype=half, low_cpu_mem_usage=False)
     progress("Loading the UNet", 0.4)
     needed = {
         "num_views": len(VIEWS),
@@ -292,13 +294,13 @@ def load_mvdiffusion(
 
 
 @torch.no_grad()
-def _embed_prompts(folder: Path) -> dict[str, Tensor]:
+def _embed_prompts(tokenizer: Path, encoder: Path) -> dict[str, Tensor]:
     """The text encoder's last hidden states of the views' texts: prompts [6, T, C], float32."""
-    tokenizer = _load_settings(CLIPTokenizer, folder / "tokenizer")
-    encoder = _load_stock(CLIPTextModel, folder / "text_encoder", dtype=torch.float32)
     texts = [PROMPT.format(view=view) for view in VIEWS]
-    tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    return {"prompts": encoder(tokens).last_hidden_state}
+    tokenize = _load_settings(CLIPTokenizer, tokenizer)
+    tokens = tokenize(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    model = _load_stock(CLIPTextModel, encoder, dtype=torch.float32)
+    return {"prompts": model(tokens).last_hidden_state}
 
 
 def _load_unet(folder: Path, dtype: torch.dtype, needed: dict[str, Any]) -> UNet2DConditionModel:
@@ -323,14 +325,15 @@ def _load_unet(folder: Path, dtype: torch.dtype, needed: dict[str, Any]) -> UNet
     return unet.eval().requires_grad_(False)
 
 
-def _load_stock(kind: type[ModelMixin | PreTrainedModel], folder: Path, **options) -> nn.Module:
-    """A model of diffusers or transformers with all its weights, from a folder."""
+def _load_stock(kind: type[ModelMixin | PreTrainedModel], weights: Path, **options) -> nn.Module:
+    """A model of diffusers or transformers with all its weights, from their file in its folder."""
+    options |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     try:
-        model, report = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
+        model, report = kind.from_pretrained(weights.parent, **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise _damaged(folder, error) from None
+        raise _damaged(weights, error) from None
     if report["missing_keys"]:
-        raise _damaged(folder, KeyError(min(report["missing_keys"])))
+        raise _damaged(weights, KeyError(min(report["missing_keys"])))
     return model.eval().requires_grad_(False)
 
 
@@ -357,4 +360,4 @@ def _damaged(path: Path, error: Exception) -> UserError:
     if not path.exists():
         return UserError(f"The diffusion model is incomplete ({path} is missing); download it again.")
     reason = textwrap.shorten(str(error) or type(error).__name__, 200)
-    return UserError(f"{path} cannot be loaded ({reason}); download it again.")
+    return UserError(f"{path} cannot be loaded ({reason}); delete it and download it again.")

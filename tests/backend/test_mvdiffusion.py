@@ -2,7 +2,6 @@
 """FaceLift's multi-view diffusion: the published function, from a folder in the official layout."""
 
 import json
-import math
 import runpy
 import shutil
 from pathlib import Path
@@ -10,14 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from backend.errors import Cancelled, UserError
 from backend.mvdiffusion import (
     DIFFUSERS_WEIGHTS,
-    MultiViewAttention,
     MultiViewDiffusion,
     build_unet,
     load_mvdiffusion,
@@ -117,36 +114,6 @@ def test_the_official_configs_unet_has_the_official_weights_names():
         unet = build_unet(json.loads((ORACLES / "unet_config_reconstructed.json").read_text()))
     assert {name: list(value.shape) for name, value in unet.state_dict().items()} == published
     assert sum(value.numel() for value in unet.parameters()) == 870_184_644
-
-
-@pytest.mark.parametrize("sparse", [True, False])
-def test_a_view_attends_to_the_front_and_itself_or_to_all_views(sparse):
-    """Against softmax over an explicit set of tokens, view by view; two heads side by side do not mix."""
-    views, tokens, heads, channels = 3, 5, 2, 8
-    attention = Attention(channels, heads=heads, dim_head=4)
-    randomise(attention, 0)
-    hidden = torch.randn(2 * views, tokens, channels, generator=seeded())
-    mixed = MultiViewAttention(views, sparse)(attention, hidden)
-    for sample in range(len(hidden)):
-        first = sample - sample % views
-        seen = [first, sample] if sparse else range(first, first + views)
-        context = torch.cat([hidden[view] for view in seen])
-        query, key, value = (
-            projection(part).view(-1, heads, 4)
-            for projection, part in (
-                (attention.to_q, hidden[sample]),
-                (attention.to_k, context),
-                (attention.to_v, context),
-            )
-        )
-        weight = torch.einsum("qhc,khc->hqk", query, key).div(math.sqrt(4)).softmax(-1)
-        expected = attention.to_out[0](torch.einsum("hqk,khc->qhc", weight, value).flatten(1))
-        torch.testing.assert_close(mixed[sample], expected, atol=1e-5, rtol=0)
-
-
-def test_views_of_a_network_without_shared_attention_are_apart():
-    unet = build_unet(UNET | {"multiview_attention": False})
-    assert {type(processor) for processor in unet.attn_processors.values()} == {AttnProcessor2_0}
 
 
 @pytest.mark.parametrize(
@@ -379,6 +346,20 @@ def test_a_folder_that_is_incomplete_or_damaged_is_named(folder, tmp_path, part,
         (broken / part).write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=f"{part.split('/')[0]}.*download it again"):
         load_mvdiffusion(broken)
+
+
+def test_no_pickle_is_read_where_safetensors_are_missing(folder, tmp_path):
+    broken = tmp_path / "pipeckpts"
+    shutil.copytree(folder, broken)
+    for part in ("vae", "image_encoder"):
+        (weights,) = (broken / part).glob("*.safetensors")
+        state = load_file(weights)
+        weights.unlink()
+        name = "pytorch_model.bin" if part == "image_encoder" else "diffusion_pytorch_model.bin"
+        torch.save(state, broken / part / name)
+        with pytest.raises(UserError, match=rf"\({weights} is missing\); download it again"):
+            load_mvdiffusion(broken)
+        save_file(state, weights, {"format": "pt"})
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "image_encoder", "text_encoder", "image_normalizer"])
