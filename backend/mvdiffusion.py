@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import json
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -61,6 +61,11 @@ SUPPORTED = {
     "addition_downsample": (False,),
     "num_attention_heads": (None,),
 }
+# fields of the scheduler's config that diffusers checks only when it is used
+SCHEDULES = {
+    "prediction_type": ("epsilon", "sample", "v_prediction"),
+    "timestep_spacing": ("linspace", "leading", "trailing"),
+}
 
 
 class MultiViewAttention:
@@ -94,9 +99,7 @@ def build_unet(config: dict) -> UNet2DConditionModel:
     Raises:
         UserError: a field says that it is another network.
     """
-    for name, values in SUPPORTED.items():
-        if config.get(name, values[0]) not in values:
-            raise UserError(f"The UNet's config sets '{name}' to {config[name]!r}, which is not supported.")
+    _check("UNet", config, SUPPORTED)
     known = config.keys() & inspect.signature(UNet2DConditionModel).parameters.keys()
     stock = {name: config[name] for name in known}
     stock["mid_block_type"] = STOCK_BLOCKS.get(config["mid_block_type"], config["mid_block_type"])
@@ -156,7 +159,8 @@ class MultiViewDiffusion:
                 progress("Painting views", done / (steps + 1))
             views = self.decode(latents)
         except torch.OutOfMemoryError:
-            raise UserError("The GPU's memory is too small for painting views; switch offloading on.") from None
+            advice = "run this on the CPU" if self.offload else "switch offloading on"
+            raise UserError(f"The GPU's memory is too small for painting views; {advice}.") from None
         progress("Painting views", 1.0)
         return views
 
@@ -267,16 +271,18 @@ def load_mvdiffusion(
     vae = _load_stock(AutoencoderKL, folder / "vae" / DIFFUSERS_WEIGHTS, torch_dtype=half, low_cpu_mem_usage=False)
     progress("Loading the UNet", 0.4)
     needed = {
-        "num_views": len(VIEWS),
-        "in_channels": 2 * vae.config.latent_channels,
-        "out_channels": vae.config.latent_channels,
-        "cross_attention_dim": prompts.shape[-1],
-        "class_embed_type": "projection",
-        "projection_class_embeddings_input_dim": 2 * image_encoder.config.projection_dim,
-        "encoder_hid_dim_type": None,
-        "addition_embed_type": None,
+        "num_views": (len(VIEWS),),
+        "in_channels": (2 * vae.config.latent_channels,),
+        "out_channels": (vae.config.latent_channels,),
+        "cross_attention_dim": (prompts.shape[-1],),
+        "class_embed_type": ("projection",),
+        "projection_class_embeddings_input_dim": (2 * image_encoder.config.projection_dim,),
+        "encoder_hid_dim_type": (None,),
+        "addition_embed_type": (None,),
     }
     unet = _load_unet(folder / "unet", dtype, needed)
+    scheduler = _load_settings(DDIMScheduler, folder / "scheduler")
+    _check("scheduler", scheduler.config, SCHEDULES)
     normaliser = _read_weights(folder / "image_normalizer" / DIFFUSERS_WEIGHTS, ("mean", "std"))
     progress("Loading the UNet", 1.0)
     return MultiViewDiffusion(
@@ -286,7 +292,7 @@ def load_mvdiffusion(
         image_processor=_load_settings(CLIPImageProcessorPil, folder / "feature_extractor"),
         normaliser=(normaliser["mean"], normaliser["std"]),
         noising=_load_settings(DDPMScheduler, folder / "image_noising_scheduler"),
-        scheduler=_load_settings(DDIMScheduler, folder / "scheduler"),
+        scheduler=scheduler,
         prompts=prompts,
         device=torch.device(device),
         offload=offload,
@@ -303,7 +309,15 @@ def _embed_prompts(tokenizer: Path, encoder: Path) -> dict[str, Tensor]:
     return {"prompts": model(tokens).last_hidden_state}
 
 
-def _load_unet(folder: Path, dtype: torch.dtype, needed: dict[str, Any]) -> UNet2DConditionModel:
+def _check(part: str, config: Mapping[str, Any], allowed: Mapping[str, tuple]) -> None:
+    """Raises UserError if a part's config gives a field none of the values allowed."""
+    for name, values in allowed.items():
+        if name in config and config[name] not in values:
+            choices = " or ".join(map(repr, values))
+            raise UserError(f"The {part}'s config sets '{name}' to {config[name]!r}, but only {choices} is supported.")
+
+
+def _load_unet(folder: Path, dtype: torch.dtype, needed: Mapping[str, tuple]) -> UNet2DConditionModel:
     """The UNet in a folder. needed: fields of its config, and the values with which it fits the other parts."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -311,12 +325,7 @@ def _load_unet(folder: Path, dtype: torch.dtype, needed: dict[str, Any]) -> UNet
             unet = build_unet(config)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(folder / "config.json", error) from None
-    for name, value in needed.items():
-        found = config.get(name, unet.config.get(name, value))
-        if found != value:
-            raise UserError(
-                f"The UNet's config sets '{name}' to {found!r}, which is not supported; it must be {value}."
-            )
+    _check("UNet", dict(unet.config) | config, needed)
     state = _read_weights(folder / DIFFUSERS_WEIGHTS)
     try:
         unet.load_state_dict({name: value.to(dtype) for name, value in state.items()}, assign=True)

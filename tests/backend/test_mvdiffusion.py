@@ -230,11 +230,14 @@ def test_every_step_is_the_plain_one_with_other_settings(folder, tmp_path, setti
         ("projection_class_embeddings_input_dim", 2048),
         ("class_embed_type", "timestep"),
         ("addition_embed_type", "text"),
+        ("prediction_type", "flow"),
+        ("timestep_spacing", "karras"),
     ],
 )
-def test_a_unet_that_does_not_fit_the_other_parts_is_refused_by_the_fields_name(folder, tmp_path, field, value):
-    broken = changed(folder, tmp_path / "pipeckpts", "unet/config.json", **{field: value})
-    with pytest.raises(UserError, match=f"'{field}' to {value!r}, which is not supported; it must be"):
+def test_a_part_that_does_not_fit_the_others_is_refused_by_the_fields_name(folder, tmp_path, field, value):
+    part = "unet/config.json" if field in UNET or "embed" in field else "scheduler/scheduler_config.json"
+    broken = changed(folder, tmp_path / "pipeckpts", part, **{field: value})
+    with pytest.raises(UserError, match=f"'{field}' to {value!r}, but only .* is supported"):
         load_mvdiffusion(broken)
 
 
