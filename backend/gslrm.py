@@ -235,6 +235,11 @@ def load_gslrm_halved(path: Path) -> GSLRM:
     return _model_of(derived(path.with_suffix(".safetensors"), path, halve), HEAD_WIDTH, path)
 
 
+def check_gslrm(path: Path) -> None:
+    """Raises the UserError that load_gslrm would, without reading the weights themselves."""
+    _outline(read_checkpoint(path), HEAD_WIDTH, path)
+
+
 def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
     """The network's weights by their official names, from a .pt training checkpoint (mapped) or safetensors.
 

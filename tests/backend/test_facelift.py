@@ -216,6 +216,16 @@ def test_missing_weights_are_asked_for_with_their_licence(photo, tmp_path, capsy
     assert "9.3 GB" in told
 
 
+def test_a_damaged_gslrm_is_told_before_anything_is_painted(photo, tmp_path, capsys, monkeypatch):
+    """Painting takes hours on a CPU."""
+    folder = write_weights(tmp_path / "weights")
+    content = (folder / hub.GSLRM).read_bytes()
+    (folder / hub.GSLRM).write_bytes(content[: len(content) // 2])
+    monkeypatch.setattr(MultiViewDiffusion, "generate", lambda *_: pytest.fail("painted"))
+    assert portrait(photo, "--out", tmp_path / "head.safetensors", weights=folder) == 2
+    assert "is damaged" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("owner", "name", "options", "words"),
     [

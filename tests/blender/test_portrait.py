@@ -280,10 +280,10 @@ def test_unusable_files_are_told_in_the_panel(settings, tmp_path, name, save, wo
 
 def test_damaged_weights_are_told_in_the_panel(settings, photo, tmp_path):
     settings.weights = str(write_weights(tmp_path / "damaged"))
-    (tmp_path / "damaged" / hub.GSLRM).write_bytes(b"half")
-    assert "is damaged" in fails()
     (tmp_path / "damaged" / hub.DIFFUSION / "unet" / "config.json").write_text('{"cd_attention_mid": true}')
     assert "'cd_attention_mid' to True, but only False is supported" in fails()
+    (tmp_path / "damaged" / hub.GSLRM).write_bytes(b"half")
+    assert "is damaged" in fails()
 
 
 def test_a_full_gpu_is_told_in_the_panel_with_what_helps(settings, photo, monkeypatch):
