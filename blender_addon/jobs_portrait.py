@@ -50,7 +50,8 @@ class Settings:
 class Portrait(NamedTuple):
     """A human-sized head in the scene. times [F] in seconds, and the cameras of the photo or of the video's frames.
 
-    upright: the photo's pixels uint8 [H, W, 4], if its file stores it turned, which Blender would show so.
+    upright: the photo's pixels float32 [H, W, 4], the lowest row first as Blender has them, if its file stores it
+    turned, which Blender would show so.
     """
 
     gaussians: MovingGaussians
@@ -111,7 +112,7 @@ def _part(progress: Progress, start: float, end: float) -> Progress:
 def _upright(path: Path) -> np.ndarray | None:
     if not backend("facelift").is_picture(path) or backend("portrait").is_upright(path):
         return None
-    return backend("portrait").read_photo(path)
+    return backend("portrait").read_photo(path)[::-1] / np.float32(255)
 
 
 def find_weights(folder: Path | None) -> FaceLiftWeights | None:

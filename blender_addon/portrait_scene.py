@@ -73,7 +73,7 @@ def _load_picture(path: Path, camera: Camera, upright: np.ndarray | None) -> Ima
     """What Blender shows of the photo or the video, None if it cannot, or not upright."""
     if upright is not None:
         image = bpy.data.images.new(path.name, camera.width, camera.height, alpha=True)
-        image.pixels.foreach_set((upright[::-1] / np.float32(255)).ravel())
+        image.pixels.foreach_set(upright.ravel())
         image.pack()
         return image
     is_picture = backend("facelift").is_picture(path)
