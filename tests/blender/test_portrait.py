@@ -25,15 +25,7 @@ bpy = pytest.importorskip("bpy")
 from bpy_extras.object_utils import world_to_camera_view  # noqa: E402
 from mathutils import Vector  # noqa: E402
 
-from blender_addon import (  # noqa: E402
-    cloud,
-    jobs,
-    operators_pictures,
-    operators_portrait,
-    panels,
-    panels_portrait,
-    scene_capture,
-)
+from blender_addon import cloud, jobs, panels, panels_portrait, scene_capture  # noqa: E402
 
 pytestmark = pytest.mark.blender
 CURSOR = (1.0, 2.0, 3.0)
@@ -187,23 +179,25 @@ def test_a_head_remembers_its_settings_and_sets_the_next_one_up_alike(settings, 
 
 def test_a_dropped_file_is_chosen(settings, tmp_path):
     """Called as Blender does after a drop, for which it asks whether the file is for cameras or a portrait."""
-    portrait, pictures = operators_portrait.FACET4D_FH_portrait, operators_pictures.FACET4D_FH_pictures
+    portrait, pictures = bpy.types.FACET4D_FH_portrait, bpy.types.FACET4D_FH_pictures
     assert portrait.poll_drop.__func__ is pictures.poll_drop.__func__
     assert portrait.bl_file_extensions == pictures.bl_file_extensions
     assert portrait.bl_label != pictures.bl_label
-    _, operator = portrait.bl_import_operator.split(".")
+    assert portrait.bl_import_operator == "facet4d.open_portrait"
     dropped = str(tmp_path / "clip.mp4")
-    assert getattr(bpy.ops.facet4d, operator)("INVOKE_DEFAULT", filepath=dropped) == {"FINISHED"}
+    assert bpy.ops.facet4d.open_portrait("INVOKE_DEFAULT", filepath=dropped) == {"FINISHED"}
     assert settings.filepath == dropped
 
 
 def test_what_takes_seconds_is_done_by_the_jobs_thread(settings, photo, monkeypatch):
     """Turning many Gaussians into the scene's world would freeze the window."""
-    threads = []
-    transform = MovingGaussians.transform
-    monkeypatch.setattr(
-        MovingGaussians, "transform", lambda *given: threads.append(threading.current_thread()) or transform(*given)
-    )
+    threads, transform = [], MovingGaussians.transform
+
+    def watched(*given):
+        threads.append(threading.current_thread())
+        return transform(*given)
+
+    monkeypatch.setattr(MovingGaussians, "transform", watched)
     bpy.ops.facet4d.portrait()
     assert len(threads) == 1 and threads[0] is not threading.main_thread()
 
@@ -254,10 +248,6 @@ def save_small(path: Path) -> None:
     Image.fromarray(data.astronaut()).resize((60, 60)).save(path)
 
 
-def save_short(path: Path) -> None:
-    write_video(path, [data.astronaut()] * 2)
-
-
 @pytest.mark.parametrize(
     ("name", "save", "words"),
     [
@@ -266,7 +256,11 @@ def save_short(path: Path) -> None:
         ("small.png", save_small, "choose a photo of at least 64 pixels"),
         ("broken.png", lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\nno"), "broken.png"),
         ("broken.mp4", lambda path: path.write_text("no video"), "cannot be decoded"),
-        ("short.mp4", save_short, "no frames in the range that begins with 5"),
+        (
+            "short.mp4",
+            lambda path: write_video(path, [data.astronaut()] * 2),
+            "no frames in the range that begins with 5",
+        ),
     ],
 )
 def test_unusable_files_are_told_in_the_panel(settings, tmp_path, name, save, words):
