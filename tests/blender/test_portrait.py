@@ -256,11 +256,7 @@ def save_small(path: Path) -> None:
         ("small.png", save_small, "choose a photo of at least 64 pixels"),
         ("broken.png", lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\nno"), "broken.png"),
         ("broken.mp4", lambda path: path.write_text("no video"), "cannot be decoded"),
-        (
-            "short.mp4",
-            lambda path: write_video(path, [data.astronaut()] * 2),
-            "no frames in the range that begins with 5",
-        ),
+        ("short.mp4", lambda path: write_video(path, [data.astronaut()] * 2), "no frames in the range"),
     ],
 )
 def test_unusable_files_are_told_in_the_panel(settings, tmp_path, name, save, words):
