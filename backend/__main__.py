@@ -144,8 +144,10 @@ def _portrait(options: argparse.Namespace) -> None:
 
     if (options.input is None) == (options.views is None) or (options.views and options.views_only):
         raise UserError("Give a photo, a folder of photos or a video; or else --views to start from views.")
-    if options.every < 1 or not 1 <= options.steps <= 1000 or not 0 <= options.seed < 2**63:
-        raise UserError("--every counts from 1, --steps from 1 to 1000, --seed from 0; correct them.")
+    if options.every < 1 or not 1 <= options.steps <= 999 or not 0 <= options.seed < 2**63:
+        raise UserError("--every counts from 1, --steps from 1 to 999, --seed from 0; correct them.")
+    if not math.isfinite(options.guidance) or not 0 <= options.tolerance < math.inf:
+        raise UserError("--guidance is a number, --tolerance one from 0; correct them.")
     source = options.views or options.input
     if not source.exists():
         raise UserError(f"There is no {source}; choose another file or folder.")

@@ -20,7 +20,7 @@ from .camera import Camera
 from .capture import Capture, Frame
 from .errors import Progress, UserError, no_progress
 from .gaussians import Gaussians4D
-from .gslrm import COMMAND_LINE_FILTER, GSLRM, PostFilter, load_gslrm
+from .gslrm import COMMAND_LINE_FILTER, GSLRM, PostFilter, check_gslrm, load_gslrm_halved
 from .portrait import Box, cut_from_white, lay_over_white, lift_views, prepare_front, read_photo, six_cameras
 from .reconstruct import reconstruct
 from .sequence import join_sequence
@@ -51,6 +51,7 @@ class FaceLift:
         """What paints the views, on CUDA in half precision."""
         from .mvdiffusion import load_mvdiffusion
 
+        check_gslrm(self._weights.gslrm)  # rather than fail after painting, which takes hours on a CPU
         dtype = torch.float16 if self._device.type == "cuda" else torch.float32
         try:
             return load_mvdiffusion(self._weights.diffusion, self._device, dtype, self._offload, self._progress)
@@ -61,7 +62,7 @@ class FaceLift:
     def gslrm(self) -> GSLRM:
         """What lifts the views."""
         try:
-            return load_gslrm(self._weights.gslrm).to(self._device)
+            return load_gslrm_halved(self._weights.gslrm).to(self._device)
         except torch.OutOfMemoryError:
             raise UserError("The GPU's memory is too small for lifting the views; run this on the CPU.") from None
 

@@ -87,7 +87,7 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> LRM4D:
 def load_start(path: Path) -> tuple[LRM4D, str]:
     """What training may start from, and the licence of it: weights and their card, or a GS-LRM's, as 4D-LRM.
 
-    Files without a card are taken for a GS-LRM: FaceLift's checkpoint or what gslrm.convert_checkpoint made of it.
+    Files without a card are taken for a GS-LRM: FaceLift's checkpoint, or its network as safetensors.
 
     Raises:
         UserError: what load_model or gslrm.load_gslrm raises; the GS-LRM's colors depend on the direction of view.

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +39,13 @@ from transformers import (
     PreTrainedModel,
 )
 
+from .derived import derived
 from .errors import Progress, UserError, no_progress
 
 VIEWS = ("front", "front_right", "right", "back", "left", "front_left")
 PROMPT = "a rendering image of 3D models, {view} view, color map."
 
-DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
+DIFFUSERS_WEIGHTS, TRANSFORMERS_WEIGHTS = "diffusion_pytorch_model.safetensors", "model.safetensors"
 STOCK_BLOCKS = {
     "CrossAttnDownBlockMV2D": "CrossAttnDownBlock2D",
     "CrossAttnUpBlockMV2D": "CrossAttnUpBlock2D",
@@ -50,7 +53,6 @@ STOCK_BLOCKS = {
 }
 # fields of the official config that are not diffusers' own: with other values it would be another network
 SUPPORTED = {
-    "num_views": (len(VIEWS),),
     "multiview_attention": (True, False),
     "sparse_mv_attention": (True, False),
     "selfattn_block": ("custom",),
@@ -58,6 +60,11 @@ SUPPORTED = {
     "cd_attention_mid": (False,),
     "addition_downsample": (False,),
     "num_attention_heads": (None,),
+}
+# fields of the scheduler's config that diffusers checks only when it is used
+SCHEDULES = {
+    "prediction_type": ("epsilon", "sample", "v_prediction"),
+    "timestep_spacing": ("linspace", "leading", "trailing"),
 }
 
 
@@ -92,9 +99,7 @@ def build_unet(config: dict) -> UNet2DConditionModel:
     Raises:
         UserError: a field says that it is another network.
     """
-    for name, values in SUPPORTED.items():
-        if config.get(name, values[0]) not in values:
-            raise UserError(f"The UNet's config sets '{name}' to {config[name]!r}, which is not supported.")
+    _check("UNet", config, SUPPORTED)
     known = config.keys() & inspect.signature(UNet2DConditionModel).parameters.keys()
     stock = {name: config[name] for name in known}
     stock["mid_block_type"] = STOCK_BLOCKS.get(config["mid_block_type"], config["mid_block_type"])
@@ -102,7 +107,7 @@ def build_unet(config: dict) -> UNet2DConditionModel:
         stock[name] = [STOCK_BLOCKS.get(kind, kind) for kind in config[name]]
     unet = UNet2DConditionModel(**stock)
     if config.get("multiview_attention", True):
-        across = MultiViewAttention(len(VIEWS), config.get("sparse_mv_attention", True))
+        across = MultiViewAttention(config.get("num_views", len(VIEWS)), config.get("sparse_mv_attention", True))
         own = {name: across if ".attn1." in name else stock for name, stock in unet.attn_processors.items()}
         unet.set_attn_processor(own)
     return unet
@@ -154,7 +159,8 @@ class MultiViewDiffusion:
                 progress("Painting views", done / (steps + 1))
             views = self.decode(latents)
         except torch.OutOfMemoryError:
-            raise UserError("The GPU's memory is too small for painting views; switch offloading on.") from None
+            advice = "run this on the CPU" if self.offload else "switch offloading on"
+            raise UserError(f"The GPU's memory is too small for painting views; {advice}.") from None
         progress("Painting views", 1.0)
         return views
 
@@ -244,7 +250,7 @@ def load_mvdiffusion(
 
     model_index.json is not followed: it names a class of diffusers' that does something else. dtype: float32, float16
     or bfloat16; pictures are encoded and decoded in float16 rather than in bfloat16, which would show bands. The text
-    encoder is used and left.
+    encoder is used once; what it gives is kept in the folder.
 
     Raises:
         UserError: a part is missing, damaged or of another network.
@@ -254,14 +260,30 @@ def load_mvdiffusion(
     place = torch.device("cpu" if offload else device)
     half = dtype if dtype == torch.float32 else torch.float16
     progress("Loading the text encoder", 0.0)
-    prompts = _embed_prompts(folder)
+    text_encoder = folder / "text_encoder" / TRANSFORMERS_WEIGHTS
+    embed = partial(_embed_prompts, folder / "tokenizer", text_encoder)
+    prompts = derived(folder / "prompts.safetensors", text_encoder, embed)["prompts"]
     progress("Loading the image encoder", 0.1)
-    image_encoder = _load_stock(CLIPVisionModelWithProjection, folder / "image_encoder", dtype=dtype)
+    image_encoder = _load_stock(
+        CLIPVisionModelWithProjection, folder / "image_encoder" / TRANSFORMERS_WEIGHTS, dtype=dtype
+    )
     progress("Loading the image decoder", 0.3)
-    vae = _load_stock(AutoencoderKL, folder / "vae", torch_dtype=half, low_cpu_mem_usage=False)
+    vae = _load_stock(AutoencoderKL, folder / "vae" / DIFFUSERS_WEIGHTS, torch_dtype=half, low_cpu_mem_usage=False)
     progress("Loading the UNet", 0.4)
-    unet = _load_unet(folder / "unet", dtype)
-    normaliser = _read_weights(folder / "image_normalizer" / DIFFUSERS_WEIGHTS)
+    needed = {
+        "num_views": (len(VIEWS),),
+        "in_channels": (2 * vae.config.latent_channels,),
+        "out_channels": (vae.config.latent_channels,),
+        "cross_attention_dim": (prompts.shape[-1],),
+        "class_embed_type": ("projection",),
+        "projection_class_embeddings_input_dim": (2 * image_encoder.config.projection_dim,),
+        "encoder_hid_dim_type": (None,),
+        "addition_embed_type": (None,),
+    }
+    unet = _load_unet(folder / "unet", dtype, needed)
+    scheduler = _load_settings(DDIMScheduler, folder / "scheduler")
+    _check("scheduler", scheduler.config, SCHEDULES)
+    normaliser = _read_weights(folder / "image_normalizer" / DIFFUSERS_WEIGHTS, ("mean", "std"))
     progress("Loading the UNet", 1.0)
     return MultiViewDiffusion(
         unet=unet.to(place),
@@ -270,7 +292,7 @@ def load_mvdiffusion(
         image_processor=_load_settings(CLIPImageProcessorPil, folder / "feature_extractor"),
         normaliser=(normaliser["mean"], normaliser["std"]),
         noising=_load_settings(DDPMScheduler, folder / "image_noising_scheduler"),
-        scheduler=_load_settings(DDIMScheduler, folder / "scheduler"),
+        scheduler=scheduler,
         prompts=prompts,
         device=torch.device(device),
         offload=offload,
@@ -278,22 +300,32 @@ def load_mvdiffusion(
 
 
 @torch.no_grad()
-def _embed_prompts(folder: Path) -> Tensor:
-    """The text encoder's last hidden states [6, T, C] of the six prompts, float32."""
-    tokenizer = _load_settings(CLIPTokenizer, folder / "tokenizer")
-    encoder = _load_stock(CLIPTextModel, folder / "text_encoder", dtype=torch.float32)
+def _embed_prompts(tokenizer: Path, encoder: Path) -> dict[str, Tensor]:
+    """The text encoder's last hidden states of the views' texts: prompts [6, T, C], float32."""
     texts = [PROMPT.format(view=view) for view in VIEWS]
-    tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    return encoder(tokens).last_hidden_state
+    tokenize = _load_settings(CLIPTokenizer, tokenizer)
+    tokens = tokenize(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    model = _load_stock(CLIPTextModel, encoder, dtype=torch.float32)
+    return {"prompts": model(tokens).last_hidden_state}
 
 
-def _load_unet(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel:
+def _check(part: str, config: Mapping[str, Any], allowed: Mapping[str, tuple]) -> None:
+    """Raises UserError if a part's config gives a field none of the values allowed."""
+    for name, values in allowed.items():
+        if name in config and config[name] not in values:
+            choices = " or ".join(map(repr, values))
+            raise UserError(f"The {part}'s config sets '{name}' to {config[name]!r}, but only {choices} is supported.")
+
+
+def _load_unet(folder: Path, dtype: torch.dtype, needed: Mapping[str, tuple]) -> UNet2DConditionModel:
+    """The UNet in a folder. needed: fields of its config, and the values with which it fits the other parts."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         with torch.device("meta"):
             unet = build_unet(config)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(folder / "config.json", error) from None
+    _check("UNet", dict(unet.config) | config, needed)
     state = _read_weights(folder / DIFFUSERS_WEIGHTS)
     try:
         unet.load_state_dict({name: value.to(dtype) for name, value in state.items()}, assign=True)
@@ -302,14 +334,15 @@ def _load_unet(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel:
     return unet.eval().requires_grad_(False)
 
 
-def _load_stock(kind: type[ModelMixin | PreTrainedModel], folder: Path, **options) -> nn.Module:
-    """A model of diffusers or transformers with all its weights, from a folder."""
+def _load_stock(kind: type[ModelMixin | PreTrainedModel], weights: Path, **options) -> nn.Module:
+    """A model of diffusers or transformers with all its weights, from their file in its folder."""
+    options |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     try:
-        model, report = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
+        model, report = kind.from_pretrained(weights.parent, **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise _damaged(folder, error) from None
+        raise _damaged(weights, error) from None
     if report["missing_keys"]:
-        raise _damaged(folder, KeyError(min(report["missing_keys"])))
+        raise _damaged(weights, KeyError(min(report["missing_keys"])))
     return model.eval().requires_grad_(False)
 
 
@@ -321,15 +354,19 @@ def _load_settings(kind: type, folder: Path) -> Any:
         raise _damaged(folder, error) from None
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def _read_weights(path: Path, names: Iterable[str] = ()) -> dict[str, Tensor]:
+    """All tensors of a file, among which those of the given names must be."""
     try:
-        return load_file(path)
+        state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise _damaged(path, error) from None
+    if missing := set(names) - state.keys():
+        raise _damaged(path, KeyError(*missing))
+    return state
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if not path.exists():
         return UserError(f"The diffusion model is incomplete ({path} is missing); download it again.")
-    return UserError(f"{path} cannot be loaded ({reason}); download it again.")
+    reason = textwrap.shorten(str(error) or type(error).__name__, 200)
+    return UserError(f"{path} cannot be loaded ({reason}); delete it and download it again.")

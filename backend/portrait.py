@@ -38,7 +38,7 @@ CROWN, CHIN = 0.69, -0.47  # heights in GS-LRM's world: of a head in FaceLift's 
 METRES = 0.24 / (CROWN - CHIN)  # of GS-LRM's unit on a human head
 LARGEST = 2 * Image.MAX_IMAGE_PIXELS  # pixels of a photo scaled for its crop
 WHITE_SIDE, WHITE = 128, 240  # pixels at which a white background is looked for; the least level that counts as white
-# rembg's models that may be used freely; its others are trained for other things than people
+# rembg's models that fit people; docs/portrait.md has their licences
 MATTING = ("u2net", "u2net_human_seg", "isnet-general-use", "birefnet-general", "birefnet-portrait")
 
 

@@ -42,6 +42,8 @@ def read_frames(
                 raise UserError(f"{path} holds no video; choose another file.")
             start = None
             for index, frame in enumerate(container.decode(video=0)):
+                if frame.time is None:
+                    raise UserError(f"{path} does not tell the times of its frames; convert it to mp4.")
                 start = frame.time if start is None else start
                 if last is not None and index > last:
                     break

@@ -26,6 +26,7 @@ class Settings:
     """How to make a head; see backend.facelift, which takes these names. last: None is the video's end.
 
     weights: a folder, None is where `download` puts them. fuse: 4D-LRM fuses all frames, rather than lifting each.
+    place: where the origin of GS-LRM's world comes to lie in the scene.
     """
 
     path: Path
@@ -43,12 +44,14 @@ class Settings:
     guidance: float
     device: str
     offload: bool
+    place: tuple[float, float, float]
 
 
 class Portrait(NamedTuple):
-    """A head in GS-LRM's world. times [F] in seconds, and the cameras of the photo or of the video's frames there.
+    """A human-sized head in the scene. times [F] in seconds, and the cameras of the photo or of the video's frames.
 
-    upright: the photo's pixels uint8 [H, W, 4], if its file stores it turned, which Blender would show so.
+    upright: the photo's pixels float32 [H, W, 4], the lowest row first as Blender has them, if its file stores it
+    turned, which Blender would show so.
     """
 
     gaussians: MovingGaussians
@@ -91,7 +94,12 @@ def portrait(settings: Settings) -> Task:
             cloud = facelift.fuse_capture(views, device=settings.device, progress=last)
         else:
             cloud = facelift.lift_capture(views, model.gslrm, settings.tolerance, progress=last)
-        return Portrait(cloud.moving(), fronts.times, fronts.cameras, _upright(settings.path))
+        to_scene = backend("camera").Similarity(backend("portrait").METRES, np.eye(3), np.array(settings.place))
+        matrix = np.diag([to_scene.scale] * 3 + [1.0])
+        matrix[:3, 3] = to_scene.translation
+        gaussians = cloud.moving().transform(matrix)  # seconds of work for a long video
+        cameras = [to_scene.apply_camera(camera) for camera in fronts.cameras]
+        return Portrait(gaussians, fronts.times, cameras, _upright(settings.path))
 
     return task
 
@@ -104,7 +112,7 @@ def _part(progress: Progress, start: float, end: float) -> Progress:
 def _upright(path: Path) -> np.ndarray | None:
     if not backend("facelift").is_picture(path) or backend("portrait").is_upright(path):
         return None
-    return backend("portrait").read_photo(path)
+    return backend("portrait").read_photo(path)[::-1] / np.float32(255)
 
 
 def find_weights(folder: Path | None) -> FaceLiftWeights | None:

@@ -10,6 +10,7 @@ from mathutils import Vector
 
 from . import inputs, jobs, rig, scene_import
 from ._backend import backend, errors
+from .operators_pictures import PictureBrowser
 
 
 class FACET4D_OT_import_capture(Operator):
@@ -115,20 +116,13 @@ class _CameraFix:
         return {"FINISHED"}
 
 
-class FACET4D_OT_open_picture(_CameraFix, Operator):
+class FACET4D_OT_open_picture(PictureBrowser, _CameraFix, Operator):
     """Choose the picture, image sequence or movie that this camera took"""
 
     bl_idname = "facet4d.open_picture"
     bl_label = "Open Picture"
 
     filepath: StringProperty(name="File", subtype="FILE_PATH", options={"SKIP_SAVE"})
-    filter_image: BoolProperty(default=True, options={"HIDDEN"})
-    filter_movie: BoolProperty(default=True, options={"HIDDEN"})
-    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
-
-    def invoke(self, context: Context, _event: Event) -> set[str]:
-        context.window_manager.fileselect_add(self)
-        return {"RUNNING_MODAL"}
 
     def fix(self, context: Context, camera: Object) -> None:
         path = Path(self.filepath)

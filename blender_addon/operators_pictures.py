@@ -12,7 +12,35 @@ from ._backend import errors
 from .pictures import group_sequences
 
 
-class FACET4D_OT_add_pictures(Operator):
+class PictureBrowser:
+    """An operator that asks for its pictures or movies in the file browser, unless they were dropped."""
+
+    filter_image: BoolProperty(default=True, options={"HIDDEN"})
+    filter_movie: BoolProperty(default=True, options={"HIDDEN"})
+    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
+
+    def invoke(self, context: Context, _event: Event) -> set[str]:
+        if getattr(self, "filepath", "") or getattr(self, "files", ()):
+            return self.execute(context)
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+
+class PictureHandler:
+    """Takes pictures and movies that are dropped into the 3D View; Blender asks which handler shall have them."""
+
+    bl_file_extensions = ";".join(sorted({*bpy.path.extensions_image, *bpy.path.extensions_movie}))
+
+    @classmethod
+    def poll_drop(cls, context: Context) -> bool:
+        """While our tab is open; otherwise Blender's own handlers should not have to be chosen from a menu."""
+        if context.area is None or context.area.type != "VIEW_3D" or not context.space_data.show_region_ui:
+            return False
+        sidebar = next(region for region in context.area.regions if region.type == "UI")
+        return sidebar.active_panel_category == "Facet4D"
+
+
+class FACET4D_OT_add_pictures(PictureBrowser, Operator):
     """Give the chosen cameras pictures or movies, in the order of their names. Without a chosen camera make new ones,
     which look as the view does. Files that count on by one are a sequence"""
 
@@ -22,15 +50,6 @@ class FACET4D_OT_add_pictures(Operator):
 
     directory: StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})
     files: CollectionProperty(type=OperatorFileListElement, options={"HIDDEN", "SKIP_SAVE"})
-    filter_image: BoolProperty(default=True, options={"HIDDEN"})
-    filter_movie: BoolProperty(default=True, options={"HIDDEN"})
-    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
-
-    def invoke(self, context: Context, _event: Event) -> set[str]:
-        if self.files:  # dropped
-            return self.execute(context)
-        context.window_manager.fileselect_add(self)
-        return {"RUNNING_MODAL"}
 
     def execute(self, context: Context) -> set[str]:
         paths = [Path(bpy.path.abspath(self.directory), file.name) for file in self.files]
@@ -95,21 +114,12 @@ def _new_cameras(context: Context, names: list[str]) -> list[Object]:
     return cameras
 
 
-class FACET4D_FH_pictures(FileHandler):
+class FACET4D_FH_pictures(PictureHandler, FileHandler):
     """Drop pictures or movies into the 3D View to give them to cameras"""
 
     bl_idname = "FACET4D_FH_pictures"
     bl_label = "Facet4D Pictures"
     bl_import_operator = FACET4D_OT_add_pictures.bl_idname
-    bl_file_extensions = ";".join(sorted({*bpy.path.extensions_image, *bpy.path.extensions_movie}))
-
-    @classmethod
-    def poll_drop(cls, context: Context) -> bool:
-        """While our tab is open; otherwise Blender's own handlers should not have to be chosen from a menu."""
-        if context.area is None or context.area.type != "VIEW_3D" or not context.space_data.show_region_ui:
-            return False
-        sidebar = next(region for region in context.area.regions if region.type == "UI")
-        return sidebar.active_panel_category == "Facet4D"
 
 
 CLASSES = (FACET4D_OT_add_pictures, FACET4D_FH_pictures)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import bpy
 from bpy.props import BoolProperty, StringProperty
-from bpy.types import Context, Event, Operator, Scene
+from bpy.types import Context, Event, FileHandler, Operator, Scene
 
 from . import cloud, jobs_portrait, material, portrait_scene
 from .jobs import Task
 from .operators import JobOperator
+from .operators_pictures import PictureBrowser, PictureHandler
 from .properties_portrait import FACET4D_PG_portrait
 
 # what a head remembers of the settings that made it, and Reuse Settings brings back
@@ -21,7 +22,7 @@ REMEMBERED = (
 LICENCE_WIDTH = 130  # characters
 
 
-class FACET4D_OT_open_portrait(Operator):
+class FACET4D_OT_open_portrait(PictureBrowser, Operator):
     """Choose the photo or the video of a person"""
 
     bl_idname = "facet4d.open_portrait"
@@ -31,19 +32,19 @@ class FACET4D_OT_open_portrait(Operator):
     filepath: StringProperty(
         name="File", description="The photo or the video", subtype="FILE_PATH", options={"SKIP_SAVE"}
     )
-    filter_image: BoolProperty(default=True, options={"HIDDEN"})
-    filter_movie: BoolProperty(default=True, options={"HIDDEN"})
-    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
-
-    def invoke(self, context: Context, _event: Event) -> set[str]:
-        if self.filepath:  # dropped into the window
-            return self.execute(context)
-        context.window_manager.fileselect_add(self)
-        return {"RUNNING_MODAL"}
 
     def execute(self, context: Context) -> set[str]:
         context.scene.facet4d.portrait.filepath = self.filepath
+        self.report({"INFO"}, f"Portrait: {Path(self.filepath).name}; press Make Head")
         return {"FINISHED"}
+
+
+class FACET4D_FH_portrait(PictureHandler, FileHandler):
+    """Drop a photo or a video of a person into the 3D View to make a head of it"""
+
+    bl_idname = "FACET4D_FH_portrait"
+    bl_label = "Facet4D Portrait"
+    bl_import_operator = FACET4D_OT_open_portrait.bl_idname
 
 
 class FACET4D_OT_portrait(JobOperator, Operator):
@@ -70,14 +71,14 @@ class FACET4D_OT_portrait(JobOperator, Operator):
         settings = context.scene.facet4d.portrait
         # as they are now: the artist may change them while the job runs
         self.settings = {name: getattr(settings, name) for name in REMEMBERED} | {"box": list(settings.box)}
-        self.cursor = list(context.scene.cursor.location)
-        return jobs_portrait.portrait(job_settings(settings))
+        self.place = portrait_scene.place(context.scene)
+        return jobs_portrait.portrait(job_settings(settings, self.place))
 
     def deliver(self, context: Context, scene: Scene) -> None:
         portrait, seconds = self.job.result, self.job.seconds
         path = Path(bpy.path.abspath(self.settings["filepath"]))
-        made = portrait_scene.put_in_scene(context, scene, portrait, path, self.cursor)
-        facts = {"seconds": seconds, "place": portrait_scene.place(made, self.cursor), "camera": scene.camera}
+        made = portrait_scene.put_in_scene(context, scene, portrait, path)
+        facts = {"seconds": seconds, "place": self.place, "camera": scene.camera}
         cloud.remember_run(made, self.settings | facts)
         self.report({"INFO"}, f"{len(portrait.gaussians):,} Gaussians in {seconds:.0f} s")
         if not scene.camera.data.background_images:
@@ -86,7 +87,7 @@ class FACET4D_OT_portrait(JobOperator, Operator):
             self.report({"INFO"}, changed)
 
 
-def job_settings(settings: FACET4D_PG_portrait) -> jobs_portrait.Settings:
+def job_settings(settings: FACET4D_PG_portrait, place: tuple[float, float, float]) -> jobs_portrait.Settings:
     """The settings as the job takes them."""
     return jobs_portrait.Settings(
         path=Path(bpy.path.abspath(settings.filepath)),
@@ -104,6 +105,7 @@ def job_settings(settings: FACET4D_PG_portrait) -> jobs_portrait.Settings:
         guidance=settings.guidance,
         device=settings.device,
         offload=settings.offload,
+        place=place,
     )
 
 
@@ -220,6 +222,7 @@ class FACET4D_OT_download_weights(_HubOperator, Operator):
 
 CLASSES = (
     FACET4D_OT_open_portrait,
+    FACET4D_FH_portrait,
     FACET4D_OT_portrait,
     FACET4D_OT_reuse_portrait,
     FACET4D_OT_show_licence,

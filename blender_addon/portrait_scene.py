@@ -24,28 +24,20 @@ if TYPE_CHECKING:
 DISPLAY_SIZE = 0.05  # of the camera, metres
 
 
-def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path, cursor: Sequence[float]) -> Object:
+def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path) -> Object:
     """Makes the cloud of a head, or renews the one that the settings name, and the camera that took the picture.
 
-    GS-LRM's world, in metres, comes to lie about the cursor; of a head that is renewed, about where it was made. The
-    scene takes over the picture's size, and a video's frame rate and length; the camera becomes the scene's.
+    The scene takes over the picture's size, and a video's frame rate and length; the camera becomes the scene's.
     """
-    settings = scene.facet4d.portrait
+    settings, cameras = scene.facet4d.portrait, portrait.cameras
     existing = settings.cloud if settings.cloud in cloud.cloud_objects(scene) else None
-    to_scene = backend("camera").Similarity(
-        backend("portrait").METRES, np.eye(3), np.array(place(existing, cursor), np.float64)
-    )
-    cameras = [to_scene.apply_camera(camera) for camera in portrait.cameras]
     picture = _load_picture(path, cameras[0], portrait.upright)
     if isinstance(picture, MovieClip):
         _adopt_timing(scene, picture, portrait.times)
     fps = scene.render.fps / scene.render.fps_base
     frames = [scene.frame_start + float(seconds) * fps for seconds in portrait.times]
 
-    matrix = np.diag([to_scene.scale] * 3 + [1.0])
-    matrix[:3, 3] = to_scene.translation
-    gaussians = portrait.gaussians.transform(matrix)
-    made = cloud.build_cloud(scene, gaussians, path.stem, frames[0], frames[-1], existing=existing)
+    made = cloud.build_cloud(scene, portrait.gaussians, path.stem, frames[0], frames[-1], existing=existing)
     cloud.make_active(context, made)
 
     camera = _renew(settings.camera, scene_import.new_camera(cameras[0], f"{path.stem} Camera"), scene)
@@ -63,9 +55,11 @@ def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path,
     return made
 
 
-def place(made: Object | None, cursor: Sequence[float]) -> list[float]:
-    """Where the origin of GS-LRM's world was put in the scene when a head was made; for a new one, the cursor."""
-    return list(cloud.last_run(made).get("place", cursor)) if made else list(cursor)
+def place(scene: Scene) -> tuple[float, float, float]:
+    """Where GS-LRM's origin shall lie: at the cursor; of a head that is renewed, where it was when it was made."""
+    existing, cursor = scene.facet4d.portrait.cloud, scene.cursor.location
+    renewed = existing in cloud.cloud_objects(scene)
+    return tuple(cloud.last_run(existing).get("place", cursor) if renewed else cursor)
 
 
 def _moved(made: Object) -> np.ndarray:
@@ -79,7 +73,7 @@ def _load_picture(path: Path, camera: Camera, upright: np.ndarray | None) -> Ima
     """What Blender shows of the photo or the video, None if it cannot, or not upright."""
     if upright is not None:
         image = bpy.data.images.new(path.name, camera.width, camera.height, alpha=True)
-        image.pixels.foreach_set((upright[::-1] / np.float32(255)).ravel())
+        image.pixels.foreach_set(upright.ravel())
         image.pack()
         return image
     is_picture = backend("facelift").is_picture(path)

@@ -79,7 +79,7 @@ class FACET4D_PG_portrait(PropertyGroup):
         soft_max=1.0,
     )
     seed: IntProperty(name="Seed", description="Of the noise that the views are painted from", default=4, min=0)
-    steps: IntProperty(name="Steps", description="Of painting", default=50, min=1, max=1000, soft_max=100)
+    steps: IntProperty(name="Steps", description="Of painting", default=50, min=1, max=999, soft_max=100)
     guidance: FloatProperty(
         name="Guidance",
         description="How closely the painted views keep to the photo; 1 does not guide, and takes half the time",

@@ -41,7 +41,7 @@ def photo(tmp_path) -> Path:
 
 
 def portrait(*arguments: object, weights: Path) -> int:
-    return main(["portrait", *map(str, arguments), "--weights", str(weights), "--steps", "2", "--device", "cpu"])
+    return main(["portrait", "--weights", str(weights), "--steps", "2", "--device", "cpu", *map(str, arguments)])
 
 
 def test_a_photograph_becomes_a_head_that_can_be_rendered(weights, photo, tmp_path, capsys):
@@ -184,6 +184,8 @@ def test_painting_and_lifting_can_be_stopped(weights):
         (("--views", "{folder}"), "no capture at"),
         (("{photo}", "--every", "0"), "--every counts from 1"),
         (("{photo}", "--seed", "-1"), "--seed from 0"),
+        (("{photo}", "--steps", "1000"), "--steps from 1 to 999"),
+        (("{photo}", "--guidance", "nan"), "--guidance is a number"),
         (("{folder}/none.png",), "none.png; choose another"),
         (("{folder}/clip.mp4",), "clip.mp4 cannot be decoded"),
         (("{folder}/clip.mp4", "--box", "0,0,9,9"), "not on a video"),
@@ -214,22 +216,33 @@ def test_missing_weights_are_asked_for_with_their_licence(photo, tmp_path, capsy
     assert "9.3 GB" in told
 
 
+def test_a_damaged_gslrm_is_told_before_anything_is_painted(photo, tmp_path, capsys, monkeypatch):
+    """Painting takes hours on a CPU."""
+    folder = write_weights(tmp_path / "weights")
+    content = (folder / hub.GSLRM).read_bytes()
+    (folder / hub.GSLRM).write_bytes(content[: len(content) // 2])
+    monkeypatch.setattr(MultiViewDiffusion, "generate", lambda *_: pytest.fail("painted"))
+    assert portrait(photo, "--out", tmp_path / "head.safetensors", weights=folder) == 2
+    assert "is damaged" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
-    ("owner", "name", "words"),
+    ("owner", "name", "options", "words"),
     [
-        (MultiViewDiffusion, "denoise", "for painting views; switch offloading on"),
-        (GSLRM, "forward", "for lifting the views; run this on the CPU"),
-        (UNet2DConditionModel, "to", "for painting views; switch offloading on"),
+        (MultiViewDiffusion, "denoise", (), "for painting views; switch offloading on"),
+        (MultiViewDiffusion, "denoise", ("--offload",), "for painting views; run this on the CPU"),
+        (GSLRM, "forward", (), "for lifting the views; run this on the CPU"),
+        (UNet2DConditionModel, "to", (), "for painting views; switch offloading on"),
     ],
 )
-def test_a_full_gpu_is_told_with_what_helps(weights, photo, tmp_path, capsys, monkeypatch, owner, name, words):
+def test_a_full_gpu_is_told_with_what_helps(weights, photo, tmp_path, capsys, monkeypatch, owner, name, options, words):
     """While painting, while lifting, and while the parts are moved there."""
 
     def fail(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(owner, name, fail)
-    assert portrait(photo, "--out", tmp_path / "head.safetensors", weights=weights) == 2
+    assert portrait(photo, "--out", tmp_path / "head.safetensors", *options, weights=weights) == 2
     assert words in capsys.readouterr().err
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """GS-LRM: the published function, its checkpoint read safely, and 4D-LRM-Large starting from it."""
 
+import errno
 import json
 import math
 from pathlib import Path
@@ -18,8 +19,8 @@ from backend.gslrm import (
     GSLRMConfig,
     PostFilter,
     Splats,
-    convert_checkpoint,
     load_gslrm,
+    load_gslrm_halved,
     official_name,
     to_lrm4d,
 )
@@ -192,13 +193,49 @@ def twin(model: GSLRM, images: np.ndarray, poses: np.ndarray, intrinsics: np.nda
     }
 
 
-def test_outputs_are_the_papers_function_at_other_sizes():
-    """Rectangular pictures, other patches and cameras, colors of degree 1: against plain loops."""
-    model = random_model()
-    parts = rig()
-    splats = model(*parts).select(0)
-    for name, value in twin(model, *(part[0].double().numpy() for part in parts)).items():
-        np.testing.assert_allclose(getattr(splats, name).numpy(), value, atol=1e-4, rtol=0, err_msg=name)
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        (TINY, {}),
+        (GSLRMConfig(layers=1, width=64, heads=2, patch=8), {"views": 1, "height": 16, "width": 24}),
+        (GSLRMConfig(layers=3, width=48, heads=3, patch=2, free_gaussians=0, sh_degree=2), {"views": 5, "batch": 2}),
+        (GSLRMConfig(layers=2, width=32, heads=1, patch=4, free_gaussians=1, sh_degree=3), {"views": 7, "width": 4}),
+    ],
+)
+def test_outputs_are_the_papers_function_at_other_sizes(config, shape, tmp_path):
+    """Views, rectangular pictures, patches, cameras, colors of higher degrees: against plain loops, via a file."""
+    model = random_model(config, seed=len(shape))
+    loaded = load_gslrm(save_checkpoint(model, tmp_path / "ckpt.pt"), head_width=config.width // config.heads)
+    assert loaded.config == config
+    parts = rig(**shape)
+    splats = loaded(*parts)
+    for index in range(len(parts[0])):
+        one = splats.select(index)
+        for name, value in twin(model, *(part[index].double().numpy() for part in parts)).items():
+            np.testing.assert_allclose(getattr(one, name).numpy(), value, atol=1e-4, rtol=0, err_msg=name)
+
+
+@pytest.mark.parametrize("post_filter", [PostFilter(), DEMO_FILTER, PostFilter(0.3, 0.2, 0.1, (0.5, 0.7, 0.2))])
+def test_the_post_filter_keeps_what_the_plain_rules_keep(post_filter):
+    """FaceLift's four rules, one Gaussian at a time, some of them on the thresholds."""
+    generator = torch.Generator().manual_seed(3)
+    position = (torch.rand(4000, 3, generator=generator) * 2.4 - 1.2).mul(10).round().div(10)
+    position[:50] = torch.tensor(post_filter.box)
+    log_scale = torch.randn(4000, 3, generator=generator) - 3
+    logit = 3 * torch.randn(4000, generator=generator)
+    splats = Splats(position, torch.zeros(4000, 1, 3), log_scale, torch.ones(4000, 4), logit)
+    least, largest, corner, *box = np.float32(
+        [post_filter.opacity, post_filter.scale, post_filter.corner, *post_filter.box]
+    )
+    kept = []
+    for (x, y, z), size, opacity in zip(position.tolist(), log_scale.exp().tolist(), logit.tolist(), strict=True):
+        faint = 1 / (1 + math.exp(-opacity)) <= least
+        large = z <= 0 and max(size) >= largest
+        floats = abs(x) > corner and abs(y) > corner and z < -corner
+        outside = abs(x) > box[0] or abs(y) > box[1] or abs(z) > box[2]
+        kept.append(not (faint or large or floats or outside))
+    assert 0 < sum(kept) < 4000
+    assert post_filter.keep(splats).tolist() == kept
 
 
 def test_rays_and_heads_stay_in_float32_under_autocast():
@@ -245,18 +282,36 @@ def test_the_optimiser_in_a_checkpoint_takes_no_memory(tmp_path):
 
 
 def test_a_checkpoint_is_converted_once_to_half_the_size(tmp_path):
+    """Beside itself; what is kept serves until the checkpoint changes, and is not needed."""
     model = random_model(GSLRMConfig(layers=2, width=128, heads=2, patch=4))
     source = save_checkpoint(model, tmp_path / "ckpt.pt")
-    target = tmp_path / "gslrm.safetensors"
-    convert_checkpoint(source, target)
-    full = 4 * sum(value.numel() for value in model.parameters())
-    assert target.stat().st_size < 0.52 * full
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["ckpt.pt", "gslrm.safetensors"]
+    first = load_gslrm_halved(source)
+    kept = tmp_path / "ckpt.safetensors"
+    assert kept.stat().st_size < 0.52 * 4 * sum(value.numel() for value in model.parameters())
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["ckpt.pt", "ckpt.safetensors"]
     for value in model.parameters():
         if value.ndim > 1:
             value.data = value.half().float()
-    for mine, theirs in zip(model(*rig()), load_gslrm(target)(*rig()), strict=True):
-        assert torch.equal(mine, theirs)
+    again, stored = load_gslrm_halved(source), load_gslrm(kept)
+    for outputs in zip(model(*rig()), first(*rig()), again(*rig()), stored(*rig()), strict=True):
+        assert all(torch.equal(outputs[0], other) for other in outputs[1:])
+    kept.write_bytes(b"half")
+    assert torch.equal(load_gslrm_halved(source).embed.weight, model.embed.weight)
+    other = random_model(GSLRMConfig(layers=1, width=64, heads=1))
+    save_checkpoint(other, source)
+    assert load_gslrm_halved(source).config == other.config
+
+
+def test_a_checkpoint_is_read_where_nothing_can_be_written(tmp_path, monkeypatch):
+    source = save_checkpoint(random_model(GSLRMConfig(layers=1, width=64, heads=1)), tmp_path / "ckpt.pt")
+
+    def full(path: Path, content: bytes) -> None:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert load_gslrm_halved(source).config.layers == 1
+    assert list(tmp_path.iterdir()) == [source]
 
 
 class Intruder:
@@ -294,12 +349,6 @@ def test_unusable_checkpoints_are_refused_in_plain_words(tmp_path):
     }.items():
         with pytest.raises(UserError, match=words):
             load_gslrm(tmp_path / name, head_width=16)
-
-
-def test_a_full_disk_is_told(tmp_path):
-    source = save_checkpoint(random_model(GSLRMConfig(layers=1, width=64, heads=1)), tmp_path / "ckpt.pt")
-    with pytest.raises(UserError, match="cannot be written"):
-        convert_checkpoint(source, tmp_path / "absent" / "gslrm.safetensors")
 
 
 def test_large_starts_as_the_static_function():

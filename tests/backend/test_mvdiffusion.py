@@ -2,7 +2,6 @@
 """FaceLift's multi-view diffusion: the published function, from a folder in the official layout."""
 
 import json
-import math
 import runpy
 import shutil
 from pathlib import Path
@@ -10,13 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from backend.errors import Cancelled, UserError
-from backend.mvdiffusion import MultiViewAttention, MultiViewDiffusion, build_unet, load_mvdiffusion
-from tests.backend.tiny_mvdiffusion import SIZE, UNET, randomise, write_folder
+from backend.mvdiffusion import (
+    DIFFUSERS_WEIGHTS,
+    MultiViewDiffusion,
+    build_unet,
+    load_mvdiffusion,
+)
+from tests.backend.plain_mvdiffusion import PlainUNet, kept_signal, paint
+from tests.backend.tiny_mvdiffusion import IMAGE, SIZE, TEXT, UNET, randomise, write_folder
 from tests.conftest import SHARED
 
 ORACLES = SHARED / "oracles"
@@ -59,6 +63,14 @@ def picture(seed: int = 0) -> np.ndarray:
 
 def seeded(seed: int = 4) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def changed(folder: Path, target: Path, part: str, **fields: object) -> Path:
+    """A copy of a folder with other values in the config of a part."""
+    shutil.copytree(folder, target)
+    document = json.loads((target / part).read_text())
+    (target / part).write_text(json.dumps(document | fields))
+    return target
 
 
 @pytest.mark.oracle
@@ -104,36 +116,6 @@ def test_the_official_configs_unet_has_the_official_weights_names():
     assert sum(value.numel() for value in unet.parameters()) == 870_184_644
 
 
-@pytest.mark.parametrize("sparse", [True, False])
-def test_a_view_attends_to_the_front_and_itself_or_to_all_views(sparse):
-    """Against softmax over an explicit set of tokens, view by view; two heads side by side do not mix."""
-    views, tokens, heads, channels = 3, 5, 2, 8
-    attention = Attention(channels, heads=heads, dim_head=4)
-    randomise(attention, 0)
-    hidden = torch.randn(2 * views, tokens, channels, generator=seeded())
-    mixed = MultiViewAttention(views, sparse)(attention, hidden)
-    for sample in range(len(hidden)):
-        first = sample - sample % views
-        seen = [first, sample] if sparse else range(first, first + views)
-        context = torch.cat([hidden[view] for view in seen])
-        query, key, value = (
-            projection(part).view(-1, heads, 4)
-            for projection, part in (
-                (attention.to_q, hidden[sample]),
-                (attention.to_k, context),
-                (attention.to_v, context),
-            )
-        )
-        weight = torch.einsum("qhc,khc->hqk", query, key).div(math.sqrt(4)).softmax(-1)
-        expected = attention.to_out[0](torch.einsum("hqk,khc->qhc", weight, value).flatten(1))
-        torch.testing.assert_close(mixed[sample], expected, atol=1e-5, rtol=0)
-
-
-def test_views_of_a_network_without_shared_attention_are_apart():
-    unet = build_unet(UNET | {"multiview_attention": False})
-    assert {type(processor) for processor in unet.attn_processors.values()} == {AttnProcessor2_0}
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -141,7 +123,6 @@ def test_views_of_a_network_without_shared_attention_are_apart():
         ("cd_attention_last", True),
         ("addition_downsample", True),
         ("num_attention_heads", 8),
-        ("num_views", 4),
         ("selfattn_block", "self_rowwise"),
     ],
 )
@@ -150,34 +131,146 @@ def test_a_config_of_another_network_is_refused_by_the_fields_name(field, value)
         build_unet(UNET | {field: value})
 
 
-def test_a_step_is_ddims_closed_form_with_guidance(diffusion):
-    """DDIM (arXiv 2010.02502, eq. 12 and 16, eta 1) for a prediction of v, with the recorded order of the noise."""
-    config = diffusion.scheduler.config
-    kept = torch.cumprod(1 - torch.linspace(config.beta_start**0.5, config.beta_end**0.5, 1000).double() ** 2, 0)
-    generator = seeded(11)
+@pytest.mark.oracle
+def test_the_plain_unet_is_the_published_function():
+    """So that it can stand for it at other sizes."""
+    source = ORACLES / "mv_unet_tiny6"
+    weights = recorded_weights(source / "diffusion_pytorch_model.weights.json")
+    inputs, outputs = (load_file(source / f"{name}.safetensors") for name in ("inputs", "outputs"))
+    names = ("sample", "timestep", "encoder_hidden_states", "class_labels")
+    plain = PlainUNet(json.loads((source / "config.json").read_text()), weights)(*(inputs[name] for name in names))
+    torch.testing.assert_close(plain, outputs["output64"], atol=5e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "seed", "shape"),
+    [
+        ({}, 5, (12, 8, 8, 8)),
+        ({"sparse_mv_attention": False}, 6, (6, 8, 16, 8)),
+        ({"multiview_attention": False}, 7, (5, 8, 8, 8)),
+        ({"num_views": 4, "layers_per_block": 2}, 8, (8, 8, 4, 12)),
+        (
+            {
+                "num_views": 2,
+                "sparse_mv_attention": False,
+                "block_out_channels": [32, 64, 96],
+                "attention_head_dim": [4, 2, 6],
+                "down_block_types": ["DownBlock2D", "CrossAttnDownBlockMV2D", "CrossAttnDownBlockMV2D"],
+                "up_block_types": ["CrossAttnUpBlockMV2D", "CrossAttnUpBlockMV2D", "UpBlock2D"],
+            },
+            9,
+            (4, 8, 8, 12),
+        ),
+    ],
+)
+def test_the_unet_is_the_plain_one_with_other_weights_sizes_and_views(change, seed, shape):
+    config = UNET | change
+    unet, generator = randomise(build_unet(config), seed), seeded(seed)
+    sample, time = torch.randn(shape, generator=generator), torch.randint(1000, shape[:1], generator=generator)
+    text, label = (torch.randn(shape[0], *rest, generator=generator) for rest in ((5, TEXT), (2 * IMAGE,)))
     with torch.no_grad():
-        seen, front = diffusion._embed(picture(), generator), diffusion._encode(picture())
-    latents = torch.randn(6, 4, 8, 8, generator=generator)
-    for time, latest in zip((501, 1), diffusion.denoise(picture(), seeded(11), 2.0, 2), strict=True):
-        with torch.no_grad():
-            with_picture, without = (
-                diffusion.unet(
-                    torch.cat([latents, shown * front], 1),
-                    time,
-                    encoder_hidden_states=diffusion.prompts,
-                    class_labels=shown * seen,
-                ).sample.double()
-                for shown in (1, 0)
-            )
-        v = 2 * with_picture - without
-        now, later = kept[time], kept[max(time - 500, 0)]
-        clean = now.sqrt() * latents - (1 - now).sqrt() * v
-        noise = now.sqrt() * v + (1 - now).sqrt() * latents
-        spread = ((1 - later) / (1 - now) * (1 - now / later)).clamp_min(0).sqrt()
-        fresh = torch.randn(6, 4, 8, 8, generator=generator)
-        latents = later.sqrt() * clean + (1 - later - spread**2).clamp_min(0).sqrt() * noise + spread * fresh
-        latents = latents.float()
-        torch.testing.assert_close(latest, latents, atol=2e-4, rtol=0)
+        output = unet(sample, time, encoder_hidden_states=text, class_labels=label).sample
+    expected = PlainUNet(config, unet.state_dict())(sample, time, text, label)
+    torch.testing.assert_close(output.double(), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sparse", "guidance", "steps", "seed"),
+    [
+        ({}, True, 2.0, 3, 11),
+        ({"timestep_spacing": "trailing", "set_alpha_to_one": True}, False, 1.0, 4, 12),
+        ({"timestep_spacing": "linspace", "prediction_type": "epsilon"}, True, 7.5, 2, 13),
+        ({"prediction_type": "sample", "clip_sample": True, "clip_sample_range": 1.5}, True, 0.5, 3, 14),
+        (
+            {"beta_schedule": "linear", "beta_end": 0.02, "num_train_timesteps": 500, "steps_offset": 0},
+            True,
+            3.0,
+            3,
+            15,
+        ),
+        ({"beta_schedule": "squaredcos_cap_v2"}, False, 3.0, 2, 16),
+    ],
+)
+def test_every_step_is_the_plain_one_with_other_settings(folder, tmp_path, settings, sparse, guidance, steps, seed):
+    """Plain are the UNet, DDIM, guidance, noise and conditioning; diffusers' and transformers' the encoders alone."""
+    middle = changed(folder, tmp_path / "middle", "scheduler/scheduler_config.json", **settings)
+    source = changed(middle, tmp_path / "folder", "unet/config.json", sparse_mv_attention=sparse)
+    diffusion = load_mvdiffusion(source)
+    unet = PlainUNet(UNET | {"sparse_mv_attention": sparse}, load_file(source / "unet" / DIFFUSERS_WEIGHTS))
+    scheduler = json.loads((source / "scheduler/scheduler_config.json").read_text())
+    noising = json.loads((source / "image_noising_scheduler/scheduler_config.json").read_text())
+    front, generator = picture(seed), seeded(seed)
+
+    small = np.asarray(Image.fromarray(front).resize((28, 28), Image.Resampling.BICUBIC)) / 255
+    small = (small - [0.48145466, 0.4578275, 0.40821073]) / [0.26862954, 0.26130258, 0.27577711]
+    with torch.no_grad():
+        small = torch.tensor(small, dtype=torch.float32).permute(2, 0, 1)[None]
+        embedding = diffusion.image_encoder(small).image_embeds
+        pixels = (torch.tensor(front).permute(2, 0, 1)[None] / 127.5 - 1).half().float()
+        latents = diffusion.vae.encode(pixels).latent_dist.mean[0] * 0.18215
+    mean, deviation = (diffusion.normaliser[index].double() for index in (0, 1))
+    kept, noise = kept_signal(noising)[0], torch.randn(6, IMAGE, generator=generator)
+    embeddings = deviation * (kept.sqrt() * (embedding - mean) / deviation + (1 - kept).sqrt() * noise) + mean
+    level = torch.tensor([1.0, 0.0]).repeat_interleave(IMAGE // 2).expand(6, -1)
+    label = torch.cat([embeddings, level], 1)
+
+    expected = paint(unet, scheduler, latents, label, diffusion.prompts, generator, guidance, steps)
+    painted = list(diffusion.denoise(front, seeded(seed), guidance, steps))
+    assert len(painted) == steps
+    for index, (mine, plain) in enumerate(zip(painted, expected, strict=True)):
+        torch.testing.assert_close(mine.double(), plain, atol=1e-3, rtol=1e-3, msg=f"step {index}")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("num_views", 4),
+        ("in_channels", 4),
+        ("cross_attention_dim", 24),
+        ("projection_class_embeddings_input_dim", 2048),
+        ("class_embed_type", "timestep"),
+        ("addition_embed_type", "text"),
+        ("prediction_type", "flow"),
+        ("timestep_spacing", "karras"),
+    ],
+)
+def test_a_part_that_does_not_fit_the_others_is_refused_by_the_fields_name(folder, tmp_path, field, value):
+    part = "unet/config.json" if field in UNET or "embed" in field else "scheduler/scheduler_config.json"
+    broken = changed(folder, tmp_path / "pipeckpts", part, **{field: value})
+    with pytest.raises(UserError, match=f"'{field}' to {value!r}, but only .* is supported"):
+        load_mvdiffusion(broken)
+
+
+def test_the_texts_are_embedded_once_for_an_encoder(folder, tmp_path, diffusion):
+    """And kept in the folder, as long as the encoder is the same and what is kept is whole."""
+    target = tmp_path / "pipeckpts"
+    shutil.copytree(folder, target)
+    kept = target / "prompts.safetensors"
+    save_file({"prompts": diffusion.prompts + 1}, kept)
+    assert torch.equal(load_mvdiffusion(target).prompts, diffusion.prompts + 1)
+    kept.write_bytes(b"half")
+    assert torch.equal(load_mvdiffusion(target).prompts, diffusion.prompts)
+    assert torch.equal(load_file(kept)["prompts"], diffusion.prompts)
+    encoder = target / "text_encoder" / "model.safetensors"
+    save_file({name: 2 * value for name, value in load_file(encoder).items()}, encoder, {"format": "pt"})
+    assert not torch.equal(load_mvdiffusion(target).prompts, diffusion.prompts)
+
+
+def test_a_folder_that_older_libraries_wrote_is_read(folder, tmp_path, diffusion):
+    """Their text and image encoders store positions too, and their VAE names its attention otherwise."""
+    target = tmp_path / "pipeckpts"
+    shutil.copytree(folder, target, ignore=shutil.ignore_patterns("prompts.safetensors"))
+    for part, name in (("text_encoder", "text_model"), ("image_encoder", "vision_model")):
+        path = target / part / "model.safetensors"
+        state = load_file(path) | {f"{name}.embeddings.position_ids": torch.arange(5)[None]}
+        save_file(state, path, {"format": "pt"})
+    path = target / "vae" / DIFFUSERS_WEIGHTS
+    state = load_file(path)
+    for new, old in {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}.items():
+        state = {name.replace(f".{new}.", f".{old}."): value for name, value in state.items()}
+    save_file(state, path, {"format": "pt"})
+    views, expected = (model.generate(picture(), seeded(), steps=1) for model in (load_mvdiffusion(target), diffusion))
+    assert np.abs(views.astype(int) - expected).max() <= 1
 
 
 def test_each_view_reads_its_own_text(diffusion):
@@ -249,7 +342,7 @@ def test_a_picture_of_another_size_is_refused(diffusion):
 @pytest.mark.parametrize("damage", ["missing", "half"])
 def test_a_folder_that_is_incomplete_or_damaged_is_named(folder, tmp_path, part, damage):
     broken = tmp_path / "pipeckpts"
-    shutil.copytree(folder, broken)
+    shutil.copytree(folder, broken, ignore=shutil.ignore_patterns("prompts.safetensors"))
     content = (broken / part).read_bytes()
     (broken / part).unlink()
     if damage == "half":
@@ -258,13 +351,27 @@ def test_a_folder_that_is_incomplete_or_damaged_is_named(folder, tmp_path, part,
         load_mvdiffusion(broken)
 
 
-@pytest.mark.parametrize("part", ["unet", "vae", "image_encoder", "text_encoder"])
+def test_no_pickle_is_read_where_safetensors_are_missing(folder, tmp_path):
+    broken = tmp_path / "pipeckpts"
+    shutil.copytree(folder, broken)
+    for part in ("vae", "image_encoder"):
+        (weights,) = (broken / part).glob("*.safetensors")
+        state = load_file(weights)
+        weights.unlink()
+        name = "pytorch_model.bin" if part == "image_encoder" else "diffusion_pytorch_model.bin"
+        torch.save(state, broken / part / name)
+        with pytest.raises(UserError, match=rf"\({weights} is missing\); download it again"):
+            load_mvdiffusion(broken)
+        save_file(state, weights, {"format": "pt"})
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "image_encoder", "text_encoder", "image_normalizer"])
 def test_weights_that_lack_a_tensor_are_refused(folder, tmp_path, part):
     broken = tmp_path / "pipeckpts"
     shutil.copytree(folder, broken)
     (weights,) = (broken / part).glob("*.safetensors")
     state = load_file(weights)
-    removed = max(name for name in state if name.endswith("weight"))
+    removed = max(state, key=lambda name: (name.endswith("weight"), name))
     del state[removed]
     weights.unlink()
     save_file(state, weights, {"format": "pt"})

@@ -3,6 +3,7 @@
 
 import base64
 import json
+import math
 
 import numpy as np
 import pytest
@@ -195,6 +196,33 @@ def test_the_crop_is_the_published_one(index):
     crop = crop_face(picture, choose_face(faces, picture.shape[1], picture.shape[0]))
     expected = np.asarray(Image.open(ORACLE / f"crop{index}_out.png"))
     assert np.array_equal(crop, expected)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_crop_is_the_published_one_of_other_pictures(seed):
+    """FaceLift's rules pixel by pixel, for pictures and boxes of any size, faces cut by the border included."""
+    rng = np.random.default_rng(seed)
+    width, height = (int(side) for side in rng.integers(64, 900, 2))
+    side = rng.uniform(0.15, 0.6) * min(width, height)
+    centre, shape = rng.uniform(0, 1, 2) * (width, height), rng.uniform(0.8, 1.25)
+    box = (*(centre - side * np.array([1, shape]) / 2), *(centre + side * np.array([1, shape]) / 2))
+    picture = rng.integers(0, 250, (height, width, 3), np.uint8)
+
+    ratio = 194.2749650813705 / (((box[2] - box[0]) + (box[3] - box[1])) / 2)
+    size = math.trunc(width * ratio), math.trunc(height * ratio)
+    scaled = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+    column_shift = 251.83270369057132 - math.trunc((box[0] + box[2]) / 2 * ratio)
+    row_shift = 280.0133630862363 - math.trunc((box[1] + box[3]) / 2 * ratio)
+    expected = np.full((512, 512, 3), 255, np.uint8)
+    for row in range(512):
+        from_row = row - math.trunc(row_shift)
+        if not 0 <= from_row < min(size[1], math.trunc(512 - row_shift)):
+            continue
+        for column in range(512):
+            from_column = column - math.trunc(column_shift)
+            if 0 <= from_column < min(size[0], math.trunc(512 - column_shift)):
+                expected[row, column] = scaled[from_row, from_column]
+    assert np.array_equal(crop_face(picture, box), expected)
 
 
 @pytest.mark.parametrize(

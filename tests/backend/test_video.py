@@ -63,7 +63,13 @@ def test_unusable_videos_are_refused_in_plain_words(tmp_path):
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), layout="mono")
         sound.rate = 8000
         container.mux(stream.encode(sound))
+    with av.open(str(tmp_path / "bare.h264"), "w", format="h264") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(grey_frames(1)[0], format="rgb24")))
+        container.mux(stream.encode())
     for name, words in {
+        "bare.h264": "does not tell the times of its frames; convert it to mp4",
         "none.mp4": "none.mp4 cannot be decoded",
         "half.mp4": "half.mp4 cannot be decoded",
         "text.mp4": "text.mp4 cannot be decoded",

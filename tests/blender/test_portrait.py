@@ -12,6 +12,7 @@ from skimage import data
 
 from backend import hub
 from backend.camera import Similarity
+from backend.moving import MovingGaussians
 from backend.portrait import CHIN, CROWN, METRES, canonical_crop, find_face, lay_over_white, six_cameras
 from tests.backend.test_hub import CONTENT, Hub
 from tests.backend.test_portrait import astronaut
@@ -176,6 +177,31 @@ def test_a_head_remembers_its_settings_and_sets_the_next_one_up_alike(settings, 
     assert (settings.filepath, settings.cloud, settings.camera) == (str(photo), made, camera)
 
 
+def test_a_dropped_file_is_chosen(settings, tmp_path):
+    """Called as Blender does after a drop, for which it asks whether the file is for cameras or a portrait."""
+    portrait, pictures = bpy.types.FACET4D_FH_portrait, bpy.types.FACET4D_FH_pictures
+    assert portrait.poll_drop.__func__ is pictures.poll_drop.__func__
+    assert portrait.bl_file_extensions == pictures.bl_file_extensions
+    assert portrait.bl_label != pictures.bl_label
+    assert portrait.bl_import_operator == "facet4d.open_portrait"
+    dropped = str(tmp_path / "clip.mp4")
+    assert bpy.ops.facet4d.open_portrait("INVOKE_DEFAULT", filepath=dropped) == {"FINISHED"}
+    assert settings.filepath == dropped
+
+
+def test_what_takes_seconds_is_done_by_the_jobs_thread(settings, photo, monkeypatch):
+    """Turning many Gaussians into the scene's world would freeze the window."""
+    threads, transform = [], MovingGaussians.transform
+
+    def watched(*given):
+        threads.append(threading.current_thread())
+        return transform(*given)
+
+    monkeypatch.setattr(MovingGaussians, "transform", watched)
+    bpy.ops.facet4d.portrait()
+    assert len(threads) == 1 and threads[0] is not threading.main_thread()
+
+
 # From videos
 
 
@@ -230,11 +256,12 @@ def save_small(path: Path) -> None:
         ("small.png", save_small, "choose a photo of at least 64 pixels"),
         ("broken.png", lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\nno"), "broken.png"),
         ("broken.mp4", lambda path: path.write_text("no video"), "cannot be decoded"),
+        ("short.mp4", lambda path: write_video(path, [data.astronaut()] * 2), "no frames in the range"),
     ],
 )
 def test_unusable_files_are_told_in_the_panel(settings, tmp_path, name, save, words):
     save(tmp_path / name)
-    settings.filepath = str(tmp_path / name)
+    settings.filepath, settings.first = str(tmp_path / name), 6
     assert words in fails()
     assert words in shown()
     assert words not in draw(panels.FACET4D_PT_reconstruct)
@@ -243,10 +270,10 @@ def test_unusable_files_are_told_in_the_panel(settings, tmp_path, name, save, wo
 
 def test_damaged_weights_are_told_in_the_panel(settings, photo, tmp_path):
     settings.weights = str(write_weights(tmp_path / "damaged"))
+    (tmp_path / "damaged" / hub.DIFFUSION / "unet" / "config.json").write_text('{"cd_attention_mid": true}')
+    assert "'cd_attention_mid' to True, but only False is supported" in fails()
     (tmp_path / "damaged" / hub.GSLRM).write_bytes(b"half")
     assert "is damaged" in fails()
-    (tmp_path / "damaged" / hub.DIFFUSION / "unet" / "config.json").write_text('{"cd_attention_mid": true}')
-    assert "'cd_attention_mid' to True, which is not supported" in fails()
 
 
 def test_a_full_gpu_is_told_in_the_panel_with_what_helps(settings, photo, monkeypatch):
