@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import bpy
 import numpy as np
-from bpy.types import Attribute, Context, Depsgraph, FCurve, Mesh, NodesModifier, Object, Scene
+from bpy.types import Attribute, Context, Depsgraph, FCurve, LayerCollection, Mesh, NodesModifier, Object, Scene
 
 from . import compat
 from ._backend import backend, errors
@@ -187,10 +187,14 @@ def read_cloud(cloud: Object) -> MovingGaussians:
 
 
 def gaussians_in_place(cloud: Object, depsgraph: Depsgraph) -> MovingGaussians:
-    """The Gaussians of a cloud object as they were built, in world space where the object is now."""
+    """The Gaussians of a cloud object as they were built, in world space where the object is now.
+
+    Raises:
+        UserError: as read_cloud and evaluated_cloud.
+    """
     origin = np.eye(4)
     origin[:3, 3] = cloud[METADATA_KEY]["origin"]
-    world = np.array(cloud.evaluated_get(depsgraph).matrix_world)
+    world = np.array(evaluated_cloud(cloud, depsgraph).matrix_world)
     return read_cloud(cloud).transform(world @ np.linalg.inv(origin))
 
 
@@ -198,14 +202,17 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingG
     """What the viewport shows of a cloud now, in world space, as Gaussians that stand still at a time in seconds.
 
     Raises:
-        UserError: the cloud shows points or ellipsoids, its data were changed, or made by a newer version.
+        UserError: the cloud shows points or ellipsoids, its data were changed, or made by a newer version, or as
+            evaluated_cloud.
     """
     _check(cloud)
-    evaluated = cloud.evaluated_get(depsgraph)
+    evaluated = evaluated_cloud(cloud, depsgraph)
     geometry = evaluated.evaluated_geometry()  # owns the points: keep it while they are read
     points = geometry.pointcloud
+    if points is None and not (geometry.mesh and geometry.mesh.vertices):
+        return read_cloud(cloud).select(np.zeros(0, int))
     names = ("position", "alpha", "radiance", "scale", "rotation")
-    if points is None or not all(name in points.attributes for name in names):
+    if points is None or "solid" in points.attributes or not all(name in points.attributes for name in names):
         raise errors.UserError(f"'{cloud.name}' shows no splats; set its Display to Splats.")
     position, alpha, radiance, scale, rotation = (_read(points.attributes[name]) for name in names)
     color = moving.linear_to_srgb(radiance[:, :3]).astype(np.float32)
@@ -214,6 +221,23 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingG
     still = (0 * position, time * ones, moving.ALWAYS * ones, scale, rotation)
     shown = moving.MovingGaussians(position, *still, alpha, color, light, (time, time))
     return shown.sound().transform(np.array(evaluated.matrix_world))
+
+
+def evaluated_cloud(cloud: Object, depsgraph: Depsgraph) -> Object:
+    """A cloud object with its animation and modifiers at the depsgraph's frame, also where an eye is closed on it.
+
+    Raises:
+        UserError: it is disabled; Blender does not evaluate it then, and gives what it was before.
+    """
+    if cloud.hide_viewport or not _is_enabled(cloud, depsgraph.view_layer.layer_collection):
+        raise errors.UserError(f"'{cloud.name}' or its collection is disabled in viewports or excluded; enable it.")
+    return cloud.evaluated_get(depsgraph)
+
+
+def _is_enabled(cloud: Object, layer: LayerCollection) -> bool:
+    if layer.exclude or layer.collection.hide_viewport:
+        return False
+    return cloud.name in layer.collection.objects or any(_is_enabled(cloud, child) for child in layer.children)
 
 
 def _check(cloud: Object) -> None:

@@ -127,7 +127,7 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
         exported = self._turned(cloud.gaussians_in_place(active, context.evaluated_depsgraph_get()), path)
 
         def played(_frame: int) -> float:
-            evaluated = active.evaluated_get(context.evaluated_depsgraph_get())
+            evaluated = cloud.evaluated_cloud(active, context.evaluated_depsgraph_get())
             return _shown_time(cloud.cloud_modifier(evaluated))
 
         frames = () if _is_ply(path) else range(scene.frame_start, scene.frame_end + 1)
