@@ -23,6 +23,7 @@ from . import compat
 from ._backend import backend, errors
 from .material import splat_material
 from .nodes import evaluate_group, find_stamped, is_evaluate_group
+from .ownership import own_action
 
 if TYPE_CHECKING:
     from backend.moving import MovingGaussians
@@ -58,13 +59,13 @@ def build_cloud(
     The modifier's Time runs from `gaussians.time_range[0]` at frame_start to `time_range[1]` at frame_end, by two
     linear keys (a frame apart if the range is empty), and is held outside. A replaced cloud keeps its object, with
     name, transform, parent, modifiers and their values. Its keys are kept too, unless they are still the two that
-    were made for it, which then follow the new range.
+    were made for it, which then follow the new range. An object of another file is not replaced, but gets company.
     Gaussians with a value that is not finite are left out.
     """
     data = _finite_attributes(gaussians)
     group, material = evaluate_group(), splat_material()
     _upgrade_meshes()  # they are what the groups expect, also those that were appended
-    if existing is None:
+    if existing is None or existing.library:
         origin = _centre(data)
         cloud = bpy.data.objects.new(name, _new_mesh(name, data, origin, gaussians))
         cloud.location = origin
@@ -89,9 +90,12 @@ def is_cloud(obj: Object | None) -> bool:
 
 
 def active_cloud(context: Context) -> Object | None:
-    """The active object or its parent if that is a cloud, otherwise the one that the scene's settings name."""
-    active = context.object
-    candidates = (active, active and active.parent, context.scene.facet4d.cloud)
+    """The active object, its parent or what it shows an instance of if that is a cloud, otherwise the one that the
+    scene's settings name."""
+    candidates = [context.scene.facet4d.cloud]
+    if active := context.object:
+        instanced = active.instance_collection.all_objects if active.instance_collection else ()
+        candidates = [active, active.parent, *instanced, *candidates]
     return next((ob for ob in candidates if is_cloud(ob)), None)
 
 
@@ -356,13 +360,12 @@ def _key_time(cloud: Object, frames: tuple[float, float], times: tuple[float, fl
     keys = [[start, times[0]], [end, times[1]]]
     metadata = cloud[METADATA_KEY]
     if "keys" not in metadata:
-        animation = cloud.animation_data_create()
-        animation.action = bpy.data.actions.new(cloud.name)
-        curve = animation.action.fcurve_ensure_for_datablock(cloud, path)
+        curve = own_action(cloud).fcurve_ensure_for_datablock(cloud, path)
         for frame, time in keys:
             curve.keyframe_points.insert(frame, time).interpolation = "LINEAR"
         curve.extrapolation = "CONSTANT"
     elif curve is not None and _holds(curve, np.reshape(metadata["keys"], (2, 2))):
+        curve = own_action(cloud).fcurve_ensure_for_datablock(cloud, path)
         for point, key in zip(curve.keyframe_points, keys, strict=True):
             point.co_ui = key
     else:

@@ -114,10 +114,14 @@ def _survey_pictures(camera: Object, scene: Scene, found: Survey) -> None:
     if not views and not found.of(camera)[1]:
         text = f"'{camera.name}' has no picture and is left out"
         found.findings.append(Finding(text, camera, "no picture", forbids=False, fix="facet4d.open_picture"))
-    for view in views:
-        if view.picture.missing:
-            text = f"The picture '{view.picture.name}' of '{camera.name}' is missing; find its file."
-            found.findings.append(Finding(text, camera, "file missing", fix="file.find_missing_files"))
+    missing = [view for view in views if view.picture.missing]
+    if missing and len(missing) < len(views) and all(view.picture.is_numbered for view in missing):
+        text = f"Of the pictures of '{camera.name}' {len(missing)} are missing, first '{missing[0].picture.name}'"
+        found.findings.append(Finding(text, camera, "gaps", forbids=False))
+        views = [view for view in views if view not in missing]
+    elif missing:
+        text = f"The picture '{missing[0].picture.name}' of '{camera.name}' is missing; find its file."
+        found.findings.append(Finding(text, camera, "file missing", fix="file.find_missing_files"))
     frames = [view.frame for view in views]
     if twice := {frame for frame in frames if frames.count(frame) > 1}:
         text = f"'{camera.name}' has several pictures at frame {min(twice):g}; set the frame at which each was taken."

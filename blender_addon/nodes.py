@@ -55,7 +55,7 @@ _INPUTS = (
         "Face Camera",
         "NodeSocketBool",
         (True,),
-        "Render precisely as the scene's camera sees it. Off for instances",
+        "Render precisely as the scene's camera sees it. Off for instances that are turned by a right angle",
     ),
     (
         "Time Step",

@@ -67,6 +67,7 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
     bl_idname = "facet4d.export_splats"
     bl_label = "Export Splats"
     bl_options = {"REGISTER"}
+    changes = False
 
     filter_glob: StringProperty(default="*.ply;*.spz;*.glb;*.usda", options={"HIDDEN"})
     file_format: EnumProperty(

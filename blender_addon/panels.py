@@ -9,6 +9,7 @@ from bpy.types import Context, NodesModifier, Object, Panel, UILayout, UIList, b
 from . import cloud, compat, inputs, jobs, material, operators, operators_portrait, operators_pytorch, operators_result
 from .estimate import estimate
 from .gpu_memory import FACET4D_OT_release_gpu_memory
+from .instances import instances_note
 from .operators_file import FACET4D_OT_export_splats, FACET4D_OT_import_splats
 from .operators_input import (
     FACET4D_OT_add_rig,
@@ -63,6 +64,7 @@ class FACET4D_PT_input(SidebarPanel, Panel):
         found = inputs.survey(context)
         layout.label(text=found.summary(), icon="IMAGE_DATA")
         cameras = settings.collection or scene.collection
+        FACET4D_UL_cameras.survey = found
         layout.template_list("FACET4D_UL_cameras", "", cameras, "all_objects", settings, "camera_index", rows=4)
         # the list has a word on each camera; in full: what is about the chosen one or the scene, and the first problem
         first = found.problems[:1]
@@ -92,7 +94,12 @@ class FACET4D_PT_input(SidebarPanel, Panel):
 
 
 class FACET4D_UL_cameras(UIList):
-    """The cameras, with what each gives or why it does not."""
+    """The cameras, with what each gives or why it does not.
+
+    survey: the panel's, made just before it draws the list, because one for each row would take long.
+    """
+
+    survey: inputs.Survey
 
     def filter_items(self, _context: Context, data: bpy_struct, name: str) -> tuple[list[int], list[int]]:
         shows = [self.bitflag_filter_item if ob.type == "CAMERA" else 0 for ob in getattr(data, name)]
@@ -101,7 +108,7 @@ class FACET4D_UL_cameras(UIList):
     def draw_item(
         self, context: Context, layout: UILayout, _data, camera: Object, _icon, _active, _active_name
     ) -> None:
-        views, findings = inputs.survey(context).of(camera)
+        views, findings = FACET4D_UL_cameras.survey.of(camera)
         hidden = not camera.visible_get(view_layer=context.view_layer)
         row = layout.row(align=True)
         row.active = not hidden
@@ -189,6 +196,9 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         _draw_inputs(layout, modifier, "Time", "Time Step")
         layout.operator_menu_enum(operators_result.FACET4D_OT_retime.bl_idname, "preset", icon="TIME")
         _draw_inputs(layout, modifier, "Display", "Viewport Density")
+        if note := instances_note(active, context.scene.objects):
+            wrapped(context, layout, note, "INFO")
+            _draw_inputs(layout, modifier, "Face Camera")
         self._draw_looks(context)
 
         header, body = layout.panel("facet4d_appearance", default_closed=True)
