@@ -9,7 +9,7 @@ from bpy.types import Context, Event, FileHandler, Object, Operator, OperatorFil
 from mathutils import Vector
 
 from . import inputs, jobs, rig, scene_import
-from ._backend import backend, errors
+from ._backend import errors
 
 
 class FACET4D_OT_import_capture(Operator):
@@ -55,7 +55,7 @@ class FACET4D_OT_load_sample(Operator):
     bl_options = {"REGISTER", "UNDO"}
 
     def execute(self, context: Context) -> set[str]:
-        return _import_folder(self, context, Path(backend("capture").__file__).parent / "demo_capture")
+        return _import_folder(self, context, Path(errors.__file__).parent / "demo_capture")
 
 
 def _import_folder(operator: Operator, context: Context, folder: Path) -> set[str]:
@@ -141,8 +141,14 @@ class FACET4D_OT_leave_out(_CameraFix, Operator):
     bl_idname = "facet4d.leave_out"
     bl_label = "Leave Out"
 
-    def fix(self, _context: Context, camera: Object) -> None:
-        camera.hide_set(not camera.hide_get())
+    def fix(self, context: Context, camera: Object) -> None:
+        layer = context.view_layer
+        hides = camera.visible_get(view_layer=layer)
+        if camera.name in layer.objects:
+            camera.hide_viewport = False
+            camera.hide_set(hides, view_layer=layer)
+        if not hides and not camera.visible_get(view_layer=layer):
+            raise errors.UserError(f"The collection of '{camera.name}' is hidden; show it in the Outliner.")
 
 
 class FACET4D_OT_aim(_CameraFix, Operator):

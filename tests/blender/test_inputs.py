@@ -114,6 +114,24 @@ def test_a_missing_file_is_found_by_blenders_own_search(ring, tmp_path):
     bpy_operator(finding.fix).get_rna_type()  # exists
 
 
+def test_a_camera_that_is_left_out_is_taken_in_again_however_it_was_hidden(ring, scene):
+    camera, collection = ring[0], bpy.data.collections.new("Kept")
+    scene.collection.children.link(collection)
+    scene.collection.objects.unlink(camera)
+    collection.objects.link(camera)
+    layer = bpy.context.view_layer.layer_collection.children["Kept"]
+    camera.hide_viewport = True
+    bpy.ops.facet4d.leave_out(camera=camera.name)
+    assert camera.visible_get()
+    bpy.ops.facet4d.leave_out(camera=camera.name)
+    assert not camera.visible_get()
+    for hidden in ("exclude", "hide_viewport"):
+        setattr(layer, hidden, True)
+        with pytest.raises(RuntimeError, match="collection of '.*' is hidden; show it in the Outliner"):
+            bpy.ops.facet4d.leave_out(camera=camera.name)
+        setattr(layer, hidden, False)
+
+
 def test_a_fix_for_a_camera_that_is_gone_says_so(ring):
     with pytest.raises(RuntimeError, match="no camera 'Nobody'; choose one of the list"):
         bpy.ops.facet4d.make_perspective(camera="Nobody")

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from backend.camera import Camera
-from backend.errors import UserError
 
 from .stage import add_camera, add_picture, registered_scene, save_picture
 
