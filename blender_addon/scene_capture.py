@@ -6,7 +6,7 @@ The time of a scene frame is (frame - scene.frame_start) / frames per second.
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from backend.capture import Capture
 
 
-def read_capture(context: Context) -> "Capture":
-    """The Capture that the scene's settings ask for; the scene is left as it was.
+def capture_steps(context: Context) -> Generator[tuple[str, float], None, "Capture"]:
+    """Takes the pictures of the Capture that the scene's settings ask for, one a step, and returns it.
+
+    Yields what it does and how far it is, 0..1. The scene must not be changed between the steps; it is left as it was
+    at the end, also of a generator that is closed early.
 
     Raises:
         UserError: the first problem that `survey` finds, a picture that cannot be read, or a capture that no model
@@ -35,13 +38,12 @@ def read_capture(context: Context) -> "Capture":
     found = survey(context)
     if found.problems:
         raise errors.UserError(found.problems[0].text)
-    capture, scene, window_manager = backend("capture"), context.scene, context.window_manager
-    frames = []
-    window_manager.progress_begin(0, len(found.views))
+    capture, scene = backend("capture"), context.scene
+    renders = scene.facet4d.source == "RENDER"
+    stage, frames = "Rendering pictures" if renders else "Reading pictures", []
     with ExitStack() as restored, tempfile.TemporaryDirectory() as folder:
-        restored.callback(window_manager.progress_end)
         restored.callback(scene.frame_set, scene.frame_current, subframe=scene.frame_subframe)
-        if scene.facet4d.source == "RENDER":
+        if renders:
             restored.enter_context(_ready_to_render(scene))
         for frame, views in groupby(sorted(found.views, key=lambda view: view.frame), key=lambda view: view.frame):
             scene.frame_set(math.floor(frame), subframe=frame % 1)
@@ -61,10 +63,20 @@ def read_capture(context: Context) -> "Capture":
                     backend("memory").check_memory(image.nbytes * len(found.views), "use fewer or smaller pictures")
                 name = f"{bpy.path.clean_name(view.camera.name)}_{frame:g}"
                 frames.append(capture.Frame(camera, seconds, image, name))
-                window_manager.progress_update(len(frames))
+                yield stage, len(frames) / len(found.views)
     result = capture.Capture(frames)
     result.validate()
     return result
+
+
+def read_capture(context: Context) -> "Capture":
+    """All the steps of `capture_steps` at once."""
+    steps = capture_steps(context)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 @contextmanager

@@ -127,7 +127,7 @@ def test_a_camera_that_is_left_out_is_taken_in_again_however_it_was_hidden(ring,
     assert not camera.visible_get()
     for hidden in ("exclude", "hide_viewport"):
         setattr(layer, hidden, True)
-        with pytest.raises(RuntimeError, match="collection of '.*' is hidden; show it in the Outliner"):
+        with pytest.raises(RuntimeError, match=r"collection of '.*' is hidden; show it in the Outliner"):
             bpy.ops.facet4d.leave_out(camera=camera.name)
         setattr(layer, hidden, False)
 

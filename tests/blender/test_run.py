@@ -18,7 +18,7 @@ from .stage import FakeCloud, draw, wait_until
 bpy = pytest.importorskip("bpy")
 
 import blender_addon  # noqa: E402
-from blender_addon import cloud, compat, estimate, jobs, operators, panels  # noqa: E402
+from blender_addon import cloud, compat, estimate, jobs, operators, panels, scene_capture  # noqa: E402
 
 pytestmark = pytest.mark.blender
 ROOT = Path(blender_addon.__file__).parents[1]
@@ -188,6 +188,28 @@ def test_the_viewport_stays_usable_and_escape_cancels(running):
     assert operator.stopped
     assert jobs.current is None
     assert not cloud.cloud_objects(bpy.context.scene)
+
+
+def test_pictures_are_rendered_one_at_a_time_and_escape_leaves_the_scene_as_it_was(filmed):
+    bpy.ops.mesh.primitive_cube_add()
+    filmed.facet4d.source, filmed.render.engine, filmed.cycles.samples = "RENDER", "CYCLES", 1
+    filmed.frame_set(3)
+    before = filmed.camera, filmed.render.filepath, filmed.render.film_transparent
+    jobs.current = job = jobs.Job(jobs_gather := scene_capture.capture_steps(bpy.context))
+    operator = modal_operator(job)
+    while job.stage == "Starting":
+        send(operator, "TIMER")
+    assert job.stage == "Rendering pictures" and 0 < job.fraction < 1
+    assert "Rendering pictures" in draw(panels.FACET4D_PT_reconstruct)
+    assert send(operator, "G") == {"RUNNING_MODAL"}  # nothing may change the scene between them
+    send(operator, "ESC")
+    wait_until(lambda: send(operator, "TIMER") == {"CANCELLED"})
+    assert jobs_gather.gi_frame is None
+    assert (filmed.frame_current, (filmed.camera, filmed.render.filepath, filmed.render.film_transparent)) == (
+        3,
+        before,
+    )
+    assert not cloud.cloud_objects(filmed)
 
 
 def test_the_modal_operator_finishes_with_the_cloud(running):
