@@ -5,7 +5,8 @@ Each Gaussian is a vertex with the attributes of `cloud.py`. At the time t (seco
 Step), with dt = t - time_mean:
 
     position + velocity * dt                                 the point
-    alpha    = opacity * exp(-(dt / time_sigma)^2 / 2)       its opacity now; 0 if cropped or removed as a floater
+    alpha    = opacity * exp(-(dt / time_sigma)^2 / 2)       its opacity now; 0 if cropped or removed as a floater,
+                                                             less if fainter than the matte cut
     radius   = largest scale * sqrt(2 ln(255 alpha))         where alpha * exp(-d^2 / 2) falls to 1/255
     scale * Size                                             its standard deviations
     radiance * Tint * 2^Exposure                             its colour
@@ -24,7 +25,7 @@ from bpy.types import ID, GeometryNodeTree, Node, NodeSocket, NodeTree
 from . import compat
 
 GROUP_NAME = "Facet4D Evaluate"
-GROUP_VERSION = 4
+GROUP_VERSION = 5
 VERSION_KEY = "facet4d_version"
 
 # Below one step of an 8-bit picture a Gaussian is not drawn; the rasteriser has the same bound.
@@ -62,6 +63,12 @@ _INPUTS = (
         _FLOAT,
         (0.0, 0.0, 10.0, "TIME_ABSOLUTE"),
         "Go through the clip in steps of this many seconds; 0 is smooth. Sequences of files have the length of a frame",
+    ),
+    (
+        "Matte Cut",
+        _FLOAT,
+        (0.0, 0.0, 1.0, "FACTOR"),
+        "Take off the haze around the subject: Gaussians that never get this opaque fade, to nothing at half of it",
     ),
 )
 
@@ -169,6 +176,7 @@ def _build(group: GeometryNodeTree) -> None:
     present = tree.math("MULTIPLY", opacity, window)
     inside, crowded = _inside_crop_box(tree, group_input, position), _no_floater(tree, group_input, attribute)
     kept = tree.math("MULTIPLY", present, tree.math("MULTIPLY", inside, crowded))
+    kept = tree.math("MULTIPLY", kept, _within_matte(tree, group_input, attribute))
 
     def switch(kind: str, condition: NodeSocket, otherwise, value) -> NodeSocket:
         """The value where the condition is true. What is not chosen costs nothing."""
@@ -178,7 +186,10 @@ def _build(group: GeometryNodeTree) -> None:
         return switch("GEOMETRY", condition, otherwise, geometry)
 
     whole, cut = (store(group_input["Geometry"], "alpha", "FLOAT", value) for value in (present, kept))
-    geometry = choose(tree.math("MAXIMUM", group_input["Crop"], group_input["Floaters"]), whole, cut)
+    cleaning = tree.math(
+        "MAXIMUM", tree.math("MAXIMUM", group_input["Crop"], group_input["Floaters"]), group_input["Matte Cut"]
+    )
+    geometry = choose(cleaning, whole, cut)
     alpha = attribute("alpha", "FLOAT")
 
     tint = tree.vector("SCALE", group_input["Tint"], Scale=tree.math("POWER", 2.0, group_input["Exposure"]))
@@ -325,6 +336,15 @@ def _no_floater(tree: TreeBuilder, group_input, attribute) -> NodeSocket:
     crowding = attribute("crowding", "FLOAT")
     fewer = tree.math("LESS_THAN", crowding, group_input["Floaters"])
     return tree.math("SUBTRACT", 1.0, tree.math("MULTIPLY", fewer, tree.math("GREATER_THAN", crowding, 0.0)))
+
+
+def _within_matte(tree: TreeBuilder, group_input, attribute) -> NodeSocket:
+    """1 for the Gaussians that get as opaque as the matte cut, 0 for those that do not half, a smooth step between."""
+    cut = group_input["Matte Cut"]
+    bounds = {"From_Min": tree.math("MULTIPLY", cut, 0.5), "From_Max": tree.math("MAXIMUM", cut, 1e-6)}
+    step = {"interpolation_type": "SMOOTHSTEP"}
+    opacity = attribute("opacity", "FLOAT")
+    return _enabled(tree.node("ShaderNodeMapRange", properties=step, Value=opacity, **bounds).outputs, "Result")
 
 
 def _declare_sockets(group: GeometryNodeTree) -> list[str]:

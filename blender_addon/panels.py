@@ -209,7 +209,7 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         header, body = layout.panel("facet4d_clean_up", default_closed=True)
         header.label(text="Clean Up")
         if body and "Crop Box" in compat.input_names(modifier):
-            _draw_inputs(body, modifier, "Floaters", "Crop")
+            _draw_inputs(body, modifier, "Floaters", "Matte Cut", "Crop")
             owner, prop = _input_property(modifier, "Crop Box")
             body.prop_search(owner, prop, bpy.data, "objects", text="Crop Box")
             body.operator(operators_result.FACET4D_OT_add_crop_box.bl_idname, icon="MESH_CUBE")
