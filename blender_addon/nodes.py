@@ -186,10 +186,8 @@ def _build(group: GeometryNodeTree) -> None:
         return switch("GEOMETRY", condition, otherwise, geometry)
 
     whole, cut = (store(group_input["Geometry"], "alpha", "FLOAT", value) for value in (present, kept))
-    cleaning = tree.math(
-        "MAXIMUM", tree.math("MAXIMUM", group_input["Crop"], group_input["Floaters"]), group_input["Matte Cut"]
-    )
-    geometry = choose(cleaning, whole, cut)
+    removing = tree.math("MAXIMUM", group_input["Crop"], group_input["Floaters"])
+    geometry = choose(tree.math("MAXIMUM", removing, group_input["Matte Cut"]), whole, cut)
     alpha = attribute("alpha", "FLOAT")
 
     tint = tree.vector("SCALE", group_input["Tint"], Scale=tree.math("POWER", 2.0, group_input["Exposure"]))

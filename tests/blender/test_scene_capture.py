@@ -327,6 +327,10 @@ def test_the_scene_is_rendered_from_its_cameras_and_left_as_it_was(scene):
     scene.render.engine, scene.cycles.samples, scene.cycles.use_denoising = "CYCLES", 4, False
     scene.facet4d.source, scene.facet4d.times, scene.frame_end = "RENDER", 2, 5
     scene.view_settings.view_transform, scene.render.filepath = "AgX", "//keep"
+    scene.render.image_settings.color_management, scene.render.use_stamp = "OVERRIDE", True
+    scene.render.image_settings.view_settings.view_transform = "AgX"
+    scene.view_settings.use_white_balance, scene.view_settings.white_balance_temperature = True, 3000
+    scene.display_settings.display_device = "Display P3"
     before = scene_state(scene)
 
     frames = scene_capture.read_capture(bpy.context).frames
@@ -364,5 +368,6 @@ def scene_state(scene) -> list:
     return [
         (render.film_transparent, render.filepath, render.image_settings.file_format, scene.camera),
         (view.view_transform, view.look, view.exposure, scene.frame_current),
+        (scene.display_settings.display_device, view.use_white_balance, render.use_stamp),
         [image.name for image in bpy.data.images if image.type == "IMAGE"],
     ]
