@@ -91,8 +91,9 @@ def is_cloud(obj: Object | None) -> bool:
 
 def active_cloud(context: Context) -> Object | None:
     """The active object, its parent or what it shows an instance of if that is a cloud, otherwise the one that the
-    scene's settings name."""
-    candidates = [context.scene.facet4d.cloud]
+    scene's settings name, if it was not deleted since."""
+    named = context.scene.facet4d.cloud
+    candidates = [named] if named and context.scene in named.users_scene else []
     if active := context.object:
         instanced = active.instance_collection.all_objects if active.instance_collection else ()
         candidates = [active, active.parent, *instanced, *candidates]

@@ -140,6 +140,13 @@ class FACET4D_OT_reconstruct(JobOperator, Operator):
     bl_label = "Reconstruct"
     bl_options = {"REGISTER"}  # the undo step is pushed when the result arrives
 
+    @classmethod
+    def problem(cls, context: Context) -> str:
+        settings = context.scene.facet4d
+        if settings.model == "FILE" and not settings.weights:
+            return "Choose the model's .safetensors file, or the model Small"
+        return super().problem(context)
+
     def gather(self, context: Context) -> jobs.Gathering:
         capture = yield from scene_capture.capture_steps(context)
         # as they are now: the artist may change them while the job runs

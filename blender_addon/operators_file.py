@@ -8,7 +8,7 @@ import bpy
 import numpy as np
 from bpy.props import CollectionProperty, EnumProperty, StringProperty
 from bpy.types import Context, Event, FileHandler, Menu, NodesModifier, Operator, OperatorFileListElement
-from bpy_extras.io_utils import ExportHelper, ImportHelper
+from bpy_extras.io_utils import ExportHelper, ImportHelper, poll_file_object_drop
 
 from . import cloud, compat
 from ._backend import backend, errors
@@ -156,7 +156,7 @@ class FACET4D_FH_splats(FileHandler):
 
     @classmethod
     def poll_drop(cls, context: Context) -> bool:
-        return context.area is not None and context.area.type == "VIEW_3D"
+        return poll_file_object_drop(context)
 
 
 def _is_ply(path: Path) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 import bpy
 from bpy.props import BoolProperty, CollectionProperty, EnumProperty, IntProperty, StringProperty
 from bpy.types import Context, Event, FileHandler, Object, Operator, OperatorFileListElement
+from bpy_extras.io_utils import poll_file_object_drop
 from mathutils import Vector
 
 from . import inputs, jobs, rig, scene_import
@@ -44,7 +45,7 @@ class FACET4D_FH_capture(FileHandler):
 
     @classmethod
     def poll_drop(cls, context: Context) -> bool:
-        return context.area is not None and context.area.type == "VIEW_3D"
+        return poll_file_object_drop(context)
 
 
 class FACET4D_OT_load_sample(Operator):

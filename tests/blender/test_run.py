@@ -72,10 +72,17 @@ def test_a_second_run_renews_the_cloud_in_place(filmed, backend_gives):
     assert (first.name, first.location.x, len(first.data.vertices)) == ("Anna", 5, 7)
 
 
+def test_a_model_of_ones_own_needs_its_file(filmed):
+    filmed.facet4d.model = "FILE"
+    with pytest.raises(RuntimeError, match=r"Choose the model's \.safetensors file"):
+        bpy.ops.facet4d.reconstruct()
+
+
 def test_a_deleted_or_cleared_cloud_is_not_renewed(filmed, backend_gives):
     backend_gives(lambda capture, progress: FakeCloud())
     bpy.ops.facet4d.reconstruct()
     filmed.collection.objects.unlink(filmed.facet4d.cloud)
+    assert cloud.active_cloud(bpy.context) is None
     bpy.ops.facet4d.reconstruct()
     filmed.facet4d.cloud = None
     bpy.ops.facet4d.reconstruct()
