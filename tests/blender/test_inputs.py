@@ -107,6 +107,23 @@ def test_an_orthographic_camera_is_made_a_perspective_one(ring):
     assert not inputs.survey(bpy.context).findings
 
 
+@pytest.mark.parametrize("scale", [(0, 0, 0), (-1, 1, 1)])
+def test_a_camera_that_is_mirrored_or_scaled_to_nothing_is_named(ring, scale):
+    ring[2].scale = scale
+    bpy.context.view_layer.update()
+    (finding,) = inputs.survey(bpy.context).problems
+    assert (finding.camera, finding.state) == (ring[2], "bad scale")
+
+
+def test_a_clip_that_is_shown_undistorted_comes_with_a_note(ring, tmp_path):
+    slot = ring[0].data.background_images[0]
+    slot.source, slot.clip = "MOVIE_CLIP", bpy.data.movieclips.load(str(tmp_path / "0.png"))
+    assert state(ring[0]) == ""
+    slot.clip_user.use_render_undistorted = True
+    assert state(ring[0]) == "distorted"
+    assert not inputs.survey(bpy.context).problems
+
+
 def test_a_missing_file_is_found_by_blenders_own_search(ring, tmp_path):
     (tmp_path / "0.png").unlink()
     finding = inputs.survey(bpy.context).of(ring[0])[1][0]
