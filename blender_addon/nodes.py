@@ -51,7 +51,7 @@ _INPUTS = (
     ("Floaters", _FLOAT, (0.0, 0.0, 1.0, "FACTOR"), "Share of the Gaussians to remove, the most isolated first"),
     ("Crop", "NodeSocketBool", (False,), "Show only what is inside the crop box"),
     ("Crop Box", "NodeSocketObject", (), "An empty shown as a cube; what is outside is removed while Crop is on"),
-    ("Display", "NodeSocketMenu", (), "How the Gaussians are drawn, also in renders"),
+    ("Display", "NodeSocketMenu", (), "How the Gaussians are drawn"),
     (
         "Face Camera",
         "NodeSocketBool",
@@ -70,6 +70,7 @@ _INPUTS = (
         (0.0, 0.0, 1.0, "FACTOR"),
         "Take off the haze around the subject: Gaussians that never get this opaque fade, to nothing at half of it",
     ),
+    ("Display in Renders", "NodeSocketBool", (True,), "Draw renders as Display says, too; otherwise as splats"),
 )
 
 
@@ -267,9 +268,10 @@ def _build(group: GeometryNodeTree) -> None:
     # only now the group knows what there is to choose from
     interface = group.interface.items_tree
     next(item for item in interface if item.name == "Display").default_value = DISPLAYS[0]
+    as_display_says = tree.math("MAXIMUM", in_viewport, group_input["Display in Renders"])
+    drawn = choose(as_display_says, splats, menu.outputs[0])
     tree.node(
-        "NodeGroupOutput",
-        tree.node("GeometryNodeSetMaterial", menu.outputs[0], Material=group_input["Material"]).outputs[0],
+        "NodeGroupOutput", tree.node("GeometryNodeSetMaterial", drawn, Material=group_input["Material"]).outputs[0]
     )
     tree.arrange()
     _set_defaults(group, new_inputs)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from backend.moving import MovingGaussians
 
 MODAL_INTERVAL = 0.1  # seconds
+FIDELITY_PICTURES = 4
 
 
 class JobOperator:
@@ -182,7 +183,7 @@ class FACET4D_OT_measure_fidelity(JobOperator, Operator):
     def gather(self, context: Context) -> jobs.Gathering:
         measured = cloud.active_cloud(context)
         self.cloud_uid, gaussians = measured.session_uid, cloud.read_cloud(measured)
-        return jobs.fidelity((yield from scene_capture.capture_steps(context)), gaussians)
+        return jobs.fidelity((yield from scene_capture.capture_steps(context, FIDELITY_PICTURES)), gaussians)
 
     def deliver(self, _context: Context, scene: Scene) -> None:
         for measured in cloud.cloud_objects(scene):

@@ -91,13 +91,16 @@ class FACET4D_OT_add_shadow_proxy(CloudOperator, Operator):
 
 
 class FACET4D_OT_show_in_solid(CloudOperator, Operator):
-    """Show the cloud as coloured ellipsoids, which Solid mode can draw, and have the viewport use their colours"""
+    """Show the cloud as coloured ellipsoids, which Solid mode can draw, and have the viewport use their colours.
+    Renders still show splats"""
 
     bl_idname = "facet4d.show_in_solid"
     bl_label = "Show Colours in Solid Mode"
 
     def execute(self, context: Context) -> set[str]:
-        compat.set_input(cloud.cloud_modifier(cloud.active_cloud(context)), "Display", "Ellipsoids")
+        modifier = cloud.cloud_modifier(cloud.active_cloud(context))
+        compat.set_input(modifier, "Display", "Ellipsoids")
+        compat.set_input(modifier, "Display in Renders", False)
         shading = getattr(context.space_data, "shading", None)
         if shading:
             shading.type, shading.color_type, shading.light = "SOLID", "VERTEX", "FLAT"

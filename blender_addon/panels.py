@@ -204,7 +204,7 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         header, body = layout.panel("facet4d_appearance", default_closed=True)
         header.label(text="Appearance")
         if body:
-            _draw_inputs(body, modifier, "Opacity", "Size", "Exposure", "Tint", "Render Density")
+            _draw_inputs(body, modifier, "Opacity", "Size", "Exposure", "Tint", "Render Density", "Display in Renders")
             body.operator(operators_result.FACET4D_OT_add_shadow_proxy.bl_idname, icon="MATSHADERBALL")
         header, body = layout.panel("facet4d_clean_up", default_closed=True)
         header.label(text="Clean Up")

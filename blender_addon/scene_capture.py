@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bpy
+import numpy as np
 from bpy.types import Context, Scene
 
 from ._backend import backend, errors
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
     from backend.capture import Capture
 
 
-def capture_steps(context: Context) -> Generator[tuple[str, float], None, "Capture"]:
+def capture_steps(context: Context, most: int | None = None) -> Generator[tuple[str, float], None, "Capture"]:
     """Takes the pictures of the Capture that the scene's settings ask for, one a step, and returns it.
 
-    Yields what it does and how far it is, 0..1. The scene must not be changed between the steps; it is left as it was
-    at the end, also of a generator that is closed early.
+    most: take so many of them at most, spread evenly. Yields what it does and how far it is, 0..1. The scene must not
+    be changed between the steps; it is left as it was at the end, also of a generator that is closed early.
 
     Raises:
         UserError: the first problem that `survey` finds, a picture that cannot be read, or a capture that no model
@@ -38,6 +39,9 @@ def capture_steps(context: Context) -> Generator[tuple[str, float], None, "Captu
     found = survey(context)
     if found.problems:
         raise errors.UserError(found.problems[0].text)
+    chosen = sorted(found.views, key=lambda view: view.frame)
+    if most and most < len(chosen):
+        chosen = [chosen[index] for index in np.linspace(0, len(chosen) - 1, most).astype(int)]
     capture, scene = backend("capture"), context.scene
     renders = scene.facet4d.source == "RENDER"
     stage, frames = "Rendering pictures" if renders else "Reading pictures", []
@@ -45,7 +49,7 @@ def capture_steps(context: Context) -> Generator[tuple[str, float], None, "Captu
         restored.callback(scene.frame_set, scene.frame_current, subframe=scene.frame_subframe)
         if renders:
             restored.enter_context(_ready_to_render(scene))
-        for frame, views in groupby(sorted(found.views, key=lambda view: view.frame), key=lambda view: view.frame):
+        for frame, views in groupby(chosen, key=lambda view: view.frame):
             scene.frame_set(math.floor(frame), subframe=frame % 1)
             depsgraph = context.evaluated_depsgraph_get()
             seconds = (frame - scene.frame_start) * scene.render.fps_base / scene.render.fps
@@ -60,10 +64,10 @@ def capture_steps(context: Context) -> Generator[tuple[str, float], None, "Captu
                     image = render_still(scene, Path(folder) / "view.png")
                     camera = crop_to_border(camera, scene.render)
                 if not frames:
-                    backend("memory").check_memory(image.nbytes * len(found.views), "use fewer or smaller pictures")
+                    backend("memory").check_memory(image.nbytes * len(chosen), "use fewer or smaller pictures")
                 name = f"{bpy.path.clean_name(view.camera.name)}_{frame:g}"
                 frames.append(capture.Frame(camera, seconds, image, name))
-                yield stage, len(frames) / len(found.views)
+                yield stage, len(frames) / len(chosen)
     result = capture.Capture(frames)
     result.validate()
     return result

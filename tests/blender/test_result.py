@@ -185,6 +185,16 @@ def test_points_and_ellipsoids_are_opaque_and_of_the_gaussians_shape(studio, mak
             assert profile.sum() * pixel == pytest.approx(2 * half, rel=0.12)  # the ball has eight sides
 
 
+def test_showing_colours_in_solid_mode_leaves_renders_alone(registered, studio, make_gaussians, tmp_path):  # noqa: F811
+    cloud = build_cloud(studio, one_gaussian(make_gaussians), "One", 1, 49)
+    aim(studio, (0, -4, 0))
+    bpy.context.view_layer.objects.active = cloud
+    before = photograph(studio, tmp_path, 32)
+    bpy.ops.facet4d.show_in_solid()
+    assert compat.get_input(cloud_modifier(cloud), "Display") == "Ellipsoids"
+    np.testing.assert_array_equal(photograph(studio, tmp_path, 32), before)
+
+
 @pytest.fixture
 def workbench(studio):  # noqa: F811
     """Solid mode in a render, with the colours of the Attribute setting."""

@@ -352,6 +352,13 @@ def test_fidelity_is_the_psnr_of_the_pictures_over_white(filmed, backend_gives):
     assert " dB" not in draw(panels.FACET4D_PT_result)
 
 
+def test_fidelity_takes_no_more_pictures_than_it_measures(filmed):
+    filmed.facet4d.source, filmed.render.engine, filmed.cycles.samples = "RENDER", "CYCLES", 1
+    filmed.facet4d.times = 5
+    steps = list(scene_capture.capture_steps(bpy.context, 4))
+    assert [fraction for _, fraction in steps] == [0.25, 0.5, 0.75, 1.0]
+
+
 def test_fidelity_needs_a_cloud(filmed):
     with pytest.raises(RuntimeError, match="Select a cloud"):
         bpy.ops.facet4d.measure_fidelity()
