@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 
 import bpy
 import numpy as np
-from bpy.types import Attribute, Context, Depsgraph, FCurve, Mesh, NodesModifier, Object, Scene
+from bpy.types import Attribute, Context, Depsgraph, FCurve, LayerCollection, Mesh, NodesModifier, Object, Scene
 
 from . import compat
 from ._backend import backend, errors
 from .material import splat_material
 from .nodes import evaluate_group, find_stamped, is_evaluate_group
+from .ownership import own_action
 
 if TYPE_CHECKING:
     from backend.moving import MovingGaussians
@@ -58,13 +59,13 @@ def build_cloud(
     The modifier's Time runs from `gaussians.time_range[0]` at frame_start to `time_range[1]` at frame_end, by two
     linear keys (a frame apart if the range is empty), and is held outside. A replaced cloud keeps its object, with
     name, transform, parent, modifiers and their values. Its keys are kept too, unless they are still the two that
-    were made for it, which then follow the new range.
+    were made for it, which then follow the new range. An object of another file is not replaced, but gets company.
     Gaussians with a value that is not finite are left out.
     """
     data = _finite_attributes(gaussians)
     group, material = evaluate_group(), splat_material()
     _upgrade_meshes()  # they are what the groups expect, also those that were appended
-    if existing is None:
+    if existing is None or existing.library:
         origin = _centre(data)
         cloud = bpy.data.objects.new(name, _new_mesh(name, data, origin, gaussians))
         cloud.location = origin
@@ -89,9 +90,13 @@ def is_cloud(obj: Object | None) -> bool:
 
 
 def active_cloud(context: Context) -> Object | None:
-    """The active object or its parent if that is a cloud, otherwise the one that the scene's settings name."""
-    active = context.object
-    candidates = (active, active and active.parent, context.scene.facet4d.cloud)
+    """The active object, its parent or what it shows an instance of if that is a cloud, otherwise the one that the
+    scene's settings name, if it was not deleted since."""
+    named = context.scene.facet4d.cloud
+    candidates = [named] if named and context.scene in named.users_scene else []
+    if active := context.object:
+        instanced = active.instance_collection.all_objects if active.instance_collection else ()
+        candidates = [active, active.parent, *instanced, *candidates]
     return next((ob for ob in candidates if is_cloud(ob)), None)
 
 
@@ -187,10 +192,14 @@ def read_cloud(cloud: Object) -> MovingGaussians:
 
 
 def gaussians_in_place(cloud: Object, depsgraph: Depsgraph) -> MovingGaussians:
-    """The Gaussians of a cloud object as they were built, in world space where the object is now."""
+    """The Gaussians of a cloud object as they were built, in world space where the object is now.
+
+    Raises:
+        UserError: as read_cloud and evaluated_cloud.
+    """
     origin = np.eye(4)
     origin[:3, 3] = cloud[METADATA_KEY]["origin"]
-    world = np.array(cloud.evaluated_get(depsgraph).matrix_world)
+    world = np.array(evaluated_cloud(cloud, depsgraph).matrix_world)
     return read_cloud(cloud).transform(world @ np.linalg.inv(origin))
 
 
@@ -198,14 +207,17 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingG
     """What the viewport shows of a cloud now, in world space, as Gaussians that stand still at a time in seconds.
 
     Raises:
-        UserError: the cloud shows points or ellipsoids, its data were changed, or made by a newer version.
+        UserError: the cloud shows points or ellipsoids, its data were changed, or made by a newer version, or as
+            evaluated_cloud.
     """
     _check(cloud)
-    evaluated = cloud.evaluated_get(depsgraph)
+    evaluated = evaluated_cloud(cloud, depsgraph)
     geometry = evaluated.evaluated_geometry()  # owns the points: keep it while they are read
     points = geometry.pointcloud
+    if points is None and not (geometry.mesh and geometry.mesh.vertices):
+        return read_cloud(cloud).select(np.zeros(0, int))
     names = ("position", "alpha", "radiance", "scale", "rotation")
-    if points is None or not all(name in points.attributes for name in names):
+    if points is None or "solid" in points.attributes or not all(name in points.attributes for name in names):
         raise errors.UserError(f"'{cloud.name}' shows no splats; set its Display to Splats.")
     position, alpha, radiance, scale, rotation = (_read(points.attributes[name]) for name in names)
     color = moving.linear_to_srgb(radiance[:, :3]).astype(np.float32)
@@ -214,6 +226,23 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingG
     still = (0 * position, time * ones, moving.ALWAYS * ones, scale, rotation)
     shown = moving.MovingGaussians(position, *still, alpha, color, light, (time, time))
     return shown.sound().transform(np.array(evaluated.matrix_world))
+
+
+def evaluated_cloud(cloud: Object, depsgraph: Depsgraph) -> Object:
+    """A cloud object with its animation and modifiers at the depsgraph's frame, also where an eye is closed on it.
+
+    Raises:
+        UserError: it is disabled; Blender does not evaluate it then, and gives what it was before.
+    """
+    if cloud.hide_viewport or not _is_enabled(cloud, depsgraph.view_layer.layer_collection):
+        raise errors.UserError(f"'{cloud.name}' or its collection is disabled in viewports or excluded; enable it.")
+    return cloud.evaluated_get(depsgraph)
+
+
+def _is_enabled(cloud: Object, layer: LayerCollection) -> bool:
+    if layer.exclude or layer.collection.hide_viewport:
+        return False
+    return cloud.name in layer.collection.objects or any(_is_enabled(cloud, child) for child in layer.children)
 
 
 def _check(cloud: Object) -> None:
@@ -332,13 +361,12 @@ def _key_time(cloud: Object, frames: tuple[float, float], times: tuple[float, fl
     keys = [[start, times[0]], [end, times[1]]]
     metadata = cloud[METADATA_KEY]
     if "keys" not in metadata:
-        animation = cloud.animation_data_create()
-        animation.action = bpy.data.actions.new(cloud.name)
-        curve = animation.action.fcurve_ensure_for_datablock(cloud, path)
+        curve = own_action(cloud).fcurve_ensure_for_datablock(cloud, path)
         for frame, time in keys:
             curve.keyframe_points.insert(frame, time).interpolation = "LINEAR"
         curve.extrapolation = "CONSTANT"
     elif curve is not None and _holds(curve, np.reshape(metadata["keys"], (2, 2))):
+        curve = own_action(cloud).fcurve_ensure_for_datablock(cloud, path)
         for point, key in zip(curve.keyframe_points, keys, strict=True):
             point.co_ui = key
     else:

@@ -92,6 +92,9 @@ def survey(context: Context) -> Survey:
         if camera.data.type != "PERSP":
             text = f"'{camera.name}' is not a perspective camera; set its type to Perspective."
             found.findings.append(Finding(text, camera, "not perspective", fix="facet4d.make_perspective"))
+        if camera.matrix_world.determinant() <= 0:
+            text = f"'{camera.name}' is mirrored or scaled to nothing; clear its scale, or that of its parent."
+            found.findings.append(Finding(text, camera, "bad scale"))
     _survey_sizes(found)
     if not found.problems:
         _survey_aim(used, scene, found)
@@ -114,10 +117,14 @@ def _survey_pictures(camera: Object, scene: Scene, found: Survey) -> None:
     if not views and not found.of(camera)[1]:
         text = f"'{camera.name}' has no picture and is left out"
         found.findings.append(Finding(text, camera, "no picture", forbids=False, fix="facet4d.open_picture"))
-    for view in views:
-        if view.picture.missing:
-            text = f"The picture '{view.picture.name}' of '{camera.name}' is missing; find its file."
-            found.findings.append(Finding(text, camera, "file missing", fix="file.find_missing_files"))
+    missing = [view for view in views if view.picture.missing]
+    if missing and len(missing) < len(views) and all(view.picture.is_numbered for view in missing):
+        text = f"Of the pictures of '{camera.name}' {len(missing)} are missing, first '{missing[0].picture.name}'"
+        found.findings.append(Finding(text, camera, "gaps", forbids=False))
+        views = [view for view in views if view not in missing]
+    elif missing:
+        text = f"The picture '{missing[0].picture.name}' of '{camera.name}' is missing; find its file."
+        found.findings.append(Finding(text, camera, "file missing", fix="file.find_missing_files"))
     frames = [view.frame for view in views]
     if twice := {frame for frame in frames if frames.count(frame) > 1}:
         text = f"'{camera.name}' has several pictures at frame {min(twice):g}; set the frame at which each was taken."
@@ -131,6 +138,9 @@ def _slot_views(camera: Object, slot: CameraBackgroundImage, scene: Scene, found
         text = f"A background image of '{camera.name}' is empty; choose its picture or remove it."
         found.findings.append(Finding(text, camera, "no picture", fix="facet4d.open_picture"))
         return []
+    if slot.source == "MOVIE_CLIP" and slot.clip_user.use_render_undistorted:
+        text = f"'{source.name}' of '{camera.name}' is read as it was filmed, with the distortion of its lens"
+        found.findings.append(Finding(text, camera, "distorted", forbids=False))
     placement = slot_placement(camera, slot, source)
     if source.source in {"SEQUENCE", "MOVIE"}:
         pictures = ((frame, picture_at(source, slot.image_user, frame)) for frame in chosen_frames(scene))

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Work in a thread of its own. Nothing here sees bpy, and only the worker imports torch.
 
-The main thread starts a Job with a task and calls `update` now and then; the worker reports through a queue. The
-running job lives in this module, because operators and scenes may be gone when it ends.
+The main thread starts a Job with a task and calls `update` now and then; the worker reports through a queue. What must
+be gathered from the scene before, the main thread gathers in `update` as well, a step at a time. The running job lives
+in this module, because operators and scenes may be gone when it ends.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +39,15 @@ class Settings:
     target: np.ndarray | None
 
 
-FIDELITY_PICTURES, FIDELITY_SIDE = 4, 128  # enough to judge by, and half a minute on a CPU
+FIDELITY_SIDE = 128  # pixels; with a few pictures it is enough to judge by, and half a minute on a CPU
 
 Task = Callable[["Progress"], Any]
 """What a Job runs: given a `Progress`, which stops it by raising Cancelled, it returns the result."""
+
+Gathering = Generator[tuple[str, float], None, Task]
+"""What comes before a task on the main thread: steps that yield a stage and a fraction, and return the task."""
+
+TURN = 0.1  # seconds of gathering before Blender gets its turn
 
 
 def reconstruction(capture: Capture, settings: Settings) -> Task:
@@ -54,43 +60,54 @@ def reconstruction(capture: Capture, settings: Settings) -> Task:
 
 
 def fidelity(capture: Capture, cloud: MovingGaussians) -> Task:
-    """The task whose result is how close (PSNR, dB, over white) the cloud comes to some of its own input pictures."""
+    """The task whose result is how close (PSNR, dB, over white) the cloud comes to its own input pictures."""
 
     def task(progress: Progress) -> float:
-        chosen = np.linspace(0, len(capture.frames) - 1, min(FIDELITY_PICTURES, len(capture.frames))).astype(int)
-        targets = capture.select(chosen.tolist()).square(FIDELITY_SIDE)
         gaussians = backend("gaussians").from_moving(cloud)
-        return backend("evaluate").score_cloud(gaussians, targets, progress).psnr
+        return backend("evaluate").score_cloud(gaussians, capture.square(FIDELITY_SIDE), progress).psnr
 
     return task
 
 
 class Job:
-    """A task that runs in its own thread as soon as the job is made.
+    """A task that runs in its own thread as soon as the job is made, or what it needs is gathered.
 
-    stage, fraction: how far it is. done: it has ended, with either a result, or an error in plain words, or neither
-    if it was cancelled. error_fix: the operator that puts the error right, if one does. All are brought up to date by
-    `update`, on the main thread.
+    gathering: what is still to be gathered, if anything. stage, fraction: how far it is. done: it has ended, with
+    either a result, or an error in plain words, or neither if it was cancelled. error_fix: the operator that puts the
+    error right, if one does. All are brought up to date by `update`, on the main thread.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task | Gathering) -> None:
         self.stage, self.fraction, self.done = "Starting", 0.0, False
         self.result: Any = None
         self.error = self.error_fix = ""
-        self._start = time.monotonic()
         self._reports: queue.SimpleQueue[tuple[str, float]] = queue.SimpleQueue()
         self._cancelled = threading.Event()
+        self._start = time.monotonic()
+        self.gathering: Gathering | None = None
+        if callable(task):
+            self._run(task)
+        else:
+            self.gathering = task
+
+    def _run(self, task: Task) -> None:
+        self._start = time.monotonic()
         # a daemon, so that Blender can quit while a network runs
         self._thread = threading.Thread(target=self._work, args=(task,), daemon=True)
         self._thread.start()
 
     def cancel(self) -> None:
-        """Asks the worker to stop; it does so at its next report."""
+        """Ends the gathering, or asks the worker to stop; it does so at its next report."""
         self.stage = "Cancelling"
         self._cancelled.set()
+        if self.gathering:
+            self.gathering.close()
 
     def update(self) -> None:
-        """Takes in what the worker has reported."""
+        """Gathers for a while, or takes in what the worker has reported."""
+        if self.gathering:
+            self._gather()
+            return
         # asked first: whatever a finished worker has reported is in the queue by then
         self.done = not self._thread.is_alive()
         while not self._reports.empty():
@@ -100,9 +117,23 @@ class Job:
         if self._cancelled.is_set():
             self.result, self.error = None, ""
 
+    def _gather(self) -> None:
+        end = time.monotonic() + TURN
+        try:
+            while time.monotonic() < end:
+                self.stage, self.fraction = next(self.gathering)
+        except StopIteration as last:
+            self.gathering, self.done = None, self._cancelled.is_set()
+            if not self.done:
+                self.stage, self.fraction = "Starting", 0.0
+                self._run(last.value)
+        except Exception as error:
+            self.gathering, self.done = None, True
+            self.error, self.error_fix = explain(error), fix_for(error)
+
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Since the start of what it does now, gathering or the task."""
         return time.monotonic() - self._start
 
     @property
@@ -145,12 +176,12 @@ def fix_for(error: Exception) -> str:
 
 def reserved_gpu_memory() -> int:
     """Bytes of GPU memory that PyTorch keeps for the next run; 0 while one needs them."""
-    return 0 if current else backend("memory").reserved_gpu_memory()
+    return 0 if current and not current.gathering else backend("memory").reserved_gpu_memory()
 
 
 def release_gpu_memory() -> int:
     """Gives the rest of the machine what PyTorch keeps of the GPU's memory, unless a run needs it; bytes."""
-    return 0 if current else backend("memory").release_gpu_memory()
+    return 0 if current and not current.gathering else backend("memory").release_gpu_memory()
 
 
 def cancel() -> None:

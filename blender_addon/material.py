@@ -22,7 +22,7 @@ from .nodes import VERSION_KEY, VISIBLE, TreeBuilder, find_stamped
 
 MATERIAL_NAME = "Facet4D Splats"
 GROUP_NAME = "Facet4D Splat"
-GROUP_VERSION = 3
+GROUP_VERSION = 4
 
 MAX_ALPHA = 0.999
 # Rays that run out of bounces turn black, so the limit is Cycles' largest; rays past the lower number end at random,
@@ -108,8 +108,8 @@ def _build(group: ShaderNodeTree) -> None:
     falloff = tree.math("EXPONENT", tree.math("MULTIPLY", squared, -0.5))
     alpha = tree.math("MINIMUM", tree.math("MULTIPLY", attribute("alpha")["Fac"], falloff), MAX_ALPHA)
 
-    # A ray meets the sphere twice; the far side stays clear.
-    front = tree.math("SUBTRACT", 1.0, surface["Backfacing"])
+    # A ray meets the sphere twice; the far side stays clear. A square it meets once, from behind if it is an instance.
+    front = tree.math("MAXIMUM", tree.math("SUBTRACT", 1.0, surface["Backfacing"]), facing)
     seen = tree.math("MULTIPLY", tree.math("GREATER_THAN", alpha, VISIBLE), front)
     covered = tree.math("MAXIMUM", tree.math("MULTIPLY", alpha, seen), attribute("solid")["Fac"])
     tree.node("NodeGroupOutput", attribute("radiance")["Color"], covered)

@@ -17,6 +17,7 @@ from bpy.types import GeometryNodeTree, Material, Object, PointCloud
 from . import cloud, compat
 from ._backend import backend
 from .nodes import TreeBuilder, stepped_time
+from .ownership import add_child
 
 moving = backend("moving")
 
@@ -73,11 +74,8 @@ def native_attributes(source: Object) -> dict[str, np.ndarray]:
 
 
 def _new_object(source: Object, points: PointCloud) -> Object:
-    splats = bpy.data.objects.new(f"{source.name} Splats", points)
+    splats = add_child(source, f"{source.name} Splats", points)
     splats[NATIVE_KEY] = True
-    splats.parent = source
-    for collection in source.users_collection:
-        collection.objects.link(splats)
     modifier = splats.modifiers.new("Facet4D", "NODES")
     modifier.node_group = _group()
     compat.set_input(modifier, "Material", _material())

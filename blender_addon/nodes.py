@@ -5,7 +5,8 @@ Each Gaussian is a vertex with the attributes of `cloud.py`. At the time t (seco
 Step), with dt = t - time_mean:
 
     position + velocity * dt                                 the point
-    alpha    = opacity * exp(-(dt / time_sigma)^2 / 2)       its opacity now; 0 if cropped or removed as a floater
+    alpha    = opacity * exp(-(dt / time_sigma)^2 / 2)       its opacity now; 0 if cropped or removed as a floater,
+                                                             less if fainter than the matte cut
     radius   = largest scale * sqrt(2 ln(255 alpha))         where alpha * exp(-d^2 / 2) falls to 1/255
     scale * Size                                             its standard deviations
     radiance * Tint * 2^Exposure                             its colour
@@ -24,7 +25,7 @@ from bpy.types import ID, GeometryNodeTree, Node, NodeSocket, NodeTree
 from . import compat
 
 GROUP_NAME = "Facet4D Evaluate"
-GROUP_VERSION = 4
+GROUP_VERSION = 5
 VERSION_KEY = "facet4d_version"
 
 # Below one step of an 8-bit picture a Gaussian is not drawn; the rasteriser has the same bound.
@@ -50,12 +51,12 @@ _INPUTS = (
     ("Floaters", _FLOAT, (0.0, 0.0, 1.0, "FACTOR"), "Share of the Gaussians to remove, the most isolated first"),
     ("Crop", "NodeSocketBool", (False,), "Show only what is inside the crop box"),
     ("Crop Box", "NodeSocketObject", (), "An empty shown as a cube; what is outside is removed while Crop is on"),
-    ("Display", "NodeSocketMenu", (), "How the Gaussians are drawn, also in renders"),
+    ("Display", "NodeSocketMenu", (), "How the Gaussians are drawn"),
     (
         "Face Camera",
         "NodeSocketBool",
         (True,),
-        "Render precisely as the scene's camera sees it. Off for instances",
+        "Render precisely as the scene's camera sees it. Off for instances that are turned by a right angle",
     ),
     (
         "Time Step",
@@ -63,6 +64,13 @@ _INPUTS = (
         (0.0, 0.0, 10.0, "TIME_ABSOLUTE"),
         "Go through the clip in steps of this many seconds; 0 is smooth. Sequences of files have the length of a frame",
     ),
+    (
+        "Matte Cut",
+        _FLOAT,
+        (0.0, 0.0, 1.0, "FACTOR"),
+        "Take off the haze around the subject: Gaussians that never get this opaque fade, to nothing at half of it",
+    ),
+    ("Display in Renders", "NodeSocketBool", (True,), "Draw renders as Display says, too; otherwise as splats"),
 )
 
 
@@ -169,6 +177,7 @@ def _build(group: GeometryNodeTree) -> None:
     present = tree.math("MULTIPLY", opacity, window)
     inside, crowded = _inside_crop_box(tree, group_input, position), _no_floater(tree, group_input, attribute)
     kept = tree.math("MULTIPLY", present, tree.math("MULTIPLY", inside, crowded))
+    kept = tree.math("MULTIPLY", kept, _within_matte(tree, group_input, attribute))
 
     def switch(kind: str, condition: NodeSocket, otherwise, value) -> NodeSocket:
         """The value where the condition is true. What is not chosen costs nothing."""
@@ -178,7 +187,8 @@ def _build(group: GeometryNodeTree) -> None:
         return switch("GEOMETRY", condition, otherwise, geometry)
 
     whole, cut = (store(group_input["Geometry"], "alpha", "FLOAT", value) for value in (present, kept))
-    geometry = choose(tree.math("MAXIMUM", group_input["Crop"], group_input["Floaters"]), whole, cut)
+    removing = tree.math("MAXIMUM", group_input["Crop"], group_input["Floaters"])
+    geometry = choose(tree.math("MAXIMUM", removing, group_input["Matte Cut"]), whole, cut)
     alpha = attribute("alpha", "FLOAT")
 
     tint = tree.vector("SCALE", group_input["Tint"], Scale=tree.math("POWER", 2.0, group_input["Exposure"]))
@@ -258,9 +268,10 @@ def _build(group: GeometryNodeTree) -> None:
     # only now the group knows what there is to choose from
     interface = group.interface.items_tree
     next(item for item in interface if item.name == "Display").default_value = DISPLAYS[0]
+    as_display_says = tree.math("MAXIMUM", in_viewport, group_input["Display in Renders"])
+    drawn = choose(as_display_says, splats, menu.outputs[0])
     tree.node(
-        "NodeGroupOutput",
-        tree.node("GeometryNodeSetMaterial", menu.outputs[0], Material=group_input["Material"]).outputs[0],
+        "NodeGroupOutput", tree.node("GeometryNodeSetMaterial", drawn, Material=group_input["Material"]).outputs[0]
     )
     tree.arrange()
     _set_defaults(group, new_inputs)
@@ -325,6 +336,15 @@ def _no_floater(tree: TreeBuilder, group_input, attribute) -> NodeSocket:
     crowding = attribute("crowding", "FLOAT")
     fewer = tree.math("LESS_THAN", crowding, group_input["Floaters"])
     return tree.math("SUBTRACT", 1.0, tree.math("MULTIPLY", fewer, tree.math("GREATER_THAN", crowding, 0.0)))
+
+
+def _within_matte(tree: TreeBuilder, group_input, attribute) -> NodeSocket:
+    """1 for the Gaussians that get as opaque as the matte cut, 0 for those that do not half, a smooth step between."""
+    cut = group_input["Matte Cut"]
+    bounds = {"From_Min": tree.math("MULTIPLY", cut, 0.5), "From_Max": tree.math("MAXIMUM", cut, 1e-6)}
+    step = {"interpolation_type": "SMOOTHSTEP"}
+    opacity = attribute("opacity", "FLOAT")
+    return _enabled(tree.node("ShaderNodeMapRange", properties=step, Value=opacity, **bounds).outputs, "Result")
 
 
 def _declare_sockets(group: GeometryNodeTree) -> list[str]:

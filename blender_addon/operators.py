@@ -12,19 +12,20 @@ from bpy.app.handlers import persistent
 from bpy.types import Context, Event, Object, Operator, Scene
 
 from . import cloud, inputs, jobs, material, scene_capture
-from ._backend import errors
 from .estimate import estimate
 
 if TYPE_CHECKING:
     from backend.moving import MovingGaussians
 
 MODAL_INTERVAL = 0.1  # seconds
+FIDELITY_PICTURES = 4
 
 
 class JobOperator:
     """Runs a job: in background mode it waits for it, otherwise it is modal and the window stays usable.
 
-    A subclass gives `task`, which reads the scene and may raise UserError, and `deliver`, which takes the result.
+    A subclass gives `gather`, or `task` if that is quick; both read the scene and may raise UserError. And it gives
+    `deliver`, which takes the result.
     packages: what the job needs of Python. panel: the one that tells of the job and its error. undo: whether the result
     is a step to be undone.
     """
@@ -51,13 +52,18 @@ class JobOperator:
         problems = inputs.survey(context).problems
         return problems[0].text if problems else ""
 
+    def gather(self, context: Context) -> jobs.Gathering:
+        """Reads the scene a step at a time, and returns the task."""
+        yield from ()
+        return self.task(context)
+
     def execute(self, context: Context) -> set[str]:
         """The blocking path, for scripts and background mode."""
-        if not self._start(context):
-            return {"CANCELLED"}
+        self._start(context)
         stage = ""
         while not self.job.done:
-            time.sleep(MODAL_INTERVAL)
+            if not self.job.gathering:
+                time.sleep(MODAL_INTERVAL)
             self.job.update()
             if self.job.stage != stage:
                 stage = self.job.stage
@@ -67,8 +73,7 @@ class JobOperator:
     def invoke(self, context: Context, _event: Event) -> set[str]:
         if bpy.app.background:
             return self.execute(context)
-        if not self._start(context):
-            return {"CANCELLED"}
+        self._start(context)
         window_manager = context.window_manager
         self.timer = window_manager.event_timer_add(MODAL_INTERVAL, window=context.window)
         window_manager.modal_handler_add(self)
@@ -79,7 +84,8 @@ class JobOperator:
         if event.type == "ESC" and event.value == "PRESS":
             self.job.cancel()
         elif event.type != "TIMER":
-            return {"PASS_THROUGH"}
+            # nothing but the panel's Cancel may come between the pictures, of which some are still to be taken
+            return {"RUNNING_MODAL"} if self.job.gathering and not _over_sidebar(context, event) else {"PASS_THROUGH"}
         self.job.update()
         _redraw_panels(context)
         if jobs.current is self.job and not self.job.done:
@@ -99,19 +105,13 @@ class JobOperator:
         if context.workspace:
             context.workspace.status_text_set(None)
 
-    def _start(self, context: Context) -> bool:
+    def _start(self, context: Context) -> None:
         session = context.window_manager.facet4d
         session.error = session.error_fix = ""
         session.panel = self.panel
-        try:
-            task = self.task(context)
-        except (errors.UserError, ModuleNotFoundError) as error:
-            self._fail(context, jobs.explain(error), jobs.fix_for(error))
-            return False
         # by id, because the scene may be loaded anew or gone when the result arrives
         self.scene_uid = context.scene.session_uid
-        self.job = jobs.current = jobs.Job(task)
-        return True
+        self.job = jobs.current = jobs.Job(self.gather(context))
 
     def _finish(self, context: Context) -> set[str]:
         if jobs.current is self.job:
@@ -141,8 +141,15 @@ class FACET4D_OT_reconstruct(JobOperator, Operator):
     bl_label = "Reconstruct"
     bl_options = {"REGISTER"}  # the undo step is pushed when the result arrives
 
-    def task(self, context: Context) -> jobs.Task:
-        capture = scene_capture.read_capture(context)
+    @classmethod
+    def problem(cls, context: Context) -> str:
+        settings = context.scene.facet4d
+        if settings.model == "FILE" and not settings.weights:
+            return "Choose the model's .safetensors file, or the model Small"
+        return super().problem(context)
+
+    def gather(self, context: Context) -> jobs.Gathering:
+        capture = yield from scene_capture.capture_steps(context)
         # as they are now: the artist may change them while the job runs
         self.settings = _remembered_settings(context.scene) | {"pictures": len(capture.frames)}
         self.expected = estimate(context.scene, context.window_manager, len(capture.frames))
@@ -173,10 +180,10 @@ class FACET4D_OT_measure_fidelity(JobOperator, Operator):
             return False
         return super().poll(context)
 
-    def task(self, context: Context) -> jobs.Task:
+    def gather(self, context: Context) -> jobs.Gathering:
         measured = cloud.active_cloud(context)
-        self.cloud_uid = measured.session_uid
-        return jobs.fidelity(scene_capture.read_capture(context), cloud.read_cloud(measured))
+        self.cloud_uid, gaussians = measured.session_uid, cloud.read_cloud(measured)
+        return jobs.fidelity((yield from scene_capture.capture_steps(context, FIDELITY_PICTURES)), gaussians)
 
     def deliver(self, _context: Context, scene: Scene) -> None:
         for measured in cloud.cloud_objects(scene):
@@ -284,6 +291,18 @@ class FACET4D_OT_cancel(Operator):
     def execute(self, _context: Context) -> set[str]:
         jobs.current.cancel()
         return {"FINISHED"}
+
+
+def _over_sidebar(context: Context, event: Event) -> bool:
+    """Whether the pointer does something in a sidebar of a 3D View."""
+    if not (event.type.endswith("MOUSE") or event.type == "MOUSEMOVE"):
+        return False
+    areas = (area for area in context.window.screen.areas if area.type == "VIEW_3D")
+    sidebars = (region for area in areas for region in area.regions if region.type == "UI")
+    return any(
+        0 <= event.mouse_x - region.x < region.width and 0 <= event.mouse_y - region.y < region.height
+        for region in sidebars
+    )
 
 
 def _redraw_panels(context: Context) -> None:

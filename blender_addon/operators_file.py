@@ -8,7 +8,7 @@ import bpy
 import numpy as np
 from bpy.props import CollectionProperty, EnumProperty, StringProperty
 from bpy.types import Context, Event, FileHandler, Menu, NodesModifier, Operator, OperatorFileListElement
-from bpy_extras.io_utils import ExportHelper, ImportHelper
+from bpy_extras.io_utils import ExportHelper, ImportHelper, poll_file_object_drop
 
 from . import cloud, compat
 from ._backend import backend, errors
@@ -67,6 +67,7 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
     bl_idname = "facet4d.export_splats"
     bl_label = "Export Splats"
     bl_options = {"REGISTER"}
+    changes = False
 
     filter_glob: StringProperty(default="*.ply;*.spz;*.glb;*.usda", options={"HIDDEN"})
     file_format: EnumProperty(
@@ -127,7 +128,7 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
         exported = self._turned(cloud.gaussians_in_place(active, context.evaluated_depsgraph_get()), path)
 
         def played(_frame: int) -> float:
-            evaluated = active.evaluated_get(context.evaluated_depsgraph_get())
+            evaluated = cloud.evaluated_cloud(active, context.evaluated_depsgraph_get())
             return _shown_time(cloud.cloud_modifier(evaluated))
 
         frames = () if _is_ply(path) else range(scene.frame_start, scene.frame_end + 1)
@@ -155,7 +156,7 @@ class FACET4D_FH_splats(FileHandler):
 
     @classmethod
     def poll_drop(cls, context: Context) -> bool:
-        return context.area is not None and context.area.type == "VIEW_3D"
+        return poll_file_object_drop(context)
 
 
 def _is_ply(path: Path) -> bool:

@@ -6,10 +6,11 @@ from pathlib import Path
 import bpy
 from bpy.props import BoolProperty, CollectionProperty, EnumProperty, IntProperty, StringProperty
 from bpy.types import Context, Event, FileHandler, Object, Operator, OperatorFileListElement
+from bpy_extras.io_utils import poll_file_object_drop
 from mathutils import Vector
 
 from . import inputs, jobs, rig, scene_import
-from ._backend import backend, errors
+from ._backend import errors
 from .operators_pictures import PictureBrowser
 
 
@@ -45,7 +46,7 @@ class FACET4D_FH_capture(FileHandler):
 
     @classmethod
     def poll_drop(cls, context: Context) -> bool:
-        return context.area is not None and context.area.type == "VIEW_3D"
+        return poll_file_object_drop(context)
 
 
 class FACET4D_OT_load_sample(Operator):
@@ -56,7 +57,7 @@ class FACET4D_OT_load_sample(Operator):
     bl_options = {"REGISTER", "UNDO"}
 
     def execute(self, context: Context) -> set[str]:
-        return _import_folder(self, context, Path(backend("capture").__file__).parent / "demo_capture")
+        return _import_folder(self, context, Path(errors.__file__).parent / "demo_capture")
 
 
 def _import_folder(operator: Operator, context: Context, folder: Path) -> set[str]:
@@ -135,8 +136,14 @@ class FACET4D_OT_leave_out(_CameraFix, Operator):
     bl_idname = "facet4d.leave_out"
     bl_label = "Leave Out"
 
-    def fix(self, _context: Context, camera: Object) -> None:
-        camera.hide_set(not camera.hide_get())
+    def fix(self, context: Context, camera: Object) -> None:
+        layer = context.view_layer
+        hides = camera.visible_get(view_layer=layer)
+        if camera.name in layer.objects:
+            camera.hide_viewport = False
+            camera.hide_set(hides, view_layer=layer)
+        if not hides and not camera.visible_get(view_layer=layer):
+            raise errors.UserError(f"The collection of '{camera.name}' is hidden; show it in the Outliner.")
 
 
 class FACET4D_OT_aim(_CameraFix, Operator):

@@ -7,21 +7,27 @@ from bpy.props import BoolProperty, EnumProperty
 from bpy.types import Context, Operator
 
 from . import cloud, compat, material
+from .ownership import add_child
 from .retime import retime
 from .shadow_proxy import add_shadow_proxy
 
 
 class CloudOperator:
-    """Works on the active cloud."""
+    """Works on the active cloud. changes: it changes the cloud, which must be this file's own then."""
 
     bl_options = {"REGISTER", "UNDO"}
+    changes = True
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        if cloud.active_cloud(context) is None:
+        active = cloud.active_cloud(context)
+        if active is None:
             cls.poll_message_set("Select a cloud")
-            return False
-        return True
+        elif cls.changes and active.library:
+            cls.poll_message_set("The cloud is another file's; make a library override of it first")
+        else:
+            return True
+        return False
 
 
 class FACET4D_OT_retime(CloudOperator, Operator):
@@ -58,12 +64,9 @@ class FACET4D_OT_add_crop_box(CloudOperator, Operator):
         points = np.empty(3 * len(cropped.data.vertices), np.float32)
         cropped.data.vertices.foreach_get("co", points)
         low, high = np.percentile(points.reshape(-1, 3), (1, 99), axis=0) if len(points) else np.zeros((2, 3))
-        box = bpy.data.objects.new(f"{cropped.name} Crop Box", None)
+        box = add_child(cropped, f"{cropped.name} Crop Box", None)
         box.empty_display_type = "CUBE"
-        box.parent = cropped
         box.location, box.scale = (low + high) / 2, np.maximum(0.55 * (high - low), 1e-3)
-        for collection in cropped.users_collection:
-            collection.objects.link(box)
         modifier = cloud.cloud_modifier(cropped)
         compat.set_input(modifier, "Crop Box", box)
         compat.set_input(modifier, "Crop", True)
@@ -88,13 +91,16 @@ class FACET4D_OT_add_shadow_proxy(CloudOperator, Operator):
 
 
 class FACET4D_OT_show_in_solid(CloudOperator, Operator):
-    """Show the cloud as coloured ellipsoids, which Solid mode can draw, and have the viewport use their colours"""
+    """Show the cloud as coloured ellipsoids, which Solid mode can draw, and have the viewport use their colours.
+    Renders still show splats"""
 
     bl_idname = "facet4d.show_in_solid"
     bl_label = "Show Colours in Solid Mode"
 
     def execute(self, context: Context) -> set[str]:
-        compat.set_input(cloud.cloud_modifier(cloud.active_cloud(context)), "Display", "Ellipsoids")
+        modifier = cloud.cloud_modifier(cloud.active_cloud(context))
+        compat.set_input(modifier, "Display", "Ellipsoids")
+        compat.set_input(modifier, "Display in Renders", False)
         shading = getattr(context.space_data, "shading", None)
         if shading:
             shading.type, shading.color_type, shading.light = "SOLID", "VERTEX", "FLAT"

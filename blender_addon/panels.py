@@ -9,6 +9,7 @@ from bpy.types import Context, NodesModifier, Object, Panel, UILayout, UIList, b
 from . import cloud, compat, inputs, jobs, material, operators, operators_portrait, operators_pytorch, operators_result
 from .estimate import estimate
 from .gpu_memory import FACET4D_OT_release_gpu_memory
+from .instances import instances_note
 from .operators_file import FACET4D_OT_export_splats, FACET4D_OT_import_splats
 from .operators_input import (
     FACET4D_OT_add_rig,
@@ -63,6 +64,7 @@ class FACET4D_PT_input(SidebarPanel, Panel):
         found = inputs.survey(context)
         layout.label(text=found.summary(), icon="IMAGE_DATA")
         cameras = settings.collection or scene.collection
+        FACET4D_UL_cameras.survey = found
         layout.template_list("FACET4D_UL_cameras", "", cameras, "all_objects", settings, "camera_index", rows=4)
         # the list has a word on each camera; in full: what is about the chosen one or the scene, and the first problem
         first = found.problems[:1]
@@ -92,7 +94,12 @@ class FACET4D_PT_input(SidebarPanel, Panel):
 
 
 class FACET4D_UL_cameras(UIList):
-    """The cameras, with what each gives or why it does not."""
+    """The cameras, with what each gives or why it does not.
+
+    survey: the panel's, made just before it draws the list, because one for each row would take long.
+    """
+
+    survey: inputs.Survey
 
     def filter_items(self, _context: Context, data: bpy_struct, name: str) -> tuple[list[int], list[int]]:
         shows = [self.bitflag_filter_item if ob.type == "CAMERA" else 0 for ob in getattr(data, name)]
@@ -101,7 +108,7 @@ class FACET4D_UL_cameras(UIList):
     def draw_item(
         self, context: Context, layout: UILayout, _data, camera: Object, _icon, _active, _active_name
     ) -> None:
-        views, findings = inputs.survey(context).of(camera)
+        views, findings = FACET4D_UL_cameras.survey.of(camera)
         hidden = not camera.visible_get(view_layer=context.view_layer)
         row = layout.row(align=True)
         row.active = not hidden
@@ -189,17 +196,20 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         _draw_inputs(layout, modifier, "Time", "Time Step")
         layout.operator_menu_enum(operators_result.FACET4D_OT_retime.bl_idname, "preset", icon="TIME")
         _draw_inputs(layout, modifier, "Display", "Viewport Density")
+        if note := instances_note(active, context.scene.objects):
+            wrapped(context, layout, note, "INFO")
+            _draw_inputs(layout, modifier, "Face Camera")
         self._draw_looks(context)
 
         header, body = layout.panel("facet4d_appearance", default_closed=True)
         header.label(text="Appearance")
         if body:
-            _draw_inputs(body, modifier, "Opacity", "Size", "Exposure", "Tint", "Render Density")
+            _draw_inputs(body, modifier, "Opacity", "Size", "Exposure", "Tint", "Render Density", "Display in Renders")
             body.operator(operators_result.FACET4D_OT_add_shadow_proxy.bl_idname, icon="MATSHADERBALL")
         header, body = layout.panel("facet4d_clean_up", default_closed=True)
         header.label(text="Clean Up")
         if body and "Crop Box" in compat.input_names(modifier):
-            _draw_inputs(body, modifier, "Floaters", "Crop")
+            _draw_inputs(body, modifier, "Floaters", "Matte Cut", "Crop")
             owner, prop = _input_property(modifier, "Crop Box")
             body.prop_search(owner, prop, bpy.data, "objects", text="Crop Box")
             body.operator(operators_result.FACET4D_OT_add_crop_box.bl_idname, icon="MESH_CUBE")

@@ -26,6 +26,11 @@ class Picture:
     movie_frame: int | None = None  # counted from 1
 
     @property
+    def is_numbered(self) -> bool:
+        """It is a file of a sequence."""
+        return self.path is not None and self.movie_frame is None
+
+    @property
     def missing(self) -> bool:
         """The file that the pixels should come from is not there."""
         if self.path is not None:
@@ -91,6 +96,8 @@ def _image_at(image: Image, user: ImageUser, frame: int) -> Picture | None:
     number += user.frame_offset
     path = bpy.path.abspath(image.filepath, library=image.library)
     if image.source == "MOVIE":
+        if number > image.frame_duration:
+            return None
         return Picture(image.name, image=image, path=path, movie_frame=number)
     path = numbered_file(path, number)
     return Picture(os.path.basename(path), image=image, path=path)

@@ -108,6 +108,14 @@ class FACET4D_OT_forget_pytorch(Operator):
     bl_idname = "facet4d.forget_pytorch"
     bl_label = "Forget PyTorch Location"
 
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        preferences = _preferences(context)
+        if not preferences or not preferences.location:
+            cls.poll_message_set("No folder is chosen")
+            return False
+        return True
+
     def execute(self, context: Context) -> set[str]:
         preferences = _preferences(context)
         pytorch.remove_folder(preferences.location)

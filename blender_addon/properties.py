@@ -111,7 +111,7 @@ class FACET4D_PG_scene(PropertyGroup):
         type=Object,
         name="Replace",
         description="Cloud that the next reconstruction replaces in place; empty makes a new one",
-        poll=lambda self, candidate: cloud.is_cloud(candidate),
+        poll=lambda self, candidate: cloud.is_cloud(candidate) and not candidate.library,
     )
 
     compare: BoolProperty(

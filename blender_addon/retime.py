@@ -1,22 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Presets for the keys of a cloud's Time. They are ordinary keys and modifiers, for the artist to go on with."""
 
-import bpy
-from bpy.types import FCurve, Object
+from bpy.types import Object
 
 from . import compat
 from .cloud import METADATA_KEY, cloud_modifier
-
-
-def time_curve(cloud: Object) -> FCurve:
-    """The F-curve of the cloud's Time, made if the cloud has none any more."""
-    path = compat.input_path(cloud_modifier(cloud), "Time")
-    if curve := compat.find_fcurve(cloud, path):
-        return curve
-    animation = cloud.animation_data_create()
-    if animation.action is None:
-        animation.action = bpy.data.actions.new(cloud.name)
-    return animation.action.fcurve_ensure_for_datablock(cloud, path)
+from .ownership import own_action
 
 
 def retime(cloud: Object, preset: str, frame: float) -> None:
@@ -26,7 +15,8 @@ def retime(cloud: Object, preset: str, frame: float) -> None:
     'PING_PONG', forth and back over and over; 'HOLD', as it is up to the frame and standing still from there; 'FREEZE',
     standing still as it is at the frame.
     """
-    curve = time_curve(cloud)
+    path = compat.input_path(cloud_modifier(cloud), "Time")
+    curve = own_action(cloud).fcurve_ensure_for_datablock(cloud, path)
     moment = curve.evaluate(frame) if len(curve.keyframe_points) else compat.get_input(cloud_modifier(cloud), "Time")
     start, first, end, last = cloud[METADATA_KEY]["keys"]
     keys = [(start, first), (end, last)]

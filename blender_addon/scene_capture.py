@@ -6,13 +6,14 @@ The time of a scene frame is (frame - scene.frame_start) / frames per second.
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bpy
+import numpy as np
 from bpy.types import Context, Scene
 
 from ._backend import backend, errors
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from backend.capture import Capture
 
 
-def read_capture(context: Context) -> "Capture":
-    """The Capture that the scene's settings ask for; the scene is left as it was.
+def capture_steps(context: Context, most: int | None = None) -> Generator[tuple[str, float], None, "Capture"]:
+    """Takes the pictures of the Capture that the scene's settings ask for, one a step, and returns it.
+
+    most: take so many of them at most, spread evenly. Yields what it does and how far it is, 0..1. The scene must not
+    be changed between the steps; it is left as it was at the end, also of a generator that is closed early.
 
     Raises:
         UserError: the first problem that `survey` finds, a picture that cannot be read, or a capture that no model
@@ -35,15 +39,17 @@ def read_capture(context: Context) -> "Capture":
     found = survey(context)
     if found.problems:
         raise errors.UserError(found.problems[0].text)
-    capture, scene, window_manager = backend("capture"), context.scene, context.window_manager
-    frames = []
-    window_manager.progress_begin(0, len(found.views))
+    chosen = sorted(found.views, key=lambda view: view.frame)
+    if most and most < len(chosen):
+        chosen = [chosen[index] for index in np.linspace(0, len(chosen) - 1, most).astype(int)]
+    capture, scene = backend("capture"), context.scene
+    renders = scene.facet4d.source == "RENDER"
+    stage, frames = "Rendering pictures" if renders else "Reading pictures", []
     with ExitStack() as restored, tempfile.TemporaryDirectory() as folder:
-        restored.callback(window_manager.progress_end)
         restored.callback(scene.frame_set, scene.frame_current, subframe=scene.frame_subframe)
-        if scene.facet4d.source == "RENDER":
+        if renders:
             restored.enter_context(_ready_to_render(scene))
-        for frame, views in groupby(sorted(found.views, key=lambda view: view.frame), key=lambda view: view.frame):
+        for frame, views in groupby(chosen, key=lambda view: view.frame):
             scene.frame_set(math.floor(frame), subframe=frame % 1)
             depsgraph = context.evaluated_depsgraph_get()
             seconds = (frame - scene.frame_start) * scene.render.fps_base / scene.render.fps
@@ -58,13 +64,23 @@ def read_capture(context: Context) -> "Capture":
                     image = render_still(scene, Path(folder) / "view.png")
                     camera = crop_to_border(camera, scene.render)
                 if not frames:
-                    backend("memory").check_memory(image.nbytes * len(found.views), "use fewer or smaller pictures")
+                    backend("memory").check_memory(image.nbytes * len(chosen), "use fewer or smaller pictures")
                 name = f"{bpy.path.clean_name(view.camera.name)}_{frame:g}"
                 frames.append(capture.Frame(camera, seconds, image, name))
-                window_manager.progress_update(len(frames))
+                yield stage, len(frames) / len(chosen)
     result = capture.Capture(frames)
     result.validate()
     return result
+
+
+def read_capture(context: Context) -> "Capture":
+    """All the steps of `capture_steps` at once."""
+    steps = capture_steps(context)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 @contextmanager
@@ -77,6 +93,10 @@ def _ready_to_render(scene: Scene) -> Iterator[None]:
         (render, "use_compositing", False),
         (render, "use_sequencer", False),
         (render, "use_multiview", False),
+        (render, "use_stamp", False),
+        (render.image_settings, "color_management", "FOLLOW_SCENE"),
+        (scene.display_settings, "display_device", "sRGB"),
+        (view, "use_white_balance", False),
         (view, "exposure", 0.0),
         (view, "gamma", 1.0),
         (view, "use_curve_mapping", False),

@@ -12,6 +12,7 @@ from bpy.types import GeometryNodeTree, Object
 
 from . import compat
 from .nodes import TreeBuilder
+from .ownership import add_child
 
 GROUP_NAME = "Facet4D Shadow Proxy"
 GROUP_KEY = "facet4d_shadow_proxy"
@@ -28,10 +29,8 @@ def add_shadow_proxy(cloud: Object, catches: bool) -> Object:
     catches: whether it is a shadow catcher as well. Cycles draws what falls on it instead of the proxy itself, in a
     view layer without the cloud, to be laid over the cloud in the compositor.
     """
-    proxy = bpy.data.objects.new(f"{cloud.name} Shadow Proxy", bpy.data.meshes.new(f"{cloud.name} Shadow Proxy"))
-    for collection in cloud.users_collection:
-        collection.objects.link(proxy)
-    proxy.parent = cloud
+    name = f"{cloud.name} Shadow Proxy"
+    proxy = add_child(cloud, name, bpy.data.meshes.new(name))
     proxy.display_type = "BOUNDS"
     proxy.hide_probe_volume = proxy.hide_probe_sphere = proxy.hide_probe_plane = True
     proxy.is_shadow_catcher = proxy.visible_camera = catches

@@ -171,6 +171,14 @@ def test_missing_packages_are_named(filmed, monkeypatch):
         bpy.ops.facet4d.reconstruct()
 
 
+def test_captures_say_that_pillow_is_missing(registered, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.delitem(sys.modules, "backend.capture", raising=False)
+    for load in (bpy.ops.facet4d.load_sample, lambda: bpy.ops.facet4d.import_capture(directory=str(tmp_path))):
+        with pytest.raises(RuntimeError, match="package 'PIL' is not installed; see the add-on's preferences"):
+            load()
+
+
 def test_a_folder_without_a_capture_is_refused(registered, tmp_path):
     with pytest.raises(RuntimeError, match="There is no capture"):
         bpy.ops.facet4d.import_capture(directory=str(tmp_path))

@@ -107,11 +107,46 @@ def test_an_orthographic_camera_is_made_a_perspective_one(ring):
     assert not inputs.survey(bpy.context).findings
 
 
+@pytest.mark.parametrize("scale", [(0, 0, 0), (-1, 1, 1)])
+def test_a_camera_that_is_mirrored_or_scaled_to_nothing_is_named(ring, scale):
+    ring[2].scale = scale
+    bpy.context.view_layer.update()
+    (finding,) = inputs.survey(bpy.context).problems
+    assert (finding.camera, finding.state) == (ring[2], "bad scale")
+
+
+def test_a_clip_that_is_shown_undistorted_comes_with_a_note(ring, tmp_path):
+    slot = ring[0].data.background_images[0]
+    slot.source, slot.clip = "MOVIE_CLIP", bpy.data.movieclips.load(str(tmp_path / "0.png"))
+    assert state(ring[0]) == ""
+    slot.clip_user.use_render_undistorted = True
+    assert state(ring[0]) == "distorted"
+    assert not inputs.survey(bpy.context).problems
+
+
 def test_a_missing_file_is_found_by_blenders_own_search(ring, tmp_path):
     (tmp_path / "0.png").unlink()
     finding = inputs.survey(bpy.context).of(ring[0])[1][0]
     assert (finding.state, finding.fix) == ("file missing", "file.find_missing_files")
     bpy_operator(finding.fix).get_rna_type()  # exists
+
+
+def test_a_camera_that_is_left_out_is_taken_in_again_however_it_was_hidden(ring, scene):
+    camera, collection = ring[0], bpy.data.collections.new("Kept")
+    scene.collection.children.link(collection)
+    scene.collection.objects.unlink(camera)
+    collection.objects.link(camera)
+    layer = bpy.context.view_layer.layer_collection.children["Kept"]
+    camera.hide_viewport = True
+    bpy.ops.facet4d.leave_out(camera=camera.name)
+    assert camera.visible_get()
+    bpy.ops.facet4d.leave_out(camera=camera.name)
+    assert not camera.visible_get()
+    for hidden in ("exclude", "hide_viewport"):
+        setattr(layer, hidden, True)
+        with pytest.raises(RuntimeError, match=r"collection of '.*' is hidden; show it in the Outliner"):
+            bpy.ops.facet4d.leave_out(camera=camera.name)
+        setattr(layer, hidden, False)
 
 
 def test_a_fix_for_a_camera_that_is_gone_says_so(ring):

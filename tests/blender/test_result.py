@@ -128,6 +128,19 @@ def test_floaters_go_first(scene, make_gaussians):
 # Colours
 
 
+def test_the_matte_cut_fades_what_is_faint_smoothly(registered, make_gaussians):
+    """Whole from the cut on, gone at half of it, and half way between half as opaque; whatever the moment."""
+    opacity = np.array([0.1, 0.2, 0.3, 0.4, 0.9])
+    still = {"velocity": np.zeros((5, 3)), "time_mean": np.zeros(5), "time_sigma": np.full(5, 1.0)}
+    cloud = build_cloud(registered, make_gaussians(5, opacity=opacity, **still), "Head", 1, 49)
+    whole = points_at(registered, cloud, 25)["opacities"]
+    np.testing.assert_allclose(whole, opacity * np.exp(-0.5), atol=1e-5)
+    set_inputs(cloud, Matte_Cut=0.4)
+    left = points_at(registered, cloud, 25)["opacities"]
+    np.testing.assert_allclose(np.sort(left)[-3:], whole[2:] * [0.5, 1, 1], atol=1e-5)
+    assert np.sort(left)[:-3].sum() == 0
+
+
 def test_exposure_and_tint_scale_the_linear_colours(studio, make_gaussians, tmp_path):  # noqa: F811
     cloud = build_cloud(studio, one_gaussian(make_gaussians, opacity=[1], scale=[[9, 9, 9]]), "Skin", 1, 49)
     aim(studio, (0, 0, 80))
@@ -170,6 +183,16 @@ def test_points_and_ellipsoids_are_opaque_and_of_the_gaussians_shape(studio, mak
         assert alpha[32, 32] == 1
         for profile, half in ((alpha[32], half_width), (alpha[:, 32], half_height)):
             assert profile.sum() * pixel == pytest.approx(2 * half, rel=0.12)  # the ball has eight sides
+
+
+def test_showing_colours_in_solid_mode_leaves_renders_alone(registered, studio, make_gaussians, tmp_path):  # noqa: F811
+    cloud = build_cloud(studio, one_gaussian(make_gaussians), "One", 1, 49)
+    aim(studio, (0, -4, 0))
+    bpy.context.view_layer.objects.active = cloud
+    before = photograph(studio, tmp_path, 32)
+    bpy.ops.facet4d.show_in_solid()
+    assert compat.get_input(cloud_modifier(cloud), "Display") == "Ellipsoids"
+    np.testing.assert_array_equal(photograph(studio, tmp_path, 32), before)
 
 
 @pytest.fixture

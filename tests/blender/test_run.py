@@ -18,7 +18,7 @@ from .stage import FakeCloud, draw, wait_until
 bpy = pytest.importorskip("bpy")
 
 import blender_addon  # noqa: E402
-from blender_addon import cloud, compat, estimate, jobs, operators, panels  # noqa: E402
+from blender_addon import cloud, compat, estimate, jobs, operators, panels, scene_capture  # noqa: E402
 
 pytestmark = pytest.mark.blender
 ROOT = Path(blender_addon.__file__).parents[1]
@@ -72,10 +72,17 @@ def test_a_second_run_renews_the_cloud_in_place(filmed, backend_gives):
     assert (first.name, first.location.x, len(first.data.vertices)) == ("Anna", 5, 7)
 
 
+def test_a_model_of_ones_own_needs_its_file(filmed):
+    filmed.facet4d.model = "FILE"
+    with pytest.raises(RuntimeError, match=r"Choose the model's \.safetensors file"):
+        bpy.ops.facet4d.reconstruct()
+
+
 def test_a_deleted_or_cleared_cloud_is_not_renewed(filmed, backend_gives):
     backend_gives(lambda capture, progress: FakeCloud())
     bpy.ops.facet4d.reconstruct()
     filmed.collection.objects.unlink(filmed.facet4d.cloud)
+    assert cloud.active_cloud(bpy.context) is None
     bpy.ops.facet4d.reconstruct()
     filmed.facet4d.cloud = None
     bpy.ops.facet4d.reconstruct()
@@ -188,6 +195,24 @@ def test_the_viewport_stays_usable_and_escape_cancels(running):
     assert operator.stopped
     assert jobs.current is None
     assert not cloud.cloud_objects(bpy.context.scene)
+
+
+def test_pictures_are_rendered_one_at_a_time_and_escape_leaves_the_scene_as_it_was(filmed):
+    bpy.ops.mesh.primitive_cube_add()
+    filmed.facet4d.source, filmed.render.engine, filmed.cycles.samples = "RENDER", "CYCLES", 1
+    filmed.frame_set(3)
+    before = filmed.camera, filmed.render.filepath, filmed.render.film_transparent
+    jobs.current = job = jobs.Job(scene_capture.capture_steps(bpy.context))
+    operator = modal_operator(job)
+    while job.stage == "Starting":
+        send(operator, "TIMER")
+    assert job.stage == "Rendering pictures" and 0 < job.fraction < 1
+    assert "Rendering pictures" in draw(panels.FACET4D_PT_reconstruct)
+    assert send(operator, "G") == {"RUNNING_MODAL"}  # nothing may change the scene between them
+    assert send(operator, "ESC") == {"CANCELLED"}
+    after = filmed.camera, filmed.render.filepath, filmed.render.film_transparent
+    assert (filmed.frame_current, after) == (3, before)
+    assert not cloud.cloud_objects(filmed)
 
 
 def test_the_modal_operator_finishes_with_the_cloud(running):
@@ -325,6 +350,13 @@ def test_fidelity_is_the_psnr_of_the_pictures_over_white(filmed, backend_gives):
     assert f"{expected:.1f} dB" in draw(panels.FACET4D_PT_result)
     bpy.ops.facet4d.reconstruct()  # what was measured of the old Gaussians is forgotten
     assert " dB" not in draw(panels.FACET4D_PT_result)
+
+
+def test_fidelity_takes_no_more_pictures_than_it_measures(filmed):
+    filmed.facet4d.source, filmed.render.engine, filmed.cycles.samples = "RENDER", "CYCLES", 1
+    filmed.facet4d.times = 5
+    steps = list(scene_capture.capture_steps(bpy.context, 4))
+    assert [fraction for _, fraction in steps] == [0.25, 0.5, 0.75, 1.0]
 
 
 def test_fidelity_needs_a_cloud(filmed):

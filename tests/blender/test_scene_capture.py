@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from backend.camera import Camera
-from backend.errors import UserError
 
 from .stage import add_camera, add_picture, registered_scene, save_picture
 
@@ -261,13 +260,30 @@ def test_a_movie_gives_the_picture_of_each_frame(scene, tmp_path, source):
     assert len(bpy.data.scenes) == scenes
 
 
-def test_a_movie_that_ends_early_is_named(scene, tmp_path):
+def test_a_missing_file_of_a_sequence_is_a_gap_and_shifts_no_other(scene, tmp_path):
+    pixels = {number: save_picture(tmp_path / f"shot_{number}.png", seed=number) for number in range(1, 5)}
+    camera = add_camera()
+    add_picture(camera, tmp_path / "shot_1.png").source = "SEQUENCE"
+    user = camera.data.background_images[0].image_user
+    user.frame_start, user.frame_duration = 1, 4
+    scene.frame_end, scene.facet4d.times = 4, 4
+    (tmp_path / "shot_2.png").unlink()
+    assert [(f.text, f.forbids) for f in inputs.survey(bpy.context).of(camera)[1]] == [
+        ("Of the pictures of 'Camera' 1 are missing, first 'shot_2.png'", False)
+    ]
+    frames = scene_capture.read_capture(bpy.context).frames
+    assert [round(frame.time * 24) for frame in frames] == [0, 2, 3]
+    for frame, number in zip(frames, (1, 3, 4), strict=True):
+        np.testing.assert_array_equal(frame.image, pixels[number])
+
+
+def test_a_movie_that_ends_early_gives_what_it_has(scene, tmp_path):
     slot = add_camera().data.background_images.new()
     slot.image = bpy.data.images.load(str(write_movie(tmp_path, (20, 80))))
     slot.image_user.frame_start, slot.image_user.frame_duration = 1, 100
     scene.frame_end, scene.facet4d.times = 3, 3
-    with pytest.raises(UserError, match=r"movie\.mp4"):
-        scene_capture.read_capture(bpy.context)
+    frames = scene_capture.read_capture(bpy.context).frames
+    assert [round(frame.time * 24) for frame in frames] == [0, 1]
 
 
 def write_movie(folder: Path, levels) -> Path:
@@ -311,6 +327,10 @@ def test_the_scene_is_rendered_from_its_cameras_and_left_as_it_was(scene):
     scene.render.engine, scene.cycles.samples, scene.cycles.use_denoising = "CYCLES", 4, False
     scene.facet4d.source, scene.facet4d.times, scene.frame_end = "RENDER", 2, 5
     scene.view_settings.view_transform, scene.render.filepath = "AgX", "//keep"
+    scene.render.image_settings.color_management, scene.render.use_stamp = "OVERRIDE", True
+    scene.render.image_settings.view_settings.view_transform = "AgX"
+    scene.view_settings.use_white_balance, scene.view_settings.white_balance_temperature = True, 3000
+    scene.display_settings.display_device = "Display P3"
     before = scene_state(scene)
 
     frames = scene_capture.read_capture(bpy.context).frames
@@ -348,5 +368,6 @@ def scene_state(scene) -> list:
     return [
         (render.film_transparent, render.filepath, render.image_settings.file_format, scene.camera),
         (view.view_transform, view.look, view.exposure, scene.frame_current),
+        (scene.display_settings.display_device, view.use_white_balance, render.use_stamp),
         [image.name for image in bpy.data.images if image.type == "IMAGE"],
     ]
