@@ -134,7 +134,13 @@ def _slot_views(camera: Object, slot: CameraBackgroundImage, scene: Scene, found
     placement = slot_placement(camera, slot, source)
     if source.source in {"SEQUENCE", "MOVIE"}:
         pictures = ((frame, picture_at(source, slot.image_user, frame)) for frame in chosen_frames(scene))
-        return [View(camera, frame, picture, placement) for frame, picture in pictures if picture]
+        views = [View(camera, frame, picture, placement) for frame, picture in pictures if picture]
+        gaps = [view.picture.name for view in views if view.picture.missing]
+        if 0 < len(gaps) < len(views):  # where all files are gone, each is told as missing
+            text = f"'{camera.name}' lacks {len(gaps)} of {len(views)} pictures, such as '{gaps[0]}'"
+            found.findings.append(Finding(text, camera, "gaps", forbids=False))
+            return [view for view in views if not view.picture.missing]
+        return views
     if source.source not in {"FILE", "GENERATED"}:
         text = f"'{source.name}' of '{camera.name}' is no image, sequence or movie; replace it."
         found.findings.append(Finding(text, camera, "unusable picture", fix="facet4d.leave_out"))

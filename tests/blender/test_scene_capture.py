@@ -231,6 +231,24 @@ def test_a_sequence_gives_the_picture_of_each_chosen_frame(scene, tmp_path):
         np.testing.assert_array_equal(frame.image, pixels[number])
 
 
+def test_missing_files_of_a_sequence_leave_gaps_and_shift_nothing(scene, tmp_path):
+    pixels = {number: save_picture(tmp_path / f"shot_{number}.png", seed=number) for number in (1, 2, 5)}
+    camera = add_camera()
+    image = add_picture(camera, tmp_path / "shot_1.png")
+    image.source = "SEQUENCE"
+    user = camera.data.background_images[0].image_user
+    user.frame_start, user.frame_duration = 1, 5
+    scene.frame_end, scene.facet4d.times = 5, 5
+    frames = scene_capture.read_capture(bpy.context).frames
+    assert [frame.time * 24 for frame in frames] == pytest.approx([0, 1, 4])
+    for frame, number in zip(frames, pixels, strict=True):
+        np.testing.assert_array_equal(frame.image, pixels[number])
+    assert "'Camera' lacks 2 of 5 pictures, such as 'shot_3.png'" in texts()
+    for number in pixels:
+        (tmp_path / f"shot_{number}.png").unlink()
+    assert problem() == "The picture 'shot_1.png' of 'Camera' is missing; find its file."
+
+
 def test_a_movie_clip_of_numbered_files_counts_from_the_file_it_names(scene, tmp_path):
     pixels = {number: save_picture(tmp_path / f"shot_{number:03d}.png", seed=number) for number in range(3, 9)}
     clip = bpy.data.movieclips.load(str(tmp_path / "shot_004.png"))
