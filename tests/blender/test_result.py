@@ -181,6 +181,17 @@ def test_solid_mode_shows_the_colours_of_ellipsoids(workbench, make_gaussians, t
     np.testing.assert_allclose(linear_to_srgb(middle[:3]), [0.8, 0.5, 0.2], atol=0.02)
 
 
+@pytest.mark.parametrize("name, shown", [("Opacity", "opacities"), ("Size", "radii")])
+def test_sliders_can_be_keyed(scene, make_gaussians, name, shown):
+    cloud = build_cloud(scene, make_gaussians(100, time_sigma=np.full(100, 1e3)), "Head", 1, 49)
+    before = points_at(scene, cloud, 1)[shown]
+    path = compat.input_path(cloud_modifier(cloud), name)
+    curve = cloud.animation_data.action.fcurve_ensure_for_datablock(cloud, path)
+    for frame, value in ((1, 1.0), (25, 0.5)):
+        curve.keyframe_points.insert(frame, value)
+    np.testing.assert_allclose(points_at(scene, cloud, 25)[shown], 0.5 * before, rtol=1e-4)
+
+
 # Copies, links and masks
 
 
@@ -208,6 +219,16 @@ def test_a_cloud_linked_from_another_file_plays(scene, make_gaussians, tmp_path)
     (cloud,) = cloud_objects(scene)
     assert cloud.library is not None
     assert_shows(points_at(scene, cloud, 13), gaussians, 0.5)
+
+
+def test_a_cloud_is_hidden_as_any_object_is(studio, make_gaussians, tmp_path):
+    cloud = build_cloud(studio, one_gaussian(make_gaussians), "One", 1, 49)
+    aim(studio, (0, -4, 0))
+    assert photograph(studio, tmp_path, 16)[..., 3].any()
+    for setting, hidden in (("hide_render", True), ("visible_camera", False)):
+        setattr(cloud, setting, hidden)
+        assert not photograph(studio, tmp_path, 16)[..., 3].any()
+        setattr(cloud, setting, not hidden)
 
 
 @pytest.fixture(params=["Cycles", "Eevee"])
