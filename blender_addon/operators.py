@@ -287,10 +287,11 @@ class FACET4D_OT_cancel(Operator):
 
 
 def _redraw_panels(context: Context) -> None:
+    """Has the sidebars drawn anew, and nothing else: drawing the scene would take the processor from the work."""
     for window in context.window_manager.windows:
         for area in window.screen.areas:
             if area.type == "VIEW_3D":
-                area.tag_redraw()
+                next(region for region in area.regions if region.type == "UI").tag_redraw()
 
 
 @persistent

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A fresh scene for every test inside Blender, and clouds to put into it.
 
-What several files need is defined here and not imported from one of them: with PyTorch in the process, pytest keeps
-fixtures to the end, and through the globals of their file `bpy`, without whose end Blender 4.5 hangs at exit.
+Fixtures that several files use are defined here and not imported from one of them. Where PyTorch is loaded, Python does
+not free pytest's fixtures at exit, nor the globals of a file that was imported and not collected. With `bpy` among
+these the module is never freed, and Blender 4.5 then hangs.
 """
 
 import subprocess
