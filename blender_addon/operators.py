@@ -18,7 +18,7 @@ from .estimate import estimate
 if TYPE_CHECKING:
     from backend.moving import MovingGaussians
 
-MODAL_INTERVAL = 0.1  # seconds
+MODAL_INTERVAL = 0.25  # seconds
 
 
 class JobOperator:
