@@ -119,7 +119,7 @@ def _survey_pictures(camera: Object, scene: Scene, found: Survey) -> None:
         found.findings.append(Finding(text, camera, "no picture", forbids=False, fix="facet4d.open_picture"))
     missing = [view for view in views if view.picture.missing]
     if missing and len(missing) < len(views) and all(view.picture.is_numbered for view in missing):
-        text = f"Of the pictures of '{camera.name}' {len(missing)} are missing, first '{missing[0].picture.name}'"
+        text = f"'{camera.name}' lacks {len(missing)} of {len(views)} pictures, such as '{missing[0].picture.name}'"
         found.findings.append(Finding(text, camera, "gaps", forbids=False))
         views = [view for view in views if view not in missing]
     elif missing:

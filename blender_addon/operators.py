@@ -17,7 +17,7 @@ from .estimate import estimate
 if TYPE_CHECKING:
     from backend.moving import MovingGaussians
 
-MODAL_INTERVAL = 0.1  # seconds
+MODAL_INTERVAL = 0.25  # seconds
 FIDELITY_PICTURES = 4
 
 
@@ -306,10 +306,11 @@ def _over_sidebar(context: Context, event: Event) -> bool:
 
 
 def _redraw_panels(context: Context) -> None:
+    """Has the sidebars drawn anew, and nothing else: drawing the scene would take the processor from the work."""
     for window in context.window_manager.windows:
         for area in window.screen.areas:
             if area.type == "VIEW_3D":
-                area.tag_redraw()
+                next(region for region in area.regions if region.type == "UI").tag_redraw()
 
 
 @persistent

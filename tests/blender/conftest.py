@@ -1,6 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A fresh scene for every test inside Blender, and clouds to put into it."""
+"""A fresh scene for every test inside Blender, and clouds to put into it.
 
+Fixtures that several files use are defined here and not imported from one of them. Where PyTorch is loaded, Python does
+not free pytest's fixtures at exit, nor the globals of a file that was imported and not collected. With `bpy` among
+these the module is never freed, and Blender 4.5 then hangs.
+"""
+
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -18,6 +25,36 @@ def scene():
 
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     return bpy.context.scene
+
+
+@pytest.fixture
+def studio(scene):
+    """The scene, set to render small linear pictures in Cycles with a camera to be aimed."""
+    import bpy
+
+    from blender_addon.material import prepare_scene_for_cycles
+
+    scene.render.engine = "CYCLES"
+    scene.render.film_transparent = True
+    scene.render.image_settings.file_format = "OPEN_EXR"
+    scene.render.image_settings.color_depth = "32"
+    scene.cycles.samples = 8
+    scene.cycles.use_denoising = scene.cycles.use_adaptive_sampling = False
+    scene.cycles.pixel_filter_type = "BOX"
+    prepare_scene_for_cycles(scene)
+    scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    scene.camera.data.lens, scene.camera.data.sensor_width = 72, 36  # focal length: twice the width of the picture
+    scene.collection.objects.link(scene.camera)
+    return scene
+
+
+@pytest.fixture
+def opengl() -> None:
+    """Skips where Eevee cannot draw. Blender ends the process there, so a child process tries."""
+    render = "import bpy; r = bpy.context.scene.render; r.engine = 'BLENDER_WORKBENCH'; r.resolution_percentage = 1"
+    command = [sys.executable, "-c", f"{render}; bpy.ops.render.render()"]
+    if subprocess.run(command, capture_output=True, timeout=120).returncode != 0:
+        pytest.skip("no OpenGL")
 
 
 @pytest.fixture

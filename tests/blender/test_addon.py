@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ bpy = pytest.importorskip("bpy")
 import addon_utils  # noqa: E402
 
 import blender_addon  # noqa: E402
-from blender_addon import inputs, jobs, manual, operators, panels, preferences  # noqa: E402
+from blender_addon import inputs, jobs, manual, operators, operators_pytorch, panels, preferences  # noqa: E402
 
 pytestmark = pytest.mark.blender
 ROOT = Path(blender_addon.__file__).parents[1]
@@ -102,12 +103,36 @@ def test_registering_and_looking_at_the_scene_import_no_torch():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
+def test_unregistering_ends_a_running_installation_and_its_timer(registered, monkeypatch):
+    job = jobs.Job(wait_for_cancel)
+    monkeypatch.setattr(operators_pytorch, "installation", job)
+    bpy.app.timers.register(operators_pytorch._update, persistent=True)
+    blender_addon.unregister()
+    try:
+        assert not bpy.app.timers.is_registered(operators_pytorch._update)
+        job.update()
+        assert job.done and operators_pytorch.installation is None
+    finally:
+        blender_addon.register()
+
+
+def wait_for_cancel(progress) -> None:
+    while True:
+        progress("Installing", 0.5)
+        time.sleep(0.01)
+
+
+def lay_out_extension(folder: Path) -> Path:
+    """The add-on in `folder` as it is installed, but for its weights."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.safetensors", "training", "demo_capture")
+    shutil.copytree(ROOT / "blender_addon", folder, ignore=ignored)
+    shutil.copytree(ROOT / "backend", folder / "backend", ignore=ignored)
+    return folder
+
+
 def test_the_installed_extension_carries_its_own_backend(tmp_path):
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
-    package = tmp_path / "extensions" / "facet4d"
-    ignored = shutil.ignore_patterns("__pycache__", "*.safetensors", "training", "demo_capture")
-    shutil.copytree(ROOT / "blender_addon", package, ignore=ignored)
-    shutil.copytree(ROOT / "backend", package / "backend", ignore=ignored)
+    package = lay_out_extension(tmp_path / "extensions" / "facet4d")
     repositories = bpy.context.preferences.extensions.repos
     repository = repositories.new(name="Test", module="facet4d_test", custom_directory=str(package.parent))
     name = "bl_ext.facet4d_test.facet4d"
@@ -122,6 +147,23 @@ def test_the_installed_extension_carries_its_own_backend(tmp_path):
         addon_utils.disable(name, default_set=True)
         repositories.remove(repository)
     assert not hasattr(bpy.types.Scene, "facet4d")
+
+
+def test_enabling_is_quick_and_blender_ends_with_the_extension_enabled(tmp_path):
+    """In a process of its own, with PyTorch in it; Blender 4.5 hangs at exit where anything is left in its handlers."""
+    package = lay_out_extension(tmp_path / "extensions" / "facet4d")
+    code = f"""
+import time, bpy, addon_utils
+folder = {str(package.parent)!r}
+bpy.context.preferences.extensions.repos.new(name="Test", module="facet4d_test", custom_directory=folder)
+start = time.perf_counter()
+assert addon_utils.enable("bl_ext.facet4d_test.facet4d", default_set=True)
+print("enabled in", time.perf_counter() - start)
+import torch
+bpy.ops.facet4d.import_capture(directory={str(small_capture(tmp_path / "capture"))!r})
+"""
+    child = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True, timeout=120)
+    assert float(re.search(r"enabled in (\S+)", child.stdout)[1]) < 1.5  # 0.3 s is the aim, on an idle machine
 
 
 # GPU memory

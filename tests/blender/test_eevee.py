@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Eevee shows the Gaussians as the mathematics says and as the backend's rasteriser does, but for its grain."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -17,7 +14,6 @@ from .test_look import (
     psnr_over_white,
     rasterised,
     ray_space_picture,
-    studio,  # noqa: F401
 )
 
 bpy = pytest.importorskip("bpy")
@@ -26,22 +22,13 @@ from blender_addon.cloud import build_cloud  # noqa: E402
 pytestmark = pytest.mark.blender
 
 
-@pytest.fixture
-def opengl() -> None:
-    """Skips where Eevee cannot draw. Blender ends the process there, so a child process tries."""
-    render = "import bpy; r = bpy.context.scene.render; r.engine = 'BLENDER_WORKBENCH'; r.resolution_percentage = 1"
-    command = [sys.executable, "-c", f"{render}; bpy.ops.render.render()"]
-    if subprocess.run(command, capture_output=True, timeout=120).returncode != 0:
-        pytest.skip("no OpenGL")
-
-
 def use_eevee(scene, samples: int) -> None:
     scene.render.engine = "BLENDER_EEVEE" if bpy.app.version >= (5, 0, 0) else "BLENDER_EEVEE_NEXT"
     scene.render.filter_size = 1.0
     scene.eevee.taa_render_samples = samples
 
 
-def test_eevee_shows_the_same_gaussian_but_for_its_faintest_tails(studio, make_gaussians, tmp_path, opengl):  # noqa: F811
+def test_eevee_shows_the_same_gaussian_but_for_its_faintest_tails(studio, make_gaussians, tmp_path, opengl):
     gaussians = one_gaussian(make_gaussians)
     build_cloud(studio, gaussians, "One", 1, 49)
     aim(studio, (1, -4, 0.5))
@@ -54,7 +41,7 @@ def test_eevee_shows_the_same_gaussian_but_for_its_faintest_tails(studio, make_g
     np.testing.assert_allclose(picture, expected, atol=0.3)  # grain of dithering with 32 samples
 
 
-def test_eevee_and_the_backend_rasteriser_agree(studio, make_gaussians, tmp_path, opengl):  # noqa: F811
+def test_eevee_and_the_backend_rasteriser_agree(studio, make_gaussians, tmp_path, opengl):
     gaussians = head_of_discs(make_gaussians, 20_000)
     build_cloud(studio, gaussians, "Head", 1, 49)
     aim(studio, (0.6, -4, 0.8))
@@ -64,7 +51,7 @@ def test_eevee_and_the_backend_rasteriser_agree(studio, make_gaussians, tmp_path
     assert psnr_over_white(picture, rasterised(gaussians, 1.0, studio, 96)) > 30
 
 
-def test_motion_blur_smears_in_eevee_too(studio, make_gaussians, tmp_path, opengl):  # noqa: F811
+def test_motion_blur_smears_in_eevee_too(studio, make_gaussians, tmp_path, opengl):
     ball = one_gaussian(make_gaussians, velocity=[[14.4, 0, 0]], time_mean=[1.0], scale=np.full((1, 3), 0.05))
     build_cloud(studio, ball, "Ball", 1, 49)
     aim(studio, (0, -4, 0))

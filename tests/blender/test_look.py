@@ -26,23 +26,6 @@ from blender_addon.material import (  # noqa: E402
 pytestmark = pytest.mark.blender
 
 
-@pytest.fixture
-def studio(scene):
-    """The scene, set to render small linear pictures in Cycles with a camera to be aimed."""
-    scene.render.engine = "CYCLES"
-    scene.render.film_transparent = True
-    scene.render.image_settings.file_format = "OPEN_EXR"
-    scene.render.image_settings.color_depth = "32"
-    scene.cycles.samples = 8
-    scene.cycles.use_denoising = scene.cycles.use_adaptive_sampling = False
-    scene.cycles.pixel_filter_type = "BOX"
-    prepare_scene_for_cycles(scene)
-    scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
-    scene.camera.data.lens, scene.camera.data.sensor_width = 72, 36  # focal length: twice the width of the picture
-    scene.collection.objects.link(scene.camera)
-    return scene
-
-
 def aim(scene, position, target=(0, 0, 0)) -> None:
     scene.camera.location = position
     scene.camera.rotation_euler = (Vector(target) - Vector(position)).to_track_quat("-Z", "Y").to_euler()

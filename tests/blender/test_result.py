@@ -8,24 +8,16 @@ from backend.moving import linear_to_srgb, srgb_to_linear
 
 from .stage import add_camera, add_picture, save_picture
 from .test_cloud import assert_shows, points_at, time_curve
-from .test_eevee import opengl, use_eevee  # noqa: F401
-from .test_look import aim, one_gaussian, photograph, studio  # noqa: F401
+from .test_eevee import use_eevee
+from .test_look import aim, one_gaussian, photograph
 
 bpy = pytest.importorskip("bpy")
-import blender_addon  # noqa: E402
 from blender_addon import compat  # noqa: E402
 from blender_addon.cloud import build_cloud, cloud_modifier, cloud_objects  # noqa: E402
 from blender_addon.retime import retime  # noqa: E402
 from blender_addon.shadow_proxy import add_shadow_proxy  # noqa: E402
 
 pytestmark = pytest.mark.blender
-
-
-@pytest.fixture
-def registered(scene):
-    blender_addon.register()
-    yield scene
-    blender_addon.unregister()
 
 
 def set_inputs(cloud, **values) -> None:
@@ -141,7 +133,7 @@ def test_the_matte_cut_fades_what_is_faint_smoothly(registered, make_gaussians):
     assert np.sort(left)[:-3].sum() == 0
 
 
-def test_exposure_and_tint_scale_the_linear_colours(studio, make_gaussians, tmp_path):  # noqa: F811
+def test_exposure_and_tint_scale_the_linear_colours(studio, make_gaussians, tmp_path):
     cloud = build_cloud(studio, one_gaussian(make_gaussians, opacity=[1], scale=[[9, 9, 9]]), "Skin", 1, 49)
     aim(studio, (0, 0, 80))
     plain = photograph(studio, tmp_path, 17)[8, 8, :3]
@@ -150,7 +142,7 @@ def test_exposure_and_tint_scale_the_linear_colours(studio, make_gaussians, tmp_
     np.testing.assert_allclose(photograph(studio, tmp_path, 17)[8, 8, :3], plain * [0.5, 0.25, 0.125], atol=0.003)
 
 
-def test_render_density_thins_renders_only(studio, make_gaussians, tmp_path):  # noqa: F811
+def test_render_density_thins_renders_only(studio, make_gaussians, tmp_path):
     """Discs side by side that cover the picture: half of them cover about half of it."""
     x, y = (axis.ravel() for axis in np.meshgrid(np.linspace(-1, 1, 20), np.linspace(-1, 1, 20)))
     values = {"position": np.stack([x, y, 0 * x], -1), "scale": np.full((400, 3), [0.03, 0.03, 0.003])}
@@ -170,7 +162,7 @@ def test_render_density_thins_renders_only(studio, make_gaussians, tmp_path):  #
 # Display
 
 
-def test_points_and_ellipsoids_are_opaque_and_of_the_gaussians_shape(studio, make_gaussians, tmp_path):  # noqa: F811
+def test_points_and_ellipsoids_are_opaque_and_of_the_gaussians_shape(studio, make_gaussians, tmp_path):
     """Along x the Gaussian of opacity 0.9 falls to a tenth at 0.3 sqrt(2 ln 9) = 0.629, along z at 0.419."""
     gaussian = one_gaussian(make_gaussians, rotation=[[1, 0, 0, 0]])
     cloud = build_cloud(studio, gaussian, "One", 1, 49)
@@ -185,7 +177,7 @@ def test_points_and_ellipsoids_are_opaque_and_of_the_gaussians_shape(studio, mak
             assert profile.sum() * pixel == pytest.approx(2 * half, rel=0.12)  # the ball has eight sides
 
 
-def test_showing_colours_in_solid_mode_leaves_renders_alone(registered, studio, make_gaussians, tmp_path):  # noqa: F811
+def test_showing_colours_in_solid_mode_leaves_renders_alone(registered, studio, make_gaussians, tmp_path):
     cloud = build_cloud(studio, one_gaussian(make_gaussians), "One", 1, 49)
     aim(studio, (0, -4, 0))
     bpy.context.view_layer.objects.active = cloud
@@ -196,7 +188,7 @@ def test_showing_colours_in_solid_mode_leaves_renders_alone(registered, studio, 
 
 
 @pytest.fixture
-def workbench(studio):  # noqa: F811
+def workbench(studio):
     """Solid mode in a render, with the colours of the Attribute setting."""
     studio.render.engine = "BLENDER_WORKBENCH"
     studio.display.shading.color_type, studio.display.shading.light = "VERTEX", "FLAT"
@@ -204,12 +196,23 @@ def workbench(studio):  # noqa: F811
     return studio
 
 
-def test_solid_mode_shows_the_colours_of_ellipsoids(workbench, make_gaussians, tmp_path, opengl):  # noqa: F811
+def test_solid_mode_shows_the_colours_of_ellipsoids(workbench, make_gaussians, tmp_path, opengl):
     cloud = build_cloud(workbench, one_gaussian(make_gaussians), "One", 1, 49)
     aim(workbench, (0, -4, 0))
     set_inputs(cloud, Display="Ellipsoids")
     middle = photograph(workbench, tmp_path, 32)[16, 16]
     np.testing.assert_allclose(linear_to_srgb(middle[:3]), [0.8, 0.5, 0.2], atol=0.02)
+
+
+@pytest.mark.parametrize("name, shown", [("Opacity", "opacities"), ("Size", "radii")])
+def test_sliders_can_be_keyed(scene, make_gaussians, name, shown):
+    cloud = build_cloud(scene, make_gaussians(100, time_sigma=np.full(100, 1e3)), "Head", 1, 49)
+    before = points_at(scene, cloud, 1)[shown]
+    path = compat.input_path(cloud_modifier(cloud), name)
+    curve = cloud.animation_data.action.fcurve_ensure_for_datablock(cloud, path)
+    for frame, value in ((1, 1.0), (25, 0.5)):
+        curve.keyframe_points.insert(frame, value)
+    np.testing.assert_allclose(points_at(scene, cloud, 25)[shown], 0.5 * before, rtol=1e-4)
 
 
 # Copies, links and masks
@@ -241,8 +244,18 @@ def test_a_cloud_linked_from_another_file_plays(scene, make_gaussians, tmp_path)
     assert_shows(points_at(scene, cloud, 13), gaussians, 0.5)
 
 
+def test_a_cloud_is_hidden_as_any_object_is(studio, make_gaussians, tmp_path):
+    cloud = build_cloud(studio, one_gaussian(make_gaussians), "One", 1, 49)
+    aim(studio, (0, -4, 0))
+    assert photograph(studio, tmp_path, 16)[..., 3].any()
+    for setting, hidden in (("hide_render", True), ("visible_camera", False)):
+        setattr(cloud, setting, hidden)
+        assert not photograph(studio, tmp_path, 16)[..., 3].any()
+        setattr(cloud, setting, not hidden)
+
+
 @pytest.fixture(params=["Cycles", "Eevee"])
-def either_engine(studio, request):  # noqa: F811
+def either_engine(studio, request):
     """The studio with Cycles, then with Eevee where it can draw."""
     if request.param == "Eevee":
         request.getfixturevalue("opengl")
@@ -332,7 +345,7 @@ def test_no_camera_sees_the_shadow_proxy(either_engine, make_gaussians, tmp_path
     assert photograph(scene, tmp_path, 16)[..., 3].max() > 0.5
 
 
-def test_a_shadow_proxy_that_catches_shows_what_falls_on_it(studio, make_gaussians, tmp_path):  # noqa: F811
+def test_a_shadow_proxy_that_catches_shows_what_falls_on_it(studio, make_gaussians, tmp_path):
     """The sun comes over the camera's shoulder, and a plane keeps it from the left half of the proxy."""
     cloud = build_cloud(studio, opaque_ball(make_gaussians), "Ball", 1, 49)
     add_shadow_proxy(cloud, catches=True)
