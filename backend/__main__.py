@@ -59,8 +59,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--resolution",
             type=int,
-            help="side at which pictures are read (what the model was trained on; on a CPU at most 128)",
+            help="side at which pictures are read (what the model was trained on; less for many on a CPU)",
         )
+        sub.add_argument("--refinements", type=int, help="steps towards the pictures (all of the model's; on a CPU 1)")
 
     sub = command("reconstruct", _reconstruct, "Turn a capture into a cloud.")
     sub.add_argument("capture", type=Path, help="a folder with a transforms.json, or the file")
@@ -123,6 +124,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _settings(options: argparse.Namespace) -> dict:
+    """What `network` adds, as reconstruct takes it."""
+    return {name: getattr(options, name) for name in ("model", "device", "resolution", "refinements")}
+
+
 def _reconstruct(options: argparse.Namespace) -> None:
     from .capture import load_capture
     from .gaussians import save_cloud
@@ -131,7 +137,7 @@ def _reconstruct(options: argparse.Namespace) -> None:
     _check_target(options.out, (".safetensors",))
     started = time.perf_counter()
     capture = load_capture(options.capture)
-    cloud = reconstruct(capture, options.model, options.device, options.resolution, _report)
+    cloud = reconstruct(capture, progress=_report, **_settings(options))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_cloud(cloud, options.out)
     print(f"{len(cloud)} Gaussians in {time.perf_counter() - started:.1f} s: {options.out}")
@@ -260,7 +266,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise UserError("Every picture is an input and none is left to score; choose some with --inputs.")
     if options.json:
         _check_target(options.json)
-    cloud = reconstruct(capture.select(inputs), options.model, options.device, options.resolution, _report)
+    cloud = reconstruct(capture.select(inputs), progress=_report, **_settings(options))
     scores = score_cloud(cloud.to(pick_device(options.device)), capture.select(targets), _report)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from .errors import UserError
 
 CPU_TOKENS = 8192  # attention grows with their square: some 15 s on two cores
 CPU_LEAST = 128
+CPU_REFINEMENTS = 1  # a step takes some 40 s for 24 pictures on two cores, and the first brings the most
 
 
 def reading_resolution(trained: int, patch: int, pictures: int, on_cpu: bool) -> int:
@@ -19,6 +20,11 @@ def reading_resolution(trained: int, patch: int, pictures: int, on_cpu: bool) ->
     """
     fitting = patch * math.isqrt(CPU_TOKENS // max(1, pictures))
     return min(trained, max(fitting, CPU_LEAST)) if on_cpu else trained
+
+
+def default_refinements(learned: int, on_cpu: bool) -> int:
+    """How many of a model's steps towards its pictures are made: on a GPU all."""
+    return min(learned, CPU_REFINEMENTS) if on_cpu else learned
 
 
 def free_memory() -> float:

@@ -240,16 +240,20 @@ def _composite_tile(
     pixels: Tensor, conic: Tensor, opacity: Tensor, color: Tensor, left: int, top: int, chunk: int = 1024
 ) -> Tensor:
     """K depth-sorted splats over the tile at (left, top) -> premultiplied RGBA [TILE, TILE, 4]."""
-    axis = torch.arange(TILE, device=pixels.device, dtype=pixels.dtype) + 0.5
-    columns, rows = (axis + left).repeat(TILE), (axis + top).repeat_interleave(TILE)
+    # exponents are polynomials of the place in the tile, so that all of them are one product of matrices
+    axis = torch.arange(TILE, device=pixels.device, dtype=pixels.dtype) + 0.5 - TILE / 2
+    x, y = axis.repeat(TILE), axis.repeat_interleave(TILE)
+    powers = torch.stack([x * x, x * y, y * y, x, y, torch.ones_like(x)], -1)  # [256, 6]
+    u, v = (pixels - pixels.new_tensor([left + TILE / 2, top + TILE / 2])).unbind(-1)
+    a, b, c = conic.unbind(-1)
+    toward_x, toward_y = a * u + b * v, b * u + c * v
+    constant = opacity.log() - 0.5 * (toward_x * u + toward_y * v)
+    exponent = torch.stack([-0.5 * a, -b, -0.5 * c, toward_x, toward_y, constant])  # [6, K]
     picture = pixels.new_zeros(TILE * TILE, 4)
     running = pixels.new_ones(TILE * TILE)  # transmittance, also beyond the point where a pixel is done
     for start in range(0, len(pixels), chunk):
         part = slice(start, start + chunk)
-        dx = columns[:, None] - pixels[part, 0]  # [256, K]
-        dy = rows[:, None] - pixels[part, 1]
-        a, b, c = conic[part].unbind(-1)
-        alpha = opacity[part] * torch.exp(-0.5 * (a * dx * dx + c * dy * dy) - b * dx * dy)
+        alpha = torch.exp(powers @ exponent[:, part])  # [256, K]
         alpha = torch.where(alpha < MIN_ALPHA, 0, alpha).clamp_max(MAX_ALPHA)
         after = running[:, None] * torch.cumprod(1 - alpha, -1)
         before = torch.cat([running[:, None], after[:, :-1]], -1)

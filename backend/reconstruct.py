@@ -15,7 +15,7 @@ from .capture import Capture, over_white
 from .errors import Progress, UserError, no_progress
 from .gaussians import Gaussians4D
 from .lrm4d import LRM4D, patchify
-from .memory import free_memory, out_of_memory, reading_resolution
+from .memory import default_refinements, free_memory, out_of_memory, reading_resolution
 from .models import load_model
 from .refine import refine
 
@@ -55,8 +55,9 @@ def reconstruct(
     capture: pictures of one size; held-out frames are not used. model: a registered name, a weights file, or a model in
     memory. resolution: side in pixels at which the network reads the pictures, a multiple of its patch size; by default
     what memory.reading_resolution says. target: the subject's centre [3] in the capture's world, if the crossing of
-    the optical axes is not it. refinements: how many of the model's steps towards the pictures, by default all; each
-    takes about as long as rendering the pictures twice. A capture of one moment gives a cloud that stands still.
+    the optical axes is not it. refinements: how many of the model's steps towards the pictures, by default what
+    memory.default_refinements says; each takes as long as rendering the pictures three times. A capture of one moment
+    gives a cloud that stands still.
 
     Returns the pruned cloud on the CPU, in the capture's world, in seconds.
 
@@ -82,6 +83,11 @@ def reconstruct(
         raise UserError(
             f"The resolution {resolution} is not a multiple of {patch}; try {max(1, resolution // patch) * patch}."
         )
+    most = network.config.refinements
+    if refinements is None:
+        refinements = default_refinements(most, place.type == "cpu")
+    if not 0 <= refinements <= most:
+        raise UserError(f"There are no {refinements} refinements; the model has learned {most}, choose 0 to {most}.")
     needed = _bytes_needed(network, len(cameras) * (resolution // patch) ** 2)
     if needed > _free_memory(place):
         raise out_of_memory(needed, _free_memory(place), _LESS)
@@ -115,8 +121,8 @@ def reconstruct(
         # pixels that mostly show what the matte cuts away are no subject
         channels = torch.cat([channels[:, : len(inside)][:, inside], channels[:, len(inside) :]], 1)
         decode = partial(network.gaussians, pixels=pixels[:, inside])
-        if network.config.refinements and channels.shape[1]:
-            steps = network.step_sizes[:refinements]
+        if refinements and channels.shape[1]:
+            steps = network.step_sizes[:refinements].detach()
             channels = refine(channels, decode, images, *tensors, steps, refining)
         cloud = decode(channels).select(0).to("cpu").prune()
     except RuntimeError as error:

@@ -15,6 +15,7 @@ from bpy.types import Scene, WindowManager
 
 from ._backend import backend, errors
 
+RENDERED = 3e5  # operations of the network that a CPU does while it renders one of the Gaussians, and its gradient
 CARDS = Path(errors.__file__).parent / "weights"
 
 
@@ -45,8 +46,9 @@ class Estimate:
 def estimate(scene: Scene, window_manager: WindowManager, pictures: int) -> Estimate | None:
     """What the scene's settings and a number of pictures will take; None for a model whose card cannot be read.
 
-    Memory is backend.reconstruct's own bound. Operations are those of the transformer's products: 24 tokens width^2
-    and 4 tokens^2 width a layer. Their pace is that of the session's last run, before it that of this CPU's products.
+    Memory is backend.reconstruct's own bound. Operations are those of the transformer's products, 24 tokens width^2
+    and 4 tokens^2 width a layer, and RENDERED for each picture and Gaussian a refinement. Their pace is that of the
+    session's last run, before it that of this CPU's products.
     """
     config = _card(scene)
     if config is None:
@@ -60,6 +62,11 @@ def estimate(scene: Scene, window_manager: WindowManager, pictures: int) -> Esti
         resolution = int(settings.resolution)
     tokens = pictures * (resolution // patch) ** 2
     operations = layers * (24.0 * tokens * width**2 + 4.0 * tokens**2 * width)
+    if settings.refinements == "AUTO":
+        refinements = backend("memory").default_refinements(config["refinements"], not on_gpu)
+    else:
+        refinements = int(settings.refinements)
+    operations += refinements * pictures * tokens * patch**2 * RENDERED
     pace = window_manager.facet4d.pace or (0 if on_gpu else cpu_pace())
     parameters = 12 * layers * width**2  # all but the small change of the first and the last layer
     return Estimate(
@@ -77,7 +84,8 @@ def _card(scene: Scene) -> dict[str, int] | None:
     try:
         own = Path(bpy.path.abspath(settings.weights)).with_suffix(".json") if settings.model == "FILE" else None
         card = json.loads((own or CARDS / f"{settings.model}.json").read_text(encoding="utf-8"))
-        return {name: int(card["config"][name]) for name in ("resolution", "patch", "width", "layers")}
+        sizes = {"refinements": 0} | card["config"]  # older cards say nothing of them
+        return {name: int(sizes[name]) for name in ("resolution", "refinements", "patch", "width", "layers")}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -36,6 +36,7 @@ class Settings:
     model: str
     device: str
     resolution: int | None
+    refinements: int | None
     target: np.ndarray | None
 
 

@@ -18,7 +18,10 @@ _SECTIONS = (
     ("bpy.ops.facet4d.export_*", "files"),
     ("bpy.ops.facet4d.convert_to_native", "files"),
     *((f"bpy.ops.facet4d.{name}", "run") for name in ("reconstruct", "cancel", "reuse_*", "use_less", "measure_*")),
-    *((f"bpy.types.facet4d_pg_scene.{name}", "run") for name in ("model", "weights", "device", "resolution", "cloud")),
+    *(
+        (f"bpy.types.facet4d_pg_scene.{name}", "run")
+        for name in ("model", "weights", "device", "resolution", "refinements", "cloud")
+    ),
     *((f"bpy.ops.facet4d.{name}", "input") for name in ("load_*", "add_rig", "add_pictures", "open_picture", "aim")),
     *((f"bpy.ops.facet4d.{name}", "input") for name in ("leave_out", "make_perspective")),
     *((f"bpy.ops.facet4d.{name}", "result") for name in ("retime", "add_crop_box", "match_*", "raise_*", "show_in_*")),

@@ -198,7 +198,7 @@ def missing_packages(names: Sequence[str] = JobOperator.packages) -> list[str]:
 
 
 # what a cloud remembers of the settings that made it, and Reuse Settings brings back
-REMEMBERED = ("source", "model", "weights", "device", "resolution", "frames_by", "frame_step", "times")
+REMEMBERED = ("source", "model", "weights", "device", "resolution", "refinements", "frames_by", "frame_step", "times")
 
 
 def _remembered_settings(scene: Scene) -> dict:
@@ -213,6 +213,7 @@ def _job_settings(context: Context) -> jobs.Settings:
         model=bpy.path.abspath(settings.weights) if settings.model == "FILE" else settings.model,
         device=settings.device,
         resolution=None if settings.resolution == "AUTO" else int(settings.resolution),
+        refinements=None if settings.refinements == "AUTO" else int(settings.refinements),
         target=target,
     )
 
@@ -246,7 +247,7 @@ class FACET4D_OT_reuse_settings(Operator):
     def execute(self, context: Context) -> set[str]:
         active, settings = cloud.active_cloud(context), context.scene.facet4d
         remembered = cloud.last_run(active)
-        for name in REMEMBERED:
+        for name in remembered.keys() & REMEMBERED:  # clouds of older versions remember fewer
             setattr(settings, name, remembered[name])
         settings.cloud = active
         return {"FINISHED"}

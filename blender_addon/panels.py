@@ -140,6 +140,7 @@ class FACET4D_PT_reconstruct(SidebarPanel, Panel):
             column.prop(settings, "weights")
         column.prop(settings, "device")
         column.prop(settings, "resolution")
+        column.prop(settings, "refinements")
         column.prop(settings, "cloud")
 
         if not draw_progress(context, layout, "FACET4D_PT_reconstruct"):

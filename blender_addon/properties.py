@@ -96,6 +96,17 @@ class FACET4D_PG_scene(PropertyGroup):
             ("512", "512 px", "Pictures of 512 × 512 pixels: sixteen times the Gaussians, for large GPUs"),
         ),
     )
+    refinements: EnumProperty(
+        name="Refine",
+        description="Steps that bring the cloud closer to its own pictures",
+        items=(
+            ("AUTO", "Automatic", "As many as the model has learned; on a CPU one, for each takes long there"),
+            ("0", "None", "The network's prediction alone"),
+            ("1", "1 Step", "The first step brings the most"),
+            ("2", "2 Steps", "Closer"),
+            ("4", "4 Steps", "As many as the bundled model has learned"),
+        ),
+    )
     subjects: PointerProperty(
         type=Collection,
         name="Subject",

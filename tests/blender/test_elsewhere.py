@@ -15,7 +15,7 @@ from blender_addon.material import prepare_scene_for_cycles  # noqa: E402
 
 from .stage import FakeCloud, draw  # noqa: E402
 from .test_cloud import assert_shows, points_at  # noqa: E402
-from .test_look import aim, photograph, psnr_over_white, ray_space_picture, studio  # noqa: E402, F401
+from .test_look import aim, photograph, psnr_over_white, ray_space_picture  # noqa: E402
 
 pytestmark = pytest.mark.blender
 
@@ -35,7 +35,7 @@ def instanced(scene, make_gaussians):
 
 
 @pytest.mark.parametrize("degrees", [60, 120, 180])
-def test_a_turned_instance_shows_the_cloud_turned(studio, instanced, make_gaussians, tmp_path, degrees):  # noqa: F811
+def test_a_turned_instance_shows_the_cloud_turned(studio, instanced, make_gaussians, tmp_path, degrees):
     gaussians = make_gaussians(300, scale=np.full((300, 3), [0.12, 0.08, 0.03]))
     _, empty = instanced
     bpy.context.view_layer.layer_collection.children["Heads"].exclude = True

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Refinement: learned steps bring clouds closer to their pictures, whoever is in the batch and however much at once."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from backend import refine as refinement
+from backend.capture import load_capture
+from backend.errors import UserError
+from backend.evaluate import score_cloud
+from backend.gaussians import Gaussians4D
+from backend.lrm4d import GAUSSIAN_CHANNELS, LRM4D, LRM4DConfig
+from backend.rasterize import over_white_srgb, render
+from backend.reconstruct import reconstruct
+from backend.refine import refine
+
+from .test_lrm4d import rig
+
+CONFIG = LRM4DConfig(
+    layers=1,
+    width=32,
+    heads=2,
+    pixel_bound=True,
+    scale_bias=0.0,
+    time_scale_bias=0.0,
+    time_scale_limit=4.0,
+    refinements=3,
+)
+DEMO = Path(__file__).parents[2] / "backend" / "demo_capture"
+
+
+@pytest.fixture
+def scene():
+    """A model, and what it says of two scenes of three pictures."""
+    torch.manual_seed(0)
+    model = LRM4D(CONFIG).requires_grad_(False)
+    images, *poses = rig(width=16, height=16)
+    channels, pixels = model(images, *poses)
+    return model, channels, pixels, images, poses
+
+
+def error(channels, model, pixels, images, poses) -> float:
+    color, alpha = render(model.gaussians(channels, pixels), *poses, 16, 16)
+    return (over_white_srgb(color, alpha) - images.movedim(2, -1)).square().mean().item()
+
+
+def refined(channels, model, pixels, images, poses, steps):
+    return refine(channels, lambda value: model.gaussians(value, pixels), images, *poses, steps)
+
+
+def test_each_step_brings_the_cloud_closer_to_its_pictures(scene):
+    model, channels, pixels, images, poses = scene
+    errors = [error(channels, model, pixels, images, poses)]
+    for count in (1, 2, 3):
+        result = refined(channels, model, pixels, images, poses, model.step_sizes[:count])
+        errors.append(error(result, model, pixels, images, poses))
+    assert errors[0] > errors[1] > errors[2] > errors[3]
+
+
+def test_the_steps_of_a_group_of_channels_are_as_long_as_was_learned(scene):
+    """Root mean square over the Gaussians that are seen; the few longest ones are cut."""
+    model, channels, pixels, images, poses = scene
+    sizes = torch.tensor([[0.01 * (group + 1) for group in range(8)]])
+    change = refined(channels, model, pixels, images, poses, sizes.log()) - channels
+    for group, part in enumerate(change.split(GAUSSIAN_CHANNELS, -1)):
+        seen = part.square().sum(-1, keepdim=True) > 0
+        for cloud, shown in zip(part, seen, strict=True):
+            length = (cloud.square().sum() / (shown.sum() * part.shape[-1])).sqrt() / sizes[0, group]
+            assert 0.5 < length <= 1 + 1e-5
+            assert cloud.abs().max() <= refinement.LONGEST * sizes[0, group] * (1 + 1e-5)
+
+
+def test_a_gaussian_of_the_wrong_color_takes_on_the_pictures():
+    """One Gaussian before a camera, too bright, with nothing but color to change: the closed form of the step."""
+    pose = torch.eye(4).view(1, 1, 4, 4)
+    intrinsics, times = torch.tensor([[[8.0, 8.0, 4.0, 4.0]]]), torch.zeros(1, 1)
+
+    def decode(channels):
+        color = 0.5 + channels[..., 3:6]
+        still = torch.tensor([1.0, 0, 0, 0]).expand(1, 1, 4)
+        place, scale = torch.tensor([[[0, 0, 2.0, 0]]]), torch.tensor([[[0.5, 0.5, 0.5, 9.0]]])
+        return Gaussians4D(place, scale, still, still, torch.full((1, 1), 0.9), color)
+
+    def picture(channels):
+        color, alpha = render(decode(channels), pose, intrinsics, times, 8, 8)
+        return over_white_srgb(color, alpha).movedim(-1, 2)
+
+    start, wanted = torch.zeros(1, 1, 20), torch.zeros(1, 1, 20)
+    wanted[..., 3:6] = torch.tensor([0.2, -0.2, 0.2])
+    result = refine(start, decode, picture(wanted), pose, intrinsics, times, torch.full((1, 8), math.log(0.1)))
+    assert result[..., 3:6].sign().tolist() == wanted[..., 3:6].sign().tolist()
+    assert result[..., 3:6].square().mean().sqrt().item() == pytest.approx(0.1, rel=1e-4)
+    assert not result[..., :3].any() and not result[..., 6:].any()
+
+
+def test_scenes_of_a_batch_and_parts_of_the_views_do_not_matter(scene, monkeypatch):
+    model, channels, pixels, images, poses = scene
+    together = refined(channels, model, pixels, images, poses, model.step_sizes)
+    alone = refined(channels[1:], model, pixels[1:], images[1:], [part[1:] for part in poses], model.step_sizes)
+    torch.testing.assert_close(together[1:], alone, atol=1e-5, rtol=1e-4)
+    direction = torch.zeros_like(channels)
+    for view in range(3):
+        some = (part[:, view : view + 1] for part in (images, *poses))
+        direction += refinement._gradient(channels.clone(), lambda value: model.gaussians(value, pixels), *some)
+    whole = refinement._gradient(channels.clone(), lambda value: model.gaussians(value, pixels), images, *poses)
+    torch.testing.assert_close(direction, whole, atol=1e-6, rtol=1e-3)
+
+
+def test_step_sizes_are_learned(scene):
+    """The loss after refining has a gradient by every step's every size, and by the network's channels."""
+    model, channels, pixels, images, poses = scene
+    steps, channels = model.step_sizes.detach().requires_grad_(), channels.requires_grad_()
+    result = refined(channels, model, pixels, images, poses, steps)
+    color, alpha = render(model.gaussians(result, pixels), *(part[:, :2] for part in poses), 16, 16)
+    (color.square().sum() + alpha.sum()).backward()
+    assert (steps.grad != 0).all() and steps.grad.isfinite().all()
+    assert channels.grad.abs().sum() > 0
+
+
+def test_refinements_that_the_model_has_not_learned_are_refused(scene):
+    with pytest.raises(UserError, match="There are no 5 refinements; the model has learned 3, choose 0 to 3"):
+        reconstruct(load_capture(DEMO), scene[0], "cpu", 8, refinements=5)
+
+
+def test_the_bundled_models_first_refinement_shows_unseen_views_better():
+    capture = load_capture(DEMO)
+    inputs = [index for index, frame in enumerate(capture.frames) if not frame.held_out][::3]
+    targets = [index for index, frame in enumerate(capture.frames) if frame.held_out][::2]
+    decibels = []
+    for refinements in (0, 1):
+        cloud = reconstruct(capture.select(inputs), "small", "cpu", 64, refinements=refinements)
+        decibels.append(score_cloud(cloud, capture.select(targets)).psnr)
+    assert decibels[1] > decibels[0] + 0.25
