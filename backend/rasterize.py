@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -236,9 +236,7 @@ def _rasterize_view(
     return picture[..., :3], picture[..., 3]
 
 
-def _composite_tile(
-    pixels: Tensor, conic: Tensor, opacity: Tensor, color: Tensor, left: int, top: int, chunk: int = 1024
-) -> Tensor:
+def _composite_tile(pixels: Tensor, conic: Tensor, opacity: Tensor, color: Tensor, left: int, top: int) -> Tensor:
     """K depth-sorted splats over the tile at (left, top) -> premultiplied RGBA [TILE, TILE, 4]."""
     # exponents are polynomials of the place in the tile, so that all of them are one product of matrices
     axis = torch.arange(TILE, device=pixels.device, dtype=pixels.dtype) + 0.5 - TILE / 2
@@ -248,19 +246,52 @@ def _composite_tile(
     a, b, c = conic.unbind(-1)
     toward_x, toward_y = a * u + b * v, b * u + c * v
     constant = opacity.log() - 0.5 * (toward_x * u + toward_y * v)
-    exponent = torch.stack([-0.5 * a, -b, -0.5 * c, toward_x, toward_y, constant])  # [6, K]
-    picture = pixels.new_zeros(TILE * TILE, 4)
-    running = pixels.new_ones(TILE * TILE)  # transmittance, also beyond the point where a pixel is done
-    for start in range(0, len(pixels), chunk):
+    exponents = torch.stack([-0.5 * a, -b, -0.5 * c, toward_x, toward_y, constant])  # [6, K]
+    rgba = torch.cat([color, torch.ones_like(color[:, :1])], -1)
+    return _Composite.apply(powers, exponents, rgba).view(TILE, TILE, 4)
+
+
+class _Composite(torch.autograd.Function):
+    """Splats over pixels, front to back: powers [P, 6], exponents [6, K], rgba [K, 4] -> premultiplied [P, 4].
+
+    The backward pass composites again, because what automatic differentiation keeps would take 15 kB a splat.
+    """
+
+    @staticmethod
+    def forward(ctx, powers: Tensor, exponents: Tensor, rgba: Tensor) -> Tensor:
+        picture = powers.new_zeros(len(powers), 4)
+        for part, _, _, weight in _layers(powers, exponents):
+            picture += weight @ rgba[part]
+        ctx.save_for_backward(powers, exponents, rgba, picture)
+        return picture
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[None, Tensor, Tensor]:
+        powers, exponents, rgba, picture = ctx.saved_tensors
+        by_exponents, by_rgba = torch.zeros_like(exponents), torch.zeros_like(rgba)
+        behind = (gradient * picture).sum(-1, keepdim=True)  # [P, 1] what all splats not yet passed add to the loss
+        for part, alpha, before, weight in _layers(powers, exponents):
+            by_rgba[part] = weight.T @ gradient
+            by_weight = gradient @ rgba[part].T  # [P, k]
+            after = behind - (weight * by_weight).cumsum(-1)
+            by_alpha = torch.where(weight > 0, before * by_weight, 0) - after / (1 - alpha)
+            # alpha is the exponential but where it was cut off
+            by_exponents[:, part] = powers.T @ torch.where(alpha < MAX_ALPHA, alpha * by_alpha, 0)
+            behind = after[:, -1:]
+        return None, by_exponents, by_rgba
+
+
+def _layers(powers: Tensor, exponents: Tensor, chunk: int = 1024) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+    """Chunks of the splats, until nothing shines through: which, and over each pixel [P, k] their alpha, the
+    transmittance before each, and its share of the pixel."""
+    running = powers.new_ones(len(powers), 1)  # transmittance, also beyond the point where a pixel is done
+    for start in range(0, exponents.shape[1], chunk):
         part = slice(start, start + chunk)
-        alpha = torch.exp(powers @ exponent[:, part])  # [256, K]
+        alpha = torch.exp(powers @ exponents[:, part])
         alpha = torch.where(alpha < MIN_ALPHA, 0, alpha).clamp_max(MAX_ALPHA)
-        after = running[:, None] * torch.cumprod(1 - alpha, -1)
-        before = torch.cat([running[:, None], after[:, :-1]], -1)
-        weight = torch.where(after > MIN_TRANSMITTANCE, alpha * before, 0)
-        rgba = torch.cat([color[part], torch.ones_like(color[part, :1])], -1)
-        picture = picture + weight @ rgba
-        running = after[:, -1]
-        if running.detach().max() <= MIN_TRANSMITTANCE:
+        after = running * torch.cumprod(1 - alpha, -1)
+        before = torch.cat([running, after[:, :-1]], -1)
+        yield part, alpha, before, torch.where(after > MIN_TRANSMITTANCE, alpha * before, 0)
+        running = after[:, -1:]
+        if running.max() <= MIN_TRANSMITTANCE:
             break
-    return picture.view(TILE, TILE, 4)

@@ -19,7 +19,7 @@ from .lrm4d import GAUSSIAN_CHANNELS
 from .rasterize import over_white_srgb, render
 
 LONGEST = 3.0  # reach of one Gaussian's step, in units of the step size
-SPLATS = 2**24  # rendered at once on a GPU, all views together
+SPLATS = 2**23  # rendered at once on a GPU, all views together: some gigabytes with what their gradient needs
 
 
 def refine(

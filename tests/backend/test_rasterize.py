@@ -232,3 +232,33 @@ def test_batches_of_clouds_equal_one_by_one(device):
     together, _ = render(batch, *(part.expand(2, *part.shape) for part in view), WIDTH, HEIGHT)
     for cloud, picture in zip(clouds, together, strict=True):
         assert torch.allclose(render(cloud, *view, WIDTH, HEIGHT)[0], picture, atol=1e-5)
+
+
+def test_compositing_has_the_gradient_of_its_formula():
+    """The twin's own backward pass, over several chunks of opaque and faint splats, against automatic differentiation."""
+    torch.manual_seed(0)
+    count = 2500
+    pixels, deviation = 16 * torch.rand(count, 2, dtype=torch.float64), 1 + 3 * torch.rand(count, dtype=torch.float64)
+    conic = torch.stack([deviation**-2, 0.2 * deviation**-2, 1.5 * deviation**-2], -1)
+    opacity, color = 0.02 * torch.rand(count, dtype=torch.float64), torch.rand(count, 3, dtype=torch.float64)
+    opacity[::500] = 0.9999
+    weights = torch.rand(16, 16, 4, dtype=torch.float64)
+
+    def formula(pixels, conic, opacity, color):
+        rows, columns = torch.meshgrid(*2 * [torch.arange(16, dtype=torch.float64) + 0.5], indexing="ij")
+        dx, dy = columns[..., None] - pixels[:, 0], rows[..., None] - pixels[:, 1]
+        a, b, c = conic.unbind(-1)
+        alpha = opacity * torch.exp(-0.5 * (a * dx * dx + c * dy * dy) - b * dx * dy)
+        alpha = torch.where(alpha < 1 / 255, 0, alpha).clamp_max(0.999)
+        after = torch.cumprod(1 - alpha, -1)
+        before = torch.cat([torch.ones_like(after[..., :1]), after[..., :-1]], -1)
+        share = torch.where(after > 1e-4, alpha * before, 0)
+        return share @ torch.cat([color, torch.ones_like(color[:, :1])], -1)
+
+    results = []
+    for function in (formula, lambda *parts: rasterize._composite_tile(*parts, 0, 0)):
+        parts = [part.clone().requires_grad_() for part in (pixels, conic, opacity, color)]
+        picture = function(*parts)
+        results.append([picture, *torch.autograd.grad((picture * weights).sum(), parts)])
+    for mine, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(theirs, mine, rtol=1e-7, atol=1e-7 * mine.abs().max().item())

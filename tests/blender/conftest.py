@@ -136,7 +136,7 @@ def running(filmed, backend_gives):
         return FakeCloud()
 
     backend_gives(wait)
-    settings = jobs.Settings("small", "cpu", None, None)
+    settings = jobs.Settings("small", "cpu", None, None, None)
     jobs.current = job = jobs.Job(jobs.reconstruction(Capture([]), settings))
     job.release = release
     yield job

@@ -42,7 +42,7 @@ def test_a_run_puts_one_cloud_into_the_scene(filmed, backend_gives):
     assert [tuple(key.co) for key in keys] == [(11, 0), (23, 0.5)]
     ((capture, settings),) = calls
     assert sorted(frame.time for frame in capture.frames) == pytest.approx([0, 0, 0.5, 0.5])
-    assert settings == {"model": "small", "device": "auto", "resolution": None, "target": None}
+    assert settings == {"model": "small", "device": "auto", "resolution": None, "refinements": None, "target": None}
     assert jobs.current is None
     assert bpy.context.window_manager.facet4d.error == ""
 
@@ -54,11 +54,12 @@ def test_the_settings_reach_the_backend(filmed, backend_gives, tmp_path):
     filmed.collection.objects.link(subject)
     settings = filmed.facet4d
     settings.model, settings.weights = "FILE", str(tmp_path / "own.safetensors")
-    settings.device, settings.resolution, settings.target = "cpu", "128", subject
+    settings.device, settings.resolution, settings.refinements, settings.target = "cpu", "128", "2", subject
     bpy.ops.facet4d.reconstruct()
     passed = calls[0][1]
     assert passed["model"] == str(tmp_path / "own.safetensors")
-    assert (passed["device"], passed["resolution"], list(passed["target"])) == ("cpu", 128, [1, 2, 3])
+    assert (passed["device"], passed["resolution"], passed["refinements"]) == ("cpu", 128, 2)
+    assert list(passed["target"]) == [1, 2, 3]
 
 
 def test_a_second_run_renews_the_cloud_in_place(filmed, backend_gives):
