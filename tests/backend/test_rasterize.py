@@ -235,7 +235,7 @@ def test_batches_of_clouds_equal_one_by_one(device):
 
 
 def test_compositing_has_the_gradient_of_its_formula():
-    """The twin's own backward pass, over several chunks of opaque and faint splats, against automatic differentiation."""
+    """The twin's own backward pass, over chunks of opaque and faint splats, against automatic differentiation."""
     torch.manual_seed(0)
     count = 2500
     pixels, deviation = 16 * torch.rand(count, 2, dtype=torch.float64), 1 + 3 * torch.rand(count, dtype=torch.float64)

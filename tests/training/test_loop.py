@@ -29,7 +29,7 @@ from backend.training.predict import predict
 from backend.training.validate import validation_scenes, validation_sheet
 from tests.backend.test_gslrm import save_checkpoint
 
-TINY = LRM4DConfig(layers=1, width=32, heads=2, pixel_bound=True, scale_bias=0.0, time_scale_bias=0.0)
+TINY = LRM4DConfig(layers=1, width=32, heads=2, pixel_bound=True, scale_bias=0.0, time_scale_bias=0.0, refinements=2)
 CONFIG = TrainConfig(
     model="tiny", steps=4, warmup=2, decay=1, batches=((2, 16, 2), (3, 24, 1)), targets=1, pool=2, heads_share=0.0
 )
