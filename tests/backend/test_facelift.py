@@ -11,7 +11,7 @@ from diffusers import UNet2DConditionModel
 from PIL import Image
 from skimage import data
 
-from backend import hub
+from backend import hub, memory
 from backend.__main__ import main
 from backend.capture import Capture, load_capture
 from backend.errors import Cancelled, UserError
@@ -120,7 +120,13 @@ def test_a_video_becomes_one_cloud_that_plays(weights, tmp_path):
     assert counts[1] < counts[0]
 
 
-def test_a_videos_views_can_be_fused_to_moving_gaussians(weights, tmp_path):
+@pytest.fixture
+def unrefined(monkeypatch):
+    """Reconstruction without refinements, which take minutes for pictures that show no subject."""
+    monkeypatch.setattr(memory, "CPU_REFINEMENTS", 0)
+
+
+def test_a_videos_views_can_be_fused_to_moving_gaussians(weights, tmp_path, unrefined):
     """By 4D-LRM: what reconstructing the views gives, once their white background is cut off."""
     picture = np.asarray(Image.fromarray(data.astronaut()).resize((320, 320)))[:240]
     movie = write_video(tmp_path / "clip.mp4", [picture, picture // 2])
@@ -135,7 +141,7 @@ def test_a_videos_views_can_be_fused_to_moving_gaussians(weights, tmp_path):
     assert fused.time_range == pytest.approx((0, 0.04))
 
 
-def test_fusing_takes_no_white_background_for_fog():
+def test_fusing_takes_no_white_background_for_fog(unrefined):
     """Pictures over white, without a matte, as the diffusion paints them: as good as those with the true matte."""
     frames = [frame for frame in load_capture(DEMO_CAPTURE).frames if not frame.held_out][::3]
     white = np.full((*frames[0].image.shape[:2], 1), 255, np.uint8)
