@@ -334,6 +334,10 @@ def test_a_cloud_remembers_its_run_and_sets_the_next_one_up_alike(filmed, backen
     assert bpy.ops.facet4d.reuse_settings() == {"FINISHED"}
     settings = filmed.facet4d
     assert (settings.resolution, settings.device, settings.cloud) == ("256", "cpu", first)
+    del first["facet4d"]["run"]["refinements"]  # as if made by an older version
+    settings.refinements, settings.resolution = "2", "128"
+    assert bpy.ops.facet4d.reuse_settings() == {"FINISHED"}
+    assert (settings.resolution, settings.refinements) == ("256", "2")
 
 
 def test_fidelity_is_the_psnr_of_the_pictures_over_white(filmed, backend_gives):
