@@ -298,7 +298,7 @@ def test_a_render_outside_the_clip_warns(tmp_path, capture_folder, model, capsys
 
 
 def test_interrupted_work_leaves_in_one_line(tmp_path, capture_folder, monkeypatch, capsys):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("backend.reconstruct.reconstruct", interrupt)
