@@ -5,14 +5,18 @@ import numpy as np
 import pytest
 import torch
 
+from backend.capture import Frame
 from backend.gaussians import Gaussians4D
+from backend.lrm4d import LRM4D
 from backend.portrait import CROWN, six_cameras
 from backend.rasterize import render_pictures
 from backend.sequence import join_sequence
-from backend.training.fusion import Film, as_still, disturb, held_out_cameras
+from backend.training.fusion import Film, as_still, disturb, held_out_cameras, lift
 from backend.training.people import People
 from backend.training.shading import Noise
 from tests.conftest import SHARED
+
+from .test_loop import TINY
 
 
 def test_a_cloud_of_one_moment_looks_the_same_among_joined_ones():
@@ -35,6 +39,17 @@ def test_a_cloud_of_one_moment_looks_the_same_among_joined_ones():
     (expected,), (found,) = (render_pictures(each, [(camera, 0.0)]) for each in (now, cloud))
     assert expected[..., 3].max() > 100
     assert np.abs(expected.astype(int) - found).max() <= 2
+
+
+def test_lifting_joins_the_moments_and_keeps_what_refining_made_of_each():
+    torch.manual_seed(0)
+    model, picture = LRM4D(TINY), np.random.default_rng(0).integers(0, 255, (16, 16, 4), np.uint8)
+    picture[..., 3] = 255
+    frames = [Frame(camera, time, picture, "") for time in (0.0, 1.0) for camera in six_cameras(16)]
+    cloud = lift(frames, model)
+    assert cloud.time_range == (0, 1)
+    assert len(cloud) == len(lift(frames[:6], model))  # a film that stands still holds all that one moment does
+    assert "gaussians" not in vars(model)
 
 
 def test_a_disturbed_view_keeps_its_white_background():
