@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--resolution",
             type=int,
-            help="side at which pictures are read (what the model was trained on; less for many on a CPU)",
+            help="side at which pictures are read (as the model was trained; less if small or, on a CPU, many)",
         )
         sub.add_argument("--refinements", type=int, help="steps towards the pictures (all of the model's; on a CPU 1)")
 

@@ -86,10 +86,11 @@ class Capture:
         The square is the middle of the picture at the length of its shorter side; where that would cut into a matte
         (and not every picture is fully opaque there) it is the longer side, padded with transparency.
         """
-        side = self._square_side()
+        side = self.square_side()
         return Capture([_square(frame, side, resolution) for frame in self.frames])
 
-    def _square_side(self) -> int:
+    def square_side(self) -> int:
+        """The side in the pictures' own pixels of the squares that `square` cuts out."""
         height, width = self.frames[0].image.shape[:2]
         side = min(height, width)
         for frame in self.frames:

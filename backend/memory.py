@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a machine can take: free main memory, what PyTorch keeps of the GPU's, how large a CPU reads pictures."""
+"""What a machine can take: free main memory, what PyTorch keeps of the GPU's, how large pictures are read."""
 
 import gc
 import math
@@ -8,18 +8,21 @@ from pathlib import Path
 
 from .errors import UserError
 
+FINER = 1.5  # small pictures are read so many times as large: more and smaller Gaussians; twice as large gains less
 CPU_TOKENS = 8192  # attention grows with their square: some 15 s on two cores
 CPU_LEAST = 128
 CPU_REFINEMENTS = 1  # a step takes some 40 s for 24 pictures on two cores, and the first brings the most
 
 
-def reading_resolution(trained: int, patch: int, pictures: int, on_cpu: bool) -> int:
+def reading_resolution(trained: int, patch: int, pictures: int, side: float, on_cpu: bool) -> int:
     """The side in pixels at which a network of a patch size and of the resolution it was trained at reads pictures.
 
-    A CPU reads many pictures smaller, down to 128 pixels, so that they are CPU_TOKENS patches together.
+    side: of the pictures themselves, which are read at most FINER times as large. A CPU reads many pictures smaller,
+    down to 128 pixels, so that they are CPU_TOKENS patches together.
     """
+    resolution = min(trained, patch * math.ceil(min(FINER * side, trained) / patch))
     fitting = patch * math.isqrt(CPU_TOKENS // max(1, pictures))
-    return min(trained, max(fitting, CPU_LEAST)) if on_cpu else trained
+    return min(resolution, max(fitting, CPU_LEAST)) if on_cpu else resolution
 
 
 def default_refinements(learned: int, on_cpu: bool) -> int:

@@ -78,7 +78,8 @@ def reconstruct(
     network = network.to(place)
     patch = network.config.patch
     if resolution is None:
-        resolution = reading_resolution(network.config.resolution, patch, len(cameras), place.type == "cpu")
+        side, on_cpu = capture.square_side(), place.type == "cpu"
+        resolution = reading_resolution(network.config.resolution, patch, len(cameras), side, on_cpu)
     if resolution < patch or resolution % patch:
         raise UserError(
             f"The resolution {resolution} is not a multiple of {patch}; try {max(1, resolution // patch) * patch}."

@@ -57,7 +57,8 @@ def estimate(scene: Scene, window_manager: WindowManager, pictures: int) -> Esti
     on_gpu = settings.device == "cuda" or (settings.device == "auto" and has_gpu())
     patch, width, layers = config["patch"], config["width"], config["layers"]
     if settings.resolution == "AUTO":
-        resolution = backend("memory").reading_resolution(config["resolution"], patch, pictures, not on_gpu)
+        reading_resolution = backend("memory").reading_resolution
+        resolution = reading_resolution(config["resolution"], patch, pictures, math.inf, not on_gpu)  # of large ones
     else:
         resolution = int(settings.resolution)
     tokens = pictures * (resolution // patch) ** 2

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from .config import TrainConfig
 from .loop import first_process, processes, train
-from .predict import predict
+from .predict import predict_views
 from .validate import validate, validation_scenes
 
 RESOLUTION = 32  # pixels
@@ -30,4 +31,4 @@ def dry_run(config: TrainConfig, assets: Path) -> dict:
         train(small, assets, out)
         run = train(replace(small, steps=3), assets, out)
         scenes = validation_scenes("heads" if config.heads_share else "shapes", assets, device)
-        return validate(lambda batch: predict(run.model, batch)[1:], scenes, 2, RESOLUTION, 1)
+        return validate(partial(predict_views, run.model), scenes, 2, RESOLUTION, 1)

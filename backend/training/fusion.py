@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from ..camera import Camera
 from ..capture import Capture, Frame, over_white

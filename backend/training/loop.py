@@ -46,7 +46,7 @@ from .config import TrainConfig
 from .losses import GeometryErrors, geometry_errors, perceptual_loss, reconstruction_loss
 from .muon import Muon
 from .perceptual import MOBILENET, MobileNetV2
-from .predict import predict, shown_pixels
+from .predict import predict, predict_views, shown_pixels
 from .scenes import SceneBatch, SceneSampler
 from .sharding import local, shard, whole
 from .validate import validation_scenes, validation_sheet
@@ -287,7 +287,7 @@ def save(run: Run, out: Path) -> None:
     save_weights(state["average"], run.config.model, weights, card)
     model = load_model(weights, run.device)
     _, inputs, _, resolution = run.config.batch(0)
-    sheet = validation_sheet(lambda batch: predict(model, batch)[1:], run.pictured, inputs, resolution)
+    sheet = validation_sheet(partial(predict_views, model), run.pictured, inputs, resolution)
     (out / "pictures").mkdir(exist_ok=True)
     Image.fromarray(sheet).save(out / "pictures" / f"{run.step:07}.png")
 

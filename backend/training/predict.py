@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..gaussians import Gaussians4D
 from ..lrm4d import LRM4D, patchify
+from ..memory import reading_resolution
 from ..rasterize import render
 from ..refine import refine
 from .scenes import SceneBatch
@@ -20,21 +21,27 @@ def predict(
     batch: SceneBatch,
     most_shown: int | None = None,
     refinements: int | None = None,
+    resolution: int | None = None,
 ) -> tuple[Gaussians4D, Tensor, Tensor]:
     """Reconstructs from the input views and renders the others: the unrefined cloud, linear color and alpha.
 
     Pixels mostly outside the mattes are not drawn, as in the product; free Gaussians are. most_shown: the largest
     number of the other pixels in a scene, if it is known already. refinements: how many of the model's, else all.
+    resolution: the side at which the network reads the pictures, else their own.
     """
     inputs = batch.pictures.shape[1]
-    pictures = batch.pictures.permute(0, 1, 4, 2, 3)
+    pictures, mattes = batch.pictures.permute(0, 1, 4, 2, 3), batch.images[:, :inputs, None, ..., 3]
     rig = (batch.camera_to_world, batch.intrinsics, batch.times)
-    given = tuple(part[:, :inputs] for part in rig)
+    given = [part[:, :inputs] for part in rig]
+    height, width = pictures.shape[-2:]
+    if resolution not in (None, width):
+        pictures, mattes = _resized(pictures, resolution), _resized(mattes, resolution)
+        given[1] = given[1] * (resolution / width)
     with torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.is_cuda):
         channels, pixels = model(pictures, *given)
     model = getattr(model, "module", model)
     cloud = model.gaussians(channels, pixels)
-    shown = patchify(shown_pixels(batch)[..., None], model.config.patch).flatten(1)
+    shown = patchify((mattes >= 0.5).movedim(2, -1), model.config.patch).flatten(1)
     order = shown.byte().argsort(dim=1, descending=True, stable=True)[:, : most_shown or int(shown.sum(1).max())]
     shown, pixels = shown.take_along_dim(order, 1), pixels.take_along_dim(order[..., None], 1)
     free = channels[:, channels.shape[1] - model.config.free_gaussians :]
@@ -48,8 +55,20 @@ def predict(
 
     if model.config.refinements and refinements != 0:
         channels = refine(channels, drawn, pictures, *given, model.step_sizes[:refinements])
-    height, width = pictures.shape[-2:]
     return cloud, *render(drawn(channels), *(part[:, inputs:] for part in rig), width, height)
+
+
+def predict_views(model: LRM4D, batch: SceneBatch) -> tuple[Tensor, Tensor]:
+    """The other views' linear color and alpha as the product would show them on a GPU: read as finely, all refined."""
+    inputs, side = batch.pictures.shape[1:3]
+    resolution = reading_resolution(model.config.resolution, model.config.patch, inputs, side, on_cpu=False)
+    return predict(model, batch, resolution=resolution)[1:]
+
+
+def _resized(pictures: Tensor, side: int) -> Tensor:
+    """Pictures [B, V, C, H, H] as [B, V, C, side, side], much as Pillow's Lanczos filter makes them."""
+    resized = F.interpolate(pictures.flatten(0, 1), size=(side, side), mode="bicubic", antialias=True)
+    return resized.clamp(0, 1).unflatten(0, pictures.shape[:2])
 
 
 def shown_pixels(batch: SceneBatch) -> Tensor:

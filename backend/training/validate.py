@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from ..rasterize import over_white_srgb
 from .contact_sheet import contact_sheet
 from .hull import predict_hull
 from .perceptual import MOBILENET, MobileNetV2
-from .predict import predict
+from .predict import predict_views
 from .scenes import SceneBatch, SceneSampler
 
 SETS = {"heads": 1.0, "shapes": 0.0}  # share of heads
@@ -113,25 +114,23 @@ def _measure(weights: Path, assets: Path | None, scenes: int, sheet: Path | None
     if assets and (assets / MOBILENET).exists():
         features = MobileNetV2(assets / MOBILENET).to(device)
 
-    def predict_views(batch: SceneBatch) -> tuple[Tensor, Tensor]:
-        return predict(model, batch)[1:]
-
+    predict = partial(predict_views, model)
     if sheet:
-        sheets = [validation_sheet(predict_views, sampler, *SHEET_PROTOCOL) for sampler in samplers.values()]
+        sheets = [validation_sheet(predict, sampler, *SHEET_PROTOCOL) for sampler in samplers.values()]
         Image.fromarray(np.concatenate(sheets)).save(sheet, "PNG")
     table = {}
     for name, sampler in samplers.items():
         for protocol in PROTOCOLS:
             row = "{}, {} inputs, {} px".format(name, *protocol)
-            predictors = {row: predict_views} | ({f"{row}, hull": predict_hull} if protocol in HULL_PROTOCOLS else {})
+            predictors = {row: predict} | ({f"{row}, hull": predict_hull} if protocol in HULL_PROTOCOLS else {})
             for label, predictor in predictors.items():
                 table[label] = validate(predictor, sampler, *protocol, scenes, features)
                 print(f"{label:32} {table[label]}", flush=True)
     card = weights.with_suffix(".json")
     document = json.loads(card.read_text(encoding="utf-8")) | {"validation": table}
-    partial = card.with_name(card.name + ".part")
-    partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, card)
+    part = card.with_name(card.name + ".part")
+    part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, card)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 """Reconstruction and the command line: any rig, any world, plain errors; with a tiny model of random weights."""
 
 import json
+import math
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -141,21 +142,27 @@ def test_a_resolution_that_does_not_divide_is_refused(model):
             reconstruct(small_capture(), model, "cpu", resolution)
 
 
-@pytest.mark.parametrize("trained", [16, 128])
-def test_pictures_are_read_as_the_model_was_trained(model, monkeypatch, trained):
+@pytest.mark.parametrize(("trained", "read"), [(16, 16), (128, 40)])
+def test_pictures_are_read_as_the_model_was_trained_or_as_they_allow(model, monkeypatch, trained, read):
     sizes = []
     square = Capture.square
     monkeypatch.setattr(Capture, "square", lambda self, size: sizes.append(size) or square(self, size))
     monkeypatch.setattr(model, "config", replace(CONFIG, resolution=trained))
     reconstruct(small_capture(), model, "cpu")
-    assert sizes == [trained]
+    assert sizes == [read]
 
 
 @pytest.mark.parametrize(("pictures", "read"), [(1, 256), (8, 256), (9, 240), (24, 144), (32, 128), (500, 128)])
 def test_a_cpu_reads_many_pictures_smaller(pictures, read):
-    assert reading_resolution(256, 8, pictures, on_cpu=True) == read
-    assert reading_resolution(256, 8, pictures, on_cpu=False) == 256
-    assert reading_resolution(64, 8, pictures, on_cpu=True) == 64
+    assert reading_resolution(256, 8, pictures, 512, on_cpu=True) == read
+    assert reading_resolution(256, 8, pictures, 512, on_cpu=False) == 256
+    assert reading_resolution(64, 8, pictures, 512, on_cpu=True) == 64
+
+
+@pytest.mark.parametrize(("side", "read"), [(8, 16), (100, 152), (128, 192), (170, 256), (171, 256), (math.inf, 256)])
+def test_small_pictures_are_read_half_as_large_again(side, read):
+    assert reading_resolution(256, 8, 4, side, on_cpu=False) == read
+    assert reading_resolution(256, 8, 4, side, on_cpu=True) == read
 
 
 def test_weights_round_trip(weights, model):

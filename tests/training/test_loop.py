@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from backend.training import loop
 from backend.training.config import TrainConfig, read_config
 from backend.training.loop import train
 from backend.training.losses import geometry_errors, reconstruction_loss
-from backend.training.predict import predict
+from backend.training.predict import predict_views
 from backend.training.validate import validation_scenes, validation_sheet
 from tests.backend.test_gslrm import save_checkpoint
 
@@ -62,7 +63,7 @@ def test_a_run_leaves_pictures_of_what_its_weights_show(tmp_path):
     assert [path.name for path in pictures] == ["0000002.png", "0000004.png"]
     model = models.load_model(tmp_path / "run" / "tiny.safetensors")
     scenes = validation_scenes("shapes", tmp_path, torch.device("cpu"))
-    expected = validation_sheet(lambda batch: predict(model, batch)[1:], scenes, 2, 16)
+    expected = validation_sheet(partial(predict_views, model), scenes, 2, 16)
     assert np.array_equal(np.asarray(Image.open(pictures[1])), expected)
 
 

@@ -3,6 +3,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +16,7 @@ from backend.lrm4d import LRM4D
 from backend.rasterize import over_white_srgb
 from backend.training import hull, validate
 from backend.training.contact_sheet import GAP, contact_sheet
+from backend.training.predict import predict_views
 from backend.training.scenes import SceneBatch
 
 from .test_loop import TINY
@@ -73,6 +75,21 @@ def test_the_truth_beats_the_hull_and_the_hull_beats_nothing(shapes):
         assert better["ssim"] > worse["ssim"]
         assert better["matte"] < worse["matte"]
     assert scores[0]["matte"] == 0
+
+
+@pytest.mark.parametrize(("trained", "read"), [(16, 16), (256, 24)])
+def test_pictures_are_read_as_in_the_product(shapes, monkeypatch, trained, read):
+    model = LRM4D(replace(TINY, resolution=trained)).requires_grad_(False)
+    batch = shapes.sample(0, 1, 2, 1, 16)
+    given = []
+    model.register_forward_pre_hook(lambda _, arguments: given.append(arguments))
+    color, alpha = predict_views(model, batch)
+    assert color.shape == (1, 1, 16, 16, 3) and alpha.shape == (1, 1, 16, 16)
+    ((pictures, _, intrinsics, _),) = given
+    assert pictures.shape == (1, 2, 3, read, read)
+    assert torch.allclose(intrinsics, batch.intrinsics[:, :2] * read / 16)
+    own = batch.pictures.movedim(-1, 2)
+    assert torch.nn.functional.interpolate(pictures[0], size=16, mode="area").sub(own[0]).abs().mean() < 0.02
 
 
 def run(monkeypatch, *arguments: object) -> None:
