@@ -4,12 +4,12 @@
 import bpy
 import numpy as np
 from bpy.props import BoolProperty, EnumProperty
-from bpy.types import Context, Operator
+from bpy.types import Context, Object, Operator, Scene
 
 from . import cloud, compat, material
 from .ownership import add_child
 from .retime import retime
-from .shadow_proxy import add_shadow_proxy
+from .shadow_proxy import add_shadow_proxy, shadow_proxy
 
 
 class CloudOperator:
@@ -25,9 +25,16 @@ class CloudOperator:
             cls.poll_message_set("Select a cloud")
         elif cls.changes and active.library:
             cls.poll_message_set("The cloud is another file's; make a library override of it first")
+        elif reason := cls.obstacle(active, context.scene):
+            cls.poll_message_set(reason)
         else:
             return True
         return False
+
+    @classmethod
+    def obstacle(cls, active: Object, scene: Scene) -> str:
+        """What else forbids it for a cloud, and what to do; empty if nothing does."""
+        return ""
 
 
 class FACET4D_OT_retime(CloudOperator, Operator):
@@ -59,6 +66,14 @@ class FACET4D_OT_add_crop_box(CloudOperator, Operator):
     bl_idname = "facet4d.add_crop_box"
     bl_label = "Add Crop Box"
 
+    @classmethod
+    def obstacle(cls, active: Object, scene: Scene) -> str:
+        modifier = cloud.cloud_modifier(active)
+        if modifier is None or "Crop Box" not in compat.input_names(modifier):
+            return "The cloud's modifier is missing or of an older version; reconstruct or import it again"
+        box = compat.get_input(modifier, "Crop Box")
+        return f"'{box.name}' crops the cloud already; move, turn and scale it" if box and box.users_scene else ""
+
     def execute(self, context: Context) -> set[str]:
         cropped = cloud.active_cloud(context)
         points = np.empty(3 * len(cropped.data.vertices), np.float32)
@@ -84,6 +99,11 @@ class FACET4D_OT_add_shadow_proxy(CloudOperator, Operator):
         name="Shadow Catcher",
         description="Also catch shadows in Cycles, in a view layer without the cloud, to be laid over the cloud",
     )
+
+    @classmethod
+    def obstacle(cls, active: Object, scene: Scene) -> str:
+        proxy = shadow_proxy(active, scene)
+        return f"'{proxy.name}' casts the cloud's shadows already; delete it to make it anew" if proxy else ""
 
     def execute(self, context: Context) -> set[str]:
         add_shadow_proxy(cloud.active_cloud(context), self.catches)

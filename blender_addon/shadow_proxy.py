@@ -8,7 +8,7 @@ cloud shows there: voxels around the centres of the Gaussians that are opaque en
 
 import bpy
 import numpy as np
-from bpy.types import GeometryNodeTree, Object
+from bpy.types import GeometryNodeTree, Object, Scene
 
 from . import compat
 from .nodes import TreeBuilder
@@ -45,6 +45,18 @@ def add_shadow_proxy(cloud: Object, catches: bool) -> Object:
     low, high = np.percentile(points.reshape(-1, 3), (1, 99), axis=0) if len(points) else np.zeros((2, 3))
     compat.set_input(modifier, "Voxel Size", max(float((high - low).max()), 1e-3) / RESOLUTION)
     return proxy
+
+
+def shadow_proxy(cloud: Object, scene: Scene) -> Object | None:
+    """The object in the scene that casts the cloud's shadows."""
+    if not any(GROUP_KEY in group for group in bpy.data.node_groups):
+        return None  # most scenes need no search then, whenever a panel is drawn
+    for other in scene.objects:
+        for modifier in other.modifiers:
+            ours = modifier.type == "NODES" and modifier.node_group and GROUP_KEY in modifier.node_group
+            if ours and compat.get_input(modifier, "Cloud") == cloud:
+                return other
+    return None
 
 
 def _proxy_group() -> GeometryNodeTree:

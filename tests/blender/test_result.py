@@ -105,6 +105,23 @@ def test_only_what_is_inside_the_moved_turned_and_scaled_crop_box_shows(register
     assert len(points_at(registered, cloud, 25)["positions"]) == 3000
 
 
+def test_a_second_crop_box_or_shadow_proxy_is_refused_until_the_first_is_gone(registered, make_gaussians):
+    cloud = build_cloud(registered, make_gaussians(10), "Head", 1, 49)
+    bpy.context.view_layer.objects.active = cloud
+    reasons = {"add_crop_box": "crops the cloud already", "add_shadow_proxy": "casts the cloud's shadows already"}
+    for name, reason in reasons.items():
+        add = getattr(bpy.ops.facet4d, name)
+        add()
+        (made,) = cloud.children
+        with pytest.raises(RuntimeError, match=f"'{made.name}' {reason}"):
+            add()
+        with bpy.context.temp_override(selected_objects=[made], active_object=made):
+            bpy.ops.object.delete()
+        assert add() == {"FINISHED"}
+        for child in cloud.children:
+            bpy.data.objects.remove(child)
+
+
 def test_floaters_go_first(scene, make_gaussians):
     """Thirty lonely Gaussians far outside are the first percent of three thousand; no more go than are asked for."""
     gaussians = make_gaussians(3030, opacity=np.ones(3030), time_sigma=np.full(3030, 1e3), velocity=np.zeros((3030, 3)))
