@@ -48,6 +48,17 @@ def studio(scene):
     return scene
 
 
+@pytest.fixture(params=["Cycles", "Eevee"])
+def either_engine(studio, request):
+    """The studio with Cycles, then with Eevee where it can draw."""
+    if request.param == "Eevee":
+        from .test_eevee import use_eevee
+
+        request.getfixturevalue("opengl")
+        use_eevee(studio, samples=16)
+    return studio
+
+
 @pytest.fixture
 def opengl() -> None:
     """Skips where Eevee cannot draw. Blender ends the process there, so a child process tries."""

@@ -8,14 +8,12 @@ from backend.moving import linear_to_srgb, srgb_to_linear
 
 from .stage import add_camera, add_picture, save_picture
 from .test_cloud import assert_shows, points_at, time_curve
-from .test_eevee import use_eevee
 from .test_look import aim, one_gaussian, photograph
 
 bpy = pytest.importorskip("bpy")
 from blender_addon import compat  # noqa: E402
 from blender_addon.cloud import build_cloud, cloud_modifier, cloud_objects  # noqa: E402
 from blender_addon.retime import retime  # noqa: E402
-from blender_addon.shadow_proxy import add_shadow_proxy  # noqa: E402
 
 pytestmark = pytest.mark.blender
 
@@ -23,6 +21,17 @@ pytestmark = pytest.mark.blender
 def set_inputs(cloud, **values) -> None:
     for name, value in values.items():
         compat.set_input(cloud_modifier(cloud), name.replace("_", " "), value)
+
+
+def assert_refused_twice(add, cloud, reason: str) -> None:
+    """What the operator `add` gives a cloud it gives again only after that was deleted."""
+    add()
+    (made,) = cloud.children
+    with pytest.raises(RuntimeError, match=f"'{made.name}' {reason}"):
+        add()
+    with bpy.context.temp_override(selected_objects=[made], active_object=made):
+        bpy.ops.object.delete()
+    assert add() == {"FINISHED"}
 
 
 # Retiming: the clip lasts from 0 to 2 s, frames 1 to 49
@@ -105,21 +114,10 @@ def test_only_what_is_inside_the_moved_turned_and_scaled_crop_box_shows(register
     assert len(points_at(registered, cloud, 25)["positions"]) == 3000
 
 
-def test_a_second_crop_box_or_shadow_proxy_is_refused_until_the_first_is_gone(registered, make_gaussians):
+def test_a_second_crop_box_is_refused_until_the_first_is_gone(registered, make_gaussians):
     cloud = build_cloud(registered, make_gaussians(10), "Head", 1, 49)
     bpy.context.view_layer.objects.active = cloud
-    reasons = {"add_crop_box": "crops the cloud already", "add_shadow_proxy": "casts the cloud's shadows already"}
-    for name, reason in reasons.items():
-        add = getattr(bpy.ops.facet4d, name)
-        add()
-        (made,) = cloud.children
-        with pytest.raises(RuntimeError, match=f"'{made.name}' {reason}"):
-            add()
-        with bpy.context.temp_override(selected_objects=[made], active_object=made):
-            bpy.ops.object.delete()
-        assert add() == {"FINISHED"}
-        for child in cloud.children:
-            bpy.data.objects.remove(child)
+    assert_refused_twice(bpy.ops.facet4d.add_crop_box, cloud, "crops the cloud already; move, turn and scale it")
 
 
 def test_floaters_go_first(scene, make_gaussians):
@@ -271,15 +269,6 @@ def test_a_cloud_is_hidden_as_any_object_is(studio, make_gaussians, tmp_path):
         setattr(cloud, setting, not hidden)
 
 
-@pytest.fixture(params=["Cycles", "Eevee"])
-def either_engine(studio, request):
-    """The studio with Cycles, then with Eevee where it can draw."""
-    if request.param == "Eevee":
-        request.getfixturevalue("opengl")
-        use_eevee(studio, samples=16)
-    return studio
-
-
 def test_a_holdout_cloud_cuts_a_hole_of_its_own_shape(either_engine, make_gaussians, tmp_path):
     scene = either_engine
     cloud = build_cloud(scene, one_gaussian(make_gaussians), "One", 1, 49)
@@ -299,82 +288,6 @@ def test_a_cloud_stands_before_and_behind_meshes(either_engine, make_gaussians, 
     assert middle[:3].max() < 0.05 and middle[3] == 1  # the plane, unlit
     bpy.context.object.location.y = 1
     assert photograph(scene, tmp_path, 33)[16, 16, 0] > 0.5
-
-
-# Shadows
-
-
-def opaque_ball(make_gaussians, velocity=(0, 0, 0)):
-    """The surface of a ball of radius 0.4 that is at the origin after a second."""
-    count = 3000
-    normal = np.random.default_rng(0).normal(size=(count, 3))
-    return make_gaussians(
-        count,
-        position=0.4 * normal / np.linalg.norm(normal, axis=1)[:, None],
-        velocity=np.tile(velocity, (count, 1)),
-        time_mean=np.ones(count),
-        time_sigma=np.full(count, 1e3),
-        scale=np.full((count, 3), 0.005),
-        opacity=np.ones(count),
-    )
-
-
-def lit_from_the_side(scene) -> None:
-    """A sun that shines along -x onto a white wall, whose shadows at y = 0 the camera sees at x = -3."""
-    bpy.ops.mesh.primitive_plane_add(size=8, location=(-3, 0, 0), rotation=(np.pi / 2, 0, np.pi / 4))
-    sun = bpy.data.objects.new("Sun", bpy.data.lights.new("Sun", "SUN"))
-    sun.data.angle, sun.rotation_euler = 0.0, (0, np.pi / 2, 0)
-    scene.collection.objects.link(sun)
-    aim(scene, (0, -6, 0), (-3, 0, 0))
-
-
-def test_the_shadow_proxy_casts_the_clouds_shadow_at_every_frame(either_engine, registered, make_gaussians, tmp_path):
-    """Of a ball that rises; the camera's squares alone are edge-on to the light."""
-    scene = either_engine
-    cloud = build_cloud(scene, opaque_ball(make_gaussians, velocity=(0, 0, 0.5)), "Ball", 1, 49)
-    lit_from_the_side(scene)
-    bpy.context.view_layer.objects.active = cloud
-
-    def shadow() -> np.ndarray:
-        picture = photograph(scene, tmp_path, 64)[..., 0]
-        return picture < 0.5 * np.median(picture)
-
-    scene.frame_set(25)
-    assert shadow().mean() < 0.02
-    bpy.ops.facet4d.add_shadow_proxy()
-    pixel = np.hypot(3, 6) / (2 * 64)  # the focal length is twice the picture's width
-    for frame, height in ((25, 0), (37, 0.25)):
-        scene.frame_set(frame)
-        rows = np.flatnonzero(shadow().any(axis=1))
-        assert (31.5 - rows.mean()) * pixel == pytest.approx(height, abs=pixel)
-        # the proxy stands off by two voxels, of which the ball is 64 wide
-        assert len(rows) * pixel == pytest.approx(0.8 * (1 + 4 / 64), abs=1.5 * pixel)
-
-
-def test_no_camera_sees_the_shadow_proxy(either_engine, make_gaussians, tmp_path):
-    scene = either_engine
-    cloud = build_cloud(scene, opaque_ball(make_gaussians), "Ball", 1, 49)
-    proxy = add_shadow_proxy(cloud, catches=False)
-    cloud.hide_render = True
-    aim(scene, (0, -6, 0))
-    assert photograph(scene, tmp_path, 16)[..., 3].max() == 0
-    proxy.visible_camera = True
-    assert photograph(scene, tmp_path, 16)[..., 3].max() > 0.5
-
-
-def test_a_shadow_proxy_that_catches_shows_what_falls_on_it(studio, make_gaussians, tmp_path):
-    """The sun comes over the camera's shoulder, and a plane keeps it from the left half of the proxy."""
-    cloud = build_cloud(studio, opaque_ball(make_gaussians), "Ball", 1, 49)
-    add_shadow_proxy(cloud, catches=True)
-    cloud.hide_render = True
-    sun = bpy.data.objects.new("Sun", bpy.data.lights.new("Sun", "SUN"))
-    sun.rotation_euler = (np.pi / 2, 0, 0)
-    studio.collection.objects.link(sun)
-    bpy.ops.mesh.primitive_plane_add(size=2, location=(-1, -8, 0), rotation=(np.pi / 2, 0, 0))
-    aim(studio, (0, -6, 0))
-    alpha = photograph(studio, tmp_path, 64)[..., 3]
-    assert alpha[28:36, 27:30].mean() > 0.9
-    assert alpha[28:36, 34:].max() < 0.1
 
 
 # Pictures
