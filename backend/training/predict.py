@@ -30,18 +30,16 @@ def predict(
     resolution: the side at which the network reads the pictures, else their own.
     """
     inputs = batch.pictures.shape[1]
-    pictures, mattes = batch.pictures.permute(0, 1, 4, 2, 3), batch.images[:, :inputs, None, ..., 3]
+    height, width = batch.pictures.shape[2:4]
+    pictures = _resized(batch.pictures.permute(0, 1, 4, 2, 3), resolution)
     rig = (batch.camera_to_world, batch.intrinsics, batch.times)
     given = [part[:, :inputs] for part in rig]
-    height, width = pictures.shape[-2:]
-    if resolution not in (None, width):
-        pictures, mattes = _resized(pictures, resolution), _resized(mattes, resolution)
-        given[1] = given[1] * (resolution / width)
+    given[1] = given[1] * (pictures.shape[-1] / width)
     with torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.is_cuda):
         channels, pixels = model(pictures, *given)
     model = getattr(model, "module", model)
     cloud = model.gaussians(channels, pixels)
-    shown = patchify((mattes >= 0.5).movedim(2, -1), model.config.patch).flatten(1)
+    shown = patchify(shown_pixels(batch, resolution)[..., None], model.config.patch).flatten(1)
     order = shown.byte().argsort(dim=1, descending=True, stable=True)[:, : most_shown or int(shown.sum(1).max())]
     shown, pixels = shown.take_along_dim(order, 1), pixels.take_along_dim(order[..., None], 1)
     free = channels[:, channels.shape[1] - model.config.free_gaussians :]
@@ -65,12 +63,15 @@ def predict_views(model: LRM4D, batch: SceneBatch) -> tuple[Tensor, Tensor]:
     return predict(model, batch, resolution=resolution)[1:]
 
 
-def _resized(pictures: Tensor, side: int) -> Tensor:
-    """Pictures [B, V, C, H, H] as [B, V, C, side, side], much as Pillow's Lanczos filter makes them."""
+def _resized(pictures: Tensor, side: int | None) -> Tensor:
+    """Pictures [B, V, C, R, R] as [B, V, C, side, side], much as Pillow's Lanczos filter makes them."""
+    if side in (None, pictures.shape[-1]):
+        return pictures
     resized = F.interpolate(pictures.flatten(0, 1), size=(side, side), mode="bicubic", antialias=True)
     return resized.clamp(0, 1).unflatten(0, pictures.shape[:2])
 
 
-def shown_pixels(batch: SceneBatch) -> Tensor:
-    """Where the input pictures mostly show the subject, [B, I, R, R] bool."""
-    return batch.images[:, : batch.pictures.shape[1], ..., 3] >= 0.5
+def shown_pixels(batch: SceneBatch, resolution: int | None = None) -> Tensor:
+    """Where the input pictures, read at a resolution or as they are, mostly show the subject, [B, I, R, R] bool."""
+    mattes = batch.images[:, : batch.pictures.shape[1], None, ..., 3]
+    return _resized(mattes, resolution)[:, :, 0] >= 0.5
