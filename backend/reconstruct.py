@@ -125,7 +125,9 @@ def reconstruct(
         if refinements and channels.shape[1]:
             steps = network.step_sizes[:refinements].detach()
             channels = refine(channels, decode, images, *tensors, steps, refining)
-        cloud = decode(channels).select(0).to("cpu").prune()
+        cloud = decode(channels).select(0).prune()
+        progress("Placing Gaussians", 0.9)
+        cloud = cloud.transform(normalisation.inverse(), half, middle).to("cpu")
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
@@ -133,12 +135,10 @@ def reconstruct(
     finally:
         for hook in hooks:
             hook.remove()
-    progress("Placing Gaussians", 0.9)
     if not len(cloud):
         raise UserError(
             "Nothing was found in the pictures; check the cameras' poses and that they look at the subject."
         )
-    cloud = cloud.transform(normalisation.inverse(), half, middle)
     if first == last:
         cloud = cloud.frozen(first)
     progress("Placing Gaussians", 1.0)

@@ -184,9 +184,9 @@ class Run:
             parameter.grad = None
         batch, most_shown = self.scenes.take(self.step)
         inputs = batch.pictures.shape[1]
-        # as good as can be after any number of them
-        refinements = 1 + self.step % max(1, self.model.config.refinements)
-        cloud, color, alpha = predict(self.network, batch, most_shown, refinements)
+        most = self.model.config.refinements
+        # as good as can be after any number of them, or none
+        cloud, color, alpha = predict(self.network, batch, most_shown, self.step % (most + 1))
         truth = batch.images[:, inputs:]
         loss, decibels = reconstruction_loss(color, alpha, truth, config.ssim_weight, config.alpha_weight)
         if self.features is not None:
@@ -197,6 +197,8 @@ class Run:
         errors = geometry_errors(bound, *geometry, self.model.config.patch)
         weights = (config.position_weight, config.velocity_weight, config.empty_weight)
         loss = loss + sum(weight * error for weight, error in zip(weights, errors, strict=True))
+        if most:
+            loss = loss + 0 * self.model.step_sizes.sum()  # DDP waits for every gradient, also where there is no step
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
         healthy = whole(norm).isfinite()

@@ -26,7 +26,7 @@ from backend.training import loop
 from backend.training.config import TrainConfig, read_config
 from backend.training.loop import train
 from backend.training.losses import geometry_errors, reconstruction_loss
-from backend.training.predict import predict_views
+from backend.training.predict import predict, predict_views
 from backend.training.validate import validation_scenes, validation_sheet
 from tests.backend.test_gslrm import save_checkpoint
 
@@ -80,6 +80,13 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch):
         assert torch.equal(resumed.model.state_dict()[name], value), name
     for name, value in whole.average.items():
         assert torch.equal(resumed.average[name], value), name
+
+
+def test_a_run_learns_every_number_of_refinements_and_none(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(loop, "predict", lambda *given: made.append(given[3]) or predict(*given))
+    train(CONFIG, tmp_path, tmp_path / "run")
+    assert made == [0, 1, 2, 0]
 
 
 def test_a_new_run_starts_from_given_weights(tmp_path):
