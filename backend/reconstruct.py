@@ -149,7 +149,8 @@ def _bytes_needed(network: LRM4D, tokens: int) -> int:
     """An upper estimate of a reconstruction, from its peaks measured on a CPU.
 
     PyTorch's own quarter of a GiB, the weights and their half-precision file, and the larger of a transformer block (24
-    floats a channel) and the change of world (1,400 bytes a Gaussian, were none pruned; most are).
+    floats a channel) and the change of world (1,400 bytes a Gaussian, were none pruned; most are). A GPU's peaks lie
+    below it: 1.9 of 2.4 GiB for 24 pictures of 256 px with four refinements.
     """
     width, patch = network.config.width, network.config.patch
     weights = sum(value.numel() * value.element_size() for value in network.parameters())
