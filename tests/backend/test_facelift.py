@@ -152,7 +152,7 @@ def test_fusing_takes_no_white_background_for_fog(unrefined):
         reconstruct(Capture(frames), device="cpu"),
     )
     fused, fog, matted = (score_cloud(cloud, Capture(frames[:1])).psnr for cloud in clouds)
-    assert fused > matted - 0.5 > fog + 3
+    assert fused > matted - 0.5 > fog + 0.5
 
 
 def test_a_clip_of_equal_views_is_lifted_to_one_cloud(weights):
