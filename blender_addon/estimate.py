@@ -15,7 +15,7 @@ from bpy.types import Scene, WindowManager
 
 from ._backend import backend, errors
 
-RENDERED = 3e5  # operations of the network that a CPU does while it renders one of the Gaussians, and its gradient
+RENDERED = 2.5e5  # operations of the network that a CPU does while it renders one of the Gaussians, and its gradient
 CARDS = Path(errors.__file__).parent / "weights"
 
 
