@@ -11,7 +11,7 @@ from .errors import UserError
 FINER = 1.5  # small pictures are read so many times as large: more and smaller Gaussians; twice as large gains less
 CPU_TOKENS = 9600  # 24 pictures of 160 px; attention grows with their square: some 15 s on two cores
 CPU_LEAST = 128
-CPU_REFINEMENTS = 1  # a step takes some 25 s for 24 pictures on two cores, and the first brings the most
+CPU_REFINEMENTS = 2  # a step takes some 30 s for 24 pictures on two cores, and the first ones bring the most
 
 
 def reading_resolution(trained: int, patch: int, pictures: int, side: float, on_cpu: bool) -> int:

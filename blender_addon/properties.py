@@ -100,7 +100,7 @@ class FACET4D_PG_scene(PropertyGroup):
         name="Refine",
         description="Steps that bring the cloud closer to its own pictures",
         items=(
-            ("AUTO", "Automatic", "As many as the model has learned; on a CPU one, for each takes long there"),
+            ("AUTO", "Automatic", "As many as the model has learned; on a CPU two, for each takes long there"),
             ("0", "None", "The network's prediction alone"),
             ("1", "1 Step", "The first step brings the most"),
             ("2", "2 Steps", "Closer"),
