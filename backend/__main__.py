@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import UserError
+from .memory import CPU_REFINEMENTS
 
 if TYPE_CHECKING:
     from .facelift import FaceLift
@@ -61,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
             type=int,
             help="side at which pictures are read (as the model was trained; less if small or, on a CPU, many)",
         )
-        sub.add_argument("--refinements", type=int, help="steps towards the pictures (all of the model's; on a CPU 1)")
+        default = f"all of the model's; on a CPU {CPU_REFINEMENTS}"
+        sub.add_argument("--refinements", type=int, help=f"steps towards the pictures ({default})")
 
     sub = command("reconstruct", _reconstruct, "Turn a capture into a cloud.")
     sub.add_argument("capture", type=Path, help="a folder with a transforms.json, or the file")

@@ -90,7 +90,7 @@ class FACET4D_PG_scene(PropertyGroup):
     resolution: EnumProperty(
         name="Resolution",
         items=(
-            ("AUTO", "Automatic", "As the model was trained; less for small pictures, and on a CPU for more than 8"),
+            ("AUTO", "Automatic", "As the model was trained; less for small pictures, and on a CPU for more than 9"),
             ("128", "128 px", "Pictures of 128 × 128 pixels: fast"),
             ("256", "256 px", "Pictures of 256 × 256 pixels: four times the Gaussians"),
             ("512", "512 px", "Pictures of 512 × 512 pixels: sixteen times the Gaussians, for large GPUs"),
