@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes the guide to the add-on as a page that a browser shows, with an anchor for each heading.
+"""Writes the user's guides as pages that a browser shows, with an anchor for each heading.
 
-python docs/page.py FOLDER    makes FOLDER/blender.html, and puts the guide's picture beside it
+python docs/page.py FOLDER    makes FOLDER/blender.html and FOLDER/portrait.html, and puts their picture beside them
 """
 
 import re
@@ -12,6 +12,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 HERE = Path(__file__).parent
+GUIDES = ("blender", "portrait")
 PAGE = """<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><title>Facet4D</title>
 <style>body {{ max-width: 50em; margin: 2em auto; padding: 0 1em; font-family: sans-serif; line-height: 1.5 }}
@@ -20,18 +21,23 @@ img {{ max-width: 100% }} td, th {{ text-align: left; vertical-align: top; paddi
 """
 
 
-def write_page(folder: Path) -> None:
+def write_pages(folder: Path) -> None:
+    """Write the guides and their picture into a folder, which is made if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    body = MarkdownIt().enable("table").render((HERE / "blender.md").read_text(encoding="utf-8"))
-    body = re.sub(r"<h2>(.+)</h2>", lambda match: f'<h2 id="{_anchor(match[1])}">{match[1]}</h2>', body)
-    (folder / "blender.html").write_text(PAGE.format(body=body), encoding="utf-8")
+    for guide in GUIDES:
+        body = MarkdownIt().enable("table").render((HERE / f"{guide}.md").read_text(encoding="utf-8"))
+        body = re.sub(r"<(h[23])>(.+)</\1>", _with_anchor, body)
+        body = re.sub(rf'href="({"|".join(GUIDES)})\.md', r'href="\1.html', body)
+        (folder / f"{guide}.html").write_text(PAGE.format(body=body), encoding="utf-8")
     shutil.copy(HERE / "blender.png", folder)
 
 
-def _anchor(heading: str) -> str:
-    """As GitHub makes it."""
-    return re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-"))
+def _with_anchor(heading: re.Match[str]) -> str:
+    """Return the heading with the anchor that GitHub gives it."""
+    level, text = heading.groups()
+    anchor = re.sub(r"[^\w-]", "", text.lower().replace(" ", "-"))
+    return f'<{level} id="{anchor}">{text}</{level}>'
 
 
 if __name__ == "__main__":
-    write_page(Path(sys.argv[1]))
+    write_pages(Path(sys.argv[1]))
