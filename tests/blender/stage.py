@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the tests of the add-on play with: cameras and pictures, a small capture, a result, and a panel's layout."""
 
+import functools
 import math
 import time
 from collections.abc import Iterator
@@ -18,7 +19,6 @@ from backend.moving import MovingGaussians
 
 bpy = pytest.importorskip("bpy")
 import blender_addon  # noqa: E402
-from blender_addon import panels  # noqa: E402
 
 
 @contextmanager
@@ -81,48 +81,106 @@ class FakeCloud:
 
 
 class Layout:
-    """Records the texts of a panel, and fails on properties and operators that do not exist."""
+    """Records the texts of a panel, and refuses what Blender's own layout would refuse or leave undrawn.
+
+    That is: attributes and functions that `bpy.types.UILayout` does not have, arguments that they do not take, values
+    that their enumerations (icons among them) do not know, and properties, operators and lists that do not exist.
+    """
 
     def __init__(self, texts: list[str] | None = None) -> None:
-        self.texts = [] if texts is None else texts
+        self.__dict__["texts"] = [] if texts is None else texts
 
-    def row(self, **_) -> "Layout":
-        return Layout(self.texts)
+    def __setattr__(self, name: str, value) -> None:
+        prop = LAYOUT.properties.get(name)
+        if prop is None or prop.is_readonly:
+            raise AttributeError(f"UILayout has no attribute {name!r} that can be set")
+        self.__dict__[name] = checked(prop, value)
 
-    column = row
+    def __getattr__(self, name: str):
+        """One of Blender's functions, or an attribute that nobody has set."""
+        if name in LAYOUT.functions:
+            return functools.partial(self._call, LAYOUT.functions[name])
+        if name in LAYOUT.properties:
+            return getattr(LAYOUT.properties[name], "default", None)
+        raise AttributeError(f"UILayout has no attribute {name!r}")
 
-    def panel(self, name: str, **_) -> tuple["Layout", "Layout"]:
-        return Layout(self.texts), Layout(self.texts)
+    def _call(self, function: bpy.types.Function, *positional, **named):
+        """Check the arguments and draw: by the method below of the function's name, or its text where there is none."""
+        parameters = {p.identifier: p for p in function.parameters if not p.is_output}
+        given = dict(zip(parameters, positional, strict=False))
+        if len(positional) > len(parameters) or given.keys() & named:
+            raise TypeError(f"UILayout.{function.identifier}() was given an argument too many")
+        given |= named
+        if unknown := given.keys() - parameters:
+            raise TypeError(f"UILayout.{function.identifier}() has no argument {', '.join(sorted(unknown))}")
+        if missing := {name for name, p in parameters.items() if p.is_required} - given.keys():
+            raise TypeError(f"UILayout.{function.identifier}() lacks {', '.join(sorted(missing))}")
+        given = {name: checked(parameters[name], value) for name, value in given.items()}
+        if draw_function := getattr(type(self), f"_{function.identifier}", None):
+            return draw_function(self, **given)
+        self.texts.append(given.get("text") or given.get("heading") or "")
+        layouts = [Layout(self.texts) for p in function.parameters if p.is_output]
+        return layouts[0] if len(layouts) == 1 else tuple(layouts)
 
-    def template_list(self, kind: str, _id: str, owner, items: str, index_owner, index: str, **_) -> None:
-        """Draws the list's rows as Blender does, which keeps nothing from one to the next."""
-        index_owner.path_resolve(index)
-        cls = getattr(panels, kind)
-        shown, _ = cls.filter_items(SimpleNamespace(bitflag_filter_item=1), bpy.context, owner, items)
-        for flag, item in zip(shown, getattr(owner, items), strict=True):
+    def _template_list(self, listtype_name, dataptr, propname, active_dataptr, active_propname, **_) -> None:
+        """Draw the list's rows as Blender does, which keeps nothing from one to the next."""
+        dataptr.path_resolve(propname)
+        active_dataptr.path_resolve(active_propname)
+        cls = getattr(bpy.types, listtype_name)
+        if listtype_name == "UI_UL_list":  # Blender's own, which draws names
+            return
+        shown, _ = cls.filter_items(SimpleNamespace(bitflag_filter_item=1), bpy.context, dataptr, propname)
+        for flag, item in zip(shown, getattr(dataptr, propname), strict=True):
             if flag:
-                cls.draw_item(SimpleNamespace(), bpy.context, self, owner, item, 0, index_owner, index)
+                cls.draw_item(SimpleNamespace(), bpy.context, self, dataptr, item, 0, active_dataptr, active_propname)
 
-    def operator_menu_enum(self, name: str, enum: str, **_) -> None:
-        bpy_operator(name).get_rna_type().properties[enum]
-        self.operator(name)
-
-    def prop(self, owner, name: str, text: str = "", **_) -> None:
-        owner.path_resolve(name)
+    def _prop(self, data, property: str, text: str = "", **_) -> None:
+        data.path_resolve(property)
         self.texts.append(text)
 
-    def prop_search(self, owner, name: str, _data, _collection: str, text: str) -> None:
-        self.prop(owner, name, text)
+    def _prop_search(self, search_data, search_property: str, **given) -> None:
+        search_data.path_resolve(search_property)
+        self._prop(**given)
 
-    def label(self, text: str, **_) -> None:
-        self.texts.append(text)
+    def _operator(self, operator: str, **_) -> "OperatorProperties":
+        kind = bpy_operator(operator).get_rna_type()
+        self.texts.append(kind.name)
+        return OperatorProperties(kind)
 
-    def operator(self, name: str, **_) -> SimpleNamespace:
-        self.texts.append(bpy_operator(name).get_rna_type().name)
-        return SimpleNamespace()
+    def _operator_menu_enum(self, operator: str, property: str, **_) -> "OperatorProperties":
+        properties = self._operator(operator)
+        if properties.kind.properties[property].type != "ENUM":
+            raise TypeError(f"{operator}.{property} is no enumeration")
+        return properties
 
-    def progress(self, factor: float, text: str) -> None:
-        self.texts.append(text)
+
+class OperatorProperties:
+    """What a button sets before it runs its operator; refuses what the operator does not have."""
+
+    def __init__(self, kind: bpy.types.Struct) -> None:
+        self.__dict__["kind"] = kind
+
+    def __setattr__(self, name: str, value) -> None:
+        if name not in self.kind.properties:
+            raise AttributeError(f"{self.kind.identifier} has no property {name!r}")
+        self.__dict__[name] = checked(self.kind.properties[name], value)
+
+
+LAYOUT = bpy.types.UILayout.bl_rna
+PYTHON_TYPES = {"BOOLEAN": (bool, int), "INT": int, "FLOAT": (int, float), "STRING": str, "ENUM": str}
+
+
+def checked(prop: bpy.types.Property, value):
+    """`value`, if Blender takes it for this property or argument.
+
+    Raises:
+        TypeError: it is of another type, or the enumeration does not have it.
+    """
+    if not isinstance(value, PYTHON_TYPES.get(prop.type, object)):
+        raise TypeError(f"{prop.identifier} takes {prop.type}, not {value!r}")
+    if prop.type == "ENUM" and value not in prop.enum_items:
+        raise TypeError(f"{prop.identifier} has no item {value!r}")
+    return value
 
 
 def bpy_operator(name: str):
@@ -150,7 +208,9 @@ def draw(panel) -> str:
 
 
 def wait_until(condition) -> None:
-    end = time.monotonic() + 5
+    """Wait for another thread, for as long as a busy machine may take."""
+    end = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < end
+        if time.monotonic() > end:
+            pytest.fail("what was waited for did not come")
         time.sleep(0.01)

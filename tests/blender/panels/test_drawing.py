@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What draws uses icons, attributes, arguments, properties and operators that Blender has; the tests' layout checks."""
+
+import functools
+from types import SimpleNamespace
+
+import pytest
+
+from ..stage import Layout
+
+bpy = pytest.importorskip("bpy")
+
+pytestmark = pytest.mark.blender
+
+FAULTS = {
+    "an icon": lambda layout: layout.label(text="", icon="NO_SUCH_ICON"),
+    "an icon of a button": lambda layout: layout.operator("render.render", icon="NO_SUCH_ICON"),
+    "an attribute": lambda layout: setattr(layout.row(), "scale_why", 1.5),
+    "an attribute that is read": lambda layout: layout.row().scale_why,
+    "an attribute's value": lambda layout: setattr(layout, "alignment", "MIDDLE"),
+    "an attribute's type": lambda layout: setattr(layout, "scale_y", "large"),
+    "a function": lambda layout: layout.rwo(),
+    "an argument": lambda layout: layout.row(aling=True),
+    "an argument's type": lambda layout: layout.label(text=3),
+    "an argument too many": lambda layout: layout.prop(bpy.context.scene, "frame_start", property="frame_end"),
+    "no argument": lambda layout: layout.prop(bpy.context.scene),
+    "a property": lambda layout: layout.prop(bpy.context.scene, "frame_begin"),
+    "an operator": lambda layout: layout.operator("render.rendr"),
+    "an operator's property": lambda layout: setattr(layout.operator("render.render"), "animated", True),
+    "an operator's menu": lambda layout: layout.operator_menu_enum("render.render", "animation"),
+    "a list": lambda layout: layout.template_list(
+        "FACET4D_UL_nothing", "", bpy.data, "objects", bpy.context.scene, "frame_start"
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_tests_layout_refuses_what_blender_does_not_know(scene, fault):
+    with pytest.raises((AttributeError, KeyError, TypeError, ValueError)):
+        FAULTS[fault](Layout())
+
+
+def test_the_tests_layout_takes_what_blender_takes(scene):
+    layout = Layout()
+    row = layout.split(factor=0.5).box().row(align=True, heading="Row")
+    row.scale_y, row.alignment, row.active = 2, "RIGHT", False
+    row.label(text="words", icon="INFO")
+    row.prop(scene, "frame_start", text="Start", icon="NONE", slider=True)
+    row.operator("render.render", icon="RENDER_STILL").animation = True
+    header, body = layout.panel("identifier", default_closed=True)
+    header.separator()
+    body.label(text="body")
+    assert {"words", "Start", "Render", "body"} <= set(layout.texts)
+    assert row.alignment == "RIGHT" and layout.alignment == "EXPAND"
+
+
+def test_every_dialog_and_menu_draws(registered):
+    """The panels are drawn where their buttons are tested."""
+    dialogs = [cls for cls in bpy.types.Operator.__subclasses__() if cls.__name__.startswith("FACET4D_OT_")]
+    dialogs = [cls for cls in dialogs if "draw" in vars(cls)]
+    assert len(dialogs) >= 3
+    for cls in dialogs:
+        dialog = Dialog(cls)
+        cls.draw(dialog, bpy.context)
+        assert dialog.layout.texts
+    for menu in (bpy.types.TOPBAR_MT_file_import, bpy.types.TOPBAR_MT_file_export):
+        layout = Layout()
+        for function in menu._dyn_ui_initialize():
+            if function.__module__.startswith("blender_addon"):
+                function(SimpleNamespace(layout=layout), bpy.context)
+        assert len(layout.texts) == 1
+
+
+class Dialog:
+    """Stands for an operator that asks for its settings: its properties, and its own functions."""
+
+    def __init__(self, cls: type) -> None:
+        self.cls, self.layout, self.reason = cls, Layout(), "No GPU was found"
+        self.properties = bpy.context.window_manager.operator_properties_last(cls.bl_idname)
+
+    def __getattr__(self, name: str):
+        own = vars(self.cls).get(name)
+        return functools.partial(own, self) if callable(own) else getattr(self.properties, name)
