@@ -4,16 +4,18 @@
     python3 build.py demo    reconstruct the bundled capture and render it into out/demo
     python3 build.py test    run the tests; further arguments go to pytest, for example: test -k camera
                              test --blender 4.5 runs those of Blender with another version, in an environment of its own
-    python3 build.py lint    check the code with ruff
+    python3 build.py lint    check the code with ruff, and that requirements/ fits pyproject.toml
     python3 build.py zip     write dist/facet4d-<version>.zip, the extension that Blender installs
                              zip --with-wheels linux-x64 brings PyTorch for the processor along, for that platform;
                              --python 3.11 for that Python alone
     python3 build.py repo    write dist/repo, a folder that a web server can offer to Blender as a repository of
                              extensions; takes zip's arguments, and several platforms
     python3 build.py gui     go through the add-on in a window of --blender (an executable), with pictures in out/gui
+    python3 build.py install [EXTRA ...]    add extras of pyproject.toml to .venv, for example: install portrait
+    python3 build.py lock    write requirements/ anew, after a change of the packages in pyproject.toml
 
-Needs the standard library only. The requirements are pinned in pyproject.toml; .venv remembers which pins it holds,
-so an unchanged tree installs nothing and an interrupted set-up is completed by the next command.
+Needs the standard library only. A command installs the packages that it needs and that .venv lacks; .venv remembers
+what it holds, so an unchanged tree installs nothing and an interrupted set-up is completed by the next command.
 Exit code 2: the request cannot be carried out as given. Exit code 1: it was carried out and failed.
 """
 
@@ -23,21 +25,17 @@ from __future__ import annotations
 import argparse
 import errno
 import hashlib
-import os
-import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent
+from scripts.environment import BASE, DISK_FULL, ROOT, BuildError, Environment, check_locks, read_pins
+
 DIST = ROOT / "dist"
-VENV = ROOT / ".venv"
-PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 SUPPORTED = ((3, 11), (3, 13))  # the Pythons that the pinned bpy wheels exist for
 BLENDERS = {"4.5": ("4.5.15", (3, 11)), "5.0": ("5.0.1", (3, 11)), "5.2": ("5.2.3", (3, 13))}  # bpy and its Python
@@ -52,37 +50,18 @@ PLATFORMS = {
 }
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
-DISK_FULL = "the disk is full. The packages take about 3 GB, or 7 GB with CUDA: free some and run this again."
-INSTALL_FAILURES = (
-    (r"No space left on device", DISK_FULL),
-    (
-        r"NewConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|Max retries exceeded",
-        "the package index cannot be reached. Check the network, or pip's proxy settings, and run this again.",
-    ),
-    (
-        r"ensurepip is not available",
-        "this Python lacks the venv module. Install it (on Debian the package python3-venv) and run this again.",
-    ),
-    (
-        r"No matching distribution found for (?P<package>\S+)",
-        "the package index has no {package} for this system and Python. 64-bit Linux and Windows are supported.",
-    ),
-)
-
-
-def use_environment(folder: Path) -> None:
-    """Make the other functions work with the virtual environment in `folder`."""
-    global VENV, PYTHON
-    PYTHON = folder / PYTHON.relative_to(VENV)
-    VENV = folder
-
-
-class BuildError(Exception):
-    """What is wrong and what to do, in plain words, with the exit code (see the module docstring)."""
-
-    def __init__(self, message: str, exit_code: int = 1) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+# The extras of pyproject.toml that a command needs; lint looks up the types of all that is imported.
+EXTRAS = {
+    "demo": [],
+    "gui": ["manual"],
+    "install": [],
+    "lint": ["dev", "manual", "portrait", "test"],
+    "lock": ["dev"],
+    "repo": ["manual"],
+    "test": ["manual", "portrait", "test"],
+    "zip": ["manual"],
+}
+ENVIRONMENT = Environment(ROOT / ".venv")
 
 
 def find_python() -> str | None:
@@ -111,103 +90,23 @@ def check_python(version: tuple[int, int], arguments: list[str]) -> None:
     )
 
 
-def read_pins() -> list[str]:
-    """Return the pinned requirements of pyproject.toml, portraits' and the test tools included."""
-    import tomllib
-
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return sum(project["optional-dependencies"].values(), project["dependencies"])
-
-
-def set_up_environment(pins: list[str]) -> None:
-    """Make .venv hold `pins`, doing nothing if it already does.
-
-    Raises:
-        BuildError: .venv belongs to another Python, or the installation failed.
-    """
-    this_version = "{}.{}".format(*sys.version_info)
-    if (VENV / "pyvenv.cfg").is_file():
-        settings = (VENV / "pyvenv.cfg").read_text(encoding="utf-8")
-        match = re.search(r"^version(?:_info)?\s*=\s*(\d+\.\d+)", settings, re.MULTILINE)
-        if match and match[1] != this_version:
-            raise BuildError(
-                f".venv was made with Python {match[1]} and this is Python {this_version}. "
-                f"Use python{match[1]}, or remove the folder .venv to set it up anew.",
-                exit_code=2,
-            )
-    fingerprint = hashlib.sha256("\n".join(pins).encode()).hexdigest()
-    stamp = VENV / "installed.sha256"
-    if PYTHON.exists() and stamp.is_file() and stamp.read_text(encoding="utf-8") == fingerprint:
-        return
-    VENV.mkdir(exist_ok=True)
-    stamp.unlink(missing_ok=True)
-    install(pins, VENV / "install.log")
-    stamp.write_text(fingerprint, encoding="utf-8")
-
-
-def install(pins: list[str], log_path: Path) -> None:
-    """Create or repair .venv and install `pins` into it, printing a line per stage; what pip says goes to the log.
-
-    Raises:
-        BuildError: a step failed.
-    """
-    start = time.monotonic()
-
-    def stage(text: str) -> None:
-        print(f"[{time.monotonic() - start:4.0f} s] {text}", flush=True)
-
-    steps = (
-        ("creating .venv", [sys.executable, "-m", "venv", VENV]),
-        (
-            f"installing {len(pins)} pinned packages and what they need (log: {log_path})",
-            [PYTHON, "-m", "pip", "install", "--no-input", "--progress-bar", "off", *pins],
-        ),
-    )
-    with log_path.open("w", encoding="utf-8") as log:
-        for title, command in steps:
-            stage(title)
-            with subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            ) as process:
-                for line in process.stdout:
-                    log.write(line)
-                    large_file = re.search(r"Downloading ([^-]+)-\S+ (\([\d.]+ [MG]B\))", line)
-                    if large_file:
-                        stage(f"downloading {large_file[1]} {large_file[2]}")
-                    elif line.startswith("Installing collected packages"):
-                        stage("unpacking")
-            if process.returncode != 0:
-                log.flush()
-                raise BuildError(explain_install_failure(log_path.read_text(encoding="utf-8"), log_path))
-    stage("ready")
-
-
-def explain_install_failure(log: str, log_path: Path) -> str:
-    """Say in plain words why the installation that wrote `log` failed, followed by the log's last lines."""
-    for pattern, explanation in INSTALL_FAILURES:
-        match = re.search(pattern, log)
-        if match:
-            reason = explanation.format(**match.groupdict())
-            break
-    else:
-        reason = "the last lines of the log say why. Running this again continues where it stopped."
-    tail = "\n".join("    " + line[:160] for line in log.splitlines()[-8:])
-    return f"Setting up .venv failed: {reason}\n{tail}\nThe whole log is in {log_path}"
-
-
-def run_module(*arguments: str) -> int:
-    """Run `python -m arguments` with .venv's Python from the repository root and return its exit code."""
-    return subprocess.run([str(PYTHON), "-m", *arguments], cwd=ROOT, check=False).returncode
-
-
 def lint() -> int:
     """Check code and formatting; both reports are shown even if the first has findings."""
+    run_module = ENVIRONMENT.run_module
     return max([run_module("ruff", "check"), run_module("ruff", "format", "--check")])
+
+
+def install(extras: list[str]) -> int:
+    """Add extras to .venv.
+
+    Raises:
+        BuildError: there is no such extra.
+    """
+    known = sorted(read_pins().keys() - {BASE})
+    if unknown := [extra for extra in extras if extra not in known]:
+        raise BuildError(f"There is no extra '{unknown[0]}'; choose from {', '.join(known)}.", exit_code=2)
+    ENVIRONMENT.add(extras)
+    return 0
 
 
 def run_tests(arguments: list[str]) -> int:
@@ -219,17 +118,16 @@ def run_tests(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="build.py test", add_help=False, allow_abbrev=False)
     parser.add_argument("--blender", choices=sorted(BLENDERS))
     options, rest = parser.parse_known_args(arguments)
-    pins = read_pins()
+    environment = ENVIRONMENT
     if options.blender:
         bpy, python = BLENDERS[options.blender]
         if sys.version_info[:2] != python:
             command = "python{}.{} build.py test --blender {}".format(*python, options.blender)
             raise BuildError(f"Blender {options.blender} runs on another Python. Run: {command}", exit_code=2)
-        use_environment(ROOT / f".venv-{options.blender}")
-        pins = [f"bpy=={bpy}" if pin.startswith("bpy==") else pin for pin in pins]
+        environment = Environment(ROOT / f".venv-{options.blender}", bpy)
         rest = rest or ["tests/blender"]
-    set_up_environment(pins)
-    return run_module("pytest", *rest)
+    environment.add(EXTRAS["test"])
+    return environment.run_module("pytest", *rest)
 
 
 def stage_extension(folder: Path) -> None:
@@ -239,7 +137,7 @@ def stage_extension(folder: Path) -> None:
     unneeded = shutil.ignore_patterns("__pycache__", ".*", "training")
     shutil.copytree(ROOT / "backend", folder / "backend", ignore=unneeded)
     shutil.copy(ROOT / "LICENSE", folder / "LICENSE")
-    subprocess.run([str(PYTHON), str(ROOT / "docs" / "page.py"), str(folder / "manual")], check=True)
+    subprocess.run([str(ENVIRONMENT.python), str(ROOT / "docs" / "page.py"), str(folder / "manual")], check=True)
 
 
 def repack(source: Path, target: Path) -> None:
@@ -258,8 +156,9 @@ def blender_extension(*arguments: str) -> None:
     Raises:
         BuildError: it refuses the extension; the message holds its reasons.
     """
-    script = next(VENV.glob("**/bl_pkg/cli/blender_ext.py"))
-    result = subprocess.run([str(PYTHON), str(script), *arguments], capture_output=True, text=True, check=False)
+    script = next(ENVIRONMENT.folder.glob("**/bl_pkg/cli/blender_ext.py"))
+    command = [str(ENVIRONMENT.python), str(script), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise BuildError(f"Blender refuses the extension:\n{(result.stdout + result.stderr).strip()}")
 
@@ -275,12 +174,13 @@ def add_wheels(extension: Path, platform: str, pythons: list[str]) -> None:
     """
     wheels = extension / "wheels"
     names = ("torch==", "pillow==", "safetensors==")
-    pins = [pin for pin in read_pins() if pin.startswith(names)]
+    pins = [pin for pin in read_pins()[BASE] if pin.startswith(names)]
     if not platform.startswith("macos"):
         pins = [f"{pin}+cpu" if pin.startswith("torch==") else pin for pin in pins]
     for python in pythons:
         print(f"downloading the wheels for {platform} and Python {python}", flush=True)
-        command = [PYTHON, "-m", "pip", "download", "--only-binary=:all:", "--dest", wheels, "--python-version", python]
+        command = [ENVIRONMENT.python, "-m", "pip", "download", "--only-binary=:all:", "--dest", wheels]
+        command += ["--python-version", python]
         command += [f"--platform={tag}" for tag in PLATFORMS[platform]]
         command += ["--no-input", "--progress-bar=off", "--extra-index-url", CPU_INDEX, *pins]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -347,24 +247,30 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="build.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=("demo", "test", "lint", "zip", "repo", "gui"))
+    parser.add_argument("command", choices=EXTRAS)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="for the demo, pytest, the packages or the window")
     options = parser.parse_args(arguments)
-    if options.arguments and options.command == "lint":
-        parser.error("lint takes no arguments")
+    if options.arguments and options.command in ("lint", "lock"):
+        parser.error(f"{options.command} takes no arguments")
     if options.command in ("zip", "repo"):
         packaging = read_packaging(options.command, options.arguments)
     try:
         check_python(sys.version_info[:2], arguments)
+        if options.command != "lock":
+            check_locks()
         if options.command == "test":
             return run_tests(options.arguments)
-        set_up_environment(read_pins())
+        if options.command == "install":
+            return install(options.arguments)
+        ENVIRONMENT.add(EXTRAS[options.command])
         if options.command == "demo":
-            return run_module("blender_addon.demo", *options.arguments)
+            return ENVIRONMENT.run_module("blender_addon.demo", *options.arguments)
         if options.command == "lint":
             return lint()
+        if options.command == "lock":
+            return ENVIRONMENT.run_module("scripts.lock")
         if options.command == "gui":
-            return run_module("tests.blender.gui", str(build_zip(DIST)), *options.arguments)
+            return ENVIRONMENT.run_module("tests.blender.gui", str(build_zip(DIST)), *options.arguments)
         if options.command == "repo":
             build_repository(DIST / "repo", packaging.with_wheels, packaging.python)
         else:

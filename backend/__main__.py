@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from .facelift import FaceLift
     from .hub import FaceLiftWeights
 
+# the extras of pyproject.toml that bring what not every command needs
+EXTRAS = {"cupy": "train", **dict.fromkeys(("av", "diffusers", "huggingface_hub", "transformers"), "portrait")}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0, or 2 after one line that says what is wrong with the input."""
@@ -34,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        print(f"Error: The Python package '{error.name}' is missing; use the .venv of build.py.", file=sys.stderr)
+        extra = EXTRAS.get(str(error.name).partition(".")[0], "")
+        command = f"python3 build.py install {extra}".rstrip()
+        print(f"Error: The Python package '{error.name}' is missing; run: {command}", file=sys.stderr)
         return 2
     except OSError as error:  # what no command foresaw: a full disk, a name too long
         print(f"Error: {error.filename or 'A file'}: {error.strerror}; choose another place.", file=sys.stderr)

@@ -2,6 +2,7 @@
 """The promises of build.py: plain answers on a wrong Python, installs only what is missing, a sound extension zip."""
 
 import ast
+import re
 import subprocess
 import sys
 import zipfile
@@ -12,12 +13,14 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 import build
+from scripts import environment
 
 SUPPORTED_NAMES = [f"{major}.{minor}" for major, minor in build.SUPPORTED]
 
 
-def test_build_py_parses_on_python_3_8():
-    ast.parse(Path(build.__file__).read_text(encoding="utf-8"), feature_version=(3, 8))
+@pytest.mark.parametrize("module", [build, environment])
+def test_build_py_parses_on_python_3_8(module):
+    ast.parse(Path(module.__file__).read_text(encoding="utf-8"), feature_version=(3, 8))
 
 
 @pytest.mark.parametrize("version", [(3, 8), (3, 10), (3, 12), (3, 14)])
@@ -25,7 +28,7 @@ def test_build_py_parses_on_python_3_8():
 def test_an_unsupported_python_is_refused_in_one_sentence_with_the_command_to_use(monkeypatch, capsys, version, found):
     monkeypatch.setattr(build.sys, "version_info", (*version, 0, "final", 0))
     monkeypatch.setattr(build, "find_python", lambda: found)
-    monkeypatch.setattr(build, "set_up_environment", lambda pins: pytest.fail("nothing may be installed"))
+    monkeypatch.setattr(environment, "install", lambda *_: pytest.fail("nothing may be installed"))
 
     assert build.main(["test", "-k", "camera or ply"]) == 2
 
@@ -35,16 +38,21 @@ def test_an_unsupported_python_is_refused_in_one_sentence_with_the_command_to_us
 
 
 def test_every_supported_python_gets_one_exact_pin_of_each_package():
-    pins = [Requirement(pin) for pin in build.read_pins()]
+    pins = [Requirement(pin) for pins in build.read_pins().values() for pin in pins]
     for version in SUPPORTED_NAMES:
-        chosen = [pin for pin in pins if pin.marker is None or pin.marker.evaluate({"python_version": version})]
+        this_python = {"python_version": version, "sys_platform": "linux"}
+        chosen = [pin for pin in pins if pin.marker is None or pin.marker.evaluate(this_python)]
         assert {pin.name for pin in chosen} == {pin.name for pin in pins}
         assert len({pin.name for pin in chosen}) == len(chosen)
         assert all([specifier.operator for specifier in pin.specifier] == ["=="] for pin in chosen)
 
 
-def test_what_portraits_and_the_tests_need_is_installed_too():
-    assert {"torch", "mtcnn", "rembg", "pytest"} <= {Requirement(pin).name for pin in build.read_pins()}
+def test_each_command_needs_extras_that_exist_and_the_demo_none():
+    assert {extra for extras in build.EXTRAS.values() for extra in extras} <= build.read_pins().keys()
+    assert build.EXTRAS["demo"] == []
+    names = {Requirement(pin).name for pin in build.read_pins()[build.BASE]}
+    assert {"bpy", "torch"} <= names
+    assert not names & {"diffusers", "huggingface-hub", "onnxruntime", "pytest"}
 
 
 def test_pyproject_and_build_py_name_the_same_pythons():
@@ -56,46 +64,118 @@ def test_pyproject_and_build_py_name_the_same_pythons():
 
 
 @pytest.fixture
-def installs(monkeypatch, tmp_path) -> list[list[str]]:
-    """Point build.py at an empty folder and record what it would install there."""
+def workshop(monkeypatch, tmp_path) -> Path:
+    """A tree of its own for build.py: a pin for each of the extras paint and film, with locks that fit."""
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    monkeypatch.setattr(environment, "LOCKS", tmp_path / "requirements")
+    monkeypatch.setattr(build, "ENVIRONMENT", environment.Environment(tmp_path / ".venv"))
+    (tmp_path / "requirements").mkdir()
+    write_workshop(tmp_path, torch="2")
+    return tmp_path
+
+
+def write_workshop(folder: Path, torch: str) -> None:
+    pins = f"dependencies = ['bpy==5', 'torch=={torch}']\noptional-dependencies = {{ paint = ['oil==1'], film = [] }}"
+    (folder / "pyproject.toml").write_text(f"[project]\n{pins}\n", encoding="utf-8")
+    locked = {"base": "bpy==5 \\\n    --hash=sha256:b\n", "paint": "oil==1 \\\n    --hash=sha256:0\n", "film": ""}
+    for extra, requirements in locked.items():
+        lock = f"# {environment.pins_digest(extra)}\n{requirements}"
+        (folder / "requirements" / f"{extra}.txt").write_text(lock, encoding="utf-8")
+
+
+@pytest.fixture
+def installs(workshop, monkeypatch) -> list[list[str]]:
+    """Record the names and versions that would be installed, of the locked and then the unlocked packages."""
     recorded = []
 
-    def install(pins: list[str], log_path: Path) -> None:
-        recorded.append(pins)
-        build.PYTHON.touch()
+    def install(target: environment.Environment, locked: list[str], unlocked: list[str]) -> None:
+        recorded.append([requirement.split()[0] for requirement in locked + unlocked])
+        target.python.parent.mkdir(exist_ok=True)
+        target.python.touch()
 
-    monkeypatch.setattr(build, "VENV", tmp_path / ".venv")
-    monkeypatch.setattr(build, "PYTHON", tmp_path / ".venv" / "python")
-    monkeypatch.setattr(build, "install", install)
+    monkeypatch.setattr(environment, "install", install)
     return recorded
 
 
-def test_an_unchanged_tree_installs_once_and_changed_pins_install_again(installs):
-    build.set_up_environment(["torch==1"])
-    build.set_up_environment(["torch==1"])
-    build.set_up_environment(["torch==2"])
-    assert installs == [["torch==1"], ["torch==2"]]
+def test_an_unchanged_tree_installs_once_and_changed_pins_install_again(installs, workshop):
+    build.ENVIRONMENT.add([])
+    build.ENVIRONMENT.add([])
+    write_workshop(workshop, torch="3")
+    build.ENVIRONMENT.add([])
+    assert installs == [["bpy==5", "torch==2"], ["bpy==5", "torch==3"]]
+
+
+def test_a_command_adds_what_is_missing_and_keeps_what_is_there(installs, workshop):
+    build.ENVIRONMENT.add([])
+    build.ENVIRONMENT.add(["paint"])
+    build.ENVIRONMENT.add([])
+    assert installs == [["bpy==5", "torch==2"], ["bpy==5", "oil==1", "torch==2"]]
+    write_workshop(workshop, torch="3")
+    build.ENVIRONMENT.add([])
+    assert installs[-1] == ["bpy==5", "oil==1", "torch==3"]
 
 
 def test_an_interrupted_installation_is_taken_up_again(installs, monkeypatch):
-    def interrupted(pins: list[str], log_path: Path) -> None:
+    def interrupted(*_) -> None:
         raise KeyboardInterrupt
 
-    build.set_up_environment(["torch==1"])
+    build.ENVIRONMENT.add([])
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(build, "install", interrupted)
-        build.set_up_environment(["torch==2"])
-    build.set_up_environment(["torch==1"])
-    assert installs == [["torch==1"], ["torch==1"]]
+        patch.setattr(environment, "install", interrupted)
+        build.ENVIRONMENT.add(["paint"])
+    build.ENVIRONMENT.add([])
+    assert installs == [["bpy==5", "torch==2"], ["bpy==5", "oil==1", "torch==2"]]
 
 
 def test_an_environment_of_another_python_is_left_alone(installs):
-    build.VENV.mkdir()
-    (build.VENV / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.9.2\n")
+    folder = build.ENVIRONMENT.folder
+    folder.mkdir()
+    (folder / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.9.2\n")
     with pytest.raises(build.BuildError, match=r"made with Python 3\.9 .* Use python3\.9, or remove") as refusal:
-        build.set_up_environment(["torch==1"])
+        build.ENVIRONMENT.add([])
     assert refusal.value.exit_code == 2
     assert installs == []
+
+
+def test_extras_are_installed_by_name_and_unknown_ones_refused(installs, capsys):
+    assert build.main(["install", "paint"]) == 0
+    assert installs == [["bpy==5", "oil==1", "torch==2"]]
+    assert build.main(["install", "clay"]) == 2
+    assert "no extra 'clay'; choose from film, paint" in capsys.readouterr().err
+
+
+def test_a_lock_that_does_not_fit_its_pins_is_refused_with_the_command_to_use(installs, workshop, capsys):
+    pyproject = workshop / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text(encoding="utf-8").replace("oil==1", "oil==2"), encoding="utf-8")
+    assert build.main(["install"]) == 2
+    assert "requirements/paint.txt does not fit pyproject.toml; write it anew with: python3 build.py lock" in (
+        capsys.readouterr().err
+    )
+    assert not installs
+
+
+def test_the_locks_fit_pyproject_and_lock_every_pin_but_pytorch_by_the_digests_of_its_files():
+    environment.check_locks()
+    for extra, pins in build.read_pins().items():
+        locked = [Requirement(each.split("\\")[0]) for each in environment.locked_requirements([extra])]
+        for version in SUPPORTED_NAMES:
+            for platform in ("linux", "win32"):
+                this = {"python_version": version, "python_full_version": f"{version}.1", "sys_platform": platform}
+                found = {each.name: each for each in locked if each.marker is None or each.marker.evaluate(this)}
+                for pin in map(Requirement, pins):
+                    if pin.name != "torch" and (pin.marker is None or pin.marker.evaluate(this)):
+                        assert found[pin.name.replace(".", "-")].specifier == pin.specifier
+
+
+def test_the_locks_hold_nothing_but_names_versions_conditions_and_digests():
+    for extra in build.read_pins():
+        text = (environment.LOCKS / f"{extra}.txt").read_text(encoding="utf-8")
+        requirements = environment.split_lock(text)
+        pattern = r"[a-z0-9-]+==[\w.]+( ; [\w.'()<>=! ]+)? \\\n(    --hash=sha256:[0-9a-f]{64}( \\)?\n)+"
+        assert all(re.fullmatch(pattern, requirement) for requirement in requirements)
+        assert [line for line in text.splitlines() if line.startswith("#")] == text.splitlines()[:3]
+        assert not re.search(r"^(torch|triton|nvidia|cuda-toolkit)", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -113,25 +193,25 @@ def test_an_environment_of_another_python_is_left_alone(installs):
     ],
 )
 def test_a_failed_installation_is_explained_and_the_log_quoted(log, reason):
-    explanation = build.explain_install_failure("Collecting bpy\n" + log, Path("install.log"))
+    explanation = environment.explain_install_failure("Collecting bpy\n" + log, Path("install.log"))
     assert reason in explanation.splitlines()[0]
     assert log.splitlines()[-1] in explanation
 
 
-def test_a_failing_step_of_the_installation_is_reported_with_its_output(monkeypatch, tmp_path):
-    monkeypatch.setattr(build, "VENV", tmp_path / "occupied")
-    build.VENV.touch()
+def test_a_failing_step_of_the_installation_is_reported_with_its_output(tmp_path):
+    occupied = environment.Environment(tmp_path)
+    (tmp_path / "bin" if sys.platform != "win32" else tmp_path / "Scripts").touch()
     with pytest.raises(build.BuildError, match="Unable to create directory"):
-        build.install([], tmp_path / "install.log")
+        environment.install(occupied, [], [])
 
 
 @pytest.fixture
 def pytest_runs(installs, monkeypatch) -> list[tuple]:
     """Record what would run, and in which environment."""
     runs = []
-    monkeypatch.setattr(build, "run_module", lambda *arguments: runs.append((build.VENV.name, arguments)) or 0)
-    monkeypatch.setattr(build, "ROOT", build.VENV.parent)
-    monkeypatch.setattr(build, "read_pins", lambda: ["bpy==5.0.1; python_version == '3.11'", "torch==2"])
+    run = lambda self, *arguments: runs.append((self.folder.name, arguments)) or 0  # noqa: E731
+    monkeypatch.setattr(environment.Environment, "run_module", run)
+    monkeypatch.setattr(build, "EXTRAS", build.EXTRAS | {"test": ["paint"]})
     return runs
 
 
@@ -139,7 +219,7 @@ def test_another_blender_is_tested_in_an_environment_of_its_own(installs, pytest
     monkeypatch.setattr(build.sys, "version_info", (3, 11, 0, "final", 0))
     assert build.main(["test", "--blender", "4.5", "-x"]) == 0
     assert build.main(["test", "--blender", "4.5"]) == 0
-    assert installs[0] == ["bpy==4.5.15", "torch==2"]
+    assert installs == [["oil==1", "torch==2", "bpy==4.5.15"]]
     assert pytest_runs == [(".venv-4.5", ("pytest", "-x")), (".venv-4.5", ("pytest", "tests/blender"))]
 
 
@@ -150,8 +230,8 @@ def test_a_blender_of_another_python_is_refused_with_the_command_to_use(pytest_r
     assert not pytest_runs
 
 
-def test_lint_and_zip_refuse_arguments_with_exit_code_2():
-    for command in ("lint", "zip"):
+def test_lint_lock_and_zip_refuse_arguments_with_exit_code_2():
+    for command in ("lint", "lock", "zip"):
         with pytest.raises(SystemExit) as refusal:
             build.main([command, "--fix"])
         assert refusal.value.code == 2
@@ -171,8 +251,7 @@ def test_the_same_files_give_the_same_zip_whatever_their_order_and_dates(tmp_pat
 def extension_zip(tmp_path_factory) -> Path:
     """The extension, built with the running Python's bpy into a temporary folder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "VENV", Path(sys.prefix))
-        patch.setattr(build, "PYTHON", Path(sys.executable))
+        patch.setattr(build, "ENVIRONMENT", environment.Environment(Path(sys.prefix)))
         return build.build_zip(tmp_path_factory.mktemp("dist"))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import build
+from scripts.environment import Environment
 
 from .wheels import PACKAGES, make_wheels
 
@@ -33,8 +34,7 @@ def workshop(tmp_path_factory):
     """build.py with the running Python's bpy, and a pip that knows tiny wheels alone."""
     index = tmp_path_factory.mktemp("index")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "VENV", Path(sys.prefix))
-        patch.setattr(build, "PYTHON", Path(sys.executable))
+        patch.setattr(build, "ENVIRONMENT", Environment(Path(sys.prefix)))
         patch.setenv("PIP_CONFIG_FILE", os.devnull)
         patch.setenv("PIP_NO_INDEX", "1")
         patch.setenv("PIP_FIND_LINKS", str(index))
