@@ -149,21 +149,23 @@ def test_the_installed_extension_carries_its_own_backend(tmp_path):
     assert not hasattr(bpy.types.Scene, "facet4d")
 
 
-def test_enabling_is_quick_and_blender_ends_with_the_extension_enabled(tmp_path):
+def test_enabling_loads_only_the_add_on_and_blender_ends_with_it_enabled(tmp_path):
     """In a process of its own, with PyTorch in it; Blender 4.5 hangs at exit where anything is left in its handlers."""
     package = lay_out_extension(tmp_path / "extensions" / "facet4d")
     code = f"""
-import time, bpy, addon_utils
+import sys, bpy, addon_utils
 folder = {str(package.parent)!r}
 bpy.context.preferences.extensions.repos.new(name="Test", module="facet4d_test", custom_directory=folder)
-start = time.perf_counter()
+before = set(sys.modules)
 assert addon_utils.enable("bl_ext.facet4d_test.facet4d", default_set=True)
-print("enabled in", time.perf_counter() - start)
+print("loaded", *sorted({{name.partition(".")[0] for name in set(sys.modules) - before}}))
 import torch
 bpy.ops.facet4d.import_capture(directory={str(small_capture(tmp_path / "capture"))!r})
 """
-    child = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True, timeout=120)
-    assert float(re.search(r"enabled in (\S+)", child.stdout)[1]) < 1.5  # 0.3 s is the aim, on an idle machine
+    child = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True, timeout=300)
+    (loaded,) = (line.split()[1:] for line in child.stdout.splitlines() if line.startswith("loaded "))
+    blenders = {"bl_ext", "bpy_extras", "_bpy_internal", "numpy"}
+    assert set(loaded) <= blenders | sys.stdlib_module_names  # what takes longer comes when it is needed
 
 
 # GPU memory
@@ -180,7 +182,7 @@ def released(monkeypatch) -> list:
 def test_renders_begin_with_the_gpus_memory_free(registered, released):
     registered.camera = add_camera()
     registered.render.engine = "CYCLES"
-    registered.cycles.samples = 1
+    registered.cycles.samples = registered.render.resolution_percentage = 1
     bpy.ops.render.render()
     assert len(released) == 1
     blender_addon.unregister()
