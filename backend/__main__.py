@@ -20,8 +20,8 @@ from .errors import UserError
 from .memory import CPU_REFINEMENTS
 
 if TYPE_CHECKING:
-    from .facelift import FaceLift
-    from .hub import FaceLiftWeights
+    from .facelift.pipeline import FaceLift
+    from .facelift.weights import FaceLiftWeights
 
 # the extras of pyproject.toml that bring what not every command needs
 EXTRAS = {"cupy": "train", **dict.fromkeys(("av", "diffusers", "huggingface_hub", "transformers"), "portrait")}
@@ -152,7 +152,8 @@ def _reconstruct(options: argparse.Namespace) -> None:
 
 def _portrait(options: argparse.Namespace) -> None:
     from .capture import TRANSFORMS
-    from .facelift import FaceLift, find_photos
+    from .facelift.pipeline import FaceLift
+    from .portrait.photo import find_photos
     from .reconstruct import pick_device
 
     if (options.input is None) == (options.views is None) or (options.views and options.views_only):
@@ -193,7 +194,7 @@ def _portrait(options: argparse.Namespace) -> None:
 
 def _make_portrait(source: Path, target: Path, facelift: FaceLift, options: argparse.Namespace) -> None:
     from .capture import load_capture, save_capture
-    from .facelift import fuse_capture, lift_capture, paint_views, read_fronts
+    from .facelift.pipeline import fuse_capture, lift_capture, paint_views, read_fronts
     from .gaussians import save_cloud
 
     if options.views:
@@ -217,7 +218,7 @@ def _make_portrait(source: Path, target: Path, facelift: FaceLift, options: argp
 
 
 def _facelift_weights(options: argparse.Namespace) -> FaceLiftWeights:
-    from .hub import FOLDER, LICENCE, SIZE, download_weights, find_weights
+    from .facelift.weights import FOLDER, LICENCE, SIZE, download_weights, find_weights
 
     folder = options.weights or FOLDER
     weights = find_weights(folder)
@@ -285,7 +286,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from .exchange import READERS, WRITERS, frame_times, read_splats, write_clip, write_sequence, write_splats
+    from .formats.exchange import READERS, WRITERS, frame_times, read_splats, write_clip, write_sequence, write_splats
     from .gaussians import from_moving, load_cloud, save_cloud
 
     moments = options.all or options.time is not None
@@ -332,7 +333,7 @@ def _info(options: argparse.Namespace) -> None:
     import torch
 
     from . import __version__
-    from .hub import LICENCE, SIZE, find_weights
+    from .facelift.weights import LICENCE, SIZE, find_weights
     from .models import list_models
 
     print(f"Facet4D {__version__}, Python {sys.version.split()[0]}, PyTorch {torch.__version__}")

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from .camera import Similarity
 from .errors import UserError
-from .moving import ALWAYS, ISOCLINIC_BASIS, MovingGaussians
+from .splats import ALWAYS, ISOCLINIC_BASIS, MovingGaussians
 
 FORMAT = "facet4d-cloud-1"
 TENSORS = ("mean", "scale", "left", "right", "opacity", "color")

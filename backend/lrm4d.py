@@ -10,7 +10,7 @@ any number of views, in any order, at any times and patch-divisible size, is one
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn as nn
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .gaussians import Gaussians4D
-from .moving import SH_C0
+from .splats import SH_C0
 
 PIXEL_CHANNELS = 10
 GAUSSIAN_CHANNELS = (3, 3, 3, 4, 1, 1, 1, 4)  # depth (as xyz), color, scale, left, opacity | time, time scale, right
@@ -84,6 +84,16 @@ SMALL = LRM4DConfig(
 )
 BASE = LRM4DConfig(12, 768, 12)
 LARGE = LRM4DConfig(24, 1024, 16)
+# Large with the activations of GS-LRM, its static ancestor, whose weights can start it (training.start). Windows in
+# time of 100 half clips keep everything there all the time at first.
+LARGE_FROM_GSLRM = replace(
+    LARGE,
+    free_gaussians=2,
+    scale_limit=math.exp(-1.2),
+    time_scale_bias=math.log(100),
+    time_scale_limit=1000.0,
+    quaternion_bias=0.0,
+)
 
 
 class Attention(nn.Module):

@@ -20,8 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .errors import UserError
-from .gslrm import LARGE_FROM_GSLRM, load_gslrm, to_lrm4d
-from .lrm4d import BASE, LARGE, LRM4D, SMALL, LRM4DConfig, PlaneSweep
+from .lrm4d import BASE, LARGE, LARGE_FROM_GSLRM, LRM4D, SMALL, LRM4DConfig, PlaneSweep
 
 CONFIGS = {"small": SMALL, "base": BASE, "large": LARGE, "large_from_gslrm": LARGE_FROM_GSLRM}
 WEIGHTS = Path(__file__).parent / "weights"
@@ -45,7 +44,7 @@ def list_models() -> list[ModelInfo]:
     for name, config in CONFIGS.items():
         path = WEIGHTS / f"{name}.safetensors"
         present = path.is_file()
-        card = _read_card(path) if present else {}
+        card = read_card(path) if present else {}
         with torch.device("meta"):
             parameters = sum(value.numel() for value in LRM4D(config).parameters())
         size = path.stat().st_size / 2**20 if present else 0.0
@@ -65,7 +64,7 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> LRM4D:
         raise UserError(f"There is no model '{name}'; choose one of {', '.join(CONFIGS)} or a .safetensors file.")
     if not path.is_file():
         raise UserError(f"The weights of '{name}' are not at {path}; install them there or choose another model.")
-    config = _config_of(_read_card(path), path)
+    config = _config_of(read_card(path), path)
     try:
         state = {key: value.float() for key, value in load_file(path).items()}
     except (OSError, SafetensorError) as error:
@@ -84,24 +83,6 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> LRM4D:
     return model.to(device).eval().requires_grad_(False)
 
 
-def load_start(path: Path) -> tuple[LRM4D, str]:
-    """What training may start from, and the licence of it: weights and their card, or a GS-LRM's, as 4D-LRM.
-
-    Files without a card are taken for a GS-LRM: FaceLift's checkpoint, or its network as safetensors.
-
-    Raises:
-        UserError: what load_model or gslrm.load_gslrm raises; the GS-LRM's colors depend on the direction of view.
-    """
-    if not path.is_file() or path.with_suffix(".json").is_file():
-        return load_model(path), _read_card(path).get("licence", "unknown")
-    from .hub import LICENCE  # needs the Hub's client, which training does not
-
-    try:
-        return to_lrm4d(load_gslrm(path)), LICENCE
-    except ValueError as error:
-        raise UserError(f"Training cannot start from {path} ({error}); choose FaceLift's checkpoint.") from None
-
-
 def save_weights(state: Mapping[str, Tensor], model: str, path: Path, card: dict) -> None:
     """Writes weights as fp16 safetensors and their json card (the model's config and whatever `card` adds).
 
@@ -118,7 +99,12 @@ def save_weights(state: Mapping[str, Tensor], model: str, path: Path, card: dict
         os.replace(partial, target)
 
 
-def _read_card(path: Path) -> dict:
+def read_card(path: Path) -> dict:
+    """Read the json card beside the weights `path`.
+
+    Raises:
+        UserError: it is missing or no json.
+    """
     card = path.with_suffix(".json")
     try:
         document = json.loads(card.read_text(encoding="utf-8"))

@@ -27,7 +27,7 @@ TILE = 16
 
 
 def srgb_to_linear(encoded: Tensor) -> Tensor:
-    """The sRGB transfer curve, as moving.srgb_to_linear, differentiable."""
+    """The sRGB transfer curve, as splats.srgb_to_linear, differentiable."""
     encoded = encoded.clamp_min(0)
     return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4)
 

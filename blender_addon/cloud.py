@@ -26,9 +26,9 @@ from .nodes import evaluate_group, find_stamped, is_evaluate_group
 from .ownership import own_action
 
 if TYPE_CHECKING:
-    from backend.moving import MovingGaussians
+    from backend.splats import MovingGaussians
 
-moving = backend("moving")
+moving = backend("splats")
 
 DATA_VERSION = 3
 METADATA_KEY = "facet4d"

@@ -23,7 +23,7 @@ from ._backend import backend, errors
 if TYPE_CHECKING:
     from backend.capture import Capture
     from backend.errors import Progress
-    from backend.moving import MovingGaussians
+    from backend.splats import MovingGaussians
 
 current: Job | None = None
 """The running job, if there is one."""

@@ -15,8 +15,8 @@ from .jobs import Task
 if TYPE_CHECKING:
     from backend.camera import Camera
     from backend.errors import Progress
-    from backend.hub import FaceLiftWeights
-    from backend.moving import MovingGaussians
+    from backend.facelift.weights import FaceLiftWeights
+    from backend.splats import MovingGaussians
 
 READ, LOADED, PAINTED = 0.05, 0.2, 0.9  # of a run: when the parts before lifting have ended
 
@@ -64,7 +64,7 @@ def portrait(settings: Settings) -> Task:
     """The task whose result is a Portrait."""
 
     def task(progress: Progress) -> Portrait:
-        facelift = backend("facelift")
+        facelift = backend("facelift.pipeline")
         weights = find_weights(settings.weights)
         if weights is None:
             raise errors.UserError("FaceLift's weights are not here; download them in the panel, or name their folder.")
@@ -94,7 +94,7 @@ def portrait(settings: Settings) -> Task:
             cloud = facelift.fuse_capture(views, device=settings.device, progress=last)
         else:
             cloud = facelift.lift_capture(views, model.gslrm, settings.tolerance, progress=last)
-        to_scene = backend("camera").Similarity(backend("portrait").METRES, np.eye(3), np.array(settings.place))
+        to_scene = backend("camera").Similarity(backend("portrait.photo").METRES, np.eye(3), np.array(settings.place))
         matrix = np.diag([to_scene.scale] * 3 + [1.0])
         matrix[:3, 3] = to_scene.translation
         gaussians = cloud.moving().transform(matrix)  # seconds of work for a long video
@@ -110,14 +110,14 @@ def _part(progress: Progress, start: float, end: float) -> Progress:
 
 
 def _upright(path: Path) -> np.ndarray | None:
-    if not backend("facelift").is_picture(path) or backend("portrait").is_upright(path):
+    if not backend("facelift.pipeline").is_picture(path) or backend("portrait.photo").is_upright(path):
         return None
-    return backend("portrait").read_photo(path)[::-1] / np.float32(255)
+    return backend("portrait.photo").read_photo(path)[::-1] / np.float32(255)
 
 
 def find_weights(folder: Path | None) -> FaceLiftWeights | None:
     """FaceLift's weights, if all of them are here. Asks for files only, and is quick."""
-    hub = backend("hub")
+    hub = backend("facelift.weights")
     return hub.find_weights(folder or hub.FOLDER)
 
 
@@ -125,7 +125,7 @@ def licence(folder: Path | None) -> Task:
     """The task whose result is the text of the weights' licence."""
 
     def task(progress: Progress) -> str:
-        hub = backend("hub")
+        hub = backend("facelift.weights")
         progress("Fetching the licence", 0.0)
         return hub.fetch_licence(folder or hub.FOLDER, hub.ENDPOINT)
 
@@ -136,7 +136,7 @@ def download(licence_accepted: bool, folder: Path | None) -> Task:
     """The task that fetches what is missing of the weights; its result is the FaceLiftWeights."""
 
     def task(progress: Progress) -> FaceLiftWeights:
-        hub = backend("hub")
+        hub = backend("facelift.weights")
         return hub.download_weights(licence_accepted, folder or hub.FOLDER, progress, hub.ENDPOINT)
 
     return task

@@ -19,7 +19,7 @@ from ._backend import backend
 from .nodes import TreeBuilder, stepped_time
 from .ownership import add_child
 
-moving = backend("moving")
+moving = backend("splats")
 
 NATIVE_KEY = "facet4d_native"
 INPUTS = ("Time", "Time Step", "Opacity", "Size")

@@ -15,7 +15,7 @@ from . import cloud, inputs, jobs, material, scene_capture
 from .estimate import estimate
 
 if TYPE_CHECKING:
-    from backend.moving import MovingGaussians
+    from backend.splats import MovingGaussians
 
 MODAL_INTERVAL = 0.25  # seconds
 FIDELITY_PICTURES = 4

@@ -14,7 +14,7 @@ from . import cloud, compat
 from ._backend import backend, errors
 from .operators_result import CloudOperator
 
-exchange = backend("exchange")
+exchange = backend("formats.exchange")
 
 _UP = (
     ("Z", "Z", "As in Blender, and as this add-on writes it"),

@@ -39,7 +39,7 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
 
     def _draw_weights(self, context: Context) -> None:
         """Whether FaceLift's weights are here, and how to get them."""
-        layout, settings, hub = self.layout, context.scene.facet4d.portrait, backend("hub")
+        layout, settings, hub = self.layout, context.scene.facet4d.portrait, backend("facelift.weights")
         folder = weights_folder(settings)
         if jobs_portrait.find_weights(folder):
             layout.label(text="FaceLift's weights: research only", icon="CHECKMARK")

@@ -76,7 +76,7 @@ def _load_picture(path: Path, camera: Camera, upright: np.ndarray | None) -> Ima
         image.pixels.foreach_set(upright.ravel())
         image.pack()
         return image
-    is_picture = backend("facelift").is_picture(path)
+    is_picture = backend("facelift.pipeline").is_picture(path)
     try:
         load = bpy.data.images.load if is_picture else bpy.data.movieclips.load
         picture = load(str(path), check_existing=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..rasterize import over_white_srgb
-from .scenes import SceneBatch
+from .scenes.sampler import SceneBatch
 
 INPUTS, TARGETS = 4, 2  # that are shown of a scene
 GAP = 8  # pixels between groups

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from ..camera import Camera
 from ..capture import Capture, Frame, save_capture
-from .people import People
-from .rigs import Z_UP, look_at
-from .scenes import draw_lights
-from .shading import Noise, Surfaces, render
+from .scenes.people import People
+from .scenes.rigs import Z_UP, look_at
+from .scenes.sampler import draw_lights
+from .scenes.shading import Noise, Surfaces, render
 
 _SECONDS = (0.0, 0.5, 1.0)
 _RESOLUTION, _SUPERSAMPLES = 256, 4

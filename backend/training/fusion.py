@@ -25,21 +25,21 @@ from torch import Tensor
 from ..camera import Camera
 from ..capture import Capture, Frame, over_white
 from ..evaluate import psnr
-from ..facelift import fuse_capture
+from ..facelift.gslrm import Splats
+from ..facelift.pipeline import fuse_capture, six_cameras
 from ..gaussians import Gaussians4D
-from ..gslrm import Splats
 from ..lrm4d import LRM4D
 from ..models import load_model
-from ..moving import SH_C0, MovingGaussians
-from ..portrait import METRES, six_cameras
+from ..portrait.photo import METRES
+from ..portrait.sequence import join_sequence
 from ..rasterize import render_pictures
 from ..reconstruct import reconstruct
-from ..sequence import join_sequence
+from ..splats import SH_C0, MovingGaussians
 from .demo_capture import straight_srgb
-from .people import People
-from .rigs import Z_UP, look_at
-from .scenes import draw_lights
-from .shading import Noise, Surfaces, render
+from .scenes.people import People
+from .scenes.rigs import Z_UP, look_at
+from .scenes.sampler import draw_lights
+from .scenes.shading import Noise, Surfaces, render
 
 SIZE, SECONDS = 128, np.linspace(0, 1, 9)  # pixels; every other moment is a frame, the others lie between
 HELD_OUT = 2  # cameras that nothing is given of
@@ -100,7 +100,7 @@ def as_frame(camera: Camera, moment: int, picture: np.ndarray) -> Frame:
 
 
 def lift(frames: Sequence[Frame], model: LRM4D) -> Gaussians4D:
-    """Every moment's six views to a cloud of their own, joined as facelift.lift_capture joins GS-LRM's."""
+    """Every moment's six views to a cloud of their own, joined as pipeline.lift_capture joins GS-LRM's."""
     clouds, identities = [], []
     times = sorted({frame.time for frame in frames})
     decoded = []

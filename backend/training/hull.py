@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from ..lrm4d import rays
-from . import mesh
-from .scenes import SceneBatch
+from .scenes import mesh
+from .scenes.sampler import SceneBatch
 
 SIDE = 128  # voxels
 REACH = 1.25  # half the grid's side: subjects fit the unit ball, but not always one about the rig's centre

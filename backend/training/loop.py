@@ -41,14 +41,15 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import UserError
 from ..lrm4d import LRM4D
-from ..models import CONFIGS, load_model, load_start, save_weights
+from ..models import CONFIGS, load_model, save_weights
 from .config import TrainConfig
 from .losses import GeometryErrors, geometry_errors, perceptual_loss, reconstruction_loss
 from .muon import Muon
 from .perceptual import MOBILENET, MobileNetV2
 from .predict import predict, predict_views, shown_pixels
-from .scenes import SceneBatch, SceneSampler
+from .scenes.sampler import SceneBatch, SceneSampler
 from .sharding import local, shard, whole
+from .start import load_start
 from .validate import validation_scenes, validation_sheet
 
 LOGGED = ("loss", "psnr", *GeometryErrors._fields)

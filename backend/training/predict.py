@@ -13,7 +13,7 @@ from ..lrm4d import LRM4D, patchify
 from ..memory import reading_resolution
 from ..rasterize import render
 from ..refine import refine
-from .scenes import SceneBatch
+from .scenes.sampler import SceneBatch
 
 
 def predict(

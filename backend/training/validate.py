@@ -29,7 +29,7 @@ from .contact_sheet import contact_sheet
 from .hull import predict_hull
 from .perceptual import MOBILENET, MobileNetV2
 from .predict import predict_views
-from .scenes import SceneBatch, SceneSampler
+from .scenes.sampler import SceneBatch, SceneSampler
 
 SETS = {"heads": 1.0, "shapes": 0.0}  # share of heads
 PROTOCOLS = ((8, 128), (8, 256), (2, 128), (4, 128), (12, 128), (24, 128))  # inputs, resolution

@@ -8,8 +8,16 @@ import pytest
 import torch
 
 from backend.errors import UserError
-from backend.exchange import READERS, WRITERS, read_sequence, read_splats, write_clip, write_sequence, write_splats
-from backend.moving import MovingGaussians
+from backend.formats.exchange import (
+    READERS,
+    WRITERS,
+    read_sequence,
+    read_splats,
+    write_clip,
+    write_sequence,
+    write_splats,
+)
+from backend.splats import MovingGaussians
 
 from .test_gaussians import random_cloud
 
@@ -63,5 +71,5 @@ def test_other_endings_are_named(tmp_path, moving):
 
 
 def test_files_of_splats_need_no_torch():
-    code = "import sys, backend.exchange; assert 'torch' not in sys.modules"
+    code = "import sys, backend.formats.exchange; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -11,16 +11,18 @@ from diffusers import UNet2DConditionModel
 from PIL import Image
 from skimage import data
 
-from backend import hub, memory
+from backend import memory
 from backend.__main__ import main
 from backend.capture import Capture, load_capture
 from backend.errors import Cancelled, UserError
 from backend.evaluate import score_cloud
-from backend.facelift import find_photos, fuse_capture, is_picture, lift_capture, paint_views
+from backend.facelift import weights as hub
+from backend.facelift.gslrm import GSLRM, GSLRMConfig
+from backend.facelift.mvdiffusion import VIEWS, MultiViewDiffusion, load_mvdiffusion
+from backend.facelift.pipeline import fuse_capture, lift_capture, paint_views
 from backend.gaussians import load_cloud
-from backend.gslrm import GSLRM, GSLRMConfig
-from backend.mvdiffusion import VIEWS, MultiViewDiffusion, load_mvdiffusion
-from backend.portrait import cut_from_white, lay_over_white
+from backend.portrait.matte import cut_from_white, lay_over_white
+from backend.portrait.photo import find_photos, is_picture
 from backend.reconstruct import reconstruct
 from tests.backend.test_portrait import astronaut
 from tests.backend.test_video import write_video

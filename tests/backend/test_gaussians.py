@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from backend import moving
+from backend import splats
 from backend.camera import Similarity
 from backend.errors import UserError
 from backend.gaussians import (
@@ -131,9 +131,9 @@ def test_quaternions_are_the_usual_ones():
     expected = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]], dtype=torch.float64)
     assert torch.allclose(rotation_matrix(quarter_about_z)[0], expected, atol=1e-14)
     turned = random_cloud().left.numpy()
-    matrices = moving.rotation_matrix(turned)
+    matrices = splats.rotation_matrix(turned)
     assert matrices == pytest.approx(rotation_matrix(torch.from_numpy(turned)).numpy(), abs=1e-14)
-    assert np.abs((moving.quaternion(matrices) * turned).sum(-1)) == pytest.approx(1)
+    assert np.abs((splats.quaternion(matrices) * turned).sum(-1)) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("time", [-0.8, 0.0, 0.55])
@@ -166,7 +166,7 @@ def test_a_moving_cloud_in_a_sheared_world_is_the_world_sheared():
     for time in (-0.5, 0.3):
         assert changed.at(time)[0] == pytest.approx(cloud.at(time)[0] @ linear.T + matrix[:3, 3], abs=1e-4)
         assert changed.at(time)[1] == pytest.approx(cloud.at(time)[1])
-    axes, before = (moving.rotation_matrix(c.rotation) * c.scale[:, None, :] for c in (changed, cloud))
+    axes, before = (splats.rotation_matrix(c.rotation) * c.scale[:, None, :] for c in (changed, cloud))
     sheared = linear @ before
     assert axes @ axes.transpose(0, 2, 1) == pytest.approx(sheared @ sheared.transpose(0, 2, 1), abs=1e-5)
 

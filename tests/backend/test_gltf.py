@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from backend.errors import UserError
-from backend.gltf import write_glb
-from backend.moving import SH_C0, rotation_matrix, srgb_to_linear
+from backend.formats.gltf import write_glb
+from backend.splats import SH_C0, rotation_matrix, srgb_to_linear
 
 from .test_gaussians import random_cloud
 from .test_spz import recorded_cloud

@@ -12,8 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from backend.errors import UserError
-from backend.gaussians import rotation_matrix
-from backend.gslrm import (
+from backend.facelift.gslrm import (
     DEMO_FILTER,
     GSLRM,
     GSLRMConfig,
@@ -22,8 +21,9 @@ from backend.gslrm import (
     load_gslrm,
     load_gslrm_halved,
     official_name,
-    to_lrm4d,
 )
+from backend.gaussians import rotation_matrix
+from backend.training.start import to_lrm4d
 from tests.conftest import SHARED
 
 ORACLE = SHARED / "oracles" / "gslrm_tiny"

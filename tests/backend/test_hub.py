@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from backend import hub
 from backend.errors import Cancelled, Progress, UserError, no_progress
+from backend.facelift import weights as hub
 
 CONTENT = {name: name.encode() * 9 for name in hub.FILES}
 CONTENT[hub.GSLRM] = bytes(range(256)) * 200_000  # 51 MB

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from backend import mtcnn
 from backend.errors import UserError
-from backend.mtcnn import detect_faces
+from backend.portrait import face as mtcnn
+from backend.portrait.face import detect_faces
 
 
 def resized(width: int, height: int) -> np.ndarray:

@@ -13,12 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from backend.errors import Cancelled, UserError
-from backend.mvdiffusion import (
-    DIFFUSERS_WEIGHTS,
-    MultiViewDiffusion,
-    build_unet,
-    load_mvdiffusion,
-)
+from backend.facelift.mvdiffusion import DIFFUSERS_WEIGHTS, MultiViewDiffusion, build_unet, load_mvdiffusion
 from tests.backend.plain_mvdiffusion import PlainUNet, kept_signal, paint
 from tests.backend.tiny_mvdiffusion import IMAGE, SIZE, TEXT, UNET, randomise, write_folder
 from tests.conftest import SHARED

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from backend.errors import UserError
+from backend.formats.ply import PROPERTIES_4D, read_ply, write_ply, write_ply_4d
 from backend.gaussians import from_moving
-from backend.moving import SH_C0
-from backend.ply import PROPERTIES_4D, read_ply, write_ply, write_ply_4d
+from backend.splats import SH_C0
 
 from .test_gaussians import random_cloud
 

@@ -13,25 +13,22 @@ from safetensors.torch import load_file
 from skimage import data
 
 from backend.errors import Cancelled, UserError
-from backend.gslrm import GSLRM, GSLRMConfig, PostFilter
-from backend.mtcnn import Face
-from backend.mvdiffusion import VIEWS
-from backend.portrait import (
+from backend.facelift.gslrm import GSLRM, GSLRMConfig, PostFilter
+from backend.facelift.mvdiffusion import VIEWS
+from backend.facelift.pipeline import lift_views, six_cameras
+from backend.portrait.face import Face
+from backend.portrait.matte import cut_from_white, cut_out, lay_over_white
+from backend.portrait.photo import (
     FACE_CENTRE,
     FACE_SIDE,
     choose_face,
     crop_face,
-    cut_from_white,
-    cut_out,
     find_face,
-    lay_over_white,
-    lift_views,
     photo_camera,
     prepare_front,
     read_photo,
-    six_cameras,
 )
-from backend.video import crop_smoothly
+from backend.portrait.video import crop_smoothly
 from tests.conftest import SHARED
 
 ORACLE = SHARED / "oracles" / "face_crop"

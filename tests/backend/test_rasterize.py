@@ -12,7 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from backend import rasterize
 from backend.camera import Camera
 from backend.gaussians import Gaussians4D
-from backend.moving import srgb_to_linear as numpy_srgb_to_linear
 from backend.rasterize import (
     LOW_PASS,
     linear_to_srgb,
@@ -21,6 +20,7 @@ from backend.rasterize import (
     render_pictures,
     srgb_to_linear,
 )
+from backend.splats import srgb_to_linear as numpy_srgb_to_linear
 
 POSE = torch.eye(4)[None]
 INTRINSICS = torch.tensor([[80.0, 80.0, 32.5, 24.5]])

@@ -14,12 +14,12 @@ from backend.__main__ import main
 from backend.camera import Similarity
 from backend.capture import Capture, save_capture
 from backend.errors import Cancelled, UserError
-from backend.exchange import read_splats
+from backend.formats.exchange import read_splats
+from backend.formats.ply import read_ply
 from backend.gaussians import load_cloud, save_cloud
 from backend.lrm4d import LRM4D, LRM4DConfig
 from backend.memory import reading_resolution
 from backend.models import load_model
-from backend.ply import read_ply
 from backend.reconstruct import reconstruct
 
 from .test_capture import small_capture

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from backend.facelift.gslrm import Splats
+from backend.facelift.pipeline import six_cameras
 from backend.gaussians import Gaussians4D
-from backend.gslrm import Splats
-from backend.portrait import six_cameras
+from backend.portrait.sequence import join_sequence
 from backend.rasterize import render_pictures
-from backend.sequence import join_sequence
 
 FRONT = six_cameras(64)[0]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from backend.errors import UserError
-from backend.moving import ALWAYS, MovingGaussians, rotation_matrix
-from backend.spz import Y_UP, read_spz, write_spz
+from backend.formats.spz import Y_UP, read_spz, write_spz
+from backend.splats import ALWAYS, MovingGaussians, rotation_matrix
 
 from .test_gaussians import random_cloud
 

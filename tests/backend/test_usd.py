@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from backend.errors import UserError
-from backend.moving import SH_C0, VISIBLE, MovingGaussians
-from backend.usd import write_usda
+from backend.formats.usd import write_usda
+from backend.splats import SH_C0, VISIBLE, MovingGaussians
 
 from .test_gaussians import random_cloud
 from .test_spz import recorded_cloud

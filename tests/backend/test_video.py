@@ -10,9 +10,9 @@ from PIL import Image
 from skimage import data
 
 from backend.errors import Cancelled, UserError
-from backend.mtcnn import Face, detect_faces
-from backend.portrait import FACE_CENTRE, FACE_SIDE, crop_face
-from backend.video import crop_smoothly, follow_face, read_frames, smooth_boxes, video_fronts
+from backend.portrait.face import Face, detect_faces
+from backend.portrait.photo import FACE_CENTRE, FACE_SIDE, crop_face
+from backend.portrait.video import crop_smoothly, follow_face, read_frames, smooth_boxes, video_fronts
 
 
 def write_video(path: Path, frames: list[np.ndarray], rotation: int = 0) -> Path:

@@ -16,9 +16,9 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from backend import hub
-from backend.gslrm import GSLRM, GSLRMConfig, official_name
-from backend.mvdiffusion import build_unet
+from backend.facelift import weights as hub
+from backend.facelift.gslrm import GSLRM, GSLRMConfig, official_name
+from backend.facelift.mvdiffusion import build_unet
 
 SIZE = 64  # of the pictures
 TEXT, IMAGE = 16, 12  # channels of the embeddings

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from backend.capture import Capture
-from backend.moving import MovingGaussians
+from backend.splats import MovingGaussians
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from PIL import Image
 
 from backend.camera import Camera
 from backend.capture import Capture, Frame, save_capture
-from backend.moving import MovingGaussians
+from backend.splats import MovingGaussians
 
 bpy = pytest.importorskip("bpy")
 import blender_addon  # noqa: E402

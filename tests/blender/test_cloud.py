@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from backend.moving import rotation_matrix
+from backend.splats import rotation_matrix
 
 bpy = pytest.importorskip("bpy")
 import blender_addon  # noqa: E402

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from backend.ply import read_ply
+from backend.formats.ply import read_ply
 
 bpy = pytest.importorskip("bpy")
 from blender_addon import operators, panels  # noqa: E402

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from backend.moving import srgb_to_linear
+from backend.splats import srgb_to_linear
 
 from .test_look import (
     aim,

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.exchange import write_sequence, write_splats
-from backend.moving import linear_to_srgb, rotation_matrix, srgb_to_linear
-from backend.ply import read_ply, write_ply
+from backend.formats.exchange import write_sequence, write_splats
+from backend.formats.ply import read_ply, write_ply
+from backend.splats import linear_to_srgb, rotation_matrix, srgb_to_linear
 
 from ..backend.test_gltf import FROM_Y_UP, read_glb
 from ..backend.test_usd import read_usda

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.moving import MovingGaussians, linear_to_srgb, srgb_to_linear
+from backend.splats import MovingGaussians, linear_to_srgb, srgb_to_linear
 
 bpy = pytest.importorskip("bpy")
 from mathutils import Euler, Matrix, Vector  # noqa: E402

@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from backend import hub
 from backend.camera import Similarity
-from backend.moving import MovingGaussians
-from backend.portrait import CHIN, CROWN, METRES, canonical_crop, find_face, lay_over_white, six_cameras
+from backend.facelift import weights as hub
+from backend.facelift.pipeline import six_cameras
+from backend.portrait.matte import lay_over_white
+from backend.portrait.photo import CHIN, CROWN, METRES, canonical_crop, find_face
+from backend.splats import MovingGaussians
 from tests.backend.test_hub import CONTENT, Hub
 from tests.backend.test_portrait import astronaut
 from tests.backend.test_video import write_video
@@ -279,7 +281,7 @@ def test_damaged_weights_are_told_in_the_panel(settings, photo, tmp_path):
 def test_a_full_gpu_is_told_in_the_panel_with_what_helps(settings, photo, monkeypatch):
     import torch
 
-    from backend.mvdiffusion import MultiViewDiffusion
+    from backend.facelift.mvdiffusion import MultiViewDiffusion
 
     def fail(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -312,7 +314,7 @@ def test_the_button_says_what_is_missing(settings, photo, change, words):
 
 
 def test_cancelling_leaves_the_scene_alone(settings, photo, monkeypatch):
-    from backend import facelift
+    from backend.facelift import pipeline as facelift
 
     def paint(*arguments):
         wait_until(lambda: jobs.current)

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from backend.moving import linear_to_srgb, srgb_to_linear
+from backend.splats import linear_to_srgb, srgb_to_linear
 
 from .stage import add_camera, add_picture, save_picture
 from .test_cloud import assert_shows, points_at, time_curve

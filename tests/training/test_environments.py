@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from backend.errors import UserError
-from backend.training.environments import project, read_environments, read_radiance
-from backend.training.motion import rotations
-from backend.training.scenes import SceneSampler, draw_lights
-from backend.training.shading import sky
+from backend.training.scenes.environments import project, read_environments, read_radiance
+from backend.training.scenes.motion import rotations
+from backend.training.scenes.sampler import SceneSampler, draw_lights
+from backend.training.scenes.shading import sky
 
 from ..conftest import SHARED
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import max_pool2d
 
-from backend.training import faults, mesh, rigs
-from backend.training.scenes import SceneSampler, over_white_encoded
+from backend.training.scenes import faults, mesh, rigs
+from backend.training.scenes.sampler import SceneSampler, over_white_encoded
 
 from ..conftest import SHARED
 

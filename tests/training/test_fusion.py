@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from backend.capture import Frame
+from backend.facelift.pipeline import six_cameras
 from backend.gaussians import Gaussians4D
 from backend.lrm4d import LRM4D
-from backend.portrait import CROWN, six_cameras
+from backend.portrait.photo import CROWN
+from backend.portrait.sequence import join_sequence
 from backend.rasterize import render_pictures
-from backend.sequence import join_sequence
 from backend.training.fusion import Film, as_still, disturb, held_out_cameras, lift
-from backend.training.people import People
-from backend.training.shading import Noise
+from backend.training.scenes.people import People
+from backend.training.scenes.shading import Noise
 from tests.conftest import SHARED
 
 from .test_loop import TINY

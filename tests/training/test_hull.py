@@ -12,8 +12,8 @@ from backend.evaluate import psnr
 from backend.lrm4d import rays
 from backend.rasterize import over_white_srgb
 from backend.training import hull
-from backend.training.rigs import look_at
-from backend.training.scenes import SceneBatch, SceneSampler
+from backend.training.scenes.rigs import look_at
+from backend.training.scenes.sampler import SceneBatch, SceneSampler
 
 RED, GREEN, BLUE = torch.eye(3)
 FOCAL, DISTANCE = 1.5, 4.0  # picture widths, radii of the subject's ball

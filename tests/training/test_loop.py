@@ -18,15 +18,16 @@ from PIL import Image
 from backend import models
 from backend.__main__ import main
 from backend.errors import UserError
+from backend.facelift.gslrm import GSLRM, GSLRMConfig
+from backend.facelift.weights import LICENCE
 from backend.gaussians import Gaussians4D
-from backend.gslrm import GSLRM, LARGE_FROM_GSLRM, GSLRMConfig, to_lrm4d
-from backend.hub import LICENCE
-from backend.lrm4d import PIXEL_CHANNELS, LRM4DConfig
+from backend.lrm4d import LARGE_FROM_GSLRM, PIXEL_CHANNELS, LRM4DConfig
 from backend.training import loop
 from backend.training.config import TrainConfig, read_config
 from backend.training.loop import train
 from backend.training.losses import geometry_errors, reconstruction_loss
 from backend.training.predict import predict, predict_views
+from backend.training.start import to_lrm4d
 from backend.training.validate import validation_scenes, validation_sheet
 from tests.backend.test_gslrm import save_checkpoint
 

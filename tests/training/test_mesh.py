@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from backend.training import mesh, shapes
+from backend.training.scenes import mesh, shapes
 
 SQUARE = torch.tensor([[-1.0, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
 SQUARE_FACES = torch.tensor([[0, 1, 2], [0, 2, 3]], dtype=torch.int32)  # counter-clockwise seen from +z

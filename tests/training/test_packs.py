@@ -8,7 +8,7 @@ import pytest
 from backend.__main__ import main
 from backend.errors import UserError
 from backend.training.perceptual import MOBILENET, MobileNetV2
-from backend.training.scenes import SceneSampler
+from backend.training.scenes.sampler import SceneSampler
 
 from ..conftest import SHARED
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from backend.camera import Camera, normalise_rig
-from backend.training import heads, mesh, rigs, scenes, shapes
-from backend.training.appearance import absorb
-from backend.training.motion import Performances, smooth_curves
-from backend.training.scenes import SceneSampler, draw_lights
-from backend.training.shading import Material, Noise, Surfaces, render, shadow_screen, unshadowed
+from backend.training.scenes import heads, mesh, rigs, shapes
+from backend.training.scenes import sampler as scenes
+from backend.training.scenes.appearance import absorb
+from backend.training.scenes.motion import Performances, smooth_curves
+from backend.training.scenes.sampler import SceneSampler, draw_lights
+from backend.training.scenes.shading import Material, Noise, Surfaces, render, shadow_screen, unshadowed
 
 from ..conftest import SHARED
 

@@ -17,7 +17,7 @@ from backend.rasterize import over_white_srgb
 from backend.training import hull, validate
 from backend.training.contact_sheet import GAP, contact_sheet
 from backend.training.predict import predict_views
-from backend.training.scenes import SceneBatch
+from backend.training.scenes.sampler import SceneBatch
 
 from .test_loop import TINY
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from backend.training import heads, wear
-from backend.training.people import People
-from backend.training.shading import Noise
+from backend.training.scenes import heads, wear
+from backend.training.scenes.people import People
+from backend.training.scenes.shading import Noise
 
 from ..conftest import SHARED
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .gaussians import Gaussians4D
-from .rasterize import MIN_ALPHA
+from ..gaussians import Gaussians4D
+from ..rasterize import MIN_ALPHA
 
 # Standard deviation of a cloud's window, in times from one cloud to the next: the widest with which a neighbour is
 # hidden at a cloud's own time. Half way between two, either has a quarter of its opacity.

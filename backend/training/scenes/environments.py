@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import UserError
+from ...errors import UserError
 from .shading import sky
 
 _ROWS = 32  # of the map that is integrated; as many pictures' columns are twice that

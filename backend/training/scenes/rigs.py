@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..camera import Camera, normalise_rig
+from ...camera import Camera, normalise_rig
 
 RINGS = ("ring", "arc", "sphere", "orbit")
 TIMINGS = ("free", "shared", "alternating", "gap", "static")

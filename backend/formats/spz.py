@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import UserError, writing
-from .moving import ALWAYS, MovingGaussians, color_of, harmonic
+from ..errors import UserError, writing
+from ..splats import ALWAYS, MovingGaussians, color_of, harmonic
 
 Y_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # from Z up: (x, y, z) to (x, z, -y)
 

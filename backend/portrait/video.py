@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .camera import Camera
-from .errors import Progress, UserError, no_progress
-from .mtcnn import Face, detect_faces
-from .portrait import CERTAIN, CROP, Box, canonical_crop, choose_face, cut_out, lay_over_white, photo_camera
+from ..camera import Camera
+from ..errors import Progress, UserError, no_progress
+from .face import Face, detect_faces
+from .matte import cut_out, lay_over_white
+from .photo import CERTAIN, CROP, Box, canonical_crop, choose_face, photo_camera
 
 SMOOTHING = 0.2  # seconds: standard deviation of the window over which a face box is averaged
 
@@ -106,7 +107,7 @@ def smooth_boxes(times: np.ndarray, boxes: Sequence[Box | None]) -> np.ndarray:
 
 
 def crop_smoothly(picture: np.ndarray, box: Box) -> np.ndarray:
-    """As portrait.crop_face, but without the official rounding to whole pixels, which would tremble in a video."""
+    """As photo.crop_face, but without the official rounding to whole pixels, which would tremble in a video."""
     corner, pixel = canonical_crop(box)
     low, high = np.floor(corner).astype(int), np.ceil(corner + CROP * pixel).astype(int)
     canvas = Image.new("RGB", tuple(high - low), "white")
@@ -124,13 +125,13 @@ def video_fronts(
     every: int = 1,
     progress: Progress = no_progress,
 ) -> tuple[np.ndarray, np.ndarray, list[Camera]]:
-    """The person in a video: times [F] in seconds, and front views uint8 [F, 512, 512, 3] as portrait.prepare_front's.
+    """The person in a video: times [F] in seconds, and front views uint8 [F, 512, 512, 3] as photo.prepare_front's.
 
-    matting, index: see portrait.cut_out and follow_face. first, last, every: see read_frames. Returns also the frames'
-    cameras, see portrait.photo_camera.
+    matting, index: see matte.cut_out and follow_face. first, last, every: see read_frames. Returns also the frames'
+    cameras, see photo.photo_camera.
 
     Raises:
-        UserError: see read_frames, follow_face and portrait.cut_out.
+        UserError: see read_frames, follow_face and matte.cut_out.
         Cancelled: whatever `progress` raises, between two frames at the latest.
     """
     times, found = [], []

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,31 +26,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .derived import derived
-from .errors import UserError
-from .gaussians import Gaussians4D
-from .lrm4d import LARGE, LRM4D, Block, nearest_points, patchify, rays
-from .moving import SH_C0
+from ..cache import derived
+from ..errors import UserError
+from ..gaussians import Gaussians4D
+from ..lrm4d import Block, nearest_points, patchify, rays
+from ..splats import SH_C0
 
 PIXEL_CHANNELS = 9
 DEPTH_RANGE = 1.8  # centres lie within +- this of the ray's point nearest to the origin
 SCALE_BIAS, LOG_SCALE_LIMIT, OPACITY_BIAS = -2.3, -1.2, -2.0
 STILL = 1e3  # standard deviation in time, in seconds, of what is there at every time of any clip
 
-# 4D-LRM-Large with GS-LRM's activations; its windows of 100 half clips leave everything there all the time at first
-LARGE_FROM_GSLRM = replace(
-    LARGE,
-    free_gaussians=2,
-    depth_range=DEPTH_RANGE,
-    scale_bias=SCALE_BIAS,
-    scale_limit=math.exp(LOG_SCALE_LIMIT),
-    opacity_bias=OPACITY_BIAS,
-    time_scale_bias=math.log(100),
-    time_scale_limit=1000.0,
-    quaternion_bias=0.0,
-)
-
-HEAD_WIDTH = 64  # channels of an attention head, which no shape in a checkpoint tells
+HEAD_WIDTH = 64  # channels of an attention head; a checkpoint's shapes do not tell it
 
 # ours -> the official checkpoint's
 NAMES = {
@@ -105,7 +92,7 @@ class Splats(NamedTuple):
 
     def cloud(self) -> Gaussians4D:
         """The same as 4D Gaussians that stand still; colors are seen from all sides alike (the zeroth harmonic)."""
-        # equal isoclinic quaternions turn space alone, in 4DGS's order of components; see moving.quaternion
+        # equal isoclinic quaternions turn space alone, in 4DGS's order of components; see splats.quaternion
         w, x, y, z = F.normalize(self.rotation, dim=-1).unbind(-1)
         turn = torch.stack([w, -z, -y, -x], -1)
         still = torch.full_like(self.logit, STILL)[..., None]
@@ -301,39 +288,3 @@ def _outline(state: Mapping[str, Tensor], head_width: int, path: Path | str) -> 
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise UserError(f"{path} is not a GS-LRM ({wrong[0]}{more} do not fit); choose FaceLift's official checkpoint.")
     return model
-
-
-def to_lrm4d(model: GSLRM) -> LRM4D:
-    """A 4D-LRM that computes the same function: the same Gaussians, at rest, whatever the pictures' times.
-
-    The start of training `large` from FaceLift's weights (4D-LRM's "Init", arXiv 2506.18890, table 1). Its Gaussians
-    come in another order, the free ones last, and in the world that GS-LRM saw. What is new, the time channel and the
-    outputs for time, starts at zero.
-
-    Raises:
-        ValueError: the colors depend on the direction of view, which 4D-LRM's do not.
-    """
-    config = model.config
-    if config.sh_degree:
-        raise ValueError(f"spherical harmonics of degree {config.sh_degree}; 4D-LRM has degree 0 alone")
-    sizes = {name: getattr(config, name) for name in ("layers", "width", "heads", "patch", "free_gaussians")}
-    result = LRM4D(replace(LARGE_FROM_GSLRM, **sizes))
-    with torch.no_grad():
-        state = {f"blocks.{name}": value for name, value in model.blocks.state_dict().items()}
-        state["embed.weight"] = F.pad(model.embed.weight.unflatten(1, (-1, PIXEL_CHANNELS)), (0, 1)).flatten(1)
-        state["embed_norm.weight"] = model.embed_norm.weight
-        state["free_tokens"] = model.embed_norm(model.free_tokens)  # 4D-LRM normalises pixels' tokens only
-        # 4D-LRM has one last norm, GS-LRM two: their weights go into the matrices that follow
-        state["decode_norm.weight"] = torch.ones_like(model.decode_norm.weight)
-        state["decode.weight"] = _with_time(model.decode.weight * model.decode_norm.weight)
-        state["decode_free.weight"] = _with_time(model.decode_free.weight * model.decode_free_norm.weight)
-        result.load_state_dict(state)
-    return result
-
-
-def _with_time(decoder: Tensor) -> Tensor:
-    """Rows of 14 outputs a Gaussian [K * 14, D] to the 20 of 4D-LRM [K * 20, D]: in the middle of time, and at rest."""
-    position, color, scale, rotation, opacity = decoder.unflatten(0, (-1, 14)).split(GSLRMConfig().channels, 1)
-    turn = rotation[:, [0, 3, 2, 1]] * rotation.new_tensor([1, -1, -1, -1])[:, None]  # as in Splats.cloud
-    zero = torch.zeros_like(opacity)
-    return torch.cat([position, color, scale, turn, opacity, zero, zero, turn], 1).flatten(0, 1)

@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from ..errors import UserError
+from ...errors import UserError
 
 
 def find_pack(path: Path) -> Path:

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .errors import UserError
+from ..errors import UserError
 
 SMALLEST = 20  # pixels; smaller faces are not looked for
 PYRAMID = 0.709  # from one scale to the next

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import UserError, writing
-from .moving import ALWAYS, MovingGaussians, color_of, harmonic
+from ..errors import UserError, writing
+from ..splats import ALWAYS, MovingGaussians, color_of, harmonic
 
 PROPERTIES = (
     *("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),

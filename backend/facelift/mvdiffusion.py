@@ -39,8 +39,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from .derived import derived
-from .errors import Progress, UserError, no_progress
+from ..cache import derived
+from ..errors import Progress, UserError, no_progress
 
 VIEWS = ("front", "front_right", "right", "back", "left", "front_left")
 PROMPT = "a rendering image of 3D models, {view} view, color map."

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import UserError
+from ..errors import UserError
+from ..splats import ALWAYS, MovingGaussians
 from .gltf import write_glb
-from .moving import ALWAYS, MovingGaussians
 from .ply import read_ply, write_ply, write_ply_4d
 from .spz import read_spz, write_spz
 from .usd import write_usda

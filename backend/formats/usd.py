@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import writing
-from .moving import VISIBLE, MovingGaussians, harmonic, srgb_to_linear
+from ..errors import writing
+from ..splats import VISIBLE, MovingGaussians, harmonic, srgb_to_linear
 
 
 def write_usda(

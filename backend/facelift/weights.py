@@ -18,7 +18,7 @@ from typing import NamedTuple
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from .errors import Progress, UserError, no_progress
+from ..errors import Progress, UserError, no_progress
 
 REPOSITORY, REVISION = "wlyu/OpenFaceLift", "3ebac9f8e2d791f02507b8aa61520e1ba379a115"
 ENDPOINT = os.environ.get("HF_ENDPOINT", "https://huggingface.co")

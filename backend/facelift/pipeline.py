@@ -8,6 +8,7 @@ given to 4D-LRM instead.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,20 +17,28 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .camera import Camera
-from .capture import Capture, Frame
-from .errors import Progress, UserError, no_progress
-from .gaussians import Gaussians4D
+from ..camera import Camera
+from ..capture import Capture, Frame
+from ..errors import Progress, UserError, no_progress
+from ..gaussians import Gaussians4D
+from ..portrait.matte import cut_from_white, lay_over_white
+from ..portrait.photo import CROP, Box, head_camera, is_picture, prepare_front, read_photo
+from ..portrait.sequence import join_sequence
+from ..portrait.video import video_fronts
+from ..reconstruct import reconstruct
 from .gslrm import COMMAND_LINE_FILTER, GSLRM, PostFilter, check_gslrm, load_gslrm_halved
-from .portrait import Box, cut_from_white, lay_over_white, lift_views, prepare_front, read_photo, six_cameras
-from .reconstruct import reconstruct
-from .sequence import join_sequence
-from .video import video_fronts
 
 if TYPE_CHECKING:
-    from .hub import FaceLiftWeights
-    from .lrm4d import LRM4D
+    from ..lrm4d import LRM4D
     from .mvdiffusion import MultiViewDiffusion  # which imports diffusers, only needed for painting
+    from .weights import FaceLiftWeights
+
+AZIMUTHS = (270, 225, 180, 90, 0, 315)  # of mvdiffusion.VIEWS, in degrees
+
+
+def six_cameras(size: int = CROP) -> list[Camera]:
+    """Return the cameras of mvdiffusion.VIEWS, in that order, for pictures of size x size pixels."""
+    return [head_camera(azimuth, size) for azimuth in AZIMUTHS]
 
 
 class FaceLift:
@@ -67,26 +76,8 @@ class FaceLift:
             raise UserError("The GPU's memory is too small for lifting the views; run this on the CPU.") from None
 
 
-def is_picture(path: Path) -> bool:
-    """Whether the file's name is that of a picture; anything else may be a video."""
-    return Image.registered_extensions().get(path.suffix.lower(), "MPEG") != "MPEG"  # which Pillow knows by name alone
-
-
-def find_photos(folder: Path) -> dict[str, Path]:
-    """The pictures in a folder by names for their results.
-
-    Raises:
-        UserError: there are none.
-    """
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and is_picture(path))
-    if not paths:
-        raise UserError(f"There are no pictures in {folder}; choose another folder.")
-    stems = {path.stem: path for path in paths}
-    return stems if len(stems) == len(paths) else {path.name: path for path in paths}
-
-
 class Fronts(NamedTuple):
-    """One person at F times in seconds [F]: front views uint8 [F, 512, 512, 3] as portrait.prepare_front's, and the
+    """One person at F times in seconds [F]: front views uint8 [F, 512, 512, 3] as photo.prepare_front's, and the
     cameras of the photo or of the video's frames, in GS-LRM's world."""
 
     times: np.ndarray
@@ -106,10 +97,10 @@ def read_fronts(
 ) -> Fronts:
     """A photo or video to front views.
 
-    matting, index, box: see portrait.prepare_front. first, last, every: see video.read_frames.
+    matting, index, box: see photo.prepare_front. first, last, every: see video.read_frames.
 
     Raises:
-        UserError: see portrait.read_photo, portrait.prepare_front and video.video_fronts.
+        UserError: see photo.read_photo, photo.prepare_front and video.video_fronts.
     """
     if is_picture(path):
         front, camera = prepare_front(read_photo(path), matting, index, box)
@@ -152,6 +143,45 @@ def paint_views(
             opaque = np.dstack([view, np.full((size, size), 255, np.uint8)])
             frames.append(Frame(camera, float(time), opaque, f"{name}_{index:04}" if len(fronts) > 1 else name))
     return Capture(frames)
+
+
+def lift_views(
+    views: np.ndarray,
+    cameras: Sequence[Camera],
+    model: GSLRM,
+    post_filter: PostFilter = COMMAND_LINE_FILTER,
+    progress: Progress = no_progress,
+) -> tuple[Gaussians4D, torch.Tensor]:
+    """Pictures of one head uint8 [V, H, W, 3] over white to a cloud that stands still, on the CPU, in GS-LRM's world.
+
+    cameras: of the views, in GS-LRM's world, such as six_cameras. Runs where the model is, on CUDA in bfloat16. Returns
+    what passes the filter, and which of the model's outputs that is: int64 [N], ascending.
+
+    Raises:
+        UserError: the GPU's memory is too small.
+        Cancelled: whatever `progress` raises, between two layers at the latest.
+    """
+    device = model.embed.weight.device
+    images = torch.tensor(views, device=device).permute(0, 3, 1, 2)[None].float() / 255
+    poses = np.stack([camera.camera_to_world for camera in cameras])
+    intrinsics = np.stack([camera.intrinsics for camera in cameras])
+    rig = (torch.as_tensor(part, dtype=torch.float32, device=device)[None] for part in (poses, intrinsics))
+    hooks = [
+        block.register_forward_pre_hook(lambda *_, done=index: progress("Lifting the views", done / len(model.blocks)))
+        for index, block in enumerate(model.blocks)
+    ]
+    try:
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            splats = model(images, *rig).select(0)
+    except torch.OutOfMemoryError:
+        raise UserError("The GPU's memory is too small for lifting the views; run this on the CPU.") from None
+    finally:
+        for hook in hooks:
+            hook.remove()
+    (kept,) = post_filter.keep(splats).nonzero(as_tuple=True)
+    cloud = splats.select(kept).cloud().to("cpu")
+    progress("Lifting the views", 1.0)
+    return cloud, kept.cpu()
 
 
 def lift_capture(

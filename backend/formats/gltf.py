@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import UserError, writing
-from .moving import MovingGaussians, harmonic, srgb_to_linear
+from ..errors import UserError, writing
+from ..splats import MovingGaussians, harmonic, srgb_to_linear
 from .spz import Y_UP
 
 _EXTENSION = "KHR_gaussian_splatting"
