@@ -1,41 +1,41 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Facet4D in Blender: cameras with pictures become an animated 4D Gaussian cloud on the timeline.
 
-Layers point one way: panels -> operators -> jobs -> backend, and operators -> scene_capture, cloud -> nodes, material
--> compat. PyTorch is first imported in the worker thread of jobs.
+Layers point one way: panels -> run, portrait -> input -> cloud -> compat; `_backend` is the one door to the backend.
+PyTorch is first imported in the worker thread of jobs.
 """
 
-from . import (
-    gpu_memory,
-    manual,
-    operators,
-    operators_file,
-    operators_input,
-    operators_native,
-    operators_pictures,
-    operators_portrait,
-    operators_pytorch,
-    operators_result,
-    panels,
-    panels_portrait,
-    preferences,
-    properties,
-)
+from . import job_operator, manual, preferences, properties
+from .cloud import file_operators
+from .cloud import operators as cloud_operators
+from .input import operators as input_operators
+from .input import picture_operators
+from .panels import input as input_panel
+from .panels import portrait as portrait_panel
+from .panels import result as result_panel
+from .panels import run as run_panel
+from .portrait import operators as portrait_operators
+from .pytorch import gpu_memory
+from .pytorch import operators as pytorch_operators
+from .run import operators as run_operators
 
+# in the order of registration: settings before what shows them, panels as they stand in the sidebar
 MODULES = (
     properties,
-    operators_pytorch,
+    pytorch_operators,
     preferences,
-    operators_input,
-    operators_pictures,
-    operators,
-    operators_portrait,
-    operators_result,
-    operators_file,
-    operators_native,
+    job_operator,
+    input_operators,
+    picture_operators,
+    run_operators,
+    portrait_operators,
+    cloud_operators,
+    file_operators,
     gpu_memory,
-    panels,
-    panels_portrait,
+    input_panel,
+    run_panel,
+    result_panel,
+    portrait_panel,
     manual,
 )
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds the backend package: inside the installed extension, or beside this folder in a checkout."""
+"""The one door to the backend package: inside the installed extension, or beside this folder in a checkout."""
 
 import importlib
 from importlib.util import find_spec
 from types import ModuleType
 
-_PACKAGE = f"{__package__}.backend" if find_spec(f"{__package__}.backend") else "backend"
+ROOT = __package__  # the extension's name in Blender; a subfolder's __package__ would be another one
+_PACKAGE = f"{ROOT}.backend" if find_spec(f"{ROOT}.backend") else "backend"
 
 
 def backend(name: str) -> ModuleType:

@@ -22,11 +22,11 @@ from PIL import Image, ImageDraw
 
 from . import register, unregister
 from ._backend import backend, errors
-from .cloud import read_cloud
-from .inputs import survey
-from .pictures import Picture, render_still
+from .cloud.object import read_cloud
+from .input.import_capture import new_camera
+from .input.pictures import Picture, render_still
+from .input.survey import survey
 from .preferences import package_versions
-from .scene_import import new_camera
 
 CAPTURE = Path(backend("capture").__file__).parent / "demo_capture"
 STILL_SAMPLES, MOVIE_SAMPLES, CYCLES_VIEWS = 4, 2, 1

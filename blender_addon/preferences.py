@@ -10,15 +10,16 @@ import bpy
 from bpy.props import BoolProperty, StringProperty
 from bpy.types import AddonPreferences, Context, Event, Operator
 
-from . import operators_pytorch, pytorch
-from ._backend import backend, errors
+from ._backend import ROOT, backend, errors
+from .pytorch import operators as operators_pytorch
+from .pytorch import probe as pytorch
 
 PACKAGES = ("torch", "pillow", "safetensors", "gsplat")
 OPTIONAL = {"gsplat"}  # the CPU does without
 
 
 class FACET4D_AP_preferences(AddonPreferences):
-    bl_idname = __package__
+    bl_idname = ROOT
 
     location: StringProperty(name="PyTorch Location", description="Folder in which the folder 'torch' is")
     location_python: StringProperty(name="Python", description="The Python that the location was tried with")
@@ -138,7 +139,7 @@ def _examine(operator: Operator, context: Context, folder: Path | None = None) -
 
 
 def _preferences(context: Context) -> FACET4D_AP_preferences | None:
-    addon = context.preferences.addons.get(__package__)
+    addon = context.preferences.addons.get(ROOT)
     return addon.preferences if addon else None
 
 

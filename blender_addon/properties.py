@@ -13,8 +13,9 @@ from bpy.props import (
 )
 from bpy.types import Collection, Context, Image, Object, PropertyGroup, Scene, WindowManager
 
-from . import cloud, comparison
-from .properties_portrait import FACET4D_PG_line, FACET4D_PG_portrait
+from .cloud import object as cloud
+from .input import comparison
+from .portrait.properties import FACET4D_PG_line, FACET4D_PG_portrait
 
 
 class FACET4D_PG_picture(PropertyGroup):

@@ -32,7 +32,7 @@ def studio(scene):
     """The scene, set to render small linear pictures in Cycles with a camera to be aimed."""
     import bpy
 
-    from blender_addon.material import prepare_scene_for_cycles
+    from blender_addon.cloud.material import prepare_scene_for_cycles
 
     scene.render.engine = "CYCLES"
     scene.render.film_transparent = True

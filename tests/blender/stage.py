@@ -18,7 +18,7 @@ from backend.capture import Capture, Frame, save_capture
 from backend.splats import MovingGaussians
 
 bpy = pytest.importorskip("bpy")
-import blender_addon  # noqa: E402
+import blender_addon
 
 
 @contextmanager

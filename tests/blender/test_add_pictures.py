@@ -10,10 +10,12 @@ import pytest
 from .stage import add_camera, save_picture
 
 bpy = pytest.importorskip("bpy")
-from mathutils import Euler, Matrix  # noqa: E402
+from mathutils import Euler, Matrix
 
-from blender_addon import inputs, operators_pictures, scene_capture  # noqa: E402
-from blender_addon.pictures import group_sequences  # noqa: E402
+from blender_addon.input import capture as scene_capture
+from blender_addon.input import picture_operators as operators_pictures
+from blender_addon.input import survey as inputs
+from blender_addon.input.pictures import group_sequences
 
 pytestmark = pytest.mark.blender
 

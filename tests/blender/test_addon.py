@@ -15,10 +15,14 @@ import backend.memory
 from .stage import FakeCloud, add_camera, draw, small_capture, wait_until
 
 bpy = pytest.importorskip("bpy")
-import addon_utils  # noqa: E402
+import addon_utils
 
-import blender_addon  # noqa: E402
-from blender_addon import inputs, jobs, manual, operators, operators_pytorch, panels, preferences  # noqa: E402
+import blender_addon
+from blender_addon import jobs, manual, preferences
+from blender_addon.input import survey as inputs
+from blender_addon.panels import result as panels
+from blender_addon.pytorch import operators as operators_pytorch
+from blender_addon.run import operators
 
 pytestmark = pytest.mark.blender
 ROOT = Path(blender_addon.__file__).parents[1]
@@ -96,7 +100,7 @@ def _operator_id(name: str) -> str:
 def test_registering_and_looking_at_the_scene_import_no_torch():
     code = (
         "import sys, bpy, blender_addon; blender_addon.register();"
-        "from blender_addon import inputs; inputs.survey(bpy.context);"
+        "from blender_addon.input.survey import survey; survey(bpy.context);"
         "assert not bpy.ops.facet4d.reconstruct.poll();"
         "assert 'torch' not in sys.modules and 'PIL' not in sys.modules; blender_addon.unregister()"
     )

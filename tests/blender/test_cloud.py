@@ -10,9 +10,10 @@ import pytest
 from backend.splats import rotation_matrix
 
 bpy = pytest.importorskip("bpy")
-import blender_addon  # noqa: E402
-from blender_addon import compat, nodes  # noqa: E402
-from blender_addon.cloud import (  # noqa: E402
+import blender_addon
+from blender_addon import compat
+from blender_addon.cloud import nodes
+from blender_addon.cloud.object import (
     build_cloud,
     cloud_modifier,
     cloud_objects,

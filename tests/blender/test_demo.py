@@ -17,10 +17,11 @@ from backend.gaussians import Gaussians4D
 from backend.rasterize import render_pictures
 
 bpy = pytest.importorskip("bpy")
-from mathutils import Matrix  # noqa: E402
+from mathutils import Matrix
 
-import blender_addon  # noqa: E402
-from blender_addon import cloud, demo  # noqa: E402
+import blender_addon
+from blender_addon import demo
+from blender_addon.cloud import object as cloud
 
 pytestmark = pytest.mark.blender
 

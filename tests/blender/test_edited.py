@@ -7,11 +7,12 @@ import pytest
 from backend.formats.ply import read_ply
 
 bpy = pytest.importorskip("bpy")
-from blender_addon import operators, panels  # noqa: E402
-from blender_addon.cloud import build_cloud, make_active, read_cloud  # noqa: E402
+from blender_addon.cloud.object import build_cloud, make_active, read_cloud
+from blender_addon.panels import result as panels
+from blender_addon.run import operators
 
-from .stage import draw  # noqa: E402
-from .test_cloud import assert_shows, points_at  # noqa: E402
+from .stage import draw
+from .test_cloud import assert_shows, points_at
 
 pytestmark = pytest.mark.blender
 

@@ -17,7 +17,7 @@ from .test_look import (
 )
 
 bpy = pytest.importorskip("bpy")
-from blender_addon.cloud import build_cloud  # noqa: E402
+from blender_addon.cloud.object import build_cloud
 
 pytestmark = pytest.mark.blender
 

@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 
 bpy = pytest.importorskip("bpy")
-from mathutils import Matrix  # noqa: E402
+from mathutils import Matrix
 
-from blender_addon import cloud, compat, operators, panels  # noqa: E402
-from blender_addon.instances import instances_note  # noqa: E402
-from blender_addon.material import prepare_scene_for_cycles  # noqa: E402
+from blender_addon import compat
+from blender_addon.cloud import object as cloud
+from blender_addon.cloud.instances import instances_note
+from blender_addon.cloud.material import prepare_scene_for_cycles
+from blender_addon.panels import result as panels
+from blender_addon.run import operators
 
-from .stage import FakeCloud, draw  # noqa: E402
-from .test_cloud import assert_shows, points_at  # noqa: E402
-from .test_look import aim, photograph, psnr_over_white, ray_space_picture  # noqa: E402
+from .stage import FakeCloud, draw
+from .test_cloud import assert_shows, points_at
+from .test_look import aim, photograph, psnr_over_white, ray_space_picture
 
 pytestmark = pytest.mark.blender
 

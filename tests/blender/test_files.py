@@ -17,11 +17,11 @@ from ..backend.test_usd import read_usda
 from .test_cloud import assert_shows, points_at
 
 bpy = pytest.importorskip("bpy")
-from mathutils import Matrix  # noqa: E402
+from mathutils import Matrix
 
-import blender_addon  # noqa: E402
-from blender_addon import compat  # noqa: E402
-from blender_addon.cloud import active_cloud, build_cloud, cloud_modifier, cloud_objects, make_active  # noqa: E402
+import blender_addon
+from blender_addon import compat
+from blender_addon.cloud.object import active_cloud, build_cloud, cloud_modifier, cloud_objects, make_active
 
 pytestmark = pytest.mark.blender
 ROOT = Path(blender_addon.__file__).parents[1]

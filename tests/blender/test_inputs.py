@@ -12,7 +12,11 @@ from backend.errors import UserError
 from .stage import add_camera, add_picture, bpy_operator, draw, registered_scene, save_picture
 
 bpy = pytest.importorskip("bpy")
-from blender_addon import inputs, panels, rig, scene_cameras, scene_capture  # noqa: E402
+from blender_addon.input import cameras as scene_cameras
+from blender_addon.input import capture as scene_capture
+from blender_addon.input import rig
+from blender_addon.input import survey as inputs
+from blender_addon.panels import result as panels
 
 pytestmark = pytest.mark.blender
 

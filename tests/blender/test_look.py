@@ -11,17 +11,17 @@ import pytest
 from backend.splats import MovingGaussians, linear_to_srgb, srgb_to_linear
 
 bpy = pytest.importorskip("bpy")
-from mathutils import Euler, Matrix, Vector  # noqa: E402
+from mathutils import Euler, Matrix, Vector
 
-from blender_addon import compat  # noqa: E402
-from blender_addon.cloud import build_cloud, cloud_modifier  # noqa: E402
-from blender_addon.material import (  # noqa: E402
+from blender_addon import compat
+from blender_addon.cloud.material import (
     bounces_warning,
     colour_management_warning,
     match_source_colours,
     prepare_scene_for_cycles,
     splat_material,
 )
+from blender_addon.cloud.object import build_cloud, cloud_modifier
 
 pytestmark = pytest.mark.blender
 

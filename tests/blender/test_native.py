@@ -8,10 +8,11 @@ from backend.formats.ply import read_ply
 from backend.splats import SH_C0
 
 bpy = pytest.importorskip("bpy")
-from mathutils import Matrix  # noqa: E402
+from mathutils import Matrix
 
-from blender_addon import compat, native  # noqa: E402
-from blender_addon.cloud import active_cloud, build_cloud, cloud_modifier, make_active  # noqa: E402
+from blender_addon import compat
+from blender_addon.cloud import native
+from blender_addon.cloud.object import active_cloud, build_cloud, cloud_modifier, make_active
 
 pytestmark = pytest.mark.blender
 PLACE = Matrix.Translation((3, -1, 2)) @ Matrix.Rotation(0.7, 4, "X")

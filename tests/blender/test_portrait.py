@@ -24,10 +24,14 @@ from tests.backend.tiny_mvdiffusion import write_weights
 from .stage import draw, wait_until
 
 bpy = pytest.importorskip("bpy")
-from bpy_extras.object_utils import world_to_camera_view  # noqa: E402
-from mathutils import Vector  # noqa: E402
+from bpy_extras.object_utils import world_to_camera_view
+from mathutils import Vector
 
-from blender_addon import cloud, jobs, panels, panels_portrait, scene_capture  # noqa: E402
+from blender_addon import jobs
+from blender_addon.cloud import object as cloud
+from blender_addon.input import capture as scene_capture
+from blender_addon.panels import portrait as panels_portrait
+from blender_addon.panels import result as panels
 
 pytestmark = pytest.mark.blender
 CURSOR = (1.0, 2.0, 3.0)

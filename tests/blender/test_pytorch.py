@@ -15,8 +15,9 @@ from backend.errors import UserError
 from .stage import Layout
 
 bpy = pytest.importorskip("bpy")
-import blender_addon  # noqa: E402
-from blender_addon import preferences, pytorch  # noqa: E402
+import blender_addon
+from blender_addon import preferences
+from blender_addon.pytorch import probe as pytorch
 
 pytestmark = pytest.mark.blender
 ROOT = Path(blender_addon.__file__).parents[1]
@@ -88,7 +89,7 @@ except RuntimeError as error:
 assert not location() and sys.argv[2] not in sys.path
 assert bpy.ops.facet4d.choose_pytorch(directory=extra) == {"FINISHED"}
 assert location() == extra and "torch" not in sys.modules
-assert not __import__("blender_addon").operators.missing_packages()
+assert not __import__("blender_addon").job_operator.missing_packages()
 addon_utils.disable("blender_addon")
 assert extra not in sys.path
 addon_utils.enable("blender_addon")

@@ -26,9 +26,13 @@ from tests.wheels import make_wheels
 from .stage import draw, wait_until
 
 bpy = pytest.importorskip("bpy")
-import blender_addon  # noqa: E402
-from blender_addon import jobs, operators, operators_pytorch, panels, pytorch_install  # noqa: E402
-from blender_addon.pytorch_install import BUILDS, Build, fitting_build  # noqa: E402
+import blender_addon
+from blender_addon import jobs
+from blender_addon.panels import result as panels
+from blender_addon.pytorch import install as pytorch_install
+from blender_addon.pytorch import operators as operators_pytorch
+from blender_addon.pytorch.install import BUILDS, Build, fitting_build
+from blender_addon.run import operators
 
 pytestmark = pytest.mark.blender
 ROOT = Path(blender_addon.__file__).parents[1]

@@ -11,9 +11,9 @@ from .test_cloud import assert_shows, points_at, time_curve
 from .test_look import aim, one_gaussian, photograph
 
 bpy = pytest.importorskip("bpy")
-from blender_addon import compat  # noqa: E402
-from blender_addon.cloud import build_cloud, cloud_modifier, cloud_objects  # noqa: E402
-from blender_addon.retime import retime  # noqa: E402
+from blender_addon import compat
+from blender_addon.cloud.object import build_cloud, cloud_modifier, cloud_objects
+from blender_addon.cloud.retime import retime
 
 pytestmark = pytest.mark.blender
 

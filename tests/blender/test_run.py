@@ -17,8 +17,12 @@ from .stage import FakeCloud, draw, wait_until
 
 bpy = pytest.importorskip("bpy")
 
-import blender_addon  # noqa: E402
-from blender_addon import cloud, compat, estimate, jobs, operators, panels, scene_capture  # noqa: E402
+import blender_addon
+from blender_addon import compat, jobs
+from blender_addon.cloud import object as cloud
+from blender_addon.input import capture as scene_capture
+from blender_addon.panels import result as panels
+from blender_addon.run import estimate, operators
 
 pytestmark = pytest.mark.blender
 ROOT = Path(blender_addon.__file__).parents[1]

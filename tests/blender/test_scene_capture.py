@@ -12,10 +12,12 @@ from backend.camera import Camera
 from .stage import add_camera, add_picture, registered_scene, save_picture
 
 bpy = pytest.importorskip("bpy")
-from bpy_extras.object_utils import world_to_camera_view  # noqa: E402
-from mathutils import Euler, Matrix, Vector  # noqa: E402
+from bpy_extras.object_utils import world_to_camera_view
+from mathutils import Euler, Matrix, Vector
 
-from blender_addon import inputs, scene_cameras, scene_capture  # noqa: E402
+from blender_addon.input import cameras as scene_cameras
+from blender_addon.input import capture as scene_capture
+from blender_addon.input import survey as inputs
 
 pytestmark = pytest.mark.blender
 

@@ -13,9 +13,11 @@ from backend.errors import UserError
 from .stage import add_camera, add_picture, registered_scene, save_picture
 
 bpy = pytest.importorskip("bpy")
-from mathutils import Matrix  # noqa: E402
+from mathutils import Matrix
 
-from blender_addon import inputs, scene_capture, scene_import  # noqa: E402
+from blender_addon.input import capture as scene_capture
+from blender_addon.input import import_capture as scene_import
+from blender_addon.input import survey as inputs
 
 pytestmark = pytest.mark.blender
 

@@ -8,8 +8,8 @@ from .test_look import aim, photograph
 from .test_result import assert_refused_twice
 
 bpy = pytest.importorskip("bpy")
-from blender_addon.cloud import build_cloud  # noqa: E402
-from blender_addon.shadow_proxy import add_shadow_proxy  # noqa: E402
+from blender_addon.cloud.object import build_cloud
+from blender_addon.cloud.shadow_proxy import add_shadow_proxy
 
 pytestmark = pytest.mark.blender
 

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Native splats: a cloud as Blender itself draws it from 5.3 on.
+
+They are a point cloud of the type GAUSSIAN_SPLAT, a child of the cloud, with the attributes of Blender's own importers:
+position, scale (standard deviations), rotation (quaternion wxyz), and radiance:base, which holds the zeroth spherical
+harmonic of the sRGB-encoded colour and, as its fourth value, the opacity. Our velocity, time_mean and time_sigma come
+along, and a node group moves the points to its Time.
+
+Nodes cannot write a fourth value, so the opacity's window in time is an attribute of its own, `presence`, by which the
+material fades the splats. The group's inputs are driven by those of the cloud: its keys and sliders move both.
+"""
+
+import bpy
+import numpy as np
+from bpy.types import GeometryNodeTree, Material, Object, PointCloud
+
+from .. import compat
+from .._backend import backend
+from . import object as cloud
+from .nodes import TreeBuilder, stepped_time
+from .ownership import add_child
+
+moving = backend("splats")
+
+NATIVE_KEY = "facet4d_native"
+INPUTS = ("Time", "Time Step", "Opacity", "Size")
+
+# attribute: type, and the name under which Blender reads and writes its values
+_ATTRIBUTES = {
+    "position": ("FLOAT_VECTOR", "vector"),
+    "scale": ("FLOAT_VECTOR", "vector"),
+    "rotation": ("QUATERNION", "value"),
+    "radiance:base": ("FLOAT4", "vector"),
+    "velocity": ("FLOAT_VECTOR", "vector"),
+    "time_mean": ("FLOAT", "value"),
+    "time_sigma": ("FLOAT", "value"),
+}
+
+
+def convert_to_native(source: Object) -> Object:
+    """Give the cloud native splats that follow it, in place of those it has; the cloud itself is hidden."""
+    values = native_attributes(source)
+    points = compat.new_native_splats(source.name, len(values["position"]))
+    # All attributes are made before any is written, because making one may move the others.
+    for name, (data_type, _) in _ATTRIBUTES.items():
+        if name not in points.attributes:
+            points.attributes.new(name, data_type, "POINT")
+    for name, (_, key) in _ATTRIBUTES.items():
+        points.attributes[name].data.foreach_set(key, np.ascontiguousarray(values[name], np.float32).ravel())
+    splats = next((child for child in source.children if NATIVE_KEY in child), None)
+    if splats:
+        replaced, splats.data = splats.data, points
+        bpy.data.pointclouds.remove(replaced)
+    else:
+        splats = _new_object(source, points)
+    source.hide_render = True
+    if source.visible_get():  # what the view layer lacks cannot be hidden in it
+        source.hide_set(True)
+    return splats
+
+
+def native_attributes(source: Object) -> dict[str, np.ndarray]:
+    """The values of a cloud's native splats, in its object space: [N, width] or [N] by the names of _ATTRIBUTES."""
+    gaussians = cloud.read_cloud(source)
+    origin = np.array(source[cloud.METADATA_KEY]["origin"], np.float32)
+    return {
+        "position": gaussians.position - origin,
+        "scale": gaussians.scale,
+        "rotation": gaussians.rotation,
+        "radiance:base": np.c_[moving.harmonic(gaussians.color), gaussians.opacity],
+        "velocity": gaussians.velocity,
+        "time_mean": gaussians.time_mean,
+        "time_sigma": gaussians.time_sigma,
+    }
+
+
+def _new_object(source: Object, points: PointCloud) -> Object:
+    splats = add_child(source, f"{source.name} Splats", points)
+    splats[NATIVE_KEY] = True
+    modifier = splats.modifiers.new("Facet4D", "NODES")
+    modifier.node_group = _group()
+    compat.set_input(modifier, "Material", _material())
+    leader = cloud.cloud_modifier(source)
+    present = compat.input_names(leader)
+    for name in (name for name in INPUTS if name in present):
+        compat.set_input(modifier, name, compat.get_input(leader, name))
+        driver = splats.driver_add(compat.input_path(modifier, name)).driver
+        driver.type = "SUM"  # needs no Python, which files from elsewhere may not run
+        variable = driver.variables.new()
+        variable.targets[0].id = source
+        variable.targets[0].data_path = compat.input_path(leader, name)
+    return splats
+
+
+def _group() -> GeometryNodeTree:
+    """The file's node group for native splats, built if missing."""
+    for group in bpy.data.node_groups:
+        if NATIVE_KEY in group and group.library is None:
+            return group
+    group = bpy.data.node_groups.new("Facet4D Native", "GeometryNodeTree")
+    group.is_modifier = True
+    group[NATIVE_KEY] = True
+    for in_out in ("INPUT", "OUTPUT"):
+        group.interface.new_socket("Geometry", in_out=in_out, socket_type="NodeSocketGeometry")
+    for name in INPUTS:
+        group.interface.new_socket(name, in_out="INPUT", socket_type="NodeSocketFloat")
+    group.interface.new_socket("Material", in_out="INPUT", socket_type="NodeSocketMaterial")
+
+    tree = TreeBuilder(group)
+    group_input = tree.node("NodeGroupInput").outputs
+
+    def attribute(name: str, data_type: str):
+        node = tree.node("GeometryNodeInputNamedAttribute", properties={"data_type": data_type}, Name=name)
+        return next(socket for socket in node.outputs if socket.enabled)
+
+    def store(geometry, name: str, data_type: str, value):
+        properties = {"data_type": data_type, "domain": "POINT"}
+        kind = "GeometryNodeStoreNamedAttribute"
+        return tree.node(kind, properties=properties, Geometry=geometry, Name=name, Value=value).outputs[0]
+
+    elapsed = tree.math("SUBTRACT", stepped_time(tree, group_input), attribute("time_mean", "FLOAT"))
+    offset = tree.vector("SCALE", attribute("velocity", "FLOAT_VECTOR"), Scale=elapsed)
+    points = tree.node("GeometryNodeSetPosition", Geometry=group_input["Geometry"], Offset=offset).outputs[0]
+    deviations = tree.math("DIVIDE", elapsed, attribute("time_sigma", "FLOAT"))
+    window = tree.math("EXPONENT", tree.math("MULTIPLY", tree.math("MULTIPLY", deviations, deviations), -0.5))
+    points = store(points, "presence", "FLOAT", tree.math("MULTIPLY", window, group_input["Opacity"]))
+    scale = tree.vector("SCALE", attribute("scale", "FLOAT_VECTOR"), Scale=group_input["Size"])
+    points = store(points, "scale", "FLOAT_VECTOR", scale)
+    # Cycles would take an attribute of this name for the speed on the timeline, which retiming changes.
+    points = tree.node("GeometryNodeRemoveAttribute", Geometry=points, Name="velocity").outputs[0]
+    material = tree.node("GeometryNodeSetMaterial", Geometry=points, Material=group_input["Material"]).outputs[0]
+    tree.node("NodeGroupOutput", material)
+    tree.arrange()
+    return group
+
+
+def _material() -> Material:
+    """The file's material for native splats, made if missing: Blender's own colour, faded by presence."""
+    for material in bpy.data.materials:
+        if NATIVE_KEY in material and material.library is None:
+            return material
+    material = bpy.data.materials.new("Facet4D Native")
+    if material.node_tree is None:  # before 5.0 materials start without nodes
+        material.use_nodes = True
+    material[NATIVE_KEY] = True
+    material.surface_render_method = "DITHERED"
+    tree = TreeBuilder(material.node_tree)
+    radiance, presence = (
+        tree.node("ShaderNodeAttribute", properties={"attribute_name": name}).outputs
+        for name in ("radiance", "presence")
+    )
+    transparent = tree.node("ShaderNodeBsdfTransparent").outputs[0]
+    emission = tree.node("ShaderNodeEmission", radiance["Color"]).outputs[0]
+    mixed = tree.node("ShaderNodeMixShader", presence["Fac"], transparent, emission).outputs[0]
+    tree.node("ShaderNodeOutputMaterial", mixed)
+    tree.arrange()
+    return material

@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The node group "Facet4D Evaluate": moving Gaussians, evaluated at one time, as points with a radius.
+
+Each Gaussian is a vertex with the attributes of `cloud.py`. At the time t (seconds, the keyed Time in steps of Time
+Step), with dt = t - time_mean:
+
+    position + velocity * dt                                 the point
+    alpha    = opacity * exp(-(dt / time_sigma)^2 / 2)       its opacity now; 0 if cropped or removed as a floater,
+                                                             less if fainter than the matte cut
+    radius   = largest scale * sqrt(2 ln(255 alpha))         where alpha * exp(-d^2 / 2) falls to 1/255
+    scale * Size                                             its standard deviations
+    radiance * Tint * 2^Exposure                             its colour
+
+Renders show squares of that radius that face the scene's camera, unless Face Camera is off (see _squares).
+Shown as points or ellipsoids instead, a Gaussian is opaque, within the surface where alpha * exp(-d^2 / 2) is 1/10.
+Everything is plain field arithmetic: no handler, no cache, and files play and render without the add-on.
+"""
+
+import math
+from collections.abc import Iterable
+
+import bpy
+from bpy.types import ID, GeometryNodeTree, Node, NodeSocket, NodeTree
+
+from .. import compat
+
+GROUP_NAME = "Facet4D Evaluate"
+GROUP_VERSION = 5
+VERSION_KEY = "facet4d_version"
+
+# Below one step of an 8-bit picture a Gaussian is not drawn; the rasteriser has the same bound.
+VISIBLE = 1 / 255
+
+# Points and ellipsoids are as large as the Gaussian is at least this opaque.
+SOLID = 1 / 10
+
+DISPLAYS = ("Splats", "Points", "Ellipsoids")
+
+_FLOAT, _FACTOR = "NodeSocketFloat", (1.0, 0.0, 1.0, "FACTOR")
+
+# name, socket type, its settings, tooltip
+_INPUTS = (
+    ("Time", _FLOAT, (0.0, -1e6, 1e6, "TIME_ABSOLUTE"), "Moment of the clip in seconds. Move its keys to retime"),
+    ("Opacity", _FLOAT, _FACTOR, "Multiplies the opacity of all Gaussians"),
+    ("Size", _FLOAT, (1.0, 0.01, 10.0, "FACTOR"), "Multiplies the size of all Gaussians"),
+    ("Viewport Density", _FLOAT, _FACTOR, "Share of the Gaussians shown in the viewport"),
+    ("Material", "NodeSocketMaterial", (), "Look of the Gaussians"),
+    ("Render Density", _FLOAT, _FACTOR, "Share of the Gaussians shown in renders"),
+    ("Exposure", _FLOAT, (0.0, -10.0, 10.0, "NONE"), "Brightens or darkens the colours, in stops"),
+    ("Tint", "NodeSocketColor", ((1.0, 1.0, 1.0, 1.0),), "Multiplies the colours"),
+    ("Floaters", _FLOAT, (0.0, 0.0, 1.0, "FACTOR"), "Share of the Gaussians to remove, the most isolated first"),
+    ("Crop", "NodeSocketBool", (False,), "Show only what is inside the crop box"),
+    ("Crop Box", "NodeSocketObject", (), "An empty shown as a cube; what is outside is removed while Crop is on"),
+    ("Display", "NodeSocketMenu", (), "How the Gaussians are drawn"),
+    (
+        "Face Camera",
+        "NodeSocketBool",
+        (True,),
+        "Render precisely as the scene's camera sees it. Off for instances that are turned by a right angle",
+    ),
+    (
+        "Time Step",
+        _FLOAT,
+        (0.0, 0.0, 10.0, "TIME_ABSOLUTE"),
+        "Go through the clip in steps of this many seconds; 0 is smooth. Sequences of files have the length of a frame",
+    ),
+    (
+        "Matte Cut",
+        _FLOAT,
+        (0.0, 0.0, 1.0, "FACTOR"),
+        "Take off the haze around the subject: Gaussians that never get this opaque fade, to nothing at half of it",
+    ),
+    ("Display in Renders", "NodeSocketBool", (True,), "Draw renders as Display says, too; otherwise as splats"),
+)
+
+
+def evaluate_group() -> GeometryNodeTree:
+    """The file's evaluation group, built if missing; those of an older version of the add-on are rebuilt in place."""
+    groups = find_stamped(group for group in bpy.data.node_groups if is_evaluate_group(group))
+    if not groups:
+        groups = [bpy.data.node_groups.new(GROUP_NAME, "GeometryNodeTree")]
+        groups[0].is_modifier = True
+    for group in groups:
+        if group.get(VERSION_KEY, 0) < GROUP_VERSION:
+            _build(group)
+            group[VERSION_KEY] = GROUP_VERSION
+    return groups[0]
+
+
+def is_evaluate_group(group: NodeTree | None) -> bool:
+    """Whether the node group is an evaluation group of any version."""
+    return group is not None and group.bl_idname == "GeometryNodeTree" and VERSION_KEY in group
+
+
+def find_stamped(data_blocks: Iterable[ID]) -> list[ID]:
+    """This file's own data-blocks that bear our version; names are the artist's to change."""
+    return [block for block in data_blocks if VERSION_KEY in block and block.library is None]
+
+
+class TreeBuilder:
+    """Writes node trees as expressions: arguments are sockets to link or values to set, results are sockets."""
+
+    def __init__(self, tree: NodeTree):
+        self.tree = tree
+        tree.nodes.clear()
+
+    def node(self, kind: str, *inputs, properties: dict | None = None, **named) -> Node:
+        """Add a node; positional inputs go by index, named ones by socket name ('_' for a space)."""
+        node = self.tree.nodes.new(kind)
+        for key, value in (properties or {}).items():
+            setattr(node, key, value)
+        for key, value in [*enumerate(inputs), *((name.replace("_", " "), v) for name, v in named.items())]:
+            # Nodes with a data type keep one socket per type under the same name; one of them is enabled.
+            socket = node.inputs[key] if isinstance(key, int) else _enabled(node.inputs, key)
+            if isinstance(value, NodeSocket):
+                self.tree.links.new(value, socket)
+            else:
+                socket.default_value = value
+        return node
+
+    def math(self, operation: str, *inputs) -> NodeSocket:
+        """Scalar arithmetic."""
+        return self.node("ShaderNodeMath", *inputs, properties={"operation": operation}).outputs[0]
+
+    def vector(self, operation: str, *inputs, **named) -> NodeSocket:
+        """Vector arithmetic; a dot product gives a scalar."""
+        node = self.node("ShaderNodeVectorMath", *inputs, properties={"operation": operation}, **named)
+        return next(socket for socket in node.outputs if socket.enabled)
+
+    def arrange(self) -> None:
+        """Lay the nodes out from left to right by the longest way to the output, for whoever opens the tree."""
+        column: dict[Node, int] = {}
+
+        def depth(node: Node) -> int:
+            if node not in column:
+                targets = [link.to_node for socket in node.outputs for link in socket.links]
+                column[node] = 1 + max(map(depth, targets), default=-1)
+            return column[node]
+
+        height: dict[int, float] = {}
+        for node in self.tree.nodes:
+            x = depth(node)
+            node.location = (-220 * x, -height.get(x, 0))
+            height[x] = height.get(x, 0) + 180
+
+
+def _enabled(sockets, name: str) -> NodeSocket:
+    return next(socket for socket in sockets if socket.enabled and socket.name == name)
+
+
+def _build(group: GeometryNodeTree) -> None:
+    new_inputs = _declare_sockets(group)
+    tree = TreeBuilder(group)
+    group_input = tree.node("NodeGroupInput").outputs
+
+    def attribute(name: str, data_type: str) -> NodeSocket:
+        node = tree.node("GeometryNodeInputNamedAttribute", properties={"data_type": data_type}, Name=name)
+        return _enabled(node.outputs, "Attribute")
+
+    def store(geometry: NodeSocket, name: str, data_type: str, value: NodeSocket) -> NodeSocket:
+        properties = {"data_type": data_type, "domain": "POINT"}
+        node = tree.node(
+            "GeometryNodeStoreNamedAttribute", properties=properties, Geometry=geometry, Name=name, Value=value
+        )
+        return node.outputs["Geometry"]
+
+    elapsed = tree.math("SUBTRACT", stepped_time(tree, group_input), attribute("time_mean", "FLOAT"))
+    position = tree.vector(
+        "ADD",
+        tree.node("GeometryNodeInputPosition").outputs[0],
+        tree.vector("SCALE", attribute("velocity", "FLOAT_VECTOR"), Scale=elapsed),
+    )
+
+    deviations = tree.math("DIVIDE", elapsed, attribute("time_sigma", "FLOAT"))
+    window = tree.math("EXPONENT", tree.math("MULTIPLY", tree.math("MULTIPLY", deviations, deviations), -0.5))
+    opacity = tree.math("MULTIPLY", attribute("opacity", "FLOAT"), group_input["Opacity"])
+    present = tree.math("MULTIPLY", opacity, window)
+    inside, crowded = _inside_crop_box(tree, group_input, position), _no_floater(tree, group_input, attribute)
+    kept = tree.math("MULTIPLY", present, tree.math("MULTIPLY", inside, crowded))
+    kept = tree.math("MULTIPLY", kept, _within_matte(tree, group_input, attribute))
+
+    def switch(kind: str, condition: NodeSocket, otherwise, value) -> NodeSocket:
+        """The value where the condition is true. What is not chosen costs nothing."""
+        return tree.node("GeometryNodeSwitch", condition, otherwise, value, properties={"input_type": kind}).outputs[0]
+
+    def choose(condition: NodeSocket, otherwise: NodeSocket, geometry: NodeSocket) -> NodeSocket:
+        return switch("GEOMETRY", condition, otherwise, geometry)
+
+    whole, cut = (store(group_input["Geometry"], "alpha", "FLOAT", value) for value in (present, kept))
+    removing = tree.math("MAXIMUM", group_input["Crop"], group_input["Floaters"])
+    geometry = choose(tree.math("MAXIMUM", removing, group_input["Matte Cut"]), whole, cut)
+    alpha = attribute("alpha", "FLOAT")
+
+    tint = tree.vector("SCALE", group_input["Tint"], Scale=tree.math("POWER", 2.0, group_input["Exposure"]))
+    radiance = tree.vector("MULTIPLY", attribute("radiance", "FLOAT_COLOR"), tint)
+    is_tinted = tree.vector("DISTANCE", tint, (1.0, 1.0, 1.0))
+    geometry = choose(is_tinted, geometry, store(geometry, "radiance", "FLOAT_COLOR", radiance))
+
+    geometry = tree.node("GeometryNodeSetPosition", geometry, Position=position).outputs[0]
+    # What has done its work would cost time on the way. Also, Cycles would take `velocity` for the speed on the
+    # timeline, which retiming changes.
+    for name in ("velocity", "time_mean", "time_sigma", "opacity", "crowding"):
+        geometry = tree.node("GeometryNodeRemoveAttribute", Geometry=geometry, Name=name).outputs[0]
+
+    is_resized = tree.math("COMPARE", group_input["Size"], 1.0, 0.0)
+    resized = tree.vector("SCALE", attribute("scale", "FLOAT_VECTOR"), Scale=group_input["Size"])
+    geometry = choose(is_resized, store(geometry, "scale", "FLOAT_VECTOR", resized), geometry)
+
+    scale = tree.node("ShaderNodeSeparateXYZ", attribute("scale", "FLOAT_VECTOR")).outputs
+    largest = tree.math("MAXIMUM", tree.math("MAXIMUM", scale[0], scale[1]), scale[2])
+
+    def reach(bound: float) -> NodeSocket:
+        """At how many standard deviations the opacity falls to the bound; 0 if it is nowhere above it."""
+        return tree.math("SQRT", tree.math("LOGARITHM", tree.math("MULTIPLY", alpha, 1 / bound), math.sqrt(math.e)))
+
+    def above(bound: float) -> NodeSocket:
+        properties = {"data_type": "FLOAT", "operation": "GREATER_THAN"}
+        return tree.node("FunctionNodeCompare", alpha, bound, properties=properties).outputs[0]
+
+    in_viewport = tree.node("GeometryNodeIsViewport").outputs[0]
+    in_render = tree.math("SUBTRACT", 1.0, in_viewport)
+    share = switch("FLOAT", in_viewport, group_input["Render Density"], group_input["Viewport Density"])
+    random = tree.node("FunctionNodeRandomValue", properties={"data_type": "BOOLEAN"}, Probability=share).outputs
+    is_thinned = tree.math("LESS_THAN", share, 1.0)
+
+    def points(visible: NodeSocket, radius: NodeSocket | float) -> NodeSocket:
+        drawn = tree.node("FunctionNodeBooleanMath", visible, _enabled(random, "Value")).outputs[0]
+        chosen = switch("BOOLEAN", is_thinned, visible, drawn)
+        kind = "GeometryNodeMeshToPoints"
+        made = tree.node(kind, Mesh=geometry, Selection=chosen).outputs[0]
+        return tree.node("GeometryNodeSetPointRadius", made, Radius=radius).outputs[0]
+
+    # Renders keep the invisible Gaussians, with radius 0: motion blur compares the points of neighbouring
+    # subframes one by one and is silently off where their number changes.
+    visible = switch("BOOLEAN", in_viewport, True, above(VISIBLE))
+    splats = points(visible, tree.math("MULTIPLY", largest, reach(VISIBLE)))
+    facing = tree.math("MULTIPLY", in_render, group_input["Face Camera"])
+    splats = choose(facing, splats, _squares(tree, splats, store, attribute))
+
+    opaque = above(SOLID)
+    dots = points(opaque, tree.math("MULTIPLY", tree.math("MULTIPLY", largest, reach(SOLID)), 0.5))
+    ball = tree.node("GeometryNodeMeshUVSphere", Segments=8, Rings=5, Radius=1.0).outputs["Mesh"]
+    size = tree.vector("SCALE", attribute("scale", "FLOAT_VECTOR"), Scale=reach(SOLID))
+    wxyz = tree.node("FunctionNodeSeparateColor", attribute("rotation", "FLOAT_COLOR")).outputs
+    turned = tree.node("FunctionNodeQuaternionToRotation", *wxyz).outputs[0]
+    balls = tree.node(
+        "GeometryNodeInstanceOnPoints", Points=points(opaque, 0.0), Instance=ball, Rotation=turned, Scale=size
+    ).outputs[0]
+    # The realized mesh takes over from its first part which colour Solid mode shows; so that is the cloud's first
+    # vertex, until it has done its work.
+    index = tree.node("GeometryNodeInputIndex").outputs[0]
+    but_first = tree.math("GREATER_THAN", index, 0.5)
+    first = tree.node("GeometryNodeDeleteGeometry", geometry, but_first).outputs[0]
+    joined = tree.node("GeometryNodeJoinGeometry", balls)
+    tree.tree.links.new(first, joined.inputs[0])  # the last link is the first part
+    realized = tree.node("GeometryNodeRealizeInstances", joined.outputs[0]).outputs[0]
+    is_first = tree.math("LESS_THAN", index, 0.5)
+    ellipsoids = tree.node("GeometryNodeDeleteGeometry", realized, is_first).outputs[0]
+
+    menu = tree.node("GeometryNodeMenuSwitch", properties={"data_type": "GEOMETRY"})
+    for item, name in zip(menu.enum_items, DISPLAYS, strict=False):
+        item.name = name
+    menu.enum_items.new(DISPLAYS[2])
+    tree.tree.links.new(group_input["Display"], menu.inputs[0])
+    displays = (splats, store(dots, "solid", "FLOAT", 1.0), store(ellipsoids, "solid", "FLOAT", 1.0))
+    for socket, display in zip(menu.inputs[1:4], displays, strict=True):
+        tree.tree.links.new(display, socket)
+    # only now the group knows what there is to choose from
+    interface = group.interface.items_tree
+    next(item for item in interface if item.name == "Display").default_value = DISPLAYS[0]
+    as_display_says = tree.math("MAXIMUM", in_viewport, group_input["Display in Renders"])
+    drawn = choose(as_display_says, splats, menu.outputs[0])
+    tree.node(
+        "NodeGroupOutput", tree.node("GeometryNodeSetMaterial", drawn, Material=group_input["Material"]).outputs[0]
+    )
+    tree.arrange()
+    _set_defaults(group, new_inputs)
+
+
+def _set_defaults(group: GeometryNodeTree, names: list[str]) -> None:
+    """Give inputs that are new their defaults in the modifiers that use the group; Blender leaves them empty there."""
+    items = group.interface.items_tree
+    defaults = {item.name: item.default_value for item in items if item.name in names}
+    modifiers = (modifier for ob in bpy.data.objects for modifier in ob.modifiers if modifier.type == "NODES")
+    for modifier in (modifier for modifier in modifiers if modifier.node_group == group):
+        for name, value in defaults.items():
+            if value is not None:
+                compat.set_input(modifier, name, value)
+
+
+def stepped_time(tree: TreeBuilder, group_input) -> NodeSocket:
+    """Time, held from each multiple of the Time Step to the next, where there is one."""
+    step = group_input["Time Step"]
+    # keys fall on the multiples, give or take their rounding
+    late = tree.math("ADD", group_input["Time"], tree.math("MULTIPLY", step, 1e-2))
+    stepped = tree.math("SNAP", late, step)
+    kind = {"input_type": "FLOAT"}
+    return tree.node("GeometryNodeSwitch", step, group_input["Time"], stepped, properties=kind).outputs[0]
+
+
+def _squares(tree: TreeBuilder, points: NodeSocket, store, attribute) -> NodeSocket:
+    """The points as squares through their centres that face the scene's camera.
+
+    A renderer blends in the order in which rays meet things. They meet a sphere earlier the larger it is, so that
+    large faint Gaussians would hide small dark ones, such as a pupil; squares are met at the depth of the centre.
+    """
+    camera = tree.node("GeometryNodeInputActiveCamera").outputs[0]
+    eye = tree.node("GeometryNodeObjectInfo", camera, properties={"transform_space": "RELATIVE"}).outputs["Location"]
+    centre = tree.node("GeometryNodeInputPosition").outputs[0]
+    toward = tree.vector("SUBTRACT", eye, centre)
+    points = store(points, "centre", "FLOAT_VECTOR", centre)
+    square = tree.node("GeometryNodeMeshGrid", 2.0, 2.0, 2, 2).outputs["Mesh"]
+    turned = tree.node("FunctionNodeAlignRotationToVector", properties={"axis": "Z"}, Vector=toward).outputs[0]
+    radius = tree.node("GeometryNodeInputRadius").outputs[0]
+    instances = tree.node(
+        "GeometryNodeInstanceOnPoints", Points=points, Instance=square, Rotation=turned, Scale=radius
+    ).outputs[0]
+    squares = tree.node("GeometryNodeRealizeInstances", instances).outputs[0]
+    # where on its square a ray arrives, whatever motion blur does to the square
+    offset = tree.vector("SUBTRACT", centre, attribute("centre", "FLOAT_VECTOR"))
+    return store(store(squares, "offset", "FLOAT_VECTOR", offset), "facing", "FLOAT", 1.0)
+
+
+def _inside_crop_box(tree: TreeBuilder, group_input, position: NodeSocket) -> NodeSocket:
+    """1 inside the cube that the crop box shows, or where there is no cropping; 0 outside."""
+    box = tree.node("GeometryNodeObjectInfo", group_input["Crop Box"], properties={"transform_space": "RELATIVE"})
+    inverse = tree.node("FunctionNodeInvertMatrix", box.outputs["Transform"]).outputs[0]
+    local = tree.node("FunctionNodeTransformPoint", Vector=position, Transform=inverse).outputs[0]
+    sides = tree.node("ShaderNodeSeparateXYZ", tree.vector("ABSOLUTE", local)).outputs
+    farthest = tree.math("MAXIMUM", tree.math("MAXIMUM", sides[0], sides[1]), sides[2])
+    return tree.math("MAXIMUM", tree.math("LESS_THAN", farthest, 1.0), tree.math("SUBTRACT", 1.0, group_input["Crop"]))
+
+
+def _no_floater(tree: TreeBuilder, group_input, attribute) -> NodeSocket:
+    """1 for the Gaussians that stay, 0 for floaters; a cloud of an older version has no crowding and stays whole."""
+    crowding = attribute("crowding", "FLOAT")
+    fewer = tree.math("LESS_THAN", crowding, group_input["Floaters"])
+    return tree.math("SUBTRACT", 1.0, tree.math("MULTIPLY", fewer, tree.math("GREATER_THAN", crowding, 0.0)))
+
+
+def _within_matte(tree: TreeBuilder, group_input, attribute) -> NodeSocket:
+    """1 for the Gaussians that get as opaque as the matte cut, 0 for those that do not half, a smooth step between."""
+    cut = group_input["Matte Cut"]
+    bounds = {"From_Min": tree.math("MULTIPLY", cut, 0.5), "From_Max": tree.math("MAXIMUM", cut, 1e-6)}
+    step = {"interpolation_type": "SMOOTHSTEP"}
+    opacity = attribute("opacity", "FLOAT")
+    return _enabled(tree.node("ShaderNodeMapRange", properties=step, Value=opacity, **bounds).outputs, "Result")
+
+
+def _declare_sockets(group: GeometryNodeTree) -> list[str]:
+    """Add the sockets that are missing; those of an older version stay, with the identifiers that keys refer to.
+
+    Returns the names of the inputs that it added.
+    """
+    present = {(item.in_out, item.name) for item in group.interface.items_tree if item.item_type == "SOCKET"}
+    for in_out in ("INPUT", "OUTPUT"):
+        if (in_out, "Geometry") not in present:
+            group.interface.new_socket("Geometry", in_out=in_out, socket_type="NodeSocketGeometry")
+    new = [entry for entry in _INPUTS if ("INPUT", entry[0]) not in present]
+    for name, kind, settings, tooltip in new:
+        socket = group.interface.new_socket(name, in_out="INPUT", socket_type=kind, description=tooltip)
+        for setting, value in zip(("default_value", "min_value", "max_value", "subtype"), settings, strict=False):
+            setattr(socket, setting, value)
+    return [name for name, *_ in new]

@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The cloud object: moving Gaussians as a mesh of bare vertices, animated by a keyed Geometry Nodes modifier.
+
+Vertex attributes, in object space, lengths in metres and times in seconds: position at time_mean, velocity,
+time_mean, time_sigma, scale (standard deviations), rotation (quaternion wxyz, kept as the four values of a colour,
+because Eevee reads no quaternions of points), opacity, radiance (scene-linear Rec. 709), crowding (the share of the
+Gaussians that have no more others nearby than this one). `nodes.py` turns them into points at the modifier's Time.
+
+Positions are stored relative to an origin remembered in the object, the centre of its first cloud. A later cloud
+is stored relative to the same origin: it takes the place of the first one, and follows wherever the object was
+moved since.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import bpy
+import numpy as np
+from bpy.types import Attribute, Context, Depsgraph, FCurve, LayerCollection, Mesh, NodesModifier, Object, Scene
+
+from .. import compat
+from .._backend import backend, errors
+from .material import splat_material
+from .nodes import evaluate_group, find_stamped, is_evaluate_group
+from .ownership import own_action
+
+if TYPE_CHECKING:
+    from backend.splats import MovingGaussians
+
+moving = backend("splats")
+
+DATA_VERSION = 3
+METADATA_KEY = "facet4d"
+
+# attribute: type, and the name under which Blender reads and writes its values
+_ATTRIBUTES = {
+    "velocity": ("FLOAT_VECTOR", "vector"),
+    "time_mean": ("FLOAT", "value"),
+    "time_sigma": ("FLOAT", "value"),
+    "scale": ("FLOAT_VECTOR", "vector"),
+    "rotation": ("FLOAT_COLOR", "color"),
+    "opacity": ("FLOAT", "value"),
+    "radiance": ("FLOAT_COLOR", "color"),
+    "crowding": ("FLOAT", "value"),
+}
+
+
+def build_cloud(
+    scene: Scene,
+    gaussians: MovingGaussians,
+    name: str,
+    frame_start: float,
+    frame_end: float,
+    existing: Object | None = None,
+) -> Object:
+    """Make a cloud object in the scene, or give an existing one new data.
+
+    The modifier's Time runs from `gaussians.time_range[0]` at frame_start to `time_range[1]` at frame_end, by two
+    linear keys (a frame apart if the range is empty), and is held outside. A replaced cloud keeps its object, with
+    name, transform, parent, modifiers and their values. Its keys are kept too, unless they are still the two that
+    were made for it, which then follow the new range. An object of another file is not replaced, but gets company.
+    Gaussians with a value that is not finite are left out.
+    """
+    data = _finite_attributes(gaussians)
+    group, material = evaluate_group(), splat_material()
+    _upgrade_meshes()  # they are what the groups expect, also those that were appended
+    if existing is None or existing.library:
+        origin = _centre(data)
+        cloud = bpy.data.objects.new(name, _new_mesh(name, data, origin, gaussians))
+        cloud.location = origin
+        cloud[METADATA_KEY] = {"origin": list(cloud.location)}
+        scene.collection.objects.link(cloud)
+        modifier = cloud.modifiers.new("Facet4D", "NODES")
+        modifier.node_group = group
+        compat.set_input(modifier, "Material", material)
+    else:
+        cloud, old, old_name = existing, existing.data, existing.data.name
+        cloud.data = _new_mesh(old_name, data, np.array(cloud[METADATA_KEY]["origin"]), gaussians)
+        if old.users == 0:
+            bpy.data.meshes.remove(old)
+            cloud.data.name = old_name
+    _key_time(cloud, (frame_start, frame_end), gaussians.time_range)
+    return cloud
+
+
+def is_cloud(obj: Object | None) -> bool:
+    """Whether the object is a Facet4D cloud."""
+    return obj is not None and obj.type == "MESH" and METADATA_KEY in obj and cloud_modifier(obj) is not None
+
+
+def active_cloud(context: Context) -> Object | None:
+    """The active object, its parent or what it shows an instance of if that is a cloud, otherwise the one that the
+    scene's settings name, if it was not deleted since."""
+    named = context.scene.facet4d.cloud
+    candidates = [named] if named and context.scene in named.users_scene else []
+    if active := context.object:
+        instanced = active.instance_collection.all_objects if active.instance_collection else ()
+        candidates = [active, active.parent, *instanced, *candidates]
+    return next((ob for ob in candidates if is_cloud(ob)), None)
+
+
+def make_active(context: Context, cloud: Object) -> None:
+    """Make a new cloud the active object and the only one selected, if the view layer shows it."""
+    view_layer = context.view_layer
+    view_layer.update()  # it does not know a new object before
+    if cloud.name in view_layer.objects:
+        for other in context.selected_objects:
+            other.select_set(False)
+        cloud.select_set(True)
+        view_layer.objects.active = cloud
+
+
+def remember_run(cloud: Object, facts: dict) -> None:
+    """Note on the cloud how it was made, and what was measured of it since, in place of what was noted before."""
+    cloud[METADATA_KEY]["run"] = facts
+
+
+def last_run(cloud: Object) -> dict:
+    """What was noted of the run that made the cloud."""
+    return dict(cloud[METADATA_KEY].get("run", {}))
+
+
+def upgrade() -> None:
+    """Bring the clouds of this file up to date if an older version of the add-on made them."""
+    if find_stamped(group for group in bpy.data.node_groups if is_evaluate_group(group)):
+        evaluate_group()
+        splat_material()
+        _upgrade_meshes()
+
+
+def _upgrade_meshes() -> None:
+    """Keep rotations as colours; before version 3 of the data they were quaternions."""
+    for mesh in bpy.data.meshes:
+        rotation = mesh.attributes.get("rotation") if METADATA_KEY in mesh and mesh.library is None else None
+        if rotation and rotation.data_type == "QUATERNION":
+            values = _read(rotation)
+            mesh.attributes.remove(rotation)
+            mesh.attributes.new("rotation", "FLOAT_COLOR", "POINT").data.foreach_set("color", values.ravel())
+            mesh[METADATA_KEY]["version"] = DATA_VERSION
+
+
+def cloud_objects(scene: Scene) -> list[Object]:
+    """The Facet4D clouds of a scene."""
+    return [obj for obj in scene.objects if is_cloud(obj)]
+
+
+def cloud_modifier(obj: Object) -> NodesModifier | None:
+    """The modifier that evaluates the cloud at its Time."""
+    return next((m for m in obj.modifiers if m.type == "NODES" and is_evaluate_group(m.node_group)), None)
+
+
+def fault(cloud: Object) -> str | None:
+    """Why a cloud's Gaussians cannot be read, and what to do, in one sentence; None if they can."""
+    mesh, name = cloud.data, cloud.name
+    metadata = mesh.get(METADATA_KEY) or {}
+    if metadata.get("version", 0) > DATA_VERSION:
+        return f"'{name}' was made by a newer version of Facet4D; update the add-on to work on it."
+    if mesh.is_editmode:
+        return f"'{name}' is being edited; leave Edit Mode."
+    changed = [key for key in ("version", "compositing", "time_range") if key not in metadata]
+    for attribute, (data_type, _) in _ATTRIBUTES.items():
+        found = mesh.attributes.get(attribute)
+        is_ours = found and (found.data_type, found.domain) == (data_type, "POINT")
+        if not is_ours and attribute != "crowding":  # which clouds of version 1 lack
+            changed.append(attribute)
+    if changed:
+        return f"'{name}' has lost or changed its {', '.join(changed)}; undo that, or reconstruct or import it anew."
+    return None
+
+
+def read_cloud(cloud: Object) -> MovingGaussians:
+    """The Gaussians of a cloud object as they were built, in world space but for what the object was moved since.
+
+    What was edited into no Gaussian is left out.
+
+    Raises:
+        UserError: its data were changed, or made by a newer version.
+    """
+    _check(cloud)
+    mesh = cloud.data
+    position = np.empty(3 * len(mesh.vertices), np.float32)
+    mesh.vertices.foreach_get("co", position)
+    data = {name: _read(mesh.attributes[name]) for name in _ATTRIBUTES if name != "crowding"}
+    return moving.MovingGaussians(
+        position=position.reshape(-1, 3) + np.array(cloud[METADATA_KEY]["origin"], np.float32),
+        color=moving.linear_to_srgb(data.pop("radiance")[:, :3]).astype(np.float32),
+        compositing=mesh[METADATA_KEY]["compositing"],
+        time_range=tuple(mesh[METADATA_KEY]["time_range"]),
+        **data,
+    ).sound()
+
+
+def gaussians_in_place(cloud: Object, depsgraph: Depsgraph) -> MovingGaussians:
+    """The Gaussians of a cloud object as they were built, in world space where the object is now.
+
+    Raises:
+        UserError: as read_cloud and evaluated_cloud.
+    """
+    origin = np.eye(4)
+    origin[:3, 3] = cloud[METADATA_KEY]["origin"]
+    world = np.array(evaluated_cloud(cloud, depsgraph).matrix_world)
+    return read_cloud(cloud).transform(world @ np.linalg.inv(origin))
+
+
+def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingGaussians:
+    """What the viewport shows of a cloud now, in world space, as Gaussians that stand still at a time in seconds.
+
+    Raises:
+        UserError: the cloud shows points or ellipsoids, its data were changed, or made by a newer version, or as
+            evaluated_cloud.
+    """
+    _check(cloud)
+    evaluated = evaluated_cloud(cloud, depsgraph)
+    geometry = evaluated.evaluated_geometry()  # owns the points: keep it while they are read
+    points = geometry.pointcloud
+    if points is None and not (geometry.mesh and geometry.mesh.vertices):
+        return read_cloud(cloud).select(np.zeros(0, int))
+    names = ("position", "alpha", "radiance", "scale", "rotation")
+    if points is None or "solid" in points.attributes or not all(name in points.attributes for name in names):
+        raise errors.UserError(f"'{cloud.name}' shows no splats; set its Display to Splats.")
+    position, alpha, radiance, scale, rotation = (_read(points.attributes[name]) for name in names)
+    color = moving.linear_to_srgb(radiance[:, :3]).astype(np.float32)
+    ones = np.ones(len(position), np.float32)
+    light = cloud.data[METADATA_KEY]["compositing"]
+    still = (0 * position, time * ones, moving.ALWAYS * ones, scale, rotation)
+    shown = moving.MovingGaussians(position, *still, alpha, color, light, (time, time))
+    return shown.sound().transform(np.array(evaluated.matrix_world))
+
+
+def evaluated_cloud(cloud: Object, depsgraph: Depsgraph) -> Object:
+    """A cloud object with its animation and modifiers at the depsgraph's frame, also where an eye is closed on it.
+
+    Raises:
+        UserError: it is disabled; Blender does not evaluate it then, and gives what it was before.
+    """
+    if cloud.hide_viewport or not _is_enabled(cloud, depsgraph.view_layer.layer_collection):
+        raise errors.UserError(f"'{cloud.name}' or its collection is disabled in viewports or excluded; enable it.")
+    return cloud.evaluated_get(depsgraph)
+
+
+def _is_enabled(cloud: Object, layer: LayerCollection) -> bool:
+    if layer.exclude or layer.collection.hide_viewport:
+        return False
+    return cloud.name in layer.collection.objects or any(_is_enabled(cloud, child) for child in layer.children)
+
+
+def _check(cloud: Object) -> None:
+    if reason := fault(cloud):
+        raise errors.UserError(reason)
+
+
+def evaluated_points(cloud: Object, depsgraph: Depsgraph) -> dict[str, np.ndarray]:
+    """What the viewport shows of a cloud now: positions [N,3] in world space, opacities [N], radii [N]."""
+    evaluated = cloud.evaluated_get(depsgraph)
+    geometry = evaluated.evaluated_geometry()  # owns the points: keep it while they are read
+    points = geometry.pointcloud
+    if points is None or len(points.points) == 0:
+        return {"positions": np.zeros((0, 3)), "opacities": np.zeros(0), "radii": np.zeros(0)}
+    positions, opacities, radii = (_read(points.attributes[name]) for name in ("position", "alpha", "radius"))
+    to_world = np.array(evaluated.matrix_world)
+    return {
+        "positions": positions @ to_world[:3, :3].T + to_world[:3, 3],
+        "opacities": opacities,
+        "radii": radii,
+    }
+
+
+def _read(attribute: Attribute) -> np.ndarray:
+    """The values of an attribute: [N] of FLOAT, [N, 3] of FLOAT_VECTOR, [N, 4] of QUATERNION and FLOAT_COLOR."""
+    kinds = {
+        "FLOAT": (1, "value"),
+        "FLOAT_VECTOR": (3, "vector"),
+        "QUATERNION": (4, "value"),
+        "FLOAT_COLOR": (4, "color"),
+    }
+    width, key = kinds[attribute.data_type]
+    values = np.empty(len(attribute.data) * width, np.float32)
+    attribute.data.foreach_get(key, values)
+    return values.reshape(-1, width) if width > 1 else values
+
+
+def _finite_attributes(gaussians: MovingGaussians) -> dict[str, np.ndarray]:
+    """Vertex attributes in world space, without Gaussians that have a value which is not finite."""
+    scale = np.asarray(gaussians.scale, np.float32)
+    data = {
+        "position": gaussians.position,
+        "velocity": gaussians.velocity,
+        "time_mean": gaussians.time_mean,
+        # A Gaussian that is there all the time may say so with an infinite window.
+        "time_sigma": np.clip(gaussians.time_sigma, 1e-6, 1e6),
+        # The material divides by the scale. Thinner than this cannot be told apart (Blender 5.3 clamps alike).
+        "scale": np.maximum(scale, np.maximum(1e-3 * scale.max(axis=1, keepdims=True), 1e-9)),
+        "rotation": gaussians.rotation,
+        "opacity": gaussians.opacity,
+        "radiance": np.pad(moving.srgb_to_linear(np.asarray(gaussians.color)), ((0, 0), (0, 1)), constant_values=1),
+    }
+    data = {name: np.asarray(values, np.float32) for name, values in data.items()}
+    finite = np.all([np.isfinite(v).all(axis=tuple(range(1, v.ndim))) for v in data.values()], axis=0)
+    data = {name: values[finite] for name, values in data.items()}
+    data |= {name: _rounded(data[name]) for name in ("velocity", "scale", "rotation")}
+    return data | {"crowding": crowding(data["position"])}
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """float32 values to 16 significant bits: the change is too small to see, and makes files a tenth smaller."""
+    return ((values.view(np.uint32) + 0x80) & 0xFFFFFF00).view(np.float32)
+
+
+def crowding(position: np.ndarray) -> np.ndarray:
+    """The share [N] of the Gaussians that have no more others nearby than this one.
+
+    Nearby is within the 27 cells around, of a grid over all but the outermost percent, which has about a cell for each
+    Gaussian. What lies farther out is counted in the outer cells, beyond an empty one.
+    """
+    if not len(position):
+        return np.zeros(0, np.float32)
+    side = min(round(len(position) ** (1 / 3)) + 1, 64)
+    low, high = np.percentile(position, (1, 99), axis=0)
+    cell = np.floor((position - low) * (side / max(float((high - low).max()), 1e-9)))
+    shape = 3 * (side + 6,)
+    cell = np.ravel_multi_index(tuple(np.clip(cell, -2, side + 1).astype(int).T + 3), shape)
+    counts = np.bincount(cell, minlength=(side + 6) ** 3).reshape(shape)
+    for axis in range(3):
+        counts = counts + np.roll(counts, 1, axis) + np.roll(counts, -1, axis)
+    nearby = counts.ravel()[cell]
+    return (np.cumsum(np.bincount(nearby))[nearby] / len(position)).astype(np.float32)
+
+
+def _centre(data: dict[str, np.ndarray]) -> np.ndarray:
+    """Opacity-weighted centre of the cloud; the origin if it is empty."""
+    weight = data["opacity"].astype(np.float64)
+    return weight @ data["position"] / max(weight.sum(), 1e-9)
+
+
+def _new_mesh(name: str, data: dict[str, np.ndarray], origin: np.ndarray, gaussians: MovingGaussians) -> Mesh:
+    mesh = bpy.data.meshes.new(name)
+    count = len(data["position"])
+    mesh.vertices.add(count)
+    mesh.vertices.foreach_set("co", (data["position"] - origin).astype(np.float32).ravel())
+    # All attributes are made before any is written, because making one may move the others.
+    for attribute, (data_type, _) in _ATTRIBUTES.items():
+        mesh.attributes.new(attribute, data_type, "POINT")
+    for attribute, (_, key) in _ATTRIBUTES.items():
+        mesh.attributes[attribute].data.foreach_set(key, np.ascontiguousarray(data[attribute]).ravel())
+    mesh.attributes.active_color_name = "radiance"  # what Solid mode shows of the ellipsoids
+    mesh[METADATA_KEY] = {
+        "version": DATA_VERSION,
+        "count": count,
+        "compositing": gaussians.compositing,
+        "time_range": [float(t) for t in gaussians.time_range],
+    }
+    return mesh
+
+
+def _key_time(cloud: Object, frames: tuple[float, float], times: tuple[float, float]) -> None:
+    """Key Time linearly over the frames; on a replaced cloud, only move keys that are where this put them."""
+    path = compat.input_path(cloud_modifier(cloud), "Time")
+    curve = compat.find_fcurve(cloud, path)
+    start, end = frames[0], max(frames[1], frames[0] + 1)
+    keys = [[start, times[0]], [end, times[1]]]
+    metadata = cloud[METADATA_KEY]
+    if "keys" not in metadata:
+        curve = own_action(cloud).fcurve_ensure_for_datablock(cloud, path)
+        for frame, time in keys:
+            curve.keyframe_points.insert(frame, time).interpolation = "LINEAR"
+        curve.extrapolation = "CONSTANT"
+    elif curve is not None and _holds(curve, np.reshape(metadata["keys"], (2, 2))):
+        curve = own_action(cloud).fcurve_ensure_for_datablock(cloud, path)
+        for point, key in zip(curve.keyframe_points, keys, strict=True):
+            point.co_ui = key
+    else:
+        return
+    curve.update()
+    metadata["keys"] = [float(value) for key in keys for value in key]
+
+
+def _holds(curve: FCurve, keys: np.ndarray) -> bool:
+    """Whether the curve's keys (frame, value) are exactly these."""
+    found = np.array([point.co for point in curve.keyframe_points])
+    return found.shape == keys.shape and np.allclose(found, keys, atol=1e-4)

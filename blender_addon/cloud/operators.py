@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Operators for a cloud that is there: retiming, cropping, shadows, and the scene that it looks right in."""
+
+import bpy
+import numpy as np
+from bpy.props import BoolProperty, EnumProperty
+from bpy.types import Context, Object, Operator, Scene
+
+from .. import compat
+from .._backend import errors
+from . import material, native
+from . import object as cloud
+from .ownership import add_child
+from .retime import retime
+from .shadow_proxy import add_shadow_proxy, shadow_proxy
+
+
+class CloudOperator:
+    """Works on the active cloud. changes: it changes the cloud, which must be this file's own then."""
+
+    bl_options = {"REGISTER", "UNDO"}
+    changes = True
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        active = cloud.active_cloud(context)
+        if active is None:
+            cls.poll_message_set("Select a cloud")
+        elif cls.changes and active.library:
+            cls.poll_message_set("The cloud is another file's; make a library override of it first")
+        elif reason := cls.obstacle(active, context.scene):
+            cls.poll_message_set(reason)
+        else:
+            return True
+        return False
+
+    @classmethod
+    def obstacle(cls, active: Object, scene: Scene) -> str:
+        """What else forbids it for a cloud, and what to do; empty if nothing does."""
+        return ""
+
+
+class FACET4D_OT_retime(CloudOperator, Operator):
+    """Set the keys of the cloud's Time"""
+
+    bl_idname = "facet4d.retime"
+    bl_label = "Retime"
+
+    preset: EnumProperty(
+        name="Preset",
+        items=(
+            ("PLAY", "Play Once", "From start to end over the frames that it was reconstructed for"),
+            ("REVERSE", "Reverse", "From end to start over the same frames"),
+            ("LOOP", "Loop", "Over and over, starting anew at the end"),
+            ("PING_PONG", "Ping-Pong", "Forth and back, over and over"),
+            ("HOLD", "Hold from Here", "Play up to the current frame and stand still from there on"),
+            ("FREEZE", "Freeze Here", "Stand still all the time as at the current frame"),
+        ),
+    )
+
+    def execute(self, context: Context) -> set[str]:
+        retime(cloud.active_cloud(context), self.preset, context.scene.frame_current_final)
+        return {"FINISHED"}
+
+
+class FACET4D_OT_add_crop_box(CloudOperator, Operator):
+    """Add a cube around the cloud; what is outside of it does not show. Move, turn and scale it as you like"""
+
+    bl_idname = "facet4d.add_crop_box"
+    bl_label = "Add Crop Box"
+
+    @classmethod
+    def obstacle(cls, active: Object, scene: Scene) -> str:
+        modifier = cloud.cloud_modifier(active)
+        if modifier is None or "Crop Box" not in compat.input_names(modifier):
+            return "The cloud's modifier is missing or of an older version; reconstruct or import it again"
+        box = compat.get_input(modifier, "Crop Box")
+        return f"'{box.name}' crops the cloud already; move, turn and scale it" if box and box.users_scene else ""
+
+    def execute(self, context: Context) -> set[str]:
+        cropped = cloud.active_cloud(context)
+        points = np.empty(3 * len(cropped.data.vertices), np.float32)
+        cropped.data.vertices.foreach_get("co", points)
+        low, high = np.percentile(points.reshape(-1, 3), (1, 99), axis=0) if len(points) else np.zeros((2, 3))
+        box = add_child(cropped, f"{cropped.name} Crop Box", None)
+        box.empty_display_type = "CUBE"
+        box.location, box.scale = (low + high) / 2, np.maximum(0.55 * (high - low), 1e-3)
+        modifier = cloud.cloud_modifier(cropped)
+        compat.set_input(modifier, "Crop Box", box)
+        compat.set_input(modifier, "Crop", True)
+        return {"FINISHED"}
+
+
+class FACET4D_OT_add_shadow_proxy(CloudOperator, Operator):
+    """Add a mesh that casts the cloud's shadows, whatever the direction of the light. It follows the animation, and
+    no camera sees it; the cloud itself casts none any more"""
+
+    bl_idname = "facet4d.add_shadow_proxy"
+    bl_label = "Add Shadow Proxy"
+
+    catches: BoolProperty(
+        name="Shadow Catcher",
+        description="Also catch shadows in Cycles, in a view layer without the cloud, to be laid over the cloud",
+    )
+
+    @classmethod
+    def obstacle(cls, active: Object, scene: Scene) -> str:
+        proxy = shadow_proxy(active, scene)
+        return f"'{proxy.name}' casts the cloud's shadows already; delete it to make it anew" if proxy else ""
+
+    def execute(self, context: Context) -> set[str]:
+        add_shadow_proxy(cloud.active_cloud(context), self.catches)
+        return {"FINISHED"}
+
+
+class FACET4D_OT_show_in_solid(CloudOperator, Operator):
+    """Show the cloud as coloured ellipsoids, which Solid mode can draw, and have the viewport use their colours.
+    Renders still show splats"""
+
+    bl_idname = "facet4d.show_in_solid"
+    bl_label = "Show Colours in Solid Mode"
+
+    def execute(self, context: Context) -> set[str]:
+        modifier = cloud.cloud_modifier(cloud.active_cloud(context))
+        compat.set_input(modifier, "Display", "Ellipsoids")
+        compat.set_input(modifier, "Display in Renders", False)
+        shading = getattr(context.space_data, "shading", None)
+        if shading:
+            shading.type, shading.color_type, shading.light = "SOLID", "VERTEX", "FLAT"
+        return {"FINISHED"}
+
+
+class FACET4D_OT_match_source_colours(Operator):
+    """Set the scene's colour management to Standard, so that the cloud has the colours of the pictures.
+    This changes how everything else in the scene looks, too"""
+
+    bl_idname = "facet4d.match_source_colours"
+    bl_label = "Match Source Colours"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context: Context) -> set[str]:
+        material.match_source_colours(context.scene)
+        return {"FINISHED"}
+
+
+class FACET4D_OT_raise_bounces(Operator):
+    """Let Cycles look through as many Gaussians as a head has, by raising the limits of its transparent bounces"""
+
+    bl_idname = "facet4d.raise_bounces"
+    bl_label = "Raise Transparent Bounces"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context: Context) -> set[str]:
+        material.prepare_scene_for_cycles(context.scene)
+        return {"FINISHED"}
+
+
+class FACET4D_OT_convert_to_native(CloudOperator, Operator):
+    """Show the cloud as splats that Blender draws itself, which other tools for splats can work on.
+    They follow the cloud, which is hidden: keep it to retime and to export"""
+
+    bl_idname = "facet4d.convert_to_native"
+    bl_label = "Convert to Native Splats"
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if not compat.has_native_splats():
+            cls.poll_message_set("This Blender has no native splats; they come with 5.3")
+            return False
+        return super().poll(context)
+
+    def execute(self, context: Context) -> set[str]:
+        try:
+            splats = native.convert_to_native(cloud.active_cloud(context))
+        except errors.UserError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        cloud.make_active(context, splats)
+        self.report({"INFO"}, f"{splats.name}: {len(splats.data.points):,} splats")
+        return {"FINISHED"}
+
+
+CLASSES = (
+    FACET4D_OT_retime,
+    FACET4D_OT_add_crop_box,
+    FACET4D_OT_add_shadow_proxy,
+    FACET4D_OT_show_in_solid,
+    FACET4D_OT_match_source_colours,
+    FACET4D_OT_raise_bounces,
+    FACET4D_OT_convert_to_native,
+)
+
+register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Presets for the keys of a cloud's Time. They are ordinary keys and modifiers, for the artist to go on with."""
+
+from bpy.types import Object
+
+from .. import compat
+from .object import METADATA_KEY, cloud_modifier
+from .ownership import own_action
+
+
+def retime(cloud: Object, preset: str, frame: float) -> None:
+    """Set the keys of Time anew.
+
+    preset: 'PLAY', once over the frames that it was made for; 'REVERSE', the same backwards; 'LOOP', over and over;
+    'PING_PONG', forth and back over and over; 'HOLD', as it is up to the frame and standing still from there; 'FREEZE',
+    standing still as it is at the frame.
+    """
+    path = compat.input_path(cloud_modifier(cloud), "Time")
+    curve = own_action(cloud).fcurve_ensure_for_datablock(cloud, path)
+    moment = curve.evaluate(frame) if len(curve.keyframe_points) else compat.get_input(cloud_modifier(cloud), "Time")
+    start, first, end, last = cloud[METADATA_KEY]["keys"]
+    keys = [(start, first), (end, last)]
+    if preset == "REVERSE":
+        keys = [(start, last), (end, first)]
+    elif preset == "FREEZE":
+        keys = [(frame, moment)]
+    elif preset == "HOLD":
+        keys = [tuple(point.co) for point in curve.keyframe_points if point.co.x < frame] + [(frame, moment)]
+    curve.keyframe_points.clear()
+    for modifier in list(curve.modifiers):
+        curve.modifiers.remove(modifier)
+    for key_frame, time in keys:
+        curve.keyframe_points.insert(key_frame, time).interpolation = "LINEAR"
+    curve.extrapolation = "CONSTANT"
+    if preset in {"LOOP", "PING_PONG"}:
+        cycles = curve.modifiers.new("CYCLES")
+        cycles.mode_before = cycles.mode_after = "REPEAT" if preset == "LOOP" else "MIRROR"
+    curve.update()
+    cloud.update_tag()

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A capture folder as cameras with background pictures, such that `scene_capture` reads the same capture back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import bpy
+import numpy as np
+from bpy.types import Collection, Image, Object, Scene
+from mathutils import Matrix
+
+from .. import compat
+from .._backend import backend, errors
+from . import comparison
+from .pictures import file_number
+
+if TYPE_CHECKING:
+    from backend.camera import Camera
+
+FRAME_RATES = (24, 25, 30, 50, 60)
+
+
+def import_capture(scene: Scene, path: Path) -> Collection:
+    """Makes a collection of cameras from a capture folder; one camera for each pose, with all its pictures.
+
+    The scene takes over the pictures' size and, counted from its first frame, their times; if they fall between its
+    frames and a usual frame rate fits them better, also that. Held-out pictures are left out.
+
+    Raises:
+        UserError: the folder holds no readable capture; the scene is untouched then.
+    """
+    capture = backend("capture")
+    entries = zip(capture.load_capture(path).frames, capture.load_cameras(path), strict=True)
+    folder = path if path.is_dir() else path.parent
+    pictures = [(frame, _file(folder, name)) for frame, (_, _, name, held_out) in entries if not held_out]
+    if not pictures:
+        raise errors.UserError(f"All pictures of {path} are held out; leave some for the reconstruction.")
+    times = [frame.time for frame, _ in pictures]
+    first = min(0.0, *times)
+    fps = scene.render.fps / scene.render.fps_base
+    if (max(times) - first) * fps > scene.bl_rna.properties["frame_end"].hard_max - scene.frame_start:
+        raise errors.UserError(
+            f"The capture lasts {max(times) - first:g} s, longer than Blender's timeline; give its times in seconds."
+        )
+    height, width = pictures[0][0].image.shape[:2]
+    images = [bpy.data.images.load(str(file)) for _, file in pictures]
+    if unlike := next((image.name for image in images if tuple(image.size) != (width, height)), None):
+        bpy.data.batch_remove(images)
+        raise errors.UserError(f"Blender cannot show '{unlike}' as it was taken; export it upright, as PNG or JPEG.")
+
+    if not _on_frames(times, fps) and (fitting := next((r for r in FRAME_RATES if _on_frames(times, r)), None)):
+        fps = scene.render.fps = fitting
+        scene.render.fps_base = 1.0
+    scene.frame_end = scene.frame_start + math.ceil(round((max(times) - first) * fps, 3))
+    scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = width, height, 100
+    scene.render.pixel_aspect_x = scene.render.pixel_aspect_y = 1.0
+
+    collection = bpy.data.collections.new(folder.resolve().name)
+    scene.collection.children.link(collection)
+    cameras: dict[tuple[float, ...], Object] = {}
+    for (frame, _), image in zip(pictures, images, strict=True):
+        pose = (*frame.camera.camera_to_world.ravel().round(7), *frame.camera.intrinsics.round(5))
+        if pose not in cameras:
+            cameras[pose] = new_camera(frame.camera, f"{collection.name} {len(cameras) + 1:02d}")
+            collection.objects.link(cameras[pose])
+        image.display_aspect = (1.0, frame.camera.fx / frame.camera.fy)
+        image.facet4d.use_frame = True
+        image.facet4d.frame = scene.frame_start + (frame.time - first) * fps
+        slot = cameras[pose].data.background_images.new()
+        slot.image, slot.frame_method, slot.alpha = image, "FIT", 1.0
+    positions = np.array([camera.location for camera in cameras.values()])
+    for camera in cameras.values():
+        camera.data.display_size = 0.1 * float(np.ptp(positions, axis=0).max()) or 1.0
+        _show_one_at_a_time(camera.data)
+    scene.camera = scene.camera or next(iter(cameras.values()))
+    scene.facet4d.source, scene.facet4d.collection = "PICTURES", collection
+    comparison.show_pictures(scene)
+    return collection
+
+
+def _file(folder: Path, name: str) -> Path:
+    file = folder / name
+    return file if file.suffix else file.with_suffix(".png")
+
+
+def _on_frames(times: Sequence[float], fps: float) -> bool:
+    return all(abs(time * fps - round(time * fps)) < 0.01 for time in times)
+
+
+def new_camera(camera: Camera, name: str) -> Object:
+    """A camera object for a render of the picture's size in square pixels; inverts `scene_capture.picture_camera`."""
+    data = bpy.data.cameras.new(name)
+    set_lens(data, camera)
+    data.show_background_images = True
+    result = bpy.data.objects.new(name, data)
+    result.matrix_world = Matrix(camera.to_opengl())
+    return result
+
+
+def set_lens(data: bpy.types.Camera, camera: Camera) -> None:
+    """Give Blender's camera the intrinsics of one.
+
+    Where fx and fy differ, the picture's display aspect carries the ratio, and `fill` is how it then fits the frame.
+    """
+    tall = camera.fx / camera.fy
+    fill = min(1.0, 1.0 / tall)
+    span = max(camera.width, camera.height)
+    data.lens = camera.fx * fill * data.sensor_width / span
+    data.shift_x = (0.5 * camera.width - camera.cx) * fill / span
+    data.shift_y = (camera.cy - 0.5 * camera.height) * tall * fill / span
+
+
+def load_pictures(files: Sequence[Path]) -> Image:
+    """A picture, a movie, or the files of a sequence as one Image.
+
+    Raises:
+        UserError: Blender cannot read the first.
+    """
+    try:
+        image = bpy.data.images.load(str(files[0]), check_existing=len(files) == 1)
+    except RuntimeError as error:
+        reason = str(error).strip().removeprefix("Error: ")
+        raise errors.UserError(f"{reason}; choose another file.") from None
+    if len(files) > 1:
+        image.source = "SEQUENCE"
+    return image
+
+
+def show_behind(camera: Object, image: Image, files: Sequence[Path], first_frame: int) -> None:
+    """Lay what `load_pictures` made of the files over the camera's view, movies and sequences from a frame on."""
+    slots = camera.data.background_images
+    slot = next((slot for slot in slots if slot.source == "IMAGE" and not slot.image), None) or slots.new()
+    slot.image, slot.frame_method = image, "FIT"
+    slot.image_user.frame_start = first_frame
+    slot.image_user.frame_duration = len(files) if len(files) > 1 else image.frame_duration
+    slot.image_user.frame_offset = file_number(str(files[0])) - 1 if len(files) > 1 else 0
+    camera.data.show_background_images = True
+
+
+def _show_one_at_a_time(camera: bpy.types.Camera) -> None:
+    """Keys the pictures' opacity so that the view through the camera shows each from its frame to the next one's."""
+    slots = sorted(camera.background_images, key=lambda slot: slot.image.facet4d.frame)
+    frames = [slot.image.facet4d.frame for slot in slots]
+    for shown, slot in enumerate(slots):
+        for index in range(max(shown - 1, 0), min(shown + 2, len(slots))):
+            slot.alpha = float(index == shown)
+            slot.keyframe_insert("alpha", frame=frames[index])
+        for key in compat.find_fcurve(camera, slot.path_from_id("alpha")).keyframe_points:
+            key.interpolation = "CONSTANT"

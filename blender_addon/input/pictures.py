@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pixels of a camera's background images as RGBA uint8: straight alpha, sRGB-encoded, top row first."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy
+import numpy as np
+from bpy.types import CameraBackgroundImage, Context, Image, ImageUser, MovieClip, Scene
+
+from .._backend import backend, errors
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Where the pixels of one picture are: an Image as it is, a file read like `image`, or a frame of a movie."""
+
+    name: str
+    image: Image | None = None
+    path: str | None = None
+    movie_frame: int | None = None  # counted from 1
+
+    @property
+    def is_numbered(self) -> bool:
+        """It is a file of a sequence."""
+        return self.path is not None and self.movie_frame is None
+
+    @property
+    def missing(self) -> bool:
+        """The file that the pixels should come from is not there."""
+        if self.path is not None:
+            return not os.path.isfile(self.path)
+        image = self.image
+        return image.source == "FILE" and not image.packed_file and not image.has_data and not _file(image)
+
+    @property
+    def loaded_size(self) -> tuple[int, int] | None:
+        """Width and height, if Blender has loaded the picture; asking for it anyway would read the file."""
+        if self.path is None and self.image.has_data:
+            return tuple(self.image.size)
+        return None
+
+    def read(self, context: Context) -> np.ndarray:
+        """RGBA uint8 [H, W, 4].
+
+        Raises:
+            UserError: the pixels cannot be read.
+        """
+        if self.movie_frame is not None:
+            pixels = _read_movie(context, self.path, self.movie_frame)
+        elif self.path is not None:
+            with _loaded(self.path, self.image) as image:
+                pixels = _whole_pixels(image)
+        else:
+            pixels = _whole_pixels(self.image)
+        if pixels is None:
+            raise errors.UserError(f"The picture '{self.name}' cannot be read; export it again as PNG.")
+        return pixels
+
+
+def slot_source(slot: CameraBackgroundImage, scene: Scene) -> Image | MovieClip | None:
+    """The data-block that a background image shows."""
+    if slot.source == "IMAGE":
+        return slot.image
+    return scene.active_clip if slot.use_camera_clip else slot.clip
+
+
+def picture_at(source: Image | MovieClip, user: ImageUser, frame: int) -> Picture | None:
+    """The picture of an image sequence, movie or movie clip at a scene frame; None where it has ended or not begun."""
+    return _clip_at(source, frame) if isinstance(source, MovieClip) else _image_at(source, user, frame)
+
+
+def _clip_at(clip: MovieClip, frame: int) -> Picture | None:
+    number = frame - clip.frame_start + clip.frame_offset  # 0 is the file that the clip names
+    if frame < clip.frame_start or number >= clip.frame_duration:
+        return None
+    path = bpy.path.abspath(clip.filepath, library=clip.library)
+    if clip.source == "MOVIE":
+        return Picture(clip.name, path=path, movie_frame=number + 1)
+    path = numbered_file(path, file_number(path) + number)
+    return Picture(os.path.basename(path), path=path)
+
+
+def _image_at(image: Image, user: ImageUser, frame: int) -> Picture | None:
+    """As Blender's BKE_image_user_frame_get counts; the result is a file's own number, not one from the first file."""
+    number = frame - user.frame_start + 1
+    if user.use_cyclic and user.frame_duration:
+        number = (number - 1) % user.frame_duration + 1
+    elif not 1 <= number <= user.frame_duration:
+        return None
+    number += user.frame_offset
+    path = bpy.path.abspath(image.filepath, library=image.library)
+    if image.source == "MOVIE":
+        if number > image.frame_duration:
+            return None
+        return Picture(image.name, image=image, path=path, movie_frame=number)
+    path = numbered_file(path, number)
+    return Picture(os.path.basename(path), image=image, path=path)
+
+
+def file_number(path: str) -> int:
+    """The last run of digits in a file's stem: 12 for shot_0012.png, 0 without one."""
+    digits = re.findall(r"\d+", Path(path).stem)
+    return int(digits[-1]) if digits else 0
+
+
+def numbered_file(path: str, number: int) -> str:
+    """The sequence's file of a number: the last run of digits in the stem replaced, at its width."""
+    stem = re.sub(r"\d+(?=\D*$)", lambda digits: str(number).zfill(len(digits[0])), Path(path).stem)
+    return str(Path(path).with_name(stem + Path(path).suffix))
+
+
+def group_sequences(paths: Iterable[Path]) -> list[list[Path]]:
+    """The files by name, those that differ in their number alone and count on by one together as one sequence."""
+    groups: list[list[Path]] = []
+    for path in sorted(paths, key=lambda path: (_unnumbered(path), file_number(str(path)), path)):
+        before = groups[-1][-1] if groups else None
+        counts_on = before and file_number(str(path)) == file_number(str(before)) + 1
+        if counts_on and _unnumbered(path) == _unnumbered(before) and not is_movie(path):
+            groups[-1].append(path)
+        else:
+            groups.append([path])
+    return groups
+
+
+def _unnumbered(path: Path) -> str:
+    return re.sub(r"\d+(?=\D*$)", "#", path.stem) + path.suffix
+
+
+def is_movie(path: Path) -> bool:
+    """As Blender tells it, by the ending."""
+    return path.suffix.lower() in bpy.path.extensions_movie
+
+
+def image_pixels(image: Image) -> np.ndarray:
+    """An Image's pixels [H, W, 4] uint8, whatever its depth and colour space.
+
+    Blender keeps bytes encoded with straight alpha, and floats scene-linear with associated alpha.
+    """
+    width, height = image.size
+    values = np.empty(width * height * image.channels, np.float32)
+    image.pixels.foreach_get(values)
+    values = values.reshape(height, width, image.channels)[::-1]
+    color, alpha = values[..., :3], np.ones((height, width, 1), np.float32)
+    if image.channels < 3:
+        color = np.repeat(values[..., :1], 3, axis=-1)
+    elif image.channels == 4:
+        alpha = values[..., 3:].clip(0, 1)
+    if image.is_float and image.alpha_mode != "CHANNEL_PACKED":
+        color = np.divide(color, alpha, out=np.zeros_like(color), where=alpha > 0)
+    if image.is_float or image.colorspace_settings.name.startswith("Linear"):
+        color = backend("splats").linear_to_srgb(color)
+    return np.rint(np.concatenate([color.clip(0, 1), alpha], axis=-1) * 255).astype(np.uint8)
+
+
+def _whole_pixels(image: Image) -> np.ndarray | None:
+    """`image_pixels`, or None where Blender has none.
+
+    Raises:
+        UserError: a JPEG ends early; Blender shows it, grey from there on, without a word.
+    """
+    if image.file_format == "JPEG" and not image.packed_file and _file(image):
+        backend("capture").read_image(Path(bpy.path.abspath(image.filepath, library=image.library)))
+    return image_pixels(image) if all(image.size) else None
+
+
+def _file(image: Image) -> bool:
+    return os.path.isfile(bpy.path.abspath(image.filepath, library=image.library))
+
+
+@contextmanager
+def _loaded(path: str, like: Image | None) -> Iterator[Image]:
+    """A file as a passing Image, with the colour settings of another."""
+    image = bpy.data.images.load(path)
+    try:
+        if like:
+            image.colorspace_settings.name = like.colorspace_settings.name
+            image.alpha_mode = like.alpha_mode
+        yield image
+    finally:
+        bpy.data.images.remove(image)
+
+
+def _read_movie(context: Context, path: str, frame: int) -> np.ndarray | None:
+    """A movie's frame, counted from 1; None if the movie has none or cannot be decoded.
+
+    An Image gives Python the first frame of a movie only, so the frame is rendered from a strip in a passing scene.
+    """
+    with _loaded(path, None) as movie:
+        size, count = tuple(movie.size), movie.frame_duration
+    if not all(size) or not 1 <= frame <= count:
+        return None
+    scene = bpy.data.scenes.new("Facet4D Movie")
+    try:
+        now = context.scene.frame_current  # a scene without a window is rendered at the frame of the window's scene
+        scene.frame_set(now)
+        scene.sequence_editor_create().strips.new_movie("Movie", path, 1, now - frame + 1)
+        scene.render.resolution_x, scene.render.resolution_y = size
+        with tempfile.TemporaryDirectory() as folder:
+            return render_still(scene, Path(folder) / "frame.png")
+    finally:
+        bpy.data.scenes.remove(scene)
+
+
+def render_still(scene: Scene, path: Path) -> np.ndarray:
+    """Renders the scene's frame in the Standard view to an RGBA PNG and reads it: uint8 [H, W, 4].
+
+    Raises:
+        UserError: Blender cannot render the scene; its own words say why.
+    """
+    scene.render.dither_intensity = 0.0
+    scene.view_settings.view_transform = "Standard"
+    scene.view_settings.look = "None"
+    settings = scene.render.image_settings
+    if hasattr(settings, "media_type"):  # Blender 5.0
+        settings.media_type = "IMAGE"
+    settings.file_format = "PNG"
+    settings.color_mode = "RGBA"
+    settings.color_depth = "8"
+    scene.render.filepath = str(path)
+    try:
+        bpy.ops.render.render(scene=scene.name, write_still=True)
+    except RuntimeError as error:
+        reason = str(error).strip().removeprefix("Error: ")
+        raise errors.UserError(f"Blender cannot render '{scene.name}' ({reason}); check its output settings.") from None
+    with _loaded(str(path), None) as image:
+        return image_pixels(image)

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the operators have in common that run a job, and the buttons around a run."""
+
+import time
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+import bpy
+from bpy.app.handlers import persistent
+from bpy.types import Context, Event, Operator
+
+from . import jobs
+from ._backend import ROOT
+
+MODAL_INTERVAL = 0.25  # seconds
+
+
+class JobOperator:
+    """Runs a job: in background mode it waits for it, otherwise it is modal and the window stays usable.
+
+    A subclass gives `gather`, or `task` if that is quick; both read the scene and may raise UserError. And it gives
+    `deliver`, which takes the result.
+    packages: what the job needs of Python. panel: the one that tells of the job and its error. undo: whether the result
+    is a step to be undone.
+    """
+
+    packages: Sequence[str] = ("torch", "PIL", "safetensors")
+    panel = "FACET4D_PT_reconstruct"
+    undo = True
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if jobs.current:
+            cls.poll_message_set("Another run is not finished; wait for it or cancel it")
+        elif missing := missing_packages(cls.packages):
+            cls.poll_message_set(f"Python packages are missing ({', '.join(missing)}); see the add-on's preferences")
+        elif problem := cls.problem(context):
+            cls.poll_message_set(problem)
+        else:
+            return True
+        return False
+
+    @classmethod
+    def problem(cls, _context: Context) -> str:
+        """Say what forbids a run as the scene is; an empty text if nothing does."""
+        return ""
+
+    def gather(self, context: Context) -> jobs.Gathering:
+        """Reads the scene a step at a time, and returns the task."""
+        yield from ()
+        return self.task(context)
+
+    def execute(self, context: Context) -> set[str]:
+        """The blocking path, for scripts and background mode."""
+        self._start(context)
+        stage = ""
+        while not self.job.done:
+            if not self.job.gathering:
+                time.sleep(MODAL_INTERVAL)
+            self.job.update()
+            if self.job.stage != stage:
+                stage = self.job.stage
+                print(f"Facet4D: {stage}")
+        return self._finish(context)
+
+    def invoke(self, context: Context, _event: Event) -> set[str]:
+        if bpy.app.background:
+            return self.execute(context)
+        self._start(context)
+        window_manager = context.window_manager
+        self.timer = window_manager.event_timer_add(MODAL_INTERVAL, window=context.window)
+        window_manager.modal_handler_add(self)
+        context.workspace.status_text_set("Facet4D is working. Esc: Cancel")
+        return {"RUNNING_MODAL"}
+
+    def modal(self, context: Context, event: Event) -> set[str]:
+        if event.type == "ESC" and event.value == "PRESS":
+            self.job.cancel()
+        elif event.type != "TIMER":
+            # nothing but the panel's Cancel may come between the pictures, of which some are still to be taken
+            return {"RUNNING_MODAL"} if self.job.gathering and not _over_sidebar(context, event) else {"PASS_THROUGH"}
+        self.job.update()
+        _redraw_panels(context)
+        if jobs.current is self.job and not self.job.done:
+            return {"PASS_THROUGH"}
+        if bpy.app.is_job_running("RENDER"):  # it reads what the result would change
+            return {"PASS_THROUGH"}
+        self._stop_modal(context)
+        return self._finish(context)
+
+    def cancel(self, context: Context) -> None:
+        """Blender ends the operator, because a file is loaded or the window closes."""
+        jobs.cancel()
+        self._stop_modal(context)
+
+    def _stop_modal(self, context: Context) -> None:
+        context.window_manager.event_timer_remove(self.timer)
+        if context.workspace:
+            context.workspace.status_text_set(None)
+
+    def _start(self, context: Context) -> None:
+        session = context.window_manager.facet4d
+        session.error = session.error_fix = ""
+        session.panel = self.panel
+        # by id, because the scene may be loaded anew or gone when the result arrives
+        self.scene_uid = context.scene.session_uid
+        self.job = jobs.current = jobs.Job(self.gather(context))
+
+    def _finish(self, context: Context) -> set[str]:
+        if jobs.current is self.job:
+            jobs.current = None
+        scene = next((scene for scene in bpy.data.scenes if scene.session_uid == self.scene_uid), None)
+        if self.job.error:
+            return self._fail(context, self.job.error, self.job.error_fix)
+        if self.job.result is None or scene is None:
+            self.report({"INFO"}, "Cancelled; the scene is unchanged")
+            return {"CANCELLED"}
+        self.deliver(context, scene)
+        if self.undo:
+            bpy.ops.ed.undo_push(message=self.bl_label)
+        return {"FINISHED"}
+
+    def _fail(self, context: Context, message: str, fix: str) -> set[str]:
+        session = context.window_manager.facet4d
+        session.error, session.error_fix = message, fix
+        self.report({"ERROR"}, message)
+        return {"CANCELLED"}
+
+
+def missing_packages(names: Sequence[str] = JobOperator.packages) -> list[str]:
+    """Those that this Python lacks, of what the backend needs."""
+    return [name for name in names if find_spec(name) is None]
+
+
+class FACET4D_OT_show_preferences(Operator):
+    """Open the add-on's preferences, which tell what is missing on this machine"""
+
+    bl_idname = "facet4d.show_preferences"
+    bl_label = "Show Preferences"
+
+    def execute(self, _context: Context) -> set[str]:
+        return bpy.ops.preferences.addon_show("INVOKE_DEFAULT", module=ROOT)
+
+
+class FACET4D_OT_cancel(Operator):
+    """Stop the running reconstruction; the scene stays as it is"""
+
+    bl_idname = "facet4d.cancel"
+    bl_label = "Cancel"
+
+    @classmethod
+    def poll(cls, _context: Context) -> bool:
+        if not jobs.current:
+            cls.poll_message_set("No reconstruction is running")
+        return jobs.current is not None
+
+    def execute(self, _context: Context) -> set[str]:
+        jobs.current.cancel()
+        return {"FINISHED"}
+
+
+def _over_sidebar(context: Context, event: Event) -> bool:
+    """Whether the pointer does something in a sidebar of a 3D View."""
+    if not (event.type.endswith("MOUSE") or event.type == "MOUSEMOVE"):
+        return False
+    areas = (area for area in context.window.screen.areas if area.type == "VIEW_3D")
+    sidebars = (region for area in areas for region in area.regions if region.type == "UI")
+    return any(
+        0 <= event.mouse_x - region.x < region.width and 0 <= event.mouse_y - region.y < region.height
+        for region in sidebars
+    )
+
+
+def _redraw_panels(context: Context) -> None:
+    """Has the sidebars drawn anew, and nothing else: drawing the scene would take the processor from the work."""
+    for window in context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type == "VIEW_3D":
+                next(region for region in area.regions if region.type == "UI").tag_redraw()
+
+
+@persistent
+def _cancel_before_load(*_: object) -> None:
+    jobs.cancel()
+
+
+CLASSES = (FACET4D_OT_show_preferences, FACET4D_OT_cancel)
+
+
+def register() -> None:
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+    bpy.app.handlers.load_pre.append(_cancel_before_load)
+
+
+def unregister() -> None:
+    jobs.cancel()
+    bpy.app.handlers.load_pre.remove(_cancel_before_load)
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The panel that makes a head of one photo or video, between Reconstruct and Result."""
+
+from bpy.types import Context, Panel
+from bpy.utils import register_classes_factory
+
+from .. import jobs
+from .._backend import backend
+from ..job_operator import missing_packages
+from ..portrait import job as jobs_portrait
+from ..portrait.operators import FACET4D_OT_open_portrait, FACET4D_OT_portrait, FACET4D_OT_show_licence, weights_folder
+from .widgets import SidebarPanel, draw_error, draw_missing, draw_progress, wrapped
+
+
+class FACET4D_PT_portrait(SidebarPanel, Panel):
+    bl_label = "Portrait"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: Context) -> None:
+        layout, settings = self.layout, context.scene.facet4d.portrait
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        row = layout.row()
+        row.operator_context = "INVOKE_DEFAULT"
+        row.operator(FACET4D_OT_open_portrait.bl_idname, text="Choose Photo or Video…", icon="FILE_IMAGE")
+        self._draw_settings(settings)
+        self._draw_weights(context)
+        if not draw_progress(context, layout, "FACET4D_PT_portrait"):
+            missing = missing_packages(FACET4D_OT_portrait.packages)
+            draw_missing(context, layout, missing, portraits=True)
+            row = layout.row()
+            row.scale_y = 1.5
+            row.operator_context = "INVOKE_DEFAULT"
+            row.operator(FACET4D_OT_portrait.bl_idname, icon="USER")
+        draw_error(context, layout, "FACET4D_PT_portrait")
+
+    def _draw_weights(self, context: Context) -> None:
+        """Whether FaceLift's weights are here, and how to get them."""
+        layout, settings, hub = self.layout, context.scene.facet4d.portrait, backend("facelift.weights")
+        folder = weights_folder(settings)
+        if jobs_portrait.find_weights(folder):
+            layout.label(text="FaceLift's weights: research only", icon="CHECKMARK")
+            return
+        here, size = hub.bytes_here(folder or hub.FOLDER) / 1e9, hub.SIZE / 1e9
+        text = f"FaceLift's weights, {here:.1f} of {size:.1f} GB here; for non-commercial research only"
+        wrapped(context, layout, text, "INFO")
+        if problem := FACET4D_OT_show_licence.problem(context):
+            wrapped(context, layout, problem, "INTERNET_OFFLINE")
+        row = layout.row()
+        row.operator_context = "INVOKE_DEFAULT"
+        row.operator(FACET4D_OT_show_licence.bl_idname, text="Download Weights…", icon="IMPORT")
+
+    def _draw_settings(self, settings) -> None:
+        layout = self.layout
+        column = layout.column()
+        column.active = jobs.current is None
+        column.prop(settings, "filepath")
+        column.prop(settings, "matting")
+        column.prop(settings, "face")
+        column.prop(settings, "use_box")
+        if settings.use_box:
+            column.prop(settings, "box")
+        header, body = layout.panel("facet4d_video", default_closed=True)
+        header.label(text="Video")
+        if body:
+            frames = body.column(align=True)
+            frames.prop(settings, "first")
+            frames.prop(settings, "last")
+            frames.prop(settings, "every")
+            body.row().prop(settings, "frames", expand=True)
+            body.prop(settings, "tolerance")
+        header, body = layout.panel("facet4d_painting", default_closed=True)
+        header.label(text="Painting")
+        if body:
+            for name in ("seed", "steps", "guidance", "device", "offload", "weights"):
+                body.prop(settings, name)
+        layout.prop(settings, "cloud")
+
+
+CLASSES = (FACET4D_PT_portrait,)
+
+register, unregister = register_classes_factory(CLASSES)

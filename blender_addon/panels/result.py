@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The panel of the active cloud: what it is, how it plays and looks, where it goes."""
+
+import bpy
+from bpy.types import Context, Panel
+
+from .. import compat
+from ..cloud import material
+from ..cloud import object as cloud
+from ..cloud.file_operators import FACET4D_OT_export_splats, FACET4D_OT_import_splats
+from ..cloud.instances import instances_note
+from ..cloud.operators import (
+    FACET4D_OT_add_crop_box,
+    FACET4D_OT_add_shadow_proxy,
+    FACET4D_OT_convert_to_native,
+    FACET4D_OT_match_source_colours,
+    FACET4D_OT_raise_bounces,
+    FACET4D_OT_retime,
+    FACET4D_OT_show_in_solid,
+)
+from ..portrait.operators import FACET4D_OT_reuse_portrait
+from ..run.operators import FACET4D_OT_measure_fidelity, FACET4D_OT_reuse_settings
+from .widgets import SidebarPanel, draw_inputs, input_property, wrapped
+
+
+class FACET4D_PT_result(SidebarPanel, Panel):
+    bl_label = "Result"
+    bl_order = 1  # below the panels of other modules that make clouds
+
+    def draw(self, context: Context) -> None:
+        layout = self.layout
+        layout.use_property_split = True
+        active = cloud.active_cloud(context)
+        if active is None:
+            layout.label(text="No cloud yet")
+            layout.operator_context = "INVOKE_DEFAULT"
+            layout.operator(FACET4D_OT_import_splats.bl_idname, icon="IMPORT")
+            return
+        layout.label(text=f"{active.name}: {len(active.data.vertices):,} Gaussians", icon="POINTCLOUD_DATA")
+        if reason := cloud.fault(active):
+            wrapped(context, layout, reason, "ERROR")
+        if run := cloud.last_run(active):
+            layout.label(text=_run_text(run), icon="INFO", translate=False)
+        row = layout.row(align=True)
+        row.operator_context = "INVOKE_DEFAULT"
+        row.operator(FACET4D_OT_measure_fidelity.bl_idname)
+        reuse = FACET4D_OT_reuse_portrait if "filepath" in run else FACET4D_OT_reuse_settings
+        row.operator(reuse.bl_idname, text="Reuse Settings")
+        self._draw_comparison(context)
+        modifier = cloud.cloud_modifier(active)
+        draw_inputs(layout, modifier, "Time", "Time Step")
+        layout.operator_menu_enum(FACET4D_OT_retime.bl_idname, "preset", icon="TIME")
+        draw_inputs(layout, modifier, "Display", "Viewport Density")
+        if note := instances_note(active, context.scene.objects):
+            wrapped(context, layout, note, "INFO")
+            draw_inputs(layout, modifier, "Face Camera")
+        self._draw_looks(context)
+
+        header, body = layout.panel("facet4d_appearance", default_closed=True)
+        header.label(text="Appearance")
+        if body:
+            draw_inputs(body, modifier, "Opacity", "Size", "Exposure", "Tint", "Render Density", "Display in Renders")
+            body.operator(FACET4D_OT_add_shadow_proxy.bl_idname, icon="MATSHADERBALL")
+        header, body = layout.panel("facet4d_clean_up", default_closed=True)
+        header.label(text="Clean Up")
+        if body and "Crop Box" in compat.input_names(modifier):
+            draw_inputs(body, modifier, "Floaters", "Matte Cut", "Crop")
+            owner, prop = input_property(modifier, "Crop Box")
+            body.prop_search(owner, prop, bpy.data, "objects", text="Crop Box")
+            body.operator(FACET4D_OT_add_crop_box.bl_idname, icon="MESH_CUBE")
+        row = layout.row()
+        row.operator_context = "INVOKE_DEFAULT"
+        row.operator(FACET4D_OT_export_splats.bl_idname, icon="EXPORT")
+        if compat.has_native_splats():
+            layout.operator(FACET4D_OT_convert_to_native.bl_idname, icon="OUTLINER_OB_POINTCLOUD")
+
+    def _draw_comparison(self, context: Context) -> None:
+        """The input pictures over the cloud."""
+        settings = context.scene.facet4d
+        row = self.layout.row(align=True, heading="Pictures in Front")
+        row.use_property_decorate = False
+        row.prop(settings, "compare", text="")
+        slider = row.row(align=True)
+        slider.active = settings.compare
+        slider.prop(settings, "compare_opacity", text="")
+
+    def _draw_looks(self, context: Context) -> None:
+        """What of the window and the scene keeps the cloud from looking as it should."""
+        layout = self.layout
+        shading = getattr(context.space_data, "shading", None)
+        if shading and shading.type in {"SOLID", "WIREFRAME"} and shading.color_type != "VERTEX":
+            wrapped(context, layout, "Colours show in Material Preview and Rendered.", "INFO")
+            row = layout.row()
+            row.use_property_split = False
+            row.prop(shading, "type", expand=True)
+            layout.operator(FACET4D_OT_show_in_solid.bl_idname, icon="SHADING_SOLID")
+        if warning := material.colour_management_warning(context.scene):
+            wrapped(context, layout, warning, "ERROR")
+            layout.operator(FACET4D_OT_match_source_colours.bl_idname, icon="COLOR")
+        if warning := material.bounces_warning(context.scene):
+            wrapped(context, layout, warning, "ERROR")
+            layout.operator(FACET4D_OT_raise_bounces.bl_idname, icon="LIGHT")
+
+
+def _run_text(run: dict) -> str:
+    """For example "24 pictures, 10 s, 23.4 dB"."""
+    formats = {"pictures": "{:.0f} pictures", "seconds": "{:.0f} s", "fidelity": "{:.1f} dB"}
+    return ", ".join(text.format(run[name]) for name, text in formats.items() if name in run)
+
+
+register, unregister = bpy.utils.register_classes_factory((FACET4D_PT_result,))

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The panel of the reconstruction: its settings, what it will take, the button, how far it is."""
+
+import bpy
+from bpy.types import Context, Panel
+
+from .. import jobs
+from ..input.survey import survey
+from ..job_operator import missing_packages
+from ..pytorch.gpu_memory import FACET4D_OT_release_gpu_memory
+from ..run.estimate import estimate
+from ..run.operators import FACET4D_OT_reconstruct, FACET4D_OT_use_less
+from .widgets import SidebarPanel, draw_error, draw_missing, draw_progress, wrapped
+
+
+class FACET4D_PT_reconstruct(SidebarPanel, Panel):
+    bl_label = "Reconstruct"
+
+    def draw(self, context: Context) -> None:
+        layout, settings = self.layout, context.scene.facet4d
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+
+        column = layout.column()
+        column.active = jobs.current is None
+        column.prop(settings, "model")
+        if settings.model == "FILE":
+            column.prop(settings, "weights")
+        column.prop(settings, "device")
+        column.prop(settings, "resolution")
+        column.prop(settings, "refinements")
+        column.prop(settings, "cloud")
+
+        if not draw_progress(context, layout, "FACET4D_PT_reconstruct"):
+            self._draw_estimate(context)
+            row = layout.row()
+            row.scale_y = 1.5
+            row.operator_context = "INVOKE_DEFAULT"
+            row.operator(FACET4D_OT_reconstruct.bl_idname, icon="POINTCLOUD_DATA")
+        if reserved := jobs.reserved_gpu_memory():
+            layout.label(text=f"PyTorch keeps {reserved / 2**30:.1f} GiB of the GPU", icon="INFO", translate=False)
+            layout.operator(FACET4D_OT_release_gpu_memory.bl_idname)
+        draw_error(context, layout, "FACET4D_PT_reconstruct")
+
+    def _draw_estimate(self, context: Context) -> None:
+        """What the run will take, or what it lacks."""
+        layout = self.layout
+        draw_missing(context, layout, missing_packages())
+        views = survey(context).views
+        expected = estimate(context.scene, context.window_manager, len(views)) if views else None
+        if expected:
+            wrapped(context, layout, expected.summary(), "INFO")
+            if warning := expected.warning():
+                wrapped(context, layout, warning, "ERROR")
+                layout.operator(FACET4D_OT_use_less.bl_idname)
+
+
+register, unregister = bpy.utils.register_classes_factory((FACET4D_PT_reconstruct,))

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A head from one photo or video: settings, job, operators, and its place in the scene."""

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The jobs of portraits: a photo or a video to a head, and FaceLift's weights from the Hub. Nothing here sees bpy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from .._backend import backend, errors
+from ..jobs import Task
+
+if TYPE_CHECKING:
+    from backend.camera import Camera
+    from backend.errors import Progress
+    from backend.facelift.weights import FaceLiftWeights
+    from backend.splats import MovingGaussians
+
+READ, LOADED, PAINTED = 0.05, 0.2, 0.9  # of a run: when the parts before lifting have ended
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to make a head; see backend.facelift, which takes these names. last: None is the video's end.
+
+    weights: a folder, None is where `download` puts them. fuse: 4D-LRM fuses all frames, rather than lifting each.
+    place: where the origin of GS-LRM's world comes to lie in the scene.
+    """
+
+    path: Path
+    weights: Path | None
+    matting: str
+    index: int | None
+    box: tuple[float, float, float, float] | None
+    first: int
+    last: int | None
+    every: int
+    fuse: bool
+    tolerance: float
+    seed: int
+    steps: int
+    guidance: float
+    device: str
+    offload: bool
+    place: tuple[float, float, float]
+
+
+class Portrait(NamedTuple):
+    """A human-sized head in the scene. times [F] in seconds, and the cameras of the photo or of the video's frames.
+
+    upright: the photo's pixels float32 [H, W, 4], the lowest row first as Blender has them, if its file stores it
+    turned, which Blender would show so.
+    """
+
+    gaussians: MovingGaussians
+    times: np.ndarray
+    cameras: list[Camera]
+    upright: np.ndarray | None
+
+
+def portrait(settings: Settings) -> Task:
+    """The task whose result is a Portrait."""
+
+    def task(progress: Progress) -> Portrait:
+        facelift = backend("facelift.pipeline")
+        weights = find_weights(settings.weights)
+        if weights is None:
+            raise errors.UserError("FaceLift's weights are not here; download them in the panel, or name their folder.")
+        device = backend("reconstruct").pick_device(settings.device)
+        model = facelift.FaceLift(weights, device, settings.offload, _part(progress, READ, LOADED))
+        fronts = facelift.read_fronts(
+            settings.path,
+            settings.matting,
+            settings.index,
+            settings.box,
+            settings.first,
+            settings.last,
+            settings.every,
+            _part(progress, 0.0, READ),
+        )
+        views = facelift.paint_views(
+            fronts.times,
+            fronts.pictures,
+            model.diffusion,
+            settings.seed,
+            settings.guidance,
+            settings.steps,
+            _part(progress, LOADED, PAINTED),
+        )
+        last = _part(progress, PAINTED, 1.0)
+        if settings.fuse:
+            cloud = facelift.fuse_capture(views, device=settings.device, progress=last)
+        else:
+            cloud = facelift.lift_capture(views, model.gslrm, settings.tolerance, progress=last)
+        to_scene = backend("camera").Similarity(backend("portrait.photo").METRES, np.eye(3), np.array(settings.place))
+        matrix = np.diag([to_scene.scale] * 3 + [1.0])
+        matrix[:3, 3] = to_scene.translation
+        gaussians = cloud.moving().transform(matrix)  # seconds of work for a long video
+        cameras = [to_scene.apply_camera(camera) for camera in fronts.cameras]
+        return Portrait(gaussians, fronts.times, cameras, _upright(settings.path))
+
+    return task
+
+
+def _part(progress: Progress, start: float, end: float) -> Progress:
+    """What reports a part of a run as that part of the whole."""
+    return lambda stage, fraction: progress(stage, start + (end - start) * fraction)
+
+
+def _upright(path: Path) -> np.ndarray | None:
+    if not backend("facelift.pipeline").is_picture(path) or backend("portrait.photo").is_upright(path):
+        return None
+    return backend("portrait.photo").read_photo(path)[::-1] / np.float32(255)
+
+
+def find_weights(folder: Path | None) -> FaceLiftWeights | None:
+    """FaceLift's weights, if all of them are here. Asks for files only, and is quick."""
+    hub = backend("facelift.weights")
+    return hub.find_weights(folder or hub.FOLDER)
+
+
+def licence(folder: Path | None) -> Task:
+    """The task whose result is the text of the weights' licence."""
+
+    def task(progress: Progress) -> str:
+        hub = backend("facelift.weights")
+        progress("Fetching the licence", 0.0)
+        return hub.fetch_licence(folder or hub.FOLDER, hub.ENDPOINT)
+
+    return task
+
+
+def download(licence_accepted: bool, folder: Path | None) -> Task:
+    """The task that fetches what is missing of the weights; its result is the FaceLiftWeights."""
+
+    def task(progress: Progress) -> FaceLiftWeights:
+        hub = backend("facelift.weights")
+        return hub.download_weights(licence_accepted, folder or hub.FOLDER, progress, hub.ENDPOINT)
+
+    return task

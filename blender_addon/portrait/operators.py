@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Operators that make a head of a photo or a video, and fetch what that needs."""
+
+import textwrap
+from pathlib import Path
+
+import bpy
+from bpy.props import BoolProperty, StringProperty
+from bpy.types import Context, Event, FileHandler, Operator, Scene
+
+from ..cloud import material
+from ..cloud import object as cloud
+from ..input.picture_operators import PictureBrowser, PictureHandler
+from ..job_operator import JobOperator
+from ..jobs import Task
+from . import job as jobs_portrait
+from . import scene as portrait_scene
+from .properties import FACET4D_PG_portrait
+
+# what a head remembers of the settings that made it, and Reuse Settings brings back
+REMEMBERED = (
+    *("filepath", "weights", "matting", "face", "use_box", "box", "first", "last", "every", "frames", "tolerance"),
+    *("seed", "steps", "guidance", "device", "offload"),
+)
+LICENCE_WIDTH = 130  # characters
+
+
+class FACET4D_OT_open_portrait(PictureBrowser, Operator):
+    """Choose the photo or the video of a person"""
+
+    bl_idname = "facet4d.open_portrait"
+    bl_label = "Choose Photo or Video"
+    bl_options = {"REGISTER", "UNDO"}
+
+    filepath: StringProperty(
+        name="File", description="The photo or the video", subtype="FILE_PATH", options={"SKIP_SAVE"}
+    )
+
+    def execute(self, context: Context) -> set[str]:
+        context.scene.facet4d.portrait.filepath = self.filepath
+        self.report({"INFO"}, f"Portrait: {Path(self.filepath).name}; press Make Head")
+        return {"FINISHED"}
+
+
+class FACET4D_FH_portrait(PictureHandler, FileHandler):
+    """Drop a photo or a video of a person into the 3D View to make a head of it"""
+
+    bl_idname = "FACET4D_FH_portrait"
+    bl_label = "Facet4D Portrait"
+    bl_import_operator = FACET4D_OT_open_portrait.bl_idname
+
+
+class FACET4D_OT_portrait(JobOperator, Operator):
+    """Make a head of the photo, or a head that moves of the video, and the camera that took it"""
+
+    bl_idname = "facet4d.portrait"
+    bl_label = "Make Head"
+    bl_options = {"REGISTER"}  # the undo step is pushed when the result arrives
+    packages = (*JobOperator.packages, "diffusers", "transformers")
+    panel = "FACET4D_PT_portrait"
+
+    @classmethod
+    def problem(cls, context: Context) -> str:
+        settings = context.scene.facet4d.portrait
+        if not settings.filepath:
+            return "Choose a photo or a video first"
+        if not Path(bpy.path.abspath(settings.filepath)).is_file():
+            return f"There is no file {settings.filepath}; choose another"
+        if jobs_portrait.find_weights(weights_folder(settings)) is None:
+            return "FaceLift's weights are not here; download them, or name their folder"
+        return ""
+
+    def task(self, context: Context) -> Task:
+        settings = context.scene.facet4d.portrait
+        # as they are now: the artist may change them while the job runs
+        self.settings = {name: getattr(settings, name) for name in REMEMBERED} | {"box": list(settings.box)}
+        self.place = portrait_scene.place(context.scene)
+        return jobs_portrait.portrait(job_settings(settings, self.place))
+
+    def deliver(self, context: Context, scene: Scene) -> None:
+        portrait, seconds = self.job.result, self.job.seconds
+        path = Path(bpy.path.abspath(self.settings["filepath"]))
+        made = portrait_scene.put_in_scene(context, scene, portrait, path)
+        facts = {"seconds": seconds, "place": self.place, "camera": scene.camera}
+        cloud.remember_run(made, self.settings | facts)
+        self.report({"INFO"}, f"{len(portrait.gaussians):,} Gaussians in {seconds:.0f} s")
+        if not scene.camera.data.background_images:
+            self.report({"INFO"}, f"Blender cannot show {path.name} behind the head")
+        if changed := material.prepare_scene_for_cycles(scene):
+            self.report({"INFO"}, changed)
+
+
+def job_settings(settings: FACET4D_PG_portrait, place: tuple[float, float, float]) -> jobs_portrait.Settings:
+    """The settings as the job takes them."""
+    return jobs_portrait.Settings(
+        path=Path(bpy.path.abspath(settings.filepath)),
+        weights=weights_folder(settings),
+        matting=settings.matting,
+        index=settings.face - 1 if settings.face else None,
+        box=tuple(map(float, settings.box)) if settings.use_box else None,
+        first=settings.first - 1,
+        last=settings.last - 1 if settings.last else None,
+        every=settings.every,
+        fuse=settings.frames == "FUSE",
+        tolerance=settings.tolerance,
+        seed=settings.seed,
+        steps=settings.steps,
+        guidance=settings.guidance,
+        device=settings.device,
+        offload=settings.offload,
+        place=place,
+    )
+
+
+def weights_folder(settings: FACET4D_PG_portrait) -> Path | None:
+    """Where the user keeps FaceLift's weights, None for the usual place."""
+    return Path(bpy.path.abspath(settings.weights)) if settings.weights else None
+
+
+class FACET4D_OT_reuse_portrait(Operator):
+    """Set the next head up as this one was made, and have it replace this one"""
+
+    bl_idname = "facet4d.reuse_portrait"
+    bl_label = "Reuse Portrait Settings"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        active = cloud.active_cloud(context)
+        if active is None or "filepath" not in cloud.last_run(active):
+            cls.poll_message_set("Select a head that was made of a photo or a video")
+            return False
+        return True
+
+    def execute(self, context: Context) -> set[str]:
+        active, settings = cloud.active_cloud(context), context.scene.facet4d.portrait
+        remembered = cloud.last_run(active)
+        for name in REMEMBERED:
+            setattr(settings, name, remembered[name])
+        settings.cloud, settings.camera = active, remembered["camera"]
+        return {"FINISHED"}
+
+
+class _HubOperator(JobOperator):
+    """Needs the network, and changes nothing in the scene."""
+
+    packages = ()
+    panel = "FACET4D_PT_portrait"
+    undo = False
+
+    @classmethod
+    def problem(cls, _context: Context) -> str:
+        return "" if bpy.app.online_access else "Blender may not go online; allow it in Preferences > System > Network"
+
+
+class FACET4D_OT_show_licence(_HubOperator, Operator):
+    """Read the licence of FaceLift's weights, accept it or not, and download the weights"""
+
+    bl_idname = "facet4d.show_licence"
+    bl_label = "Download Weights"
+
+    def task(self, context: Context) -> Task:
+        return jobs_portrait.licence(weights_folder(context.scene.facet4d.portrait))
+
+    def deliver(self, context: Context, _scene: Scene) -> None:
+        lines = context.window_manager.facet4d.licence
+        lines.clear()
+        for paragraph in self.job.result.splitlines():
+            for line in textwrap.wrap(paragraph, LICENCE_WIDTH) or [""]:
+                lines.add().name = line
+        if not bpy.app.background:
+            bpy.ops.facet4d.accept_licence("INVOKE_DEFAULT")
+
+
+class FACET4D_OT_accept_licence(Operator):
+    """Accept the licence of FaceLift's weights and download them"""
+
+    bl_idname = "facet4d.accept_licence"
+    bl_label = "Licence of FaceLift's Weights"
+
+    accepted: BoolProperty(
+        name="I have read this licence and accept it: for research only, not for commercial use",
+        description="Without this nothing is downloaded",
+        options={"SKIP_SAVE"},
+    )
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return FACET4D_OT_download_weights.poll(context)
+
+    def invoke(self, context: Context, _event: Event) -> set[str]:
+        return context.window_manager.invoke_props_dialog(self, width=800, confirm_text="Download 9.3 GB")
+
+    def draw(self, context: Context) -> None:
+        session = context.window_manager.facet4d
+        self.layout.template_list(
+            "UI_UL_list", "facet4d_licence", session, "licence", session, "licence_line", rows=20, sort_lock=True
+        )
+        self.layout.prop(self, "accepted")
+
+    def execute(self, _context: Context) -> set[str]:
+        if not self.accepted:
+            self.report({"ERROR"}, "Nothing was downloaded; to download the weights, accept their licence.")
+            return {"CANCELLED"}
+        bpy.ops.facet4d.download_weights("INVOKE_DEFAULT", licence_accepted=True)
+        return {"FINISHED"}
+
+
+class FACET4D_OT_download_weights(_HubOperator, Operator):
+    """Download FaceLift's weights, 9.3 GB; an interrupted download goes on where it was"""
+
+    bl_idname = "facet4d.download_weights"
+    bl_label = "Download Accepted Weights"
+
+    licence_accepted: BoolProperty(
+        name="Licence Accepted", description="The user has read the licence and accepts it", options={"SKIP_SAVE"}
+    )
+
+    def task(self, context: Context) -> Task:
+        return jobs_portrait.download(self.licence_accepted, weights_folder(context.scene.facet4d.portrait))
+
+    def deliver(self, _context: Context, _scene: Scene) -> None:
+        self.report({"INFO"}, "FaceLift's weights are here")
+
+
+CLASSES = (
+    FACET4D_OT_open_portrait,
+    FACET4D_FH_portrait,
+    FACET4D_OT_portrait,
+    FACET4D_OT_reuse_portrait,
+    FACET4D_OT_show_licence,
+    FACET4D_OT_accept_licence,
+    FACET4D_OT_download_weights,
+)
+
+register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Install PyTorch, and remove it again. The installation goes on while files are loaded and other work is done."""
+
+import sys
+import textwrap
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty
+from bpy.types import Context, Event, Operator, UILayout
+
+from .. import jobs
+from .._backend import ROOT, errors
+from . import install as pytorch_install
+from . import probe as pytorch
+
+INTERVAL = 0.2  # seconds
+
+installation: jobs.Job | None = None
+"""The running installation, if there is one."""
+
+
+def home() -> Path | None:
+    """The folder for PyTorch in the extension's own; None where the add-on is not installed as an extension."""
+    if not ROOT.startswith("bl_ext."):
+        return None
+    return Path(bpy.utils.extension_path_user(ROOT, path="torch"))
+
+
+class FACET4D_OT_install_pytorch(Operator):
+    """Download PyTorch, Pillow and safetensors into a folder of the add-on's own; Blender's stays as it is"""
+
+    bl_idname = "facet4d.install_pytorch"
+    bl_label = "Install PyTorch"
+
+    build: EnumProperty(
+        name="Build",
+        description="What PyTorch computes on",
+        items=[(build.name, build.label, "") for build in pytorch_install.available_builds()],
+        options={"SKIP_SAVE"},
+    )
+    portraits: BoolProperty(
+        name="With Portraits",
+        description="Also install what heads from a single photo or video need",
+        options={"SKIP_SAVE"},
+    )
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        folder = home()
+        installed = folder and pytorch_install.find(folder)
+        if installation:
+            cls.poll_message_set("PyTorch is being installed")
+        elif jobs.current:
+            cls.poll_message_set("A run is not finished; wait for it or cancel it")
+        elif installed and "torch" in sys.modules:
+            cls.poll_message_set("PyTorch is in use; restart Blender, and install it anew before the first run")
+        elif find_spec("torch") and not installed:
+            cls.poll_message_set("PyTorch is here already; two of it would get in each other's way")
+        elif folder is None:
+            cls.poll_message_set("Only the installed extension has a folder of its own; choose a PyTorch location")
+        elif not bpy.app.online_access:
+            cls.poll_message_set("Blender may not go online; allow it in Preferences > System > Network")
+        else:
+            return True
+        return False
+
+    def invoke(self, context: Context, _event: Event) -> set[str]:
+        fitting, self.reason = pytorch_install.look_for_gpu()
+        self.build = fitting.name
+        return context.window_manager.invoke_props_dialog(self, width=500, confirm_text="Install")
+
+    def draw(self, _context: Context) -> None:
+        build = self._chosen(pytorch_install.BUILDS[self.build])
+        layout = self.layout
+        layout.row().prop(self, "build", expand=True)
+        layout.prop(self, "portraits")
+        column = layout.column(align=True)
+        column.label(text=f"{self.reason}.", translate=False)
+        names = ", ".join(build.requirements).replace("==", " ")
+        for line in textwrap.wrap(f"{names} and what they need:", 70):
+            column.label(text=line, translate=False)
+        column.label(
+            text=f"about {build.download:.1f} GB from {pytorch_install.SOURCES}, {build.disk:.1f} GB on disk in"
+        )
+        column.label(text=str(home()), translate=False)
+
+    def execute(self, context: Context) -> set[str]:
+        chosen = self.properties.is_property_set("build")
+        build = pytorch_install.BUILDS[self.build] if chosen else pytorch_install.look_for_gpu()[0]
+        _start(self._chosen(build))
+        if not bpy.app.background:
+            bpy.app.timers.register(_update, persistent=True)
+            return {"FINISHED"}
+        while _update() is not None:
+            time.sleep(INTERVAL)
+        if error := context.window_manager.facet4d.install_error:
+            self.report({"ERROR"}, error)
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+    def _chosen(self, build: pytorch_install.Build) -> pytorch_install.Build:
+        return build.with_portraits() if self.portraits else build
+
+
+class FACET4D_OT_cancel_install(Operator):
+    """Stop the installation of PyTorch; nothing of it is left"""
+
+    bl_idname = "facet4d.cancel_install"
+    bl_label = "Cancel"
+
+    @classmethod
+    def poll(cls, _context: Context) -> bool:
+        if not installation:
+            cls.poll_message_set("PyTorch is not being installed")
+        return installation is not None
+
+    def execute(self, _context: Context) -> set[str]:
+        installation.cancel()
+        return {"FINISHED"}
+
+
+class FACET4D_OT_remove_pytorch(Operator):
+    """Delete the PyTorch that the add-on has installed, and what interrupted installations left"""
+
+    bl_idname = "facet4d.remove_pytorch"
+    bl_label = "Remove PyTorch"
+
+    @classmethod
+    def poll(cls, _context: Context) -> bool:
+        folder = home()
+        if installation:
+            cls.poll_message_set("PyTorch is being installed; cancel that first")
+        elif jobs.current:
+            cls.poll_message_set("A run is not finished; wait for it or cancel it")
+        elif folder is None or not folder.exists():
+            cls.poll_message_set("The add-on has installed no PyTorch")
+        elif "torch" in sys.modules:
+            cls.poll_message_set("PyTorch is in use; restart Blender, and remove it before the first run")
+        else:
+            return True
+        return False
+
+    def invoke(self, context: Context, event: Event) -> set[str]:
+        return context.window_manager.invoke_confirm(self, event)
+
+    def execute(self, context: Context) -> set[str]:
+        forget()
+        try:
+            pytorch_install.remove(home())
+        except errors.UserError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        context.window_manager.facet4d.examined = ""
+        return {"FINISHED"}
+
+
+def draw_installation(layout: UILayout, portraits: bool = False) -> None:
+    """How far the running installation is, or the button that starts one, with what portraits need if asked for."""
+    if not installation:
+        layout.operator(FACET4D_OT_install_pytorch.bl_idname, icon="IMPORT").portraits = portraits
+        return
+    row = layout.row(align=True)
+    row.progress(factor=installation.fraction, text=f"{installation.stage} {installation.fraction:.0%}")
+    row.operator(FACET4D_OT_cancel_install.bl_idname, text="", icon="CANCEL")
+
+
+def _start(build: pytorch_install.Build) -> None:
+    global installation
+    folder = home()
+    forget()
+    bpy.context.window_manager.facet4d.install_error = ""
+    installation = jobs.Job(lambda progress: pytorch_install.install(folder, build, progress))
+
+
+def _update() -> float | None:
+    """Takes in how far the installation is, and what came of it; called by a timer while there is one."""
+    global installation
+    installation.update()
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type in {"VIEW_3D", "PREFERENCES"}:
+                area.tag_redraw()
+    if not installation.done:
+        return INTERVAL
+    session = bpy.context.window_manager.facet4d
+    session.install_error = installation.error
+    if facts := installation.result:
+        session.examined = pytorch.describe(facts)
+    use()
+    installation = None
+    return None
+
+
+def use() -> None:
+    """Have Python find the installed PyTorch, after all else."""
+    if (folder := home()) and (found := pytorch_install.find(folder)):
+        pytorch.add_folder(str(found))
+
+
+def forget() -> None:
+    """Undo `use`."""
+    if (folder := home()) and (found := pytorch_install.find(folder)):
+        pytorch.remove_folder(str(found))
+
+
+CLASSES = (FACET4D_OT_install_pytorch, FACET4D_OT_cancel_install, FACET4D_OT_remove_pytorch)
+
+
+def register() -> None:
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+    use()
+
+
+def unregister() -> None:
+    global installation
+    if bpy.app.timers.is_registered(_update):
+        bpy.app.timers.unregister(_update)
+    if installation:
+        installation.cancel()
+        installation.join(10)  # so that pip does not go on without Blender
+        installation = None
+    forget()
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a reconstruction will take, told before it runs, from the model's card alone: no weights, no PyTorch."""
+
+import functools
+import json
+import math
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy
+import numpy as np
+from bpy.types import Scene, WindowManager
+
+from .._backend import backend, errors
+
+RENDERED = 2.5e5  # operations of the network that a CPU does while it renders one of the Gaussians, and its gradient
+CARDS = Path(errors.__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """gaussians: at most, those that show nothing are left out. memory, free: bytes. seconds: None if unknown."""
+
+    gaussians: int
+    memory: float
+    free: float
+    operations: float
+    seconds: float | None
+
+    def summary(self) -> str:
+        """For example "up to 393,216 Gaussians, 0.9 GiB, about 12 s"."""
+        parts = [f"up to {self.gaussians:,} Gaussians", f"{self.memory / 2**30:.1f} GiB"]
+        if self.seconds is not None:
+            parts.append(f"about {self.seconds:.0f} s" if self.seconds < 100 else f"about {self.seconds / 60:.0f} min")
+        return ", ".join(parts)
+
+    def warning(self) -> str:
+        """Why the machine will not do it, empty if it will as far as is known."""
+        if self.memory <= self.free:
+            return ""
+        return str(backend("memory").out_of_memory(self.memory, self.free, "use fewer pictures or a lower resolution"))
+
+
+def estimate(scene: Scene, window_manager: WindowManager, pictures: int) -> Estimate | None:
+    """What the scene's settings and a number of pictures will take; None for a model whose card cannot be read.
+
+    Memory is backend.reconstruct's own bound. Operations are those of the transformer's products, 24 tokens width^2
+    and 4 tokens^2 width a layer, and RENDERED for each picture and Gaussian a refinement. Their pace is that of the
+    session's last run, before it that of this CPU's products.
+    """
+    config = _card(scene)
+    if config is None:
+        return None
+    settings = scene.facet4d
+    on_gpu = settings.device == "cuda" or (settings.device == "auto" and has_gpu())
+    patch, width, layers = config["patch"], config["width"], config["layers"]
+    if settings.resolution == "AUTO":
+        reading_resolution = backend("memory").reading_resolution
+        resolution = reading_resolution(config["resolution"], patch, pictures, math.inf, not on_gpu)  # of large ones
+    else:
+        resolution = int(settings.resolution)
+    tokens = pictures * (resolution // patch) ** 2
+    operations = layers * (24.0 * tokens * width**2 + 4.0 * tokens**2 * width)
+    if settings.refinements == "AUTO":
+        refinements = backend("memory").default_refinements(config["refinements"], not on_gpu)
+    else:
+        refinements = int(settings.refinements)
+    operations += refinements * pictures * tokens * patch**2 * RENDERED
+    pace = window_manager.facet4d.pace or (0 if on_gpu else cpu_pace())
+    parameters = 12 * layers * width**2  # all but the small change of the first and the last layer
+    return Estimate(
+        gaussians=tokens * patch**2,
+        free=math.inf if on_gpu else backend("memory").free_memory(),
+        memory=2**28 + 1.5 * 4 * parameters + tokens * max(4 * 24 * width, 1400 * patch**2),
+        operations=operations,
+        seconds=operations / pace if pace else None,
+    )
+
+
+def _card(scene: Scene) -> dict[str, int] | None:
+    """The sizes that the chosen model's card states, None without a card that does."""
+    settings = scene.facet4d
+    try:
+        own = Path(bpy.path.abspath(settings.weights)).with_suffix(".json") if settings.model == "FILE" else None
+        card = json.loads((own or CARDS / f"{settings.model}.json").read_text(encoding="utf-8"))
+        sizes = {"refinements": 0} | card["config"]  # older cards say nothing of them
+        return {name: int(sizes[name]) for name in ("resolution", "refinements", "patch", "width", "layers")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@functools.cache
+def has_gpu() -> bool:
+    """Whether NVIDIA's driver is installed; whether PyTorch can use it shows when it runs."""
+    return shutil.which("nvidia-smi") is not None
+
+
+@functools.cache
+def cpu_pace() -> float:
+    """Operations a second of a matrix product on this machine, from one of a few milliseconds."""
+    matrix = np.ones((512, 512), np.float32)
+    matrix @ matrix  # the first one starts the threads
+    start = time.perf_counter()
+    matrix @ matrix
+    return 2 * 512**3 / (time.perf_counter() - start)

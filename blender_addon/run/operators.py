@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reconstruct the scene's capture, measure how well a cloud shows its pictures, and set the next run up."""
+
+from typing import TYPE_CHECKING
+
+import bpy
+import numpy as np
+from bpy.app.handlers import persistent
+from bpy.types import Context, Object, Operator, Scene
+
+from .. import jobs
+from ..cloud import material
+from ..cloud import object as cloud
+from ..input import capture as scene_capture
+from ..input import survey as inputs
+from ..job_operator import JobOperator
+from .estimate import estimate
+
+if TYPE_CHECKING:
+    from backend.splats import MovingGaussians
+
+FIDELITY_PICTURES = 4
+
+
+class FACET4D_OT_reconstruct(JobOperator, Operator):
+    """Reconstruct an animated 4D cloud from the cameras and their pictures"""
+
+    bl_idname = "facet4d.reconstruct"
+    bl_label = "Reconstruct"
+    bl_options = {"REGISTER"}  # the undo step is pushed when the result arrives
+
+    @classmethod
+    def problem(cls, context: Context) -> str:
+        settings = context.scene.facet4d
+        if settings.model == "FILE" and not settings.weights:
+            return "Choose the model's .safetensors file, or the model Small"
+        return _capture_problem(context)
+
+    def gather(self, context: Context) -> jobs.Gathering:
+        capture = yield from scene_capture.capture_steps(context)
+        # as they are now: the artist may change them while the job runs
+        self.settings = _remembered_settings(context.scene) | {"pictures": len(capture.frames)}
+        self.expected = estimate(context.scene, context.window_manager, len(capture.frames))
+        return jobs.reconstruction(capture, _job_settings(context))
+
+    def deliver(self, context: Context, scene: Scene) -> None:
+        seconds = self.job.seconds
+        if self.expected:
+            context.window_manager.facet4d.pace = self.expected.operations / seconds
+        made = put_in_scene(context, scene, self.job.result)
+        cloud.remember_run(made, self.settings | {"seconds": seconds})
+        self.report({"INFO"}, f"{len(self.job.result):,} Gaussians in {seconds:.0f} s")
+        if changed := material.prepare_scene_for_cycles(scene):
+            self.report({"INFO"}, changed)
+
+
+class FACET4D_OT_measure_fidelity(JobOperator, Operator):
+    """Render the cloud from some of the cameras at their pictures' times, and tell how close the two are"""
+
+    bl_idname = "facet4d.measure_fidelity"
+    bl_label = "Measure Fidelity"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if cloud.active_cloud(context) is None:
+            cls.poll_message_set("Select a cloud")
+            return False
+        return super().poll(context)
+
+    @classmethod
+    def problem(cls, context: Context) -> str:
+        return _capture_problem(context)
+
+    def gather(self, context: Context) -> jobs.Gathering:
+        measured = cloud.active_cloud(context)
+        self.cloud_uid, gaussians = measured.session_uid, cloud.read_cloud(measured)
+        return jobs.fidelity((yield from scene_capture.capture_steps(context, FIDELITY_PICTURES)), gaussians)
+
+    def deliver(self, _context: Context, scene: Scene) -> None:
+        for measured in cloud.cloud_objects(scene):
+            if measured.session_uid == self.cloud_uid:
+                cloud.remember_run(measured, cloud.last_run(measured) | {"fidelity": self.job.result})
+        self.report({"INFO"}, f"The cloud shows its pictures at {self.job.result:.1f} dB")
+
+
+def _capture_problem(context: Context) -> str:
+    """Say what forbids taking the capture from the scene; an empty text if nothing does."""
+    problems = inputs.survey(context).problems
+    return problems[0].text if problems else ""
+
+
+# what a cloud remembers of the settings that made it, and Reuse Settings brings back
+REMEMBERED = ("source", "model", "weights", "device", "resolution", "refinements", "frames_by", "frame_step", "times")
+
+
+def _remembered_settings(scene: Scene) -> dict:
+    return {name: getattr(scene.facet4d, name) for name in REMEMBERED}
+
+
+def _job_settings(context: Context) -> jobs.Settings:
+    settings, target = context.scene.facet4d, None
+    if settings.target:
+        target = np.array(settings.target.evaluated_get(context.evaluated_depsgraph_get()).matrix_world.translation)
+    return jobs.Settings(
+        model=bpy.path.abspath(settings.weights) if settings.model == "FILE" else settings.model,
+        device=settings.device,
+        resolution=None if settings.resolution == "AUTO" else int(settings.resolution),
+        refinements=None if settings.refinements == "AUTO" else int(settings.refinements),
+        target=target,
+    )
+
+
+def put_in_scene(context: Context, scene: Scene, gaussians: "MovingGaussians") -> Object:
+    """Makes the cloud of MovingGaussians, or renews the one that the settings name, and makes it active."""
+    settings = scene.facet4d
+    existing = settings.cloud if settings.cloud in cloud.cloud_objects(scene) else None
+    fps = scene.render.fps / scene.render.fps_base
+    frames = (scene.frame_start + seconds * fps for seconds in gaussians.time_range)
+    settings.cloud = cloud.build_cloud(scene, gaussians, "4D Cloud", *frames, existing=existing)
+    cloud.make_active(context, settings.cloud)
+    return settings.cloud
+
+
+class FACET4D_OT_reuse_settings(Operator):
+    """Set the next reconstruction up as the one that made this cloud, and have it replace the cloud"""
+
+    bl_idname = "facet4d.reuse_settings"
+    bl_label = "Reuse Settings"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        active = cloud.active_cloud(context)
+        if active is None or "model" not in cloud.last_run(active):
+            cls.poll_message_set("Select a cloud that was reconstructed here")
+            return False
+        return True
+
+    def execute(self, context: Context) -> set[str]:
+        active, settings = cloud.active_cloud(context), context.scene.facet4d
+        remembered = cloud.last_run(active)
+        for name in remembered.keys() & REMEMBERED:  # clouds of older versions remember fewer
+            setattr(settings, name, remembered[name])
+        settings.cloud = active
+        return {"FINISHED"}
+
+
+class FACET4D_OT_use_less(Operator):
+    """Set the resolution to 128 pixels and the frames to eight, so that the reconstruction fits into memory"""
+
+    bl_idname = "facet4d.use_less"
+    bl_label = "Use Less Memory"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context: Context) -> set[str]:
+        settings = context.scene.facet4d
+        settings.resolution = "128"
+        settings.frames_by, settings.times = "COUNT", min(settings.times, 8)
+        return {"FINISHED"}
+
+
+@persistent
+def _upgrade_after_load(*_: object) -> None:
+    cloud.upgrade()
+
+
+CLASSES = (
+    FACET4D_OT_reconstruct,
+    FACET4D_OT_measure_fidelity,
+    FACET4D_OT_reuse_settings,
+    FACET4D_OT_use_less,
+)
+
+
+def register() -> None:
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+    bpy.app.handlers.load_post.append(_upgrade_after_load)
+
+
+def unregister() -> None:
+    bpy.app.handlers.load_post.remove(_upgrade_after_load)
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)
