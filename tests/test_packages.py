@@ -130,7 +130,7 @@ bpy.ops.extensions.repo_sync(repo_index=index)
 assert bpy.ops.extensions.package_install(repo_index=index, pkg_id="facet4d", enable_on_install=True) == {"FINISHED"}
 import torch
 assert torch.__version__ == "2.13.0+cpu", torch
-assert not sys.modules["bl_ext.facet4d_repo.facet4d.operators"].missing_packages()
+assert not sys.modules["bl_ext.facet4d_repo.facet4d.job_operator"].missing_packages()
 addon_utils.disable("bl_ext.facet4d_repo.facet4d", default_set=True)
 print("all steps done")
 """

@@ -11,6 +11,7 @@ from diffusers import UNet2DConditionModel
 from PIL import Image
 from skimage import data
 
+import backend
 from backend import memory
 from backend.__main__ import main
 from backend.capture import Capture, load_capture
@@ -28,7 +29,7 @@ from tests.backend.test_portrait import astronaut
 from tests.backend.test_video import write_video
 from tests.backend.tiny_mvdiffusion import SIZE, randomise, write_weights
 
-DEMO_CAPTURE = Path(hub.__file__).parent / "demo_capture"
+DEMO_CAPTURE = Path(backend.__file__).parent / "demo_capture"
 
 
 @pytest.fixture(scope="module")

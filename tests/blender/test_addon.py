@@ -18,11 +18,12 @@ bpy = pytest.importorskip("bpy")
 import addon_utils
 
 import blender_addon
-from blender_addon import jobs, manual, preferences
+from blender_addon import job_operator, jobs, manual, preferences
 from blender_addon.input import survey as inputs
-from blender_addon.panels import result as panels
+from blender_addon.panels.input import FACET4D_PT_input
+from blender_addon.panels.result import FACET4D_PT_result
+from blender_addon.panels.run import FACET4D_PT_reconstruct
 from blender_addon.pytorch import operators as operators_pytorch
-from blender_addon.run import operators
 
 pytestmark = pytest.mark.blender
 ROOT = Path(blender_addon.__file__).parents[1]
@@ -145,7 +146,7 @@ def test_the_installed_extension_carries_its_own_backend(tmp_path):
         assert name in bpy.context.preferences.addons
         bpy.ops.facet4d.import_capture(directory=str(small_capture(tmp_path / "capture")))
         assert sys.modules[f"{name}._backend"].errors.__name__ == f"{name}.backend.errors"
-        read = sys.modules[f"{name}.scene_capture"].read_capture(bpy.context)
+        read = sys.modules[f"{name}.input.capture"].read_capture(bpy.context)
         assert type(read).__module__ == f"{name}.backend.capture"
     finally:
         addon_utils.disable(name, default_set=True)
@@ -214,7 +215,7 @@ def test_an_empty_scene_says_what_is_missing(registered):
 
 
 def test_missing_packages_are_named(filmed, monkeypatch):
-    monkeypatch.setattr(operators, "find_spec", lambda name: None if name == "torch" else name)
+    monkeypatch.setattr(job_operator, "find_spec", lambda name: None if name == "torch" else name)
     with pytest.raises(RuntimeError, match=r"Python packages are missing \(torch\)"):
         bpy.ops.facet4d.reconstruct()
 
@@ -258,10 +259,10 @@ def test_raise_transparent_bounces_takes_its_warning_away(filmed, backend_gives)
     backend_gives(lambda capture, progress: FakeCloud())
     bpy.ops.facet4d.reconstruct()
     filmed.render.engine, filmed.cycles.transparent_max_bounces = "CYCLES", 8
-    assert "Raise Transparent Bounces" in draw(panels.FACET4D_PT_result)
+    assert "Raise Transparent Bounces" in draw(FACET4D_PT_result)
     bpy.ops.facet4d.raise_bounces()
     assert filmed.cycles.transparent_max_bounces == 1024
-    assert "Raise Transparent Bounces" not in draw(panels.FACET4D_PT_result)
+    assert "Raise Transparent Bounces" not in draw(FACET4D_PT_result)
 
 
 # Panels
@@ -269,31 +270,31 @@ def test_raise_transparent_bounces_takes_its_warning_away(filmed, backend_gives)
 
 def test_the_input_panel_counts_and_explains(filmed):
     bpy.context.view_layer.objects.active = filmed.objects[0]
-    shown = draw(panels.FACET4D_PT_input)
+    shown = draw(FACET4D_PT_input)
     assert "2 cameras, 4 pictures, 2 times" in shown
     assert f"Pictures of {filmed.objects[0].name}" in shown
     filmed.objects[0].data.type = "ORTHO"
-    assert "is not a perspective camera" in draw(panels.FACET4D_PT_input)
+    assert "is not a perspective camera" in draw(FACET4D_PT_input)
 
 
 def test_the_reconstruct_panel_shows_progress_cancel_and_the_last_error(running):
     wait_until(lambda: running.update() or running.stage == "Predicting")
     bpy.context.window_manager.facet4d.error = "The GPU is full."
-    shown = draw(panels.FACET4D_PT_reconstruct)
+    shown = draw(FACET4D_PT_reconstruct)
     assert "Predicting 50%" in shown
     assert "Cancel" in shown
     assert "The GPU is full." in shown
     jobs.current = None
-    assert "Reconstruct" in draw(panels.FACET4D_PT_reconstruct)
+    assert "Reconstruct" in draw(FACET4D_PT_reconstruct)
 
 
 def test_the_result_panel_offers_the_clouds_inputs_and_the_right_colours(filmed, backend_gives):
-    assert "No cloud yet" in draw(panels.FACET4D_PT_result)
+    assert "No cloud yet" in draw(FACET4D_PT_result)
     backend_gives(lambda capture, progress: FakeCloud())
     bpy.ops.facet4d.reconstruct()
     filmed.view_settings.view_transform = "AgX"
-    shown = draw(panels.FACET4D_PT_result)
+    shown = draw(FACET4D_PT_result)
     for text in ("4D Cloud: 3 Gaussians", "Time", "Opacity", "Size", "AgX", "Match Source Colours"):
         assert text in shown
     bpy.ops.facet4d.match_source_colours()
-    assert "Match Source Colours" not in draw(panels.FACET4D_PT_result)
+    assert "Match Source Colours" not in draw(FACET4D_PT_result)

@@ -8,7 +8,7 @@ from backend.formats.ply import read_ply
 
 bpy = pytest.importorskip("bpy")
 from blender_addon.cloud.object import build_cloud, make_active, read_cloud
-from blender_addon.panels import result as panels
+from blender_addon.panels.result import FACET4D_PT_result
 from blender_addon.run import operators
 
 from .stage import draw
@@ -66,10 +66,10 @@ def test_the_panel_and_the_exporter_say_what_is_wrong(registered, cloud, tmp_pat
     for content in ("FRAME", "CLIP"):
         with pytest.raises(RuntimeError, match=sentence):
             export(tmp_path / "head.ply", content)
-    assert sentence.split("'")[2][:20].replace("\\", "") in draw(panels.FACET4D_PT_result)
+    assert sentence.split("'")[2][:20].replace("\\", "") in draw(FACET4D_PT_result)
     again = make_gaussians(30, seed=1)
     assert operators.put_in_scene(bpy.context, registered, again) == cloud  # a new run mends it
-    assert "lost or changed" not in draw(panels.FACET4D_PT_result)
+    assert "lost or changed" not in draw(FACET4D_PT_result)
     assert_shows(points_at(registered, cloud, 25), again, 1.0)
     assert export(tmp_path / "head.ply") == {"FINISHED"}
 
@@ -108,4 +108,4 @@ def test_deleted_vertices_are_gone(registered, cloud, tmp_path):
     bpy.ops.object.mode_set(mode="OBJECT")
     assert export(tmp_path / "none.ply", "CLIP") == {"FINISHED"}
     assert len(read_ply(tmp_path / "none.ply")) == 0
-    assert "0 Gaussians" in draw(panels.FACET4D_PT_result)
+    assert "0 Gaussians" in draw(FACET4D_PT_result)

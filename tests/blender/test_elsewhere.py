@@ -13,7 +13,7 @@ from blender_addon import compat
 from blender_addon.cloud import object as cloud
 from blender_addon.cloud.instances import instances_note
 from blender_addon.cloud.material import prepare_scene_for_cycles
-from blender_addon.panels import result as panels
+from blender_addon.panels.result import FACET4D_PT_result
 from blender_addon.run import operators
 
 from .stage import FakeCloud, draw
@@ -58,9 +58,9 @@ def test_an_instance_that_may_look_thin_is_told_of(registered, instanced):
     assert instances_note(made, registered.objects) is None  # it shows the cloud where it is
     empty.rotation_euler.z = 1.0
     bpy.context.view_layer.update()
-    assert "Where 'Instance' shows the cloud thinned out, turn Face Camera off." in draw(panels.FACET4D_PT_result)
+    assert "Where 'Instance' shows the cloud thinned out, turn Face Camera off." in draw(FACET4D_PT_result)
     compat.set_input(cloud.cloud_modifier(made), "Face Camera", False)
-    assert "thinned out" not in draw(panels.FACET4D_PT_result)
+    assert "thinned out" not in draw(FACET4D_PT_result)
 
 
 @pytest.fixture

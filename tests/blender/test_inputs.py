@@ -16,7 +16,7 @@ from blender_addon.input import cameras as scene_cameras
 from blender_addon.input import capture as scene_capture
 from blender_addon.input import rig
 from blender_addon.input import survey as inputs
-from blender_addon.panels import result as panels
+from blender_addon.panels.input import FACET4D_PT_input
 
 pytestmark = pytest.mark.blender
 
@@ -163,7 +163,7 @@ def test_the_panel_lists_each_camera_with_its_state_and_the_chosen_ones_reason(r
     ring[1].hide_set(True)
     scene.facet4d.camera_index = list(scene.collection.all_objects).index(ring[0])
     assert bpy.context.object == ring[0]
-    shown = draw(panels.FACET4D_PT_input)
+    shown = draw(FACET4D_PT_input)
     for text in ("not perspective", "left out", "set its type to Perspective", "Make Perspective"):
         assert text in shown
 

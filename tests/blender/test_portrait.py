@@ -30,8 +30,8 @@ from mathutils import Vector
 from blender_addon import jobs
 from blender_addon.cloud import object as cloud
 from blender_addon.input import capture as scene_capture
-from blender_addon.panels import portrait as panels_portrait
-from blender_addon.panels import result as panels
+from blender_addon.panels.portrait import FACET4D_PT_portrait
+from blender_addon.panels.run import FACET4D_PT_reconstruct
 
 pytestmark = pytest.mark.blender
 CURSOR = (1.0, 2.0, 3.0)
@@ -62,7 +62,7 @@ def photo(settings, tmp_path) -> Path:
 
 
 def shown() -> str:
-    return draw(panels_portrait.FACET4D_PT_portrait)
+    return draw(FACET4D_PT_portrait)
 
 
 def fails() -> str:
@@ -270,7 +270,7 @@ def test_unusable_files_are_told_in_the_panel(settings, tmp_path, name, save, wo
     settings.filepath, settings.first = str(tmp_path / name), 6
     assert words in fails()
     assert words in shown()
-    assert words not in draw(panels.FACET4D_PT_reconstruct)
+    assert words not in draw(FACET4D_PT_reconstruct)
     assert not bpy.context.scene.objects
 
 
@@ -337,10 +337,10 @@ def test_the_panel_tells_how_far_its_run_is(settings, photo):
     jobs.current = job = jobs.Job(lambda progress: progress("Painting views", 0.4) or release.wait(5))
     try:
         wait_until(lambda: job.update() or job.stage == "Painting views")
-        assert "Painting views 40%" in draw(panels.FACET4D_PT_reconstruct)
+        assert "Painting views 40%" in draw(FACET4D_PT_reconstruct)
         bpy.context.window_manager.facet4d.panel = "FACET4D_PT_portrait"
         assert "Painting views 40%" in shown() and "Cancel" in shown()
-        assert "Painting views" not in draw(panels.FACET4D_PT_reconstruct)
+        assert "Painting views" not in draw(FACET4D_PT_reconstruct)
     finally:
         release.set()
         job.join(5)

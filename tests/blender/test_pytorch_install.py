@@ -27,12 +27,11 @@ from .stage import draw, wait_until
 
 bpy = pytest.importorskip("bpy")
 import blender_addon
-from blender_addon import jobs
-from blender_addon.panels import result as panels
+from blender_addon import job_operator, jobs
+from blender_addon.panels.run import FACET4D_PT_reconstruct
 from blender_addon.pytorch import install as pytorch_install
 from blender_addon.pytorch import operators as operators_pytorch
 from blender_addon.pytorch.install import BUILDS, Build, fitting_build
-from blender_addon.run import operators
 
 pytestmark = pytest.mark.blender
 ROOT = Path(blender_addon.__file__).parents[1]
@@ -268,19 +267,19 @@ def test_a_python_without_pip_uses_the_one_it_brings_along(tmp_path, monkeypatch
 
 
 def test_the_panel_offers_the_installation_and_shows_how_far_it_is_and_why_it_failed(registered, monkeypatch):
-    monkeypatch.setattr(operators, "find_spec", lambda name: None)
-    assert "Install PyTorch" in draw(panels.FACET4D_PT_reconstruct)
+    monkeypatch.setattr(job_operator, "find_spec", lambda name: None)
+    assert "Install PyTorch" in draw(FACET4D_PT_reconstruct)
     released = threading.Event()
     job = jobs.Job(lambda progress: progress("Downloading torch (190 MB)", 0.25) or released.wait(30))
     monkeypatch.setattr(operators_pytorch, "installation", job)
     wait_until(lambda: job.update() or job.fraction)
-    shown = draw(panels.FACET4D_PT_reconstruct)
+    shown = draw(FACET4D_PT_reconstruct)
     assert "Downloading torch (190 MB) 25%" in shown and "Cancel" in shown and "Install PyTorch" not in shown
     released.set()
     job.join(5)
     monkeypatch.setattr(operators_pytorch, "installation", None)
     bpy.context.window_manager.facet4d.install_error = "The disk is full; free some space and try again."
-    shown = draw(panels.FACET4D_PT_reconstruct)
+    shown = draw(FACET4D_PT_reconstruct)
     assert "The disk is full; free some space and try again." in shown and "Install PyTorch" in shown
 
 
@@ -300,8 +299,8 @@ NAME = "bl_ext.facet4d_test.facet4d"
 bpy.context.preferences.extensions.repos.new(name="Test", module="facet4d_test", custom_directory=extensions)
 preferences = bpy.context.preferences
 assert addon_utils.enable(NAME, default_set=True)
-operators = sys.modules[NAME + ".operators_pytorch"]
-missing = sys.modules[NAME + ".operators"].missing_packages
+operators = sys.modules[NAME + ".pytorch.operators"]
+missing = sys.modules[NAME + ".job_operator"].missing_packages
 home = operators.home()
 assert home.parts[-4:] == (".user", "facet4d_test", "facet4d", "torch")
 def refusal(operator):

@@ -21,7 +21,8 @@ import blender_addon
 from blender_addon import compat, jobs
 from blender_addon.cloud import object as cloud
 from blender_addon.input import capture as scene_capture
-from blender_addon.panels import result as panels
+from blender_addon.panels.result import FACET4D_PT_result
+from blender_addon.panels.run import FACET4D_PT_reconstruct
 from blender_addon.run import estimate, operators
 
 pytestmark = pytest.mark.blender
@@ -212,7 +213,7 @@ def test_pictures_are_rendered_one_at_a_time_and_escape_leaves_the_scene_as_it_w
     while job.stage == "Starting":
         send(operator, "TIMER")
     assert job.stage == "Rendering pictures" and 0 < job.fraction < 1
-    assert "Rendering pictures" in draw(panels.FACET4D_PT_reconstruct)
+    assert "Rendering pictures" in draw(FACET4D_PT_reconstruct)
     assert send(operator, "G") == {"RUNNING_MODAL"}  # nothing may change the scene between them
     assert send(operator, "ESC") == {"CANCELLED"}
     after = filmed.camera, filmed.render.filepath, filmed.render.film_transparent
@@ -295,10 +296,10 @@ def test_seconds_follow_the_pace_of_the_last_run(filmed, backend_gives):
 
 
 def test_the_panel_tells_what_a_run_takes_and_offers_less(filmed, monkeypatch):
-    assert "up to 262,144 Gaussians, 0.7 GiB" in draw(panels.FACET4D_PT_reconstruct)
+    assert "up to 262,144 Gaussians, 0.7 GiB" in draw(FACET4D_PT_reconstruct)
     monkeypatch.setattr(backend.memory, "free_memory", lambda: 1e6)
     filmed.facet4d.resolution, filmed.facet4d.frames_by = "512", "STEP"
-    shown = draw(panels.FACET4D_PT_reconstruct)
+    shown = draw(FACET4D_PT_reconstruct)
     assert "GiB are needed but 0.0 GiB are free" in shown and "Use Less Memory" in shown
     bpy.ops.facet4d.use_less()
     assert (filmed.facet4d.resolution, filmed.facet4d.frames_by) == ("128", "COUNT")
@@ -307,7 +308,7 @@ def test_the_panel_tells_what_a_run_takes_and_offers_less(filmed, monkeypatch):
 def test_a_model_without_a_card_has_no_estimate(filmed):
     filmed.facet4d.model, filmed.facet4d.weights = "FILE", ""
     assert estimate.estimate(filmed, bpy.context.window_manager, 4) is None
-    draw(panels.FACET4D_PT_reconstruct)
+    draw(FACET4D_PT_reconstruct)
 
 
 def test_the_time_left_goes_on_at_the_pace_so_far(running, monkeypatch):
@@ -325,7 +326,7 @@ def test_a_missing_package_comes_with_the_way_to_the_preferences(filmed, backend
     with pytest.raises(RuntimeError):
         bpy.ops.facet4d.reconstruct()
     assert bpy.context.window_manager.facet4d.error_fix == "facet4d.show_preferences"
-    assert "Show Preferences" in draw(panels.FACET4D_PT_reconstruct)
+    assert "Show Preferences" in draw(FACET4D_PT_reconstruct)
 
 
 def test_a_cloud_remembers_its_run_and_sets_the_next_one_up_alike(filmed, backend_gives):
@@ -333,7 +334,7 @@ def test_a_cloud_remembers_its_run_and_sets_the_next_one_up_alike(filmed, backen
     filmed.facet4d.resolution, filmed.facet4d.device = "256", "cpu"
     bpy.ops.facet4d.reconstruct()
     first = filmed.facet4d.cloud
-    assert "4 pictures" in draw(panels.FACET4D_PT_result)
+    assert "4 pictures" in draw(FACET4D_PT_result)
     filmed.facet4d.resolution, filmed.facet4d.device, filmed.facet4d.cloud = "128", "auto", None
     assert bpy.ops.facet4d.reuse_settings() == {"FINISHED"}
     settings = filmed.facet4d
@@ -356,9 +357,9 @@ def test_fidelity_is_the_psnr_of_the_pictures_over_white(filmed, backend_gives):
     assert filmed.facet4d.cloud["facet4d"]["run"]["fidelity"] == pytest.approx(
         expected, abs=0.1
     )  # resizing rounds to 8 bits
-    assert f"{expected:.1f} dB" in draw(panels.FACET4D_PT_result)
+    assert f"{expected:.1f} dB" in draw(FACET4D_PT_result)
     bpy.ops.facet4d.reconstruct()  # what was measured of the old Gaussians is forgotten
-    assert " dB" not in draw(panels.FACET4D_PT_result)
+    assert " dB" not in draw(FACET4D_PT_result)
 
 
 def test_fidelity_takes_no_more_pictures_than_it_measures(filmed):
