@@ -3,25 +3,27 @@
 
 FaceLift's canonical crop is defined by this detector's boxes, so another would frame faces otherwise. The first network
 proposes boxes at all places and scales, the second and third look again at what remains; each corrects the boxes. The
-weights are in the files of the package mtcnn (MIT licence), whose code, for TensorFlow, is not imported. They equal
+weights in weights/mtcnn.safetensors are those of the package mtcnn (MIT licence), see scripts/pack_mtcnn.py. They equal
 those of facenet-pytorch, which FaceLift runs; rounding and thresholds are facenet-pytorch's too.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from importlib.util import find_spec
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import UserError
 
+WEIGHTS = Path(__file__).parent / "weights" / "mtcnn.safetensors"
 SMALLEST = 20  # pixels; smaller faces are not looked for
 PYRAMID = 0.709  # from one scale to the next
 CELL, STRIDE = 12, 2  # pixels that an output of the first network sees, and from one to the next
@@ -47,7 +49,7 @@ def detect_faces(picture: np.ndarray) -> list[Face]:
     """The faces in an upright picture [H, W, 3] uint8, sRGB-encoded; the largest first.
 
     Raises:
-        UserError: the weights' package is missing or damaged.
+        UserError: the weights are missing or damaged.
     """
     pixels = torch.tensor(picture).permute(2, 0, 1)[None].float()
     boxes = _propose(pixels)
@@ -98,41 +100,34 @@ def _look(network: str, pixels: Tensor, boxes: Tensor, side: int) -> tuple[Tenso
 
 def _network(name: str, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Probabilities of a face [N] and corrections [N, 4] for pictures [N, 3, S, S]; of the first network, maps."""
-    weights = iter(_weights(name))
+    weights = _weights()
+
+    def run(operation: Callable[..., Tensor], layer: str, x: Tensor) -> Tensor:
+        return operation(x, weights[f"{name}.{layer}.weight"], weights[f"{name}.{layer}.bias"])
+
     x = (pixels - 127.5) / 128
-    for pool in POOLS[name]:
-        x = F.prelu(F.conv2d(x, next(weights), next(weights)), next(weights))
+    for index, pool in enumerate(POOLS[name], start=1):
+        x = F.prelu(run(F.conv2d, f"conv{index}", x), weights[f"{name}.conv{index}.slope"])
         x = F.max_pool2d(x, pool, 2, ceil_mode=True) if pool else x
-    layer = F.conv2d
+    output = F.conv2d
     if name != "pnet":
-        layer = F.linear
+        output = F.linear
         x = x.permute(0, 3, 2, 1).flatten(1)  # the weights were trained on columns first, channels last
-        x = F.prelu(F.linear(x, next(weights), next(weights)), next(weights))
-    box, box_bias, *_, face, face_bias = weights  # between them the last network's landmarks
-    return layer(x, face, face_bias).softmax(1)[:, 1], layer(x, box, box_bias)
+        x = F.prelu(run(F.linear, "full", x), weights[f"{name}.full.slope"])
+    return run(output, "face", x).softmax(1)[:, 1], run(output, "box", x)
 
 
 @functools.cache
-def _weights(network: str) -> list[Tensor]:
-    """Kernel, bias and slope of every layer, then kernel and bias of every output, in PyTorch's order of axes."""
-    package = find_spec("mtcnn")
-    if package is None:
-        raise UserError("Finding faces needs the package mtcnn; install it, or place the face's box by hand.")
+def _weights() -> dict[str, Tensor]:
+    """Read the three networks' weights: NETWORK.LAYER.weight, .bias and, of a layer's activation, .slope.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
     try:
-        import joblib
-
-        path = Path(package.origin).parent / "assets" / "weights" / f"{network}.lz4"
-        # a pickle, so as much to be trusted as the package itself
-        return [_to_torch(array) for array in joblib.load(path)]
-    except Exception as error:  # damaged pickles fail in all ways
-        raise UserError(f"The face detector's weights cannot be read ({error}); install mtcnn again.") from None
-
-
-def _to_torch(array: np.ndarray) -> Tensor:
-    """Keras' kernels end with the axes of inputs and outputs; its slopes may have axes of length 1."""
-    if array.size == array.shape[-1]:
-        return torch.from_numpy(array.ravel())
-    return torch.from_numpy(array.transpose((3, 2, 0, 1) if array.ndim == 4 else (1, 0)).copy())
+        return load_file(WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"The face detector's weights cannot be read ({error}); install Facet4D again.") from None
 
 
 def _correct(boxes: Tensor, corrections: Tensor, border: int) -> Tensor:

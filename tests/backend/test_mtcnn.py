@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Face boxes are those of facenet-pytorch, by which FaceLift's crop is defined, with the weights of another package."""
 
-from types import SimpleNamespace
+import hashlib
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 from skimage import data
 
 from backend.errors import UserError
-from backend.portrait import face as mtcnn
+from backend.portrait import face
 from backend.portrait.face import detect_faces
 
 
@@ -37,8 +38,8 @@ def test_boxes_are_the_recorded_ones(name):
     picture, expected = RECORDED[name]
     faces = detect_faces(picture)
     assert len(faces) == len(expected)
-    for face, values in zip(faces, expected, strict=True):
-        assert (*face.box, face.probability) == pytest.approx(values, abs=0.01)
+    for found, values in zip(faces, expected, strict=True):
+        assert (*found.box, found.probability) == pytest.approx(values, abs=0.01)
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (1, 300), (64, 64)])
@@ -46,18 +47,32 @@ def test_pictures_without_room_for_a_face_hold_none(shape):
     assert detect_faces(np.full((*shape, 3), 90, np.uint8)) == []
 
 
-def test_without_the_package_of_the_weights_the_user_is_told(monkeypatch):
-    monkeypatch.setattr(mtcnn, "find_spec", lambda name: None)
-    mtcnn._weights.cache_clear()
-    with pytest.raises(UserError, match="needs the package mtcnn; install it, or place the face's box by hand"):
-        detect_faces(data.astronaut())
+def test_the_weights_are_bit_for_bit_those_of_the_package_mtcnn():
+    """The digest was recorded of what version 1.0.0 of the package held, when it was still read from there."""
+    digest = hashlib.sha256()
+    for network in ("pnet", "rnet", "onet"):
+        own = {name: tensor for name, tensor in load_file(face.WEIGHTS).items() if name.startswith(network)}
+        for name in sorted(own, key=in_order_of_the_package):
+            digest.update(repr(tuple(own[name].shape)).encode() + own[name].numpy().tobytes())
+    assert digest.hexdigest() == "ef1c3b6e863f8a903f7d5a9e70b43e59f030c7ab3df3d3e2bafbeb856f1ab0ee"
 
 
-def test_damaged_weights_are_told(monkeypatch, tmp_path):
-    package = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
-    monkeypatch.setattr(mtcnn, "find_spec", lambda name: package)
-    mtcnn._weights.cache_clear()
-    (tmp_path / "assets" / "weights").mkdir(parents=True)
-    (tmp_path / "assets" / "weights" / "pnet.lz4").write_bytes(b"half")
-    with pytest.raises(UserError, match=r"cannot be read .*; install mtcnn again"):
+def in_order_of_the_package(name: str) -> tuple[int, int]:
+    _, layer, part = name.split(".")
+    layers = ("conv1", "conv2", "conv3", "conv4", "full", "box", "landmarks", "face")
+    return layers.index(layer), ("weight", "bias", "slope").index(part)
+
+
+def test_the_licence_of_the_weights_lies_beside_them():
+    licence = face.WEIGHTS.with_name("mtcnn.LICENSE").read_text(encoding="utf-8")
+    assert licence.startswith("MIT License") and "Iván de Paz Centeno" in licence
+
+
+@pytest.mark.parametrize("content", [None, b"half"])
+def test_missing_or_damaged_weights_are_told(monkeypatch, tmp_path, content):
+    monkeypatch.setattr(face, "WEIGHTS", tmp_path / "mtcnn.safetensors")
+    if content:
+        face.WEIGHTS.write_bytes(content)
+    face._weights.cache_clear()
+    with pytest.raises(UserError, match=r"weights cannot be read .*; install Facet4D again"):
         detect_faces(data.astronaut())
