@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from .facelift.weights import FaceLiftWeights
 
 # the extras of pyproject.toml that bring what not every command needs
-EXTRAS = {"cupy": "train", **dict.fromkeys(("av", "diffusers", "huggingface_hub", "transformers"), "portrait")}
+EXTRAS = {
+    "cupy": "train",
+    **dict.fromkeys(("av", "diffusers", "huggingface_hub", "onnxruntime", "transformers"), "portrait"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,7 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--views-only", action="store_true", help="write the painted views to a capture folder and stop")
     sub.add_argument("--face", type=int, metavar="N", help="which face, from the left, beginning with 0 (the largest)")
     sub.add_argument("--box", metavar="L,T,R,B", help="the face's box in pixels, where it is not found")
-    sub.add_argument("--matting", default="u2net", help="rembg's model for cutting out; none: white background (u2net)")
+    sub.add_argument("--matting", default="u2net", help="model for cutting out; none: white background (u2net)")
+    sub.add_argument("--download-matting", action="store_true", help="download that model, if it is not here")
     sub.add_argument("--first", type=int, default=0, help="of a video: its first frame to use (0)")
     sub.add_argument("--last", type=int, help="its last frame to use")
     sub.add_argument("--every", type=int, default=1, help="use every so-many-th frame (1)")
@@ -153,6 +157,7 @@ def _reconstruct(options: argparse.Namespace) -> None:
 def _portrait(options: argparse.Namespace) -> None:
     from .capture import TRANSFORMS
     from .facelift.pipeline import FaceLift
+    from .portrait.matting_models import download_matting_model
     from .portrait.photo import find_photos
     from .reconstruct import pick_device
 
@@ -178,6 +183,8 @@ def _portrait(options: argparse.Namespace) -> None:
             _check_target(target / TRANSFORMS)
         else:
             _check_target(target, (".safetensors",))
+    if options.download_matting and options.matting != "none":
+        download_matting_model(options.matting, _report)
     facelift = FaceLift(_facelift_weights(options), pick_device(options.device), options.offload, _report)
     failed = 0
     for target, source in sources.items():

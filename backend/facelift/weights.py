@@ -8,26 +8,20 @@ that client begins a broken file anew, which may have 3.7 GB.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
-from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
+from ..download import CACHE, RemoteFile, count_bytes, download_files, fetch_file
 from ..errors import Progress, UserError, no_progress
 
 REPOSITORY, REVISION = "wlyu/OpenFaceLift", "3ebac9f8e2d791f02507b8aa61520e1ba379a115"
 ENDPOINT = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-FOLDER = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "facet4d" / "facelift" / REVISION
+FOLDER = CACHE / "facelift" / REVISION
 LICENCE = "Adobe Research License 1.2, for non-commercial research only"
 SIZE = 9_316_311_496  # bytes of the weights; the other files have less than 2 MB
-PART = ".part"  # ends the name of a file that is not complete
-CHUNK, TIMEOUT = 2**20, 30  # bytes read at a time, seconds without any
-RANGE_NOT_SATISFIABLE = 416
+TITLE = "FaceLift's weights"
 LICENCE_FILE = "LICENSE"
 GSLRM, DIFFUSION = "gslrm/ckpt_0000000000021125.pt", "mvdiffusion/pipeckpts"
 # paths in the repository to their SHA-256, where they hold weights
@@ -88,8 +82,7 @@ def find_in_cache() -> Path | None:
 
 def bytes_here(folder: Path | str = FOLDER) -> int:
     """How much of the repository's files is in a folder already, parts of files included."""
-    paths = (Path(folder) / f"{name}{suffix}" for name in FILES for suffix in ("", PART))
-    return sum(path.stat().st_size for path in paths if path.is_file())
+    return count_bytes(Path(folder) / name for name in FILES)
 
 
 def fetch_licence(folder: Path | str = FOLDER, endpoint: str = ENDPOINT) -> str:
@@ -101,7 +94,7 @@ def fetch_licence(folder: Path | str = FOLDER, endpoint: str = ENDPOINT) -> str:
     path = Path(folder) / LICENCE_FILE
     try:
         if not path.is_file():
-            _fetch(_address(LICENCE_FILE, endpoint), path, None, lambda count: None)
+            fetch_file(_remote_file(LICENCE_FILE, endpoint), path, TITLE)
         return path.read_text(encoding="utf-8", errors="replace")
     except (OSError, HTTPException) as error:
         raise UserError(f"The weights' licence cannot be fetched ({error}); check the network and try again.") from None
@@ -124,58 +117,10 @@ def download_weights(
     if not licence_accepted:
         raise UserError(f"FaceLift's weights are under the {LICENCE}; accept it to download them.")
     folder = Path(folder)
-    done = bytes_here(folder)
-
-    def arrived(count: int) -> None:
-        nonlocal done
-        done += count
-        progress("Downloading FaceLift's weights", min(1.0, done / SIZE))
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(folder).free < SIZE - done:
-            raise UserError(f"FaceLift's weights need {(SIZE - done) / 1e9:.1f} GB more in {folder}; free some space.")
-        for name, digest in FILES.items():
-            if not (folder / name).is_file():
-                _fetch(_address(name, endpoint), folder / name, digest, arrived)
-    except (OSError, HTTPException) as error:
-        raise UserError(
-            f"The download of FaceLift's weights broke off ({error}); check the network and try again, it will go on."
-        ) from None
+    files = {folder / name: _remote_file(name, endpoint) for name in FILES}
+    download_files(files, TITLE, SIZE, folder, progress)
     return FaceLiftWeights(folder / GSLRM, folder / DIFFUSION)
 
 
-def _address(name: str, endpoint: str) -> str:
-    return f"{endpoint}/{REPOSITORY}/resolve/{REVISION}/{name}"
-
-
-def _fetch(url: str, target: Path, digest: str | None, arrived: Callable[[int], None]) -> None:
-    """Fetches a file by way of a .part file, which is gone on with; arrived is told how many bytes came."""
-    partial = target.with_name(target.name + PART)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    with open(partial, "ab") as file:
-        request = Request(url, headers={"User-Agent": "facet4d"})
-        if file.tell():
-            request.add_header("Range", f"bytes={file.tell()}-")
-        try:
-            with urlopen(request, timeout=TIMEOUT) as response:
-                if response.status != 206:  # from the start, whatever was asked for
-                    arrived(-file.tell())
-                    file.seek(0)
-                    file.truncate()
-                expected = file.tell() + int(response.headers.get("Content-Length", 0))
-                while chunk := response.read(CHUNK):
-                    file.write(chunk)
-                    arrived(len(chunk))
-                if file.tell() < expected:
-                    raise OSError(f"{expected - file.tell()} bytes of {target.name} are missing")
-        except HTTPError as error:
-            if error.code != RANGE_NOT_SATISFIABLE:  # else the part is the whole
-                raise
-    if digest is not None:
-        with open(partial, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != digest:
-            partial.unlink()
-            raise UserError(f"'{target.name}' of FaceLift's weights arrived damaged; download it again.")
-    os.replace(partial, target)
+def _remote_file(name: str, endpoint: str) -> RemoteFile:
+    return RemoteFile(f"{endpoint}/{REPOSITORY}/resolve/{REVISION}/{name}", FILES[name])

@@ -5,59 +5,74 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from ..errors import UserError
+from .matting_models import MattingModel, find_matting_file, get_matting_model, matting_folder
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 WHITE_SIDE, WHITE = 128, 240  # pixels at which a white background is looked for; the least level that counts as white
-# rembg's models that fit people; docs/portrait.md has their licences
-MATTING = ("u2net", "u2net_human_seg", "isnet-general-use", "birefnet-general", "birefnet-portrait")
 
 
 def cut_out(photo: np.ndarray, model: str = "u2net") -> np.ndarray:
-    """The photo RGBA uint8 [H, W, 4] with the person's matte as its alpha; one that has a matte stays as it is.
+    """Return the photo RGBA uint8 [H, W, 4] with the person's matte as its alpha; one that has a matte stays as it is.
 
-    model: one of MATTING, which rembg runs, or "none" for a photo that has a white background already.
+    model: one of MATTING_MODELS, or "none" for a photo that has a white background already.
 
     Raises:
-        UserError: rembg or the model's weights are missing or damaged; nothing is downloaded.
+        UserError: onnxruntime or the model's file is missing or damaged; nothing is downloaded.
     """
     if model == "none" or photo[..., 3].min() < 255:
         return photo
     alternative = "or give a photo whose alpha is the matte"
-    if model not in MATTING:
-        raise UserError(f"There is no matting model '{model}'; choose none, {', '.join(MATTING)}.")
-    try:
-        from rembg.sessions import sessions
-    except ImportError as error:
-        raise UserError(f"Cutting out needs rembg, which cannot be used ({error}); install it {alternative}.") from None
-    home = Path(sessions[model].u2net_home())
-    places = [home / f"{model}.onnx", home / "models" / model / f"{model}.onnx"]  # of older and newer rembg
-    weights = next((place for place in places if place.is_file()), None)
-    if weights is None:
-        raise UserError(f"The matting model '{model}' is not at {places[0]}; put it there {alternative}.")
+    network = get_matting_model(model)
+    path = find_matting_file(model)
+    if path is None:
+        place = matting_folder() / f"{model}.onnx"
+        raise UserError(
+            f"The matting model '{model}' is not at {place}; put it there, download it with the panel's button or with "
+            f"--download-matting, {alternative}."
+        )
     color = photo[..., :3]
     try:
-        matte = _matting_session(sessions[model], weights).predict(Image.fromarray(color))[0]
+        matte = predict_matte(color, network, _open_session(path))
+    except ImportError as error:
+        raise UserError(f"Cutting out needs onnxruntime ({error}); install it {alternative}.") from None
     except Exception as error:  # of whatever kind onnxruntime raises
-        raise UserError(f"The matting model {weights} cannot be used ({error}); get it again {alternative}.") from None
-    return np.dstack([color, np.asarray(matte.convert("L"))])
+        raise UserError(f"The matting model {path} cannot be used ({error}); get it again {alternative}.") from None
+    return np.dstack([color, matte])
+
+
+def predict_matte(picture: np.ndarray, model: MattingModel, session: InferenceSession) -> np.ndarray:
+    """Return the opacity uint8 [H, W] of the person in a picture uint8 [H, W, 3].
+
+    The network reads the picture as it was trained to (Qin et al., U2-Net, arXiv 2005.09007; Zheng et al., BiRefNet,
+    arXiv 2401.03407). As in their programs its brightest pixel counts as white, and its answer is stretched to 0..255.
+    """
+    small = Image.fromarray(picture).resize((model.side, model.side), Image.Resampling.LANCZOS)
+    pixels = np.asarray(small) / max(np.asarray(small).max(), 1e-6)
+    pixels = ((pixels - model.mean) / model.deviation).transpose(2, 0, 1)[None].astype(np.float32)
+    answer = session.run(None, {session.get_inputs()[0].name: pixels})[0][0, 0]
+    if model.logits:
+        answer = 1 / (1 + np.exp(-answer))
+    least, most = answer.min(), answer.max()
+    opacity = (answer - least) / (most - least) if most > least else np.zeros_like(answer)
+    matte = Image.fromarray((opacity * 255).astype(np.uint8))
+    return np.asarray(matte.resize(picture.shape[1::-1], Image.Resampling.LANCZOS))
 
 
 @functools.lru_cache(maxsize=1)
-def _matting_session(kind: type, weights: Path) -> Any:
-    """rembg's session of a kind, with weights that are here: by itself it would download what it misses."""
-    from onnxruntime import SessionOptions
+def _open_session(path: Path) -> InferenceSession:
+    """Load an ONNX file, on the GPU where this onnxruntime can."""
+    from onnxruntime import InferenceSession, get_available_providers
 
-    class Local(kind):
-        @classmethod
-        def download_models(cls, *_, **__) -> str:
-            return str(weights)
-
-    return Local(kind.name(), SessionOptions())
+    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    return InferenceSession(path, providers=[name for name in wanted if name in get_available_providers()])
 
 
 def lay_over_white(cut: np.ndarray) -> np.ndarray:

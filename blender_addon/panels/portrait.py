@@ -8,7 +8,13 @@ from .. import jobs
 from .._backend import backend
 from ..job_operator import missing_packages
 from ..portrait import job as jobs_portrait
-from ..portrait.operators import FACET4D_OT_open_portrait, FACET4D_OT_portrait, FACET4D_OT_show_licence, weights_folder
+from ..portrait.operators import (
+    FACET4D_OT_download_matting,
+    FACET4D_OT_open_portrait,
+    FACET4D_OT_portrait,
+    FACET4D_OT_show_licence,
+    weights_folder,
+)
 from .widgets import SidebarPanel, draw_error, draw_missing, draw_progress, wrapped
 
 
@@ -24,7 +30,7 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(FACET4D_OT_open_portrait.bl_idname, text="Choose Photo or Video…", icon="FILE_IMAGE")
         self._draw_settings(settings)
-        self._draw_weights(context)
+        self._draw_downloads(context)
         if not draw_progress(context, layout, "FACET4D_PT_portrait"):
             missing = missing_packages(FACET4D_OT_portrait.packages)
             draw_missing(context, layout, missing, portraits=True)
@@ -34,21 +40,39 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
             row.operator(FACET4D_OT_portrait.bl_idname, icon="USER")
         draw_error(context, layout, "FACET4D_PT_portrait")
 
-    def _draw_weights(self, context: Context) -> None:
+    def _draw_downloads(self, context: Context) -> None:
+        """What is not here yet of what a head needs, and how to get it."""
+        complete = [self._draw_matting_model(context), self._draw_weights(context)]
+        if not all(complete) and (problem := FACET4D_OT_show_licence.problem(context)):
+            wrapped(context, self.layout, problem, "INTERNET_OFFLINE")
+
+    def _draw_matting_model(self, context: Context) -> bool:
+        """Whether the network that cuts people out is here, and how to get it."""
+        layout, name = self.layout, context.scene.facet4d.portrait.matting
+        models = backend("portrait.matting_models")
+        if name == "none" or models.find_matting_file(name):
+            return True
+        wrapped(context, layout, "A file without alpha needs the network that cuts people out", "INFO")
+        row = layout.row()
+        row.operator_context = "INVOKE_DEFAULT"
+        size = models.MATTING_MODELS[name].size / 1e9
+        row.operator(FACET4D_OT_download_matting.bl_idname, text=f"Download It, {size:.1f} GB", icon="IMPORT")
+        return False
+
+    def _draw_weights(self, context: Context) -> bool:
         """Whether FaceLift's weights are here, and how to get them."""
         layout, settings, hub = self.layout, context.scene.facet4d.portrait, backend("facelift.weights")
         folder = weights_folder(settings)
         if jobs_portrait.find_weights(folder):
             layout.label(text="FaceLift's weights: research only", icon="CHECKMARK")
-            return
+            return True
         here, size = hub.bytes_here(folder or hub.FOLDER) / 1e9, hub.SIZE / 1e9
         text = f"FaceLift's weights, {here:.1f} of {size:.1f} GB here; for non-commercial research only"
         wrapped(context, layout, text, "INFO")
-        if problem := FACET4D_OT_show_licence.problem(context):
-            wrapped(context, layout, problem, "INTERNET_OFFLINE")
         row = layout.row()
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(FACET4D_OT_show_licence.bl_idname, text="Download Weights…", icon="IMPORT")
+        return False
 
     def _draw_settings(self, settings) -> None:
         layout = self.layout

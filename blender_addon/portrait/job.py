@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The jobs of portraits: a photo or a video to a head, and FaceLift's weights from the Hub. Nothing here sees bpy."""
+"""The jobs of portraits: a photo or a video to a head, and the downloads that it needs. Nothing here sees bpy."""
 
 from __future__ import annotations
 
@@ -138,5 +138,15 @@ def download(licence_accepted: bool, folder: Path | None) -> Task:
     def task(progress: Progress) -> FaceLiftWeights:
         hub = backend("facelift.weights")
         return hub.download_weights(licence_accepted, folder or hub.FOLDER, progress, hub.ENDPOINT)
+
+    return task
+
+
+def download_matting(name: str) -> Task:
+    """The task that fetches a matting model; its result is the path of the file."""
+
+    def task(progress: Progress) -> Path:
+        models = backend("portrait.matting_models")
+        return models.download_matting_model(name, progress, models.RELEASE)
 
     return task

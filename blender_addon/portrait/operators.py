@@ -141,7 +141,7 @@ class FACET4D_OT_reuse_portrait(Operator):
         return {"FINISHED"}
 
 
-class _HubOperator(JobOperator):
+class _DownloadOperator(JobOperator):
     """Needs the network, and changes nothing in the scene."""
 
     packages = ()
@@ -153,7 +153,7 @@ class _HubOperator(JobOperator):
         return "" if bpy.app.online_access else "Blender may not go online; allow it in Preferences > System > Network"
 
 
-class FACET4D_OT_show_licence(_HubOperator, Operator):
+class FACET4D_OT_show_licence(_DownloadOperator, Operator):
     """Read the licence of FaceLift's weights, accept it or not, and download the weights"""
 
     bl_idname = "facet4d.show_licence"
@@ -206,7 +206,7 @@ class FACET4D_OT_accept_licence(Operator):
         return {"FINISHED"}
 
 
-class FACET4D_OT_download_weights(_HubOperator, Operator):
+class FACET4D_OT_download_weights(_DownloadOperator, Operator):
     """Download FaceLift's weights, 9.3 GB; an interrupted download goes on where it was"""
 
     bl_idname = "facet4d.download_weights"
@@ -223,6 +223,19 @@ class FACET4D_OT_download_weights(_HubOperator, Operator):
         self.report({"INFO"}, "FaceLift's weights are here")
 
 
+class FACET4D_OT_download_matting(_DownloadOperator, Operator):
+    """Download the chosen model that cuts people out; an interrupted download goes on where it was"""
+
+    bl_idname = "facet4d.download_matting"
+    bl_label = "Download Matting Model"
+
+    def task(self, context: Context) -> Task:
+        return jobs_portrait.download_matting(context.scene.facet4d.portrait.matting)
+
+    def deliver(self, _context: Context, _scene: Scene) -> None:
+        self.report({"INFO"}, f"The matting model is here: {self.job.result}")
+
+
 CLASSES = (
     FACET4D_OT_open_portrait,
     FACET4D_FH_portrait,
@@ -231,6 +244,7 @@ CLASSES = (
     FACET4D_OT_show_licence,
     FACET4D_OT_accept_licence,
     FACET4D_OT_download_weights,
+    FACET4D_OT_download_matting,
 )
 
 register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -37,9 +37,9 @@ class FACET4D_PG_portrait(PropertyGroup):
     )
     matting: EnumProperty(
         name="Cut Out",
-        description="What cuts the person out where the file has no alpha; rembg runs it, with weights that it has",
+        description="The network that cuts the person out where the file has no alpha",
         items=(
-            ("u2net", "U²-Net", "rembg's usual model"),
+            ("u2net", "U²-Net", "The usual choice"),
             ("u2net_human_seg", "U²-Net Human", "Trained on people"),
             ("isnet-general-use", "IS-Net", "Sharper edges"),
             ("birefnet-general", "BiRefNet", "Better at hair, slow on a CPU"),

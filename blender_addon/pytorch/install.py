@@ -30,8 +30,6 @@ PORTRAITS = (
     "diffusers==0.42.1",
     "huggingface-hub==2.4.0",
     "onnxruntime==1.32.0",
-    "rembg==2.0.69; python_version == '3.11'",
-    "rembg==2.0.86; python_version == '3.13'",
     "transformers==5.23.0",
 )
 SOURCES = "pypi.org and download.pytorch.org"

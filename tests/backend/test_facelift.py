@@ -22,6 +22,7 @@ from backend.facelift.gslrm import GSLRM, GSLRMConfig
 from backend.facelift.mvdiffusion import VIEWS, MultiViewDiffusion, load_mvdiffusion
 from backend.facelift.pipeline import fuse_capture, lift_capture, paint_views
 from backend.gaussians import load_cloud
+from backend.portrait import matting_models
 from backend.portrait.matte import cut_from_white, lay_over_white
 from backend.portrait.photo import find_photos, is_picture
 from backend.reconstruct import reconstruct
@@ -223,6 +224,17 @@ def test_missing_weights_are_asked_for_with_their_licence(photo, tmp_path, capsy
     assert "--accept-licence" in told
     assert "non-commercial" in told
     assert "9.3 GB" in told
+
+
+def test_the_matting_model_is_fetched_only_when_asked(weights, photo, tmp_path, monkeypatch):
+    fetched = []
+    monkeypatch.setattr(matting_models, "download_matting_model", lambda name, progress: fetched.append(name))
+    command = [photo, "--out", tmp_path / "views", "--views-only"]
+    assert portrait(*command, weights=weights) == 0
+    assert portrait(*command, "--matting", "none", "--download-matting", weights=weights) == 0
+    assert fetched == []
+    assert portrait(*command, "--matting", "isnet-general-use", "--download-matting", weights=weights) == 0
+    assert fetched == ["isnet-general-use"]
 
 
 def test_a_damaged_gslrm_is_told_before_anything_is_painted(photo, tmp_path, capsys, monkeypatch):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A photo to a head: read upright, cut out, cropped canonically, painted from six sides, lifted."""
 
-import base64
 import json
 import math
 
@@ -33,11 +32,6 @@ from tests.conftest import SHARED
 
 ORACLE = SHARED / "oracles" / "face_crop"
 ASTRONAUT = (181.05, 62.16, 267.75, 172.05)  # her face
-# an ONNX file of one operator, 3 channels of 320 x 320 to their mean: a matting network that finds what is bright
-BRIGHT = base64.b64decode(
-    "CAcSADpzCjAKAXgSAXkiClJlZHVjZU1lYW4qCwoEYXhlc0ABoAEHKg8KCGtlZXBkaW1zGAGgAQISAWdaHQoBeBIYChYIARISCgIIAQoCCAMKAwjA"
-    "AgoDCMACYh0KAXkSGAoWCAESEgoCCAEKAggBCgMIwAIKAwjAAkIECgAQDQ=="
-)
 
 
 def astronaut() -> np.ndarray:
@@ -158,29 +152,6 @@ def test_a_white_background_is_cut_off_and_white_within_the_subject_stays():
 def test_a_photo_that_is_over_white_already_needs_no_matting():
     opaque = np.full((64, 64, 4), 255, np.uint8)
     assert np.array_equal(cut_out(opaque, "none"), opaque)
-
-
-def test_a_photo_without_alpha_is_cut_out_by_the_chosen_model(tmp_path, monkeypatch):
-    """rembg as it is, running a network of which the matte is known: the brightness, stretched to 0..255."""
-    monkeypatch.setenv("U2NET_HOME", str(tmp_path))
-    (tmp_path / "u2net_human_seg.onnx").write_bytes(BRIGHT)
-    photo = np.full((320, 320, 4), 255, np.uint8)
-    photo[:, :, :3] = np.linspace(0, 240, 320).astype(np.uint8)[None, :, None]
-    cut = cut_out(photo, "u2net_human_seg")
-    assert np.array_equal(cut[..., :3], photo[..., :3])
-    assert np.abs(cut[..., 3] - photo[..., 0] * (255 / 240)).max() <= 1.1
-
-
-def test_what_cutting_out_lacks_is_told(tmp_path, monkeypatch):
-    photo = np.full((64, 64, 4), 255, np.uint8)
-    monkeypatch.setenv("U2NET_HOME", str(tmp_path))
-    with pytest.raises(UserError, match=r"u2net.*is not at .*u2net\.onnx"):
-        cut_out(photo)
-    with pytest.raises(UserError, match="no matting model 'scissors'; choose none, u2net,"):
-        cut_out(photo, "scissors")
-    (tmp_path / "u2net.onnx").write_bytes(BRIGHT[:60])
-    with pytest.raises(UserError, match=r"u2net\.onnx cannot be used"):
-        cut_out(photo)
 
 
 @pytest.mark.oracle

@@ -13,7 +13,9 @@ from skimage import data
 from backend.camera import Similarity
 from backend.facelift import weights as hub
 from backend.facelift.pipeline import six_cameras
+from backend.portrait import matting_models
 from backend.portrait.matte import lay_over_white
+from backend.portrait.matting_models import MATTING_MODELS
 from backend.portrait.photo import CHIN, CROWN, METRES, canonical_crop, find_face
 from backend.splats import MovingGaussians
 from tests.backend.test_hub import CONTENT, Hub
@@ -399,8 +401,26 @@ def test_a_broken_download_is_told_and_goes_on(server, settings):
 
 def test_nothing_goes_online_without_leave(server):
     bpy.context.preferences.system.use_online_access = False
-    for operator in (bpy.ops.facet4d.show_licence, bpy.ops.facet4d.download_weights):
+    facet4d = bpy.ops.facet4d
+    for operator in (facet4d.show_licence, facet4d.download_weights, facet4d.download_matting):
         with pytest.raises(RuntimeError, match="Blender may not go online"):
             operator()
     assert "Blender may not go online" in shown()
+    assert server.asked == []
+
+
+def test_the_matting_model_comes_by_its_button_alone(server, settings, photo, tmp_path, monkeypatch):
+    content = b"a network"
+    model = MATTING_MODELS["u2net"]._replace(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setitem(MATTING_MODELS, "u2net", model)
+    monkeypatch.setattr(matting_models, "RELEASE", tmp_path.as_uri())
+    monkeypatch.setenv("U2NET_HOME", str(tmp_path / "models"))
+    (tmp_path / model.remote_name).write_bytes(content)
+    assert "Download Matting Model" not in shown()  # nothing is to be cut out
+    settings.matting = "u2net"
+    assert "Download Matting Model" in shown()
+    assert not (tmp_path / "models").exists()
+    assert bpy.ops.facet4d.download_matting() == {"FINISHED"}
+    assert (tmp_path / "models" / "u2net.onnx").read_bytes() == content
+    assert "Download Matting Model" not in shown()
     assert server.asked == []
