@@ -27,21 +27,7 @@ BASE = "base"  # the name of the lock of what everything needs; the others have 
 UNLOCKED = "torch"
 STATE = "holds.json"  # in the environment's folder: the extras that it holds, and the digest of what was installed
 DISK_FULL = "the disk is full. The packages take about 2 GB, or 6 GB with CUDA: free some and run this again."
-INSTALL_FAILURES = (
-    (r"No space left on device", DISK_FULL),
-    (
-        r"NewConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|Max retries exceeded",
-        "the package index cannot be reached. Check the network, or pip's proxy settings, and run this again.",
-    ),
-    (
-        r"ensurepip is not available",
-        "this Python lacks the venv module. Install it (on Debian the package python3-venv) and run this again.",
-    ),
-    (
-        r"No matching distribution found for (?P<package>\S+)",
-        "the package index has no {package} for this system and Python. 64-bit Linux and Windows are supported.",
-    ),
-)
+NO_VENV = "This Python lacks the venv module; install it (on Debian the package python3-venv) and try again."
 
 
 class BuildError(Exception):
@@ -211,12 +197,12 @@ def _run(command: list, log, stage) -> None:
 
 def explain_install_failure(log: str, log_path: Path) -> str:
     """Say in plain words why the installation that wrote `log` failed, followed by the log's last lines."""
-    for pattern, explanation in INSTALL_FAILURES:
-        match = re.search(pattern, log)
-        if match:
-            reason = explanation.format(**match.groupdict())
-            break
+    from backend.pip_failures import explain_failure
+
+    if "ensurepip is not available" in log:
+        reason = NO_VENV
     else:
-        reason = "the last lines of the log say why. Running this again continues where it stopped."
+        reason = explain_failure(log, "64-bit Linux and Windows are supported")
+    reason = reason or "The last lines of the log say why. Running this again continues where it stopped."
     tail = "\n".join("    " + line[:160] for line in log.splitlines()[-8:])
-    return f"Setting up {log_path.parent.name} failed: {reason}\n{tail}\nThe whole log is in {log_path}"
+    return f"Setting up {log_path.parent.name} failed. {reason}\n{tail}\nThe whole log is in {log_path}"

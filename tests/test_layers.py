@@ -20,8 +20,8 @@ BACKEND = (
     ("refine",),
     ("lrm4d", "rasterize"),
     ("gaussians", "capture", "formats/"),
-    ("camera", "splats", "memory"),
-    ("cache", "errors", "__init__"),
+    ("camera", "splats", "memory", "download"),
+    ("cache", "errors", "pip_failures", "__init__"),
 )
 ADDON = (
     ("__init__", "demo"),

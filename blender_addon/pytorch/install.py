@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._backend import errors
+from .._backend import backend, errors
 from . import probe as pytorch
 
 if TYPE_CHECKING:
     from backend.errors import Progress
+
+pip_failures = backend("pip_failures")
 
 TORCH = "2.13.0"
 OTHERS = ("pillow==13.0.0", "safetensors==0.8.0")
@@ -36,21 +38,6 @@ SOURCES = "pypi.org and download.pytorch.org"
 INTERVAL = 0.5  # seconds between two looks at what pip has done
 
 _ENSUREPIP = "import ensurepip, pathlib; print(*pathlib.Path(ensurepip.__file__).parent.glob('_bundled/pip-*.whl'))"
-_FAILURES = (
-    (r"No space left on device|not enough space on the disk", "The disk is full; free some space and try again."),
-    (
-        r"ConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|Max retries exceeded",
-        "The package index cannot be reached; check the network and pip's proxy settings, and try again.",
-    ),
-    (
-        r"DO NOT MATCH THE HASHES|IncompleteRead|incomplete-download|BadZipFile|has an invalid wheel|is invalid",
-        "A package arrived broken; try again.",
-    ),
-    (
-        r"No matching distribution found for (?P<package>\S+)",
-        "There is no {package} for this system and Python {python}; choose another build or a PyTorch location.",
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -265,8 +252,7 @@ def _size(folder: str | Path) -> int:
 
 def explain(log: str) -> str:
     """Why pip failed and what to do, from what it said."""
-    for pattern, reason in _FAILURES:
-        if match := re.search(pattern, log):
-            return reason.format(python=f"{sys.version_info.major}.{sys.version_info.minor}", **match.groupdict())
+    if reason := pip_failures.explain_failure(log, "choose another build or a PyTorch location"):
+        return reason
     said = [line.removeprefix("ERROR: ") for line in log.splitlines() if line.strip()] or ["nothing"]
     return f"pip could not install PyTorch ({said[-1]}); the system console has the details."

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What pip's words mean when it fails, for the two that run it: build.py and the add-on. Standard library only."""
+
+import re
+import sys
+
+FAILURES = (  # a pattern in pip's log, what it means, and what to do
+    (r"No space left on device|not enough space on the disk", "The disk is full", "free some space and try again"),
+    (
+        r"ConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|Max retries exceeded",
+        "The package index cannot be reached",
+        "check the network and pip's proxy settings, and try again",
+    ),
+    (
+        r"DO NOT MATCH THE HASHES|IncompleteRead|incomplete-download|BadZipFile|has an invalid wheel|is invalid",
+        "A package arrived broken",
+        "try again",
+    ),
+    (
+        r"No matching distribution found for (?P<package>\S+)",
+        "The package index has no {package} for this system and Python {python}",
+        "{alternative}",
+    ),
+)
+
+
+def explain_failure(log: str, alternative: str) -> str | None:
+    """Return why pip failed and what to do, as a sentence; None if its log does not tell.
+
+    alternative: what to do where the index lacks a package, such as "choose another build".
+    """
+    python = "{}.{}".format(*sys.version_info)
+    for pattern, meaning, advice in FAILURES:
+        if match := re.search(pattern, log):
+            return f"{meaning}; {advice}.".format(python=python, alternative=alternative, **match.groupdict())
+    return None
