@@ -16,8 +16,7 @@ import pytest
 
 import build
 from scripts.environment import Environment
-
-from .wheels import PACKAGES, make_wheels
+from tests.wheels import PACKAGES, make_wheels
 
 pytestmark = pytest.mark.blender
 

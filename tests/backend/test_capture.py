@@ -11,8 +11,7 @@ from PIL import Image
 from backend.camera import Camera
 from backend.capture import Capture, Frame, load_capture, over_white, save_capture
 from backend.errors import UserError
-
-from .test_camera import look_at, ring
+from tests.backend.test_camera import look_at, ring
 
 
 def small_capture(count=4, width=24, height=24) -> Capture:

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 import backend.memory
-
-from .stage import FakeCloud, add_camera, draw, small_capture, wait_until
+from tests.blender.stage import FakeCloud, add_camera, draw, small_capture, wait_until
 
 bpy = pytest.importorskip("bpy")
 import addon_utils

@@ -16,8 +16,7 @@ from backend.training.fusion import Film, as_still, disturb, held_out_cameras, l
 from backend.training.scenes.people import People
 from backend.training.scenes.shading import Noise
 from tests.conftest import SHARED
-
-from .test_loop import TINY
+from tests.training.test_loop import TINY
 
 
 def test_a_cloud_of_one_moment_looks_the_same_among_joined_ones():

@@ -29,7 +29,7 @@ from backend.training.losses import geometry_errors, reconstruction_loss
 from backend.training.predict import predict, predict_views
 from backend.training.start import to_lrm4d
 from backend.training.validate import validation_scenes, validation_sheet
-from tests.backend.test_gslrm import save_checkpoint
+from tests.backend.facelift.test_gslrm import save_checkpoint
 
 TINY = LRM4DConfig(layers=1, width=32, heads=2, pixel_bound=True, scale_bias=0.0, time_scale_bias=0.0, refinements=2)
 CONFIG = TrainConfig(

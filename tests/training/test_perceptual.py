@@ -13,8 +13,7 @@ from backend import models
 from backend.training import loop
 from backend.training.perceptual import MobileNetV2
 from tests.conftest import SHARED
-
-from .test_loop import CONFIG, TINY
+from tests.training.test_loop import CONFIG, TINY
 
 pytestmark = pytest.mark.oracle
 

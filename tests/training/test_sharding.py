@@ -14,8 +14,7 @@ import torch
 
 from backend import models
 from backend.training.loop import train
-
-from .test_loop import CONFIG, TINY
+from tests.training.test_loop import CONFIG, TINY
 
 ROOT = Path(__file__).parents[2]
 

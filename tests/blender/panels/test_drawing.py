@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ..stage import Layout
+from tests.blender.stage import Layout
 
 bpy = pytest.importorskip("bpy")
 

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From photos and videos to heads, through the command line, with tiny weights in the official layout."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from PIL import Image
+from skimage import data
+
+import backend
+from backend import memory
+from backend.__main__ import main
+from backend.capture import Capture, load_capture
+from backend.errors import Cancelled, UserError
+from backend.evaluate import score_cloud
+from backend.facelift import weights as hub
+from backend.facelift.gslrm import GSLRM, GSLRMConfig
+from backend.facelift.mvdiffusion import VIEWS, MultiViewDiffusion, load_mvdiffusion
+from backend.facelift.pipeline import fuse_capture, lift_capture, paint_views
+from backend.gaussians import load_cloud
+from backend.portrait import matting_models
+from backend.portrait.matte import cut_from_white, lay_over_white
+from backend.portrait.photo import find_photos, is_picture
+from backend.reconstruct import reconstruct
+from tests.backend.portrait.test_photo import astronaut
+from tests.backend.portrait.test_video import write_video
+from tests.backend.tiny_mvdiffusion import SIZE, randomise, write_weights
+
+DEMO_CAPTURE = Path(backend.__file__).parent / "demo_capture"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    return write_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    Image.fromarray(astronaut()).save(tmp_path / "astronaut.png")
+    return tmp_path / "astronaut.png"
+
+
+def portrait(*arguments: object, weights: Path) -> int:
+    return main(["portrait", "--weights", str(weights), "--steps", "2", "--device", "cpu", *map(str, arguments)])
+
+
+def test_a_photograph_becomes_a_head_that_can_be_rendered(weights, photo, tmp_path, capsys):
+    """The whole path with tiny, random parts: what it shows is noise, but it is there, in the middle, in all colors."""
+    assert portrait(photo, "--out", tmp_path / "views", "--views-only", weights=weights) == 0
+    assert portrait(photo, "--out", tmp_path / "head.safetensors", weights=weights) == 0
+    rendering = ["render", tmp_path / "head.safetensors", "--cameras", tmp_path / "views", "--out", tmp_path / "seen"]
+    assert main([*map(str, rendering), "--device", "cpu"]) == 0
+    assert "6 views" in capsys.readouterr().out
+    assert {path.stem for path in (tmp_path / "seen").iterdir()} == set(VIEWS)
+    for path in (tmp_path / "seen").iterdir():
+        picture = np.asarray(Image.open(path))
+        assert picture.shape == (SIZE, SIZE, 4)
+        assert picture[16:48, 16:48, 3].mean() > 100
+        assert picture[..., :3].std() > 5
+
+
+def test_the_views_lead_to_the_same_head(weights, photo, tmp_path):
+    """As written by --views-only, and read by --views."""
+    assert portrait(photo, "--out", tmp_path / "one.safetensors", weights=weights) == 0
+    assert portrait(photo, "--out", tmp_path / "views", "--views-only", weights=weights) == 0
+    assert portrait("--views", tmp_path / "views", "--out", tmp_path / "two.safetensors", weights=weights) == 0
+    one, two = (load_cloud(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    assert len(one) == len(two) > 1000
+    torch.testing.assert_close(one.mean, two.mean, atol=1e-4, rtol=1e-3)
+
+
+def test_the_seed_decides_the_views(weights, photo, tmp_path):
+    for name, seed in (("one", 1), ("same", 1), ("other", 2)):
+        target = tmp_path / name
+        assert portrait(photo, "--out", target, "--views-only", "--seed", seed, weights=weights) == 0
+    one, same, other = (load_capture(tmp_path / name).frames[3].image for name in ("one", "same", "other"))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_a_folder_becomes_a_folder_and_one_bad_photo_stops_no_other(weights, photo, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    photo.rename(tmp_path / "photos" / "b.png")
+    Image.fromarray(data.chelsea()).save(tmp_path / "photos" / "a.jpg")
+    (tmp_path / "photos" / "notes.txt").write_text("no picture")
+    assert portrait(tmp_path / "photos", "--matting", "none", "--out", tmp_path / "heads", weights=weights) == 2
+    told = capsys.readouterr().err
+    assert "a.jpg: No face was found" in told
+    assert "1 of 2 photos were left out" in told
+    assert [path.name for path in (tmp_path / "heads").iterdir()] == ["b.safetensors"]
+
+
+def test_a_box_by_hand_needs_no_face(weights, tmp_path):
+    Image.fromarray(data.chelsea()).save(tmp_path / "cat.jpg")
+    options = ["--matting", "none", "--box", "100,50,250,200", "--views-only"]
+    assert portrait(tmp_path / "cat.jpg", *options, "--out", tmp_path / "views", weights=weights) == 0
+    assert len(load_capture(tmp_path / "views").frames) == 6
+
+
+def test_a_video_becomes_one_cloud_that_plays(weights, tmp_path):
+    """Of two pictures of three, shown one after the other; what looks alike is shared."""
+    picture = Image.fromarray(data.astronaut()).resize((320, 320))
+    frames = [np.asarray(picture.point(lambda level, gain=gain: level * gain))[:240] for gain in (0.6, 0.8, 1.0)]
+    movie = write_video(tmp_path / "clip.mp4", frames)
+    options = ["--matting", "none", "--every", 2]
+    assert portrait(movie, *options, "--out", tmp_path / "views", "--views-only", weights=weights) == 0
+    capture = load_capture(tmp_path / "views")
+    assert len(capture.frames) == 12
+    assert capture.time_range == pytest.approx((0, 0.08))
+    counts = []
+    for tolerance in (0, 0.05):
+        given = "--views", tmp_path / "views", "--tolerance", tolerance
+        assert portrait(*given, "--out", tmp_path / "clip.safetensors", weights=weights) == 0
+        cloud = load_cloud(tmp_path / "clip.safetensors")
+        assert cloud.time_range == pytest.approx((0, 0.08))
+        first, last = (cloud.at(torch.tensor([time])).opacity[0] > 0.04 for time in cloud.time_range)
+        assert min(first.sum(), last.sum()) > 1000
+        assert (first & last).any() == (tolerance > 0)
+        counts.append(len(cloud))
+    assert counts[1] < counts[0]
+
+
+@pytest.fixture
+def unrefined(monkeypatch):
+    """Reconstruction without refinements, which take minutes for pictures that show no subject."""
+    monkeypatch.setattr(memory, "CPU_REFINEMENTS", 0)
+
+
+def test_a_videos_views_can_be_fused_to_moving_gaussians(weights, tmp_path, unrefined):
+    """By 4D-LRM: what reconstructing the views gives, once their white background is cut off."""
+    picture = np.asarray(Image.fromarray(data.astronaut()).resize((320, 320)))[:240]
+    movie = write_video(tmp_path / "clip.mp4", [picture, picture // 2])
+    options = ["--matting", "none"]
+    assert portrait(movie, *options, "--out", tmp_path / "views", "--views-only", weights=weights) == 0
+    assert portrait(movie, *options, "--fuse", "--out", tmp_path / "fused.safetensors", weights=weights) == 0
+    views = load_capture(tmp_path / "views")
+    cut = Capture([replace(frame, image=cut_from_white(frame.image)) for frame in views.frames])
+    fused, expected = load_cloud(tmp_path / "fused.safetensors"), reconstruct(cut, device="cpu")
+    assert len(fused) == len(expected)
+    torch.testing.assert_close(fused.mean, expected.mean, atol=1e-3, rtol=1e-3)
+    assert fused.time_range == pytest.approx((0, 0.04))
+
+
+def test_fusing_takes_no_white_background_for_fog(unrefined):
+    """Pictures over white, without a matte, as the diffusion paints them: as good as those with the true matte."""
+    frames = [frame for frame in load_capture(DEMO_CAPTURE).frames if not frame.held_out][::3]
+    white = np.full((*frames[0].image.shape[:2], 1), 255, np.uint8)
+    opaque = Capture([replace(frame, image=np.dstack([lay_over_white(frame.image), white])) for frame in frames])
+    clouds = (
+        fuse_capture(opaque, device="cpu"),
+        reconstruct(opaque, device="cpu"),
+        reconstruct(Capture(frames), device="cpu"),
+    )
+    fused, fog, matted = (score_cloud(cloud, Capture(frames[:1])).psnr for cloud in clouds)
+    assert fused > matted - 0.5 > fog + 0.5
+
+
+def test_a_clip_of_equal_views_is_lifted_to_one_cloud(weights):
+    diffusion = load_mvdiffusion(weights / hub.DIFFUSION)
+    fronts = np.stack([data.astronaut()] * 2)
+    capture = paint_views(np.array([0.0, 0.5]), fronts, diffusion, steps=1)
+    assert [frame.name for frame in capture.frames[5:7]] == ["front_left_0000", "front_0001"]
+    model = randomise(GSLRM(GSLRMConfig(layers=2, width=64, heads=1)), 0)
+    clip = lift_capture(capture, model)
+    still = lift_capture(capture.select(range(6)), model)
+    assert len(clip) == len(still)
+    assert clip.time_range == (0.0, 0.5)
+
+
+def test_painting_and_lifting_can_be_stopped(weights):
+    def stop(stage: str, done: float) -> None:
+        if done > 0.6:
+            raise Cancelled
+
+    diffusion = load_mvdiffusion(weights / hub.DIFFUSION)
+    fronts = np.stack([data.astronaut()] * 2)
+    with pytest.raises(Cancelled):
+        paint_views(np.array([0.0, 0.5]), fronts, diffusion, steps=1, progress=stop)
+    capture = paint_views(np.zeros(1), fronts[:1], diffusion, steps=1)
+    with pytest.raises(Cancelled):
+        lift_capture(capture, GSLRM(GSLRMConfig(layers=3, width=64, heads=1)), progress=stop)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "Give a photo, a folder of photos or a video"),
+        (("{photo}", "--views", "{folder}"), "Give a photo, a folder of photos or a video"),
+        (("--views", "{folder}", "--views-only"), "Give a photo, a folder of photos or a video"),
+        (("--views", "{folder}"), "no capture at"),
+        (("{photo}", "--every", "0"), "--every counts from 1"),
+        (("{photo}", "--seed", "-1"), "--seed from 0"),
+        (("{photo}", "--steps", "1000"), "--steps from 1 to 999"),
+        (("{photo}", "--guidance", "nan"), "--guidance is a number"),
+        (("{folder}/none.png",), "none.png; choose another"),
+        (("{folder}/clip.mp4",), "clip.mp4 cannot be decoded"),
+        (("{folder}/clip.mp4", "--box", "0,0,9,9"), "not on a video"),
+        (("{empty}", "--out", "{folder}/heads"), "no pictures in"),
+        (("{folder}",), "name a folder with --out"),
+        (("{photo}", "--box", "1,2,3"), "'1,2,3' is not a box; write it as left,top,right,bottom"),
+        (("{photo}", "--face", "1"), "shows one face"),
+        (("{photo}", "--out", "{folder}/head.ply"), "'.ply' is not a format"),
+    ],
+)
+def test_bad_input_gets_a_plain_sentence(weights, photo, tmp_path, capsys, arguments, words):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "clip.mp4").write_text("no video")
+    places = {"photo": photo, "folder": tmp_path, "empty": tmp_path / "empty"}
+    given = [argument.format(**places) for argument in arguments]
+    assert portrait("--out", tmp_path / "head.safetensors", *given, weights=weights) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Error: ")
+    assert words in line
+
+
+def test_missing_weights_are_asked_for_with_their_licence(photo, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(hub, "find_in_cache", lambda: None)
+    assert portrait(photo, "--out", tmp_path / "head.safetensors", weights=tmp_path / "none") == 2
+    told = capsys.readouterr().err
+    assert "--accept-licence" in told
+    assert "non-commercial" in told
+    assert "9.3 GB" in told
+
+
+def test_the_matting_model_is_fetched_only_when_asked(weights, photo, tmp_path, monkeypatch):
+    fetched = []
+    monkeypatch.setattr(matting_models, "download_matting_model", lambda name, progress: fetched.append(name))
+    command = [photo, "--out", tmp_path / "views", "--views-only"]
+    assert portrait(*command, weights=weights) == 0
+    assert portrait(*command, "--matting", "none", "--download-matting", weights=weights) == 0
+    assert fetched == []
+    assert portrait(*command, "--matting", "isnet-general-use", "--download-matting", weights=weights) == 0
+    assert fetched == ["isnet-general-use"]
+
+
+def test_a_damaged_gslrm_is_told_before_anything_is_painted(photo, tmp_path, capsys, monkeypatch):
+    """Painting takes hours on a CPU."""
+    folder = write_weights(tmp_path / "weights")
+    content = (folder / hub.GSLRM).read_bytes()
+    (folder / hub.GSLRM).write_bytes(content[: len(content) // 2])
+    monkeypatch.setattr(MultiViewDiffusion, "generate", lambda *_: pytest.fail("painted"))
+    assert portrait(photo, "--out", tmp_path / "head.safetensors", weights=folder) == 2
+    assert "is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "options", "words"),
+    [
+        (MultiViewDiffusion, "denoise", (), "for painting views; switch offloading on"),
+        (MultiViewDiffusion, "denoise", ("--offload",), "for painting views; run this on the CPU"),
+        (GSLRM, "forward", (), "for lifting the views; run this on the CPU"),
+        (UNet2DConditionModel, "to", (), "for painting views; switch offloading on"),
+    ],
+)
+def test_a_full_gpu_is_told_with_what_helps(weights, photo, tmp_path, capsys, monkeypatch, owner, name, options, words):
+    """While painting, while lifting, and while the parts are moved there."""
+
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(owner, name, fail)
+    assert portrait(photo, "--out", tmp_path / "head.safetensors", *options, weights=weights) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_info_says_whether_the_weights_are_here(weights, capsys, monkeypatch):
+    for found, words in ((None, "8884.7 MiB to download"), (hub.find_weights(weights), f"8884.7 MiB at {weights}")):
+        monkeypatch.setattr(hub, "find_weights", lambda found=found: found)
+        assert main(["info"]) == 0
+        (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("facelift")]
+        assert words in row
+        assert "non-commercial" in row
+
+
+def test_photos_of_one_name_get_results_of_their_own(tmp_path):
+    for name in ("a.png", "a.JPG", "b.png", "clip.mp4", "clip.mpg"):
+        (tmp_path / name).touch()
+    assert set(find_photos(tmp_path)) == {"a.png", "a.JPG", "b.png"}
+    (tmp_path / "a.JPG").unlink()
+    assert set(find_photos(tmp_path)) == {"a", "b"}
+    assert not is_picture(tmp_path / "clip.mpg")
+
+
+def test_views_that_do_not_divide_into_patches_are_refused(weights):
+    capture = paint_views(np.zeros(1), data.astronaut()[None], load_mvdiffusion(weights / hub.DIFFUSION), steps=1)
+    model = GSLRM(GSLRMConfig(layers=1, width=64, heads=1))
+    with pytest.raises(UserError, match="60 x 60; bring them to multiples of 8"):
+        lift_capture(capture.square(60), model)

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files of splats go by their ending, as moments, as clips and as sequences of files, and need no torch."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from backend.errors import UserError
+from backend.formats.exchange import (
+    READERS,
+    WRITERS,
+    read_sequence,
+    read_splats,
+    write_clip,
+    write_sequence,
+    write_splats,
+)
+from backend.splats import MovingGaussians
+from tests.backend.test_gaussians import random_cloud
+
+
+@pytest.fixture
+def moving() -> MovingGaussians:
+    return random_cloud(20).to(torch.float32).moving()
+
+
+@pytest.mark.parametrize("ending", WRITERS)
+def test_every_format_holds_a_moment(tmp_path, moving, ending):
+    path = tmp_path / f"cloud{ending.upper()}"
+    assert write_splats(moving, path, 0.3) == len(moving.still(0.3))
+    if ending in READERS:
+        assert read_splats(path).position == pytest.approx(moving.still(0.3).position, abs=2e-4)
+
+
+def test_only_some_formats_hold_a_clip(tmp_path, moving):
+    times = [0.0, 0.5, 1.0]
+    assert write_clip(moving, tmp_path / "clip.ply", times, 2) == len(moving)
+    assert read_splats(tmp_path / "clip.ply").time_sigma == pytest.approx(moving.time_sigma, rel=1e-4)
+    assert 0 < write_clip(moving, tmp_path / "clip.usda", times, 2) <= len(moving)
+    for ending in (".spz", ".glb"):
+        with pytest.raises(UserError, match=f"'{ending}' holds one moment"):
+            write_clip(moving, tmp_path / f"clip{ending}", times, 2)
+
+
+@pytest.mark.parametrize("ending", READERS)
+def test_a_sequence_covers_the_clip_and_comes_back(tmp_path, moving, ending):
+    paths = write_sequence(moving, tmp_path / f"clip{ending}", 24)
+    assert len(paths) == 49  # two seconds, both ends
+    assert paths[0].name == f"clip_0000{ending}"
+    again = read_sequence(paths, 24)
+    assert again.time_range == pytest.approx((0, 2))
+    for frame in (0, 20, 48):
+        shown = again.still(frame / 24)
+        assert shown.position == pytest.approx(moving.still(moving.time_range[0] + frame / 24).position, abs=2e-4)
+
+
+def test_a_pace_that_makes_no_sequence_is_named(tmp_path, moving):
+    for fps in (0, -1, float("nan"), float("inf"), 1e300):
+        with pytest.raises(UserError, match="frames a second"):
+            write_sequence(moving, tmp_path / "clip.ply", fps)
+
+
+def test_other_endings_are_named(tmp_path, moving):
+    with pytest.raises(UserError, match=r"'\.glb' is no format .* choose \.ply, \.spz"):
+        read_splats(tmp_path / "cloud.glb")
+    with pytest.raises(UserError, match=r"'\.obj' is no format"):
+        write_splats(moving, tmp_path / "cloud.obj", 0.0)
+
+
+def test_files_of_splats_need_no_torch():
+    code = "import sys, backend.formats.exchange; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""glTF files: the attributes of KHR_gaussian_splatting hold the cloud, and tools without it see colored points."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from backend.errors import UserError
+from backend.formats.gltf import write_glb
+from backend.splats import SH_C0, rotation_matrix, srgb_to_linear
+from tests.backend.formats.test_spz import recorded_cloud
+from tests.backend.test_gaussians import random_cloud
+
+FROM_Y_UP = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])
+
+
+def read_glb(path) -> tuple[dict, dict[str, np.ndarray]]:
+    """The JSON of a .glb file, and its primitive's attributes, read as glTF 2.0 says."""
+    data = path.read_bytes()
+    magic, version, length, size, kind = np.frombuffer(data, "<u4", 5)
+    assert (magic, version, length, kind) == (0x46546C67, 2, len(data), 0x4E4F534A)
+    assert size % 4 == 0
+    document = json.loads(data[20 : 20 + size])
+    body = data[28 + size :]
+    assert list(np.frombuffer(data, "<u4", 2, 20 + size)) == [len(body), 0x004E4942]
+    (primitive,) = document["meshes"][0]["primitives"]
+    attributes = {}
+    for name, index in primitive["attributes"].items():
+        accessor = document["accessors"][index]
+        view = document["bufferViews"][accessor["bufferView"]]
+        assert accessor["componentType"] == 5126 and view["byteOffset"] % 4 == 0
+        width = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}[accessor["type"]]
+        values = np.frombuffer(body, "<f4", accessor["count"] * width, view["byteOffset"])
+        assert values.nbytes == view["byteLength"]
+        attributes[name] = values.reshape(-1, width)
+    return document, attributes
+
+
+def test_the_attributes_are_the_cloud(tmp_path):
+    cloud = random_cloud(300).to(torch.float32).moving()
+    count = write_glb(cloud, tmp_path / "cloud.glb", 0.3)
+    document, found = read_glb(tmp_path / "cloud.glb")
+    seen = cloud.still(0.3)
+    assert count == len(seen)
+    assert document["extensionsUsed"] == ["KHR_gaussian_splatting"]
+    assert document["meshes"][0]["primitives"][0]["mode"] == 0
+    np.testing.assert_allclose(found["POSITION"] @ FROM_Y_UP.T, seen.position, atol=1e-6)
+    assert document["accessors"][0]["min"] == found["POSITION"].min(0).tolist()
+    assert document["accessors"][0]["max"] == found["POSITION"].max(0).tolist()
+    rotation, scale = found["KHR_gaussian_splatting:ROTATION"], found["KHR_gaussian_splatting:SCALE"]
+    factor = FROM_Y_UP @ rotation_matrix(np.roll(rotation, 1, 1)) * scale[:, None, :]
+    expected = rotation_matrix(seen.rotation) * seen.scale[:, None, :]
+    np.testing.assert_allclose(factor @ factor.transpose(0, 2, 1), expected @ expected.transpose(0, 2, 1), atol=1e-6)
+    np.testing.assert_allclose(found["KHR_gaussian_splatting:OPACITY"][:, 0], seen.opacity, atol=1e-6)
+
+
+@pytest.mark.parametrize(("compositing", "space"), [("linear", "lin_rec709_display"), ("srgb", "srgb_rec709_display")])
+def test_colors_are_in_the_light_in_which_splats_blend(tmp_path, compositing, space):
+    cloud = recorded_cloud()
+    cloud.compositing = compositing
+    write_glb(cloud, tmp_path / "cloud.glb", 0.0)
+    document, found = read_glb(tmp_path / "cloud.glb")
+    extension = document["meshes"][0]["primitives"][0]["extensions"]["KHR_gaussian_splatting"]
+    assert extension == {"kernel": "ellipse", "colorSpace": space}
+    shown = found["KHR_gaussian_splatting:SH_DEGREE_0_COEF_0"] * SH_C0 + 0.5
+    linear = srgb_to_linear(cloud.color)
+    np.testing.assert_allclose(shown, linear if compositing == "linear" else cloud.color, atol=1e-6)
+    np.testing.assert_allclose(found["COLOR_0"], np.c_[np.clip(linear, 0, 1), cloud.opacity], atol=1e-6)
+
+
+@pytest.mark.blender
+def test_blender_sees_points_that_stand_upright(tmp_path):
+    import bpy
+
+    cloud = recorded_cloud()
+    write_glb(cloud, tmp_path / "cloud.glb", 0.0)
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    bpy.ops.import_scene.gltf(filepath=str(tmp_path / "cloud.glb"))
+    found = [list(vertex.co) for vertex in bpy.data.objects["cloud"].data.vertices]
+    np.testing.assert_allclose(found, cloud.position, atol=1e-5)
+
+
+def test_what_cannot_be_written_is_said(tmp_path):
+    with pytest.raises(UserError, match="empty at 0 s"):
+        write_glb(recorded_cloud().select(np.zeros(4, bool)), tmp_path / "none.glb", 0.0)
+    with pytest.raises(UserError, match="cannot be written"):
+        write_glb(recorded_cloud(), tmp_path / "nowhere" / "cloud.glb", 0.0)

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PLY files: other tools read them, and 4D files keep everything."""
+
+import numpy as np
+import pytest
+import torch
+
+from backend.errors import UserError
+from backend.formats.ply import PROPERTIES_4D, read_ply, write_ply, write_ply_4d
+from backend.gaussians import from_moving
+from backend.splats import SH_C0
+from tests.backend.test_gaussians import random_cloud
+
+
+def test_4d_file_round_trip(tmp_path):
+    """The fields in the file are those of the same 4D Gaussians, and come back as the same moving ones."""
+    cloud = random_cloud().to(torch.float32)
+    cloud.time_range = (0.2, 1.9)
+    moving = cloud.moving()
+    write_ply_4d(moving, tmp_path / "cloud.ply")
+    again = read_ply(tmp_path / "cloud.ply")
+    assert (again.compositing, again.time_range) == (cloud.compositing, cloud.time_range)
+    in_4d = from_moving(again)
+    assert torch.allclose(in_4d.mean, cloud.mean, atol=2e-6)
+    assert torch.allclose(in_4d.covariance(), cloud.covariance(), atol=1e-5)
+    for name in ("opacity", "color", "position", "velocity", "time_sigma"):
+        assert getattr(again, name) == pytest.approx(getattr(moving, name), abs=2e-5), name
+
+
+def test_a_moment_is_read_back_standing_still(tmp_path):
+    moving = random_cloud().to(torch.float32).moving()
+    write_ply(moving, tmp_path / "moment.ply", 0.3)
+    again = read_ply(tmp_path / "moment.ply")
+    assert (again.compositing, again.time_range) == (moving.compositing, (0.3, 0.3))
+    position, opacity = moving.at(0.3)
+    shown = opacity >= 1 / 255
+    for time in (0.3, 2.0):
+        assert again.at(time)[0] == pytest.approx(position[shown])
+        assert again.at(time)[1] == pytest.approx(opacity[shown], abs=1e-5)
+    for name in ("scale", "rotation", "color"):
+        assert getattr(again, name) == pytest.approx(getattr(moving, name)[shown], abs=1e-6), name
+
+
+@pytest.mark.blender
+def test_blender_reads_a_moment(tmp_path):
+    """Blender's own PLY importer sees the positions, log scales, logits and colors of the cloud at that time."""
+    import bpy
+
+    moving = random_cloud().to(torch.float32).moving()
+    count = write_ply(moving, tmp_path / "moment.ply", 0.3)
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    bpy.ops.wm.ply_import(filepath=str(tmp_path / "moment.ply"), forward_axis="Y", up_axis="Z")
+    mesh = bpy.context.view_layer.objects.active.data
+    assert len(mesh.vertices) == count
+
+    def read(name: str) -> np.ndarray:
+        values = np.empty(count, np.float32)
+        mesh.attributes[name].data.foreach_get("value", values)
+        return values
+
+    position, opacity = moving.at(0.3)
+    shown = opacity >= 1 / 255
+    found = np.empty(3 * count, np.float32)
+    mesh.attributes["position"].data.foreach_get("vector", found)
+    assert found.reshape(-1, 3) == pytest.approx(position[shown], abs=1e-6)
+    assert 1 / (1 + np.exp(-read("opacity"))) == pytest.approx(opacity[shown], abs=1e-5)
+    assert np.exp(read("scale_1")) == pytest.approx(moving.scale[shown, 1], rel=1e-5)
+    assert read("f_dc_2") * SH_C0 + 0.5 == pytest.approx(moving.color[shown, 2], abs=1e-6)
+    assert read("rot_0") == pytest.approx(moving.rotation[shown, 0], abs=1e-6)
+
+
+def test_other_properties_are_read_over(tmp_path):
+    path = tmp_path / "cloud.ply"
+    write_ply_4d(random_cloud(5).to(torch.float32).moving(), path)
+    header, _, body = path.read_bytes().partition(b"end_header\n")
+    rows = np.frombuffer(body, f"V{4 * len(PROPERTIES_4D)}", 5)
+    wider = b"".join(row.tobytes() + b"\1" * 9 for row in rows)
+    plain = read_ply(path)
+    path.write_bytes(header + b"property double confidence\nproperty uchar label\nend_header\n" + wider)
+    assert (read_ply(path).position == plain.position).all()
+
+
+HEADER = (
+    b"ply\nformat binary_little_endian 1.0\ncomment facet4d compositing linear\ncomment facet4d time_range 0.0 1.0\n"
+)
+HEADER += b"element vertex 0\n" + b"".join(b"property float %s\n" % name.encode() for name in PROPERTIES_4D)
+HEADER += b"end_header\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"plyish", "not a binary little-endian PLY"),
+        (b"ply\nformat ascii 1.0\nelement vertex 0\nend_header\n", "not a binary little-endian PLY"),
+        (b"ply\nformat binary_little_endian 1.0\nelement vertex 9\nproperty float x\nend_header\n1234", "ends early"),
+        (b"ply\nformat binary_little_endian 1.0\nelement vertex 0\nproperty float x\nend_header\n", "lacks y, z"),
+        (
+            b"ply\nformat binary_little_endian 1.0\nelement vertex 0\nelement face 1\n"
+            b"property list uchar int v\nend_header\n",
+            "more than plain vertices",
+        ),
+        (HEADER.replace(b"vertex 0", b"vertex"), "header of .* is damaged"),
+        (HEADER.replace(b"vertex 0", b"vertex -1"), "header of .* is damaged"),
+        (HEADER.replace(b"vertex 0", b"vertex many"), "header of .* is damaged"),
+        (HEADER.replace(b"float x", b"float"), "header of .* is damaged"),
+        (HEADER.replace(b"float x", b"colour x"), "header of .* is damaged"),
+        (HEADER.replace(b"float x", b"float y"), "header of .* is damaged"),
+        (HEADER.replace(b"range 0.0 1.0", b"range 0.0"), "give no times as numbers"),
+        (HEADER.replace(b"range 0.0 1.0", b"range 1.0 0.0"), "no known compositing light and clip"),
+        (HEADER.replace(b"compositing linear", b"compositing moonlight"), "no known compositing light"),
+        (HEADER.replace(b"vertex 0", b"vertex 1") + bytes(4 * len(PROPERTIES_4D)), "no size or rotation"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, content, sentence):
+    (tmp_path / "bad.ply").write_bytes(content)
+    with pytest.raises(UserError, match=sentence):
+        read_ply(tmp_path / "bad.ply")
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_ply(tmp_path / "none.ply")

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""SPZ files: the same Gaussians as Niantic's own library writes and reads, within what the format keeps."""
+
+import base64
+import gzip
+
+import numpy as np
+import pytest
+import torch
+
+from backend.errors import UserError
+from backend.formats.spz import Y_UP, read_spz, write_spz
+from backend.splats import ALWAYS, MovingGaussians, rotation_matrix
+from tests.backend.test_gaussians import random_cloud
+
+# The four Gaussians of recorded_cloud() in X right, Y up, Z back, as Niantic's library packs them in versions 2 and 3
+# (gaussforge 0.6.0, which is built on it).
+RECORDED = {
+    2: "H4sIAAAAAAAAA/NzDw5gYmBgYAFiBh4GhlmMDGf//D8L5L74DxEEAQUGhg//GY4wMFz4z8DB8L/BgXVbg6fN4ZTw8PB7s23CEjOmGrZVV1cvyOn"
+    "tiTygarRsFtdynx4hAMs1u61cAAAA",
+    3: "H4sIAAAAAAAAA/NzDw5gZmBgYAFiBh4GhlmMDGf//D8L5L74DxEEAQUGhg//GY4wMFz4z8DB8L/BgXVbg6fN4ZTw8PB7s23CEjOmGrZVV1cvyOn"
+    "Nzpx9ZFJetrRXlXfmbTXPSQBAYDXWYAAAAA==",
+}
+
+
+def recorded_cloud() -> MovingGaussians:
+    rotation = np.array([[0.8, 0.1, -0.3, 0.5], [-0.2, 0.7, 0.6, -0.3], [0.1, 0.2, -0.9, 0.3], [0.3, -0.4, 0.1, -0.85]])
+    arrays = {
+        "position": [[0.1, -0.2, 0.3], [-1.5, 0.25, 0], [0, 2, -1], [12.25, -3, 0.5]],
+        "velocity": np.zeros((4, 3)),
+        "time_mean": np.zeros(4),
+        "time_sigma": np.full(4, ALWAYS),
+        "scale": [[0.01, 0.02, 0.03], [0.5, 0.001, 0.2], [0.1, 0.1, 0.1], [1, 0.04, 0.3]],
+        "rotation": rotation / np.linalg.norm(rotation, axis=1, keepdims=True),
+        "opacity": [1, 0.5, 0.25, 0.02],
+        "color": [[0.9, 0.5, 0.1], [0, 1, 0.3], [0.2, 0.2, 0.2], [1.2, 0.7, 0]],
+    }
+    return MovingGaussians(**{name: np.asarray(values, np.float32) for name, values in arrays.items()})
+
+
+def ellipsoids(cloud: MovingGaussians) -> np.ndarray:
+    """The covariances, each relative to its largest variance."""
+    factor = rotation_matrix(cloud.rotation) * (cloud.scale / cloud.scale.max(1, keepdims=True))[:, None, :]
+    return factor @ factor.transpose(0, 2, 1)
+
+
+def assert_same(found: MovingGaussians, expected: MovingGaussians) -> None:
+    """Equal to half a step of what the format keeps."""
+    np.testing.assert_allclose(found.position, expected.position, atol=0.51 / 4096)
+    np.testing.assert_allclose(found.opacity, expected.opacity, atol=0.51 / 255)
+    np.testing.assert_allclose(found.color, expected.color, atol=0.51 * 0.2821 / (0.15 * 255))
+    np.testing.assert_allclose(np.sort(found.scale), np.sort(expected.scale), rtol=0.032)
+    np.testing.assert_allclose(ellipsoids(found), ellipsoids(expected), atol=0.07)
+
+
+@pytest.mark.parametrize("version", RECORDED)
+def test_files_of_niantics_library_are_read(tmp_path, version):
+    (tmp_path / "recorded.spz").write_bytes(base64.b64decode(RECORDED[version]))
+    assert_same(read_spz(tmp_path / "recorded.spz"), recorded_cloud().transform(Y_UP.T))
+
+
+def test_the_file_is_the_one_that_niantics_library_writes(tmp_path):
+    """Byte for byte, but for the order of the axes of an ellipsoid, which says nothing."""
+    write_spz(recorded_cloud().transform(Y_UP.T), tmp_path / "ours.spz", 0.0)
+    ours = gzip.decompress((tmp_path / "ours.spz").read_bytes())
+    theirs = gzip.decompress(base64.b64decode(RECORDED[3]))
+    before_scales = 16 + 4 * (9 + 1 + 3)
+    assert (len(ours), ours[:before_scales]) == (len(theirs), theirs[:before_scales])
+
+
+def test_a_moment_is_read_back_standing_still(tmp_path):
+    moving = random_cloud(500).to(torch.float32).moving()
+    assert write_spz(moving, tmp_path / "moment.spz", 0.3) == len(moving.still(0.3)) < 500
+    again = read_spz(tmp_path / "moment.spz")
+    assert_same(again, moving.still(0.3))
+    assert (again.at(7.0)[0] == again.position).all()
+
+
+def test_rotations_keep_a_fifth_of_a_degree(tmp_path):
+    cloud = random_cloud(2000).to(torch.float32).moving()
+    cloud.scale[:] = 0.3, 0.2, 0.1
+    cloud.time_sigma[:] = ALWAYS
+    cloud.opacity[:] = 1
+    write_spz(cloud, tmp_path / "cloud.spz", 0.0)
+    found, expected = (rotation_matrix(c.rotation) for c in (read_spz(tmp_path / "cloud.spz"), cloud))
+    cosines = np.abs(np.einsum("nij,nij->nj", found, expected))  # an axis may point either way
+    assert np.degrees(np.arccos(np.clip(cosines, 0, 1))).max() < 0.2
+
+
+def test_what_lies_far_out_is_kept_more_coarsely(tmp_path):
+    cloud = recorded_cloud()
+    cloud.position *= 1000
+    write_spz(cloud, tmp_path / "far.spz", 0.0)
+    np.testing.assert_allclose(read_spz(tmp_path / "far.spz").position, cloud.position, atol=0.51 / 512)
+    cloud.position *= 1000
+    with pytest.raises(UserError, match="too far for SPZ"):
+        write_spz(cloud, tmp_path / "farther.spz", 0.0)
+
+
+def test_an_empty_moment_is_an_empty_file(tmp_path):
+    assert write_spz(recorded_cloud().select(np.zeros(4, bool)), tmp_path / "none.spz", 0.0) == 0
+    assert len(read_spz(tmp_path / "none.spz")) == 0
+
+
+def changed(**fields: int) -> bytes:
+    data = bytearray(gzip.decompress(base64.b64decode(RECORDED[3])))
+    offsets = {"magic": 0, "version": 4, "count": 8, "degree": 12, "bits": 13}
+    for name, value in fields.items():
+        data[offsets[name]] = value
+    return gzip.compress(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"ply\n", "is no SPZ file"),
+        (b"NGSP\4\0\0\0", "version 4, which is not read"),
+        (base64.b64decode(RECORDED[3])[:40], "is no SPZ file, or a damaged one"),
+        (base64.b64decode(RECORDED[3])[:30] + b"\xff" * 60, "is no SPZ file, or a damaged one"),
+        (gzip.compress(b"hello"), "is no SPZ file"),
+        (gzip.compress(b"NGSP\3"), "is no SPZ file"),
+        (changed(version=1), "version 1, which is not read"),
+        (changed(degree=9), "which is not read"),
+        (changed(bits=99), "which is not read"),
+        (changed(degree=3), "ends early"),
+        (changed(count=5), "ends early"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, content, sentence):
+    (tmp_path / "bad.spz").write_bytes(content)
+    with pytest.raises(UserError, match=sentence):
+        read_spz(tmp_path / "bad.spz")
+
+
+def test_missing_files_and_folders_are_named(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_spz(tmp_path / "none.spz")
+    with pytest.raises(UserError, match="cannot be written"):
+        write_spz(recorded_cloud(), tmp_path / "nowhere" / "cloud.spz", 0.0)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A cloud whose data were edited, removed or made by a newer version says so, and can be put right."""
+
+import numpy as np
+import pytest
+
+from backend.formats.ply import read_ply
+
+bpy = pytest.importorskip("bpy")
+from blender_addon.cloud.object import build_cloud, make_active, read_cloud
+from blender_addon.panels.result import FACET4D_PT_result
+from blender_addon.run import operators
+from tests.blender.cloud.test_object import assert_shows, points_at
+from tests.blender.stage import draw
+
+pytestmark = pytest.mark.blender
+
+
+@pytest.fixture
+def cloud(registered, make_gaussians):
+    made = build_cloud(registered, make_gaussians(50), "Head", 1, 49)
+    make_active(bpy.context, made)
+    registered.facet4d.cloud = made
+    return made
+
+
+def export(path, content: str = "FRAME") -> set[str]:
+    return bpy.ops.facet4d.export_splats(filepath=str(path), content=content)
+
+
+def remove(mesh) -> None:
+    mesh.attributes.remove(mesh.attributes["rotation"])
+
+
+def retype(mesh) -> None:
+    mesh.attributes.remove(mesh.attributes["rotation"])
+    mesh.attributes.new("rotation", "FLOAT", "POINT")
+
+
+def misplace(mesh) -> None:
+    mesh.attributes.remove(mesh.attributes["rotation"])
+    mesh.attributes.new("rotation", "QUATERNION", "EDGE")
+
+
+def strip(mesh) -> None:
+    del mesh["facet4d"]
+
+
+def make_newer(mesh) -> None:
+    mesh["facet4d"]["version"] = 99
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (remove, r"'Head' has lost or changed its rotation; undo that, or reconstruct or import it anew"),
+        (retype, r"'Head' has lost or changed its rotation"),
+        (misplace, r"'Head' has lost or changed its rotation"),
+        (strip, r"'Head' has lost or changed its version, compositing, time_range"),
+        (make_newer, r"'Head' was made by a newer version of Facet4D; update the add-on"),
+    ],
+)
+def test_the_panel_and_the_exporter_say_what_is_wrong(registered, cloud, tmp_path, make_gaussians, change, sentence):
+    change(cloud.data)
+    for content in ("FRAME", "CLIP"):
+        with pytest.raises(RuntimeError, match=sentence):
+            export(tmp_path / "head.ply", content)
+    assert sentence.split("'")[2][:20].replace("\\", "") in draw(FACET4D_PT_result)
+    again = make_gaussians(30, seed=1)
+    assert operators.put_in_scene(bpy.context, registered, again) == cloud  # a new run mends it
+    assert "lost or changed" not in draw(FACET4D_PT_result)
+    assert_shows(points_at(registered, cloud, 25), again, 1.0)
+    assert export(tmp_path / "head.ply") == {"FINISHED"}
+
+
+def test_edit_mode_is_named(cloud, tmp_path):
+    bpy.ops.object.mode_set(mode="EDIT")
+    with pytest.raises(RuntimeError, match="leave Edit Mode"):
+        export(tmp_path / "head.ply", "CLIP")
+    bpy.ops.object.mode_set(mode="OBJECT")
+    assert export(tmp_path / "head.ply", "CLIP") == {"FINISHED"}
+
+
+def test_gaussians_that_are_edited_away_are_left_out(registered, cloud, tmp_path):
+    """No size, no rotation, or a value that is not finite: the others are exported."""
+    attributes = cloud.data.attributes
+    attributes["scale"].data[3].vector = (0.1, 0, 0.1)
+    attributes["rotation"].data[5].color = (0, 0, 0, 0)
+    attributes["opacity"].data[7].value = float("nan")
+    attributes["velocity"].data[8].vector = (0, 0, float("nan"))
+    assert len(read_cloud(cloud)) == 46
+    registered.frame_set(25)
+    shown = points_at(registered, cloud, 25)["positions"]
+    for content in ("FRAME", "CLIP"):
+        assert export(tmp_path / f"{content}.ply", content) == {"FINISHED"}
+        assert export(tmp_path / f"{content}.usda", content) == {"FINISHED"}
+    found = read_ply(tmp_path / "FRAME.ply").position
+    assert 0 < len(found) <= len(shown)
+    assert len(read_ply(tmp_path / "CLIP.ply")) == 46
+    assert np.isfinite(found).all()
+
+
+def test_deleted_vertices_are_gone(registered, cloud, tmp_path):
+    bpy.ops.object.mode_set(mode="EDIT")
+    bpy.ops.mesh.select_all(action="SELECT")
+    bpy.ops.mesh.delete(type="VERT")
+    bpy.ops.object.mode_set(mode="OBJECT")
+    assert export(tmp_path / "none.ply", "CLIP") == {"FINISHED"}
+    assert len(read_ply(tmp_path / "none.ply")) == 0
+    assert "0 Gaussians" in draw(FACET4D_PT_result)

@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run puts one cloud into the scene, or says why not and touches nothing; it is estimated, and remembered."""
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import backend.memory
+import backend.reconstruct
+from backend.errors import UserError
+from backend.models import load_model
+from tests.blender.stage import FakeCloud, draw, wait_until
+
+bpy = pytest.importorskip("bpy")
+
+import blender_addon
+from blender_addon import compat, jobs
+from blender_addon.cloud import object as cloud
+from blender_addon.input import capture as scene_capture
+from blender_addon.panels.result import FACET4D_PT_result
+from blender_addon.panels.run import FACET4D_PT_reconstruct
+from blender_addon.run import estimate, operators
+
+pytestmark = pytest.mark.blender
+ROOT = Path(blender_addon.__file__).parents[1]
+
+
+# Reconstruction
+
+
+def test_a_run_puts_one_cloud_into_the_scene(filmed, backend_gives):
+    calls = backend_gives(lambda capture, progress: FakeCloud())
+    filmed.frame_start, filmed.frame_end = 11, 23
+    for image in bpy.data.images:
+        image.facet4d.frame += 10
+
+    assert bpy.ops.facet4d.reconstruct() == {"FINISHED"}
+
+    (made,) = cloud.cloud_objects(filmed)
+    assert filmed.facet4d.cloud == made == bpy.context.object
+    assert len(made.data.vertices) == 3
+    keys = compat.find_fcurve(made, compat.input_path(cloud.cloud_modifier(made), "Time")).keyframe_points
+    assert [tuple(key.co) for key in keys] == [(11, 0), (23, 0.5)]
+    ((capture, settings),) = calls
+    assert sorted(frame.time for frame in capture.frames) == pytest.approx([0, 0, 0.5, 0.5])
+    assert settings == {"model": "small", "device": "auto", "resolution": None, "refinements": None, "target": None}
+    assert jobs.current is None
+    assert bpy.context.window_manager.facet4d.error == ""
+
+
+def test_the_settings_reach_the_backend(filmed, backend_gives, tmp_path):
+    calls = backend_gives(lambda capture, progress: FakeCloud())
+    subject = bpy.data.objects.new("Subject", None)
+    subject.location = (1, 2, 3)
+    filmed.collection.objects.link(subject)
+    settings = filmed.facet4d
+    settings.model, settings.weights = "FILE", str(tmp_path / "own.safetensors")
+    settings.device, settings.resolution, settings.refinements, settings.target = "cpu", "128", "2", subject
+    bpy.ops.facet4d.reconstruct()
+    passed = calls[0][1]
+    assert passed["model"] == str(tmp_path / "own.safetensors")
+    assert (passed["device"], passed["resolution"], passed["refinements"]) == ("cpu", 128, 2)
+    assert list(passed["target"]) == [1, 2, 3]
+
+
+def test_a_second_run_renews_the_cloud_in_place(filmed, backend_gives):
+    backend_gives(lambda capture, progress: FakeCloud(3))
+    bpy.ops.facet4d.reconstruct()
+    first = filmed.facet4d.cloud
+    first.location.x, first.name = 5, "Anna"
+    backend_gives(lambda capture, progress: FakeCloud(7))
+    bpy.ops.facet4d.reconstruct()
+    assert cloud.cloud_objects(filmed) == [first]
+    assert (first.name, first.location.x, len(first.data.vertices)) == ("Anna", 5, 7)
+
+
+def test_a_model_of_ones_own_needs_its_file(filmed):
+    filmed.facet4d.model = "FILE"
+    with pytest.raises(RuntimeError, match=r"Choose the model's \.safetensors file"):
+        bpy.ops.facet4d.reconstruct()
+
+
+def test_a_deleted_or_cleared_cloud_is_not_renewed(filmed, backend_gives):
+    backend_gives(lambda capture, progress: FakeCloud())
+    bpy.ops.facet4d.reconstruct()
+    filmed.collection.objects.unlink(filmed.facet4d.cloud)
+    assert cloud.active_cloud(bpy.context) is None
+    bpy.ops.facet4d.reconstruct()
+    filmed.facet4d.cloud = None
+    bpy.ops.facet4d.reconstruct()
+    assert len(cloud.cloud_objects(filmed)) == 2
+
+
+def test_one_undo_takes_the_cloud_away_and_one_redo_brings_it_back(filmed, backend_gives):
+    backend_gives(lambda capture, progress: FakeCloud())
+    bpy.ops.ed.undo_push(message="Before")
+    bpy.ops.facet4d.reconstruct()
+    bpy.ops.ed.undo()
+    assert not cloud.cloud_objects(bpy.context.scene)
+    assert bpy.context.scene.facet4d.cloud is None
+    bpy.ops.ed.redo()
+    assert len(cloud.cloud_objects(bpy.context.scene)) == 1
+
+
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        (UserError("The pictures are too dark; use more light."), "The pictures are too dark; use more light."),
+        (ModuleNotFoundError(name="torch"), "'torch' is not installed"),
+        (ZeroDivisionError("division by zero"), "Something went wrong (ZeroDivisionError: division by zero)"),
+    ],
+)
+def test_an_error_is_told_and_leaves_the_scene_alone(filmed, backend_gives, error, message):
+    def fail(capture, progress):
+        raise error
+
+    backend_gives(fail)
+    before = {ob.name for ob in filmed.objects}
+    with pytest.raises(RuntimeError) as report:
+        bpy.ops.facet4d.reconstruct()
+    assert message in str(report.value)
+    assert message in bpy.context.window_manager.facet4d.error
+    assert {ob.name for ob in filmed.objects} == before
+    assert jobs.current is None
+
+
+def test_a_success_clears_the_last_error(filmed, backend_gives):
+    bpy.context.window_manager.facet4d.error = "old"
+    backend_gives(lambda capture, progress: FakeCloud())
+    bpy.ops.facet4d.reconstruct()
+    assert bpy.context.window_manager.facet4d.error == ""
+
+
+def test_cancel_stops_at_the_next_report_and_leaves_the_scene_alone(filmed, backend_gives):
+    reached = []
+
+    def work(capture, progress):
+        wait_until(lambda: jobs.current)
+        progress("Loading", 0.1)
+        jobs.current.cancel()
+        progress("Predicting", 0.5)
+        reached.append("the end")
+
+    backend_gives(work)
+    before = {ob.name for ob in filmed.objects}
+    assert bpy.ops.facet4d.reconstruct() == {"CANCELLED"}
+    assert not reached
+    assert {ob.name for ob in filmed.objects} == before
+    assert bpy.context.window_manager.facet4d.error == ""
+
+
+def test_a_second_run_waits_for_the_first(running):
+    assert not bpy.ops.facet4d.reconstruct.poll()
+    with pytest.raises(RuntimeError, match="Another run is not finished"):
+        bpy.ops.facet4d.reconstruct()
+
+
+def test_the_cancel_button_needs_a_run():
+    jobs.current = None
+    blender_addon.register()
+    try:
+        with pytest.raises(RuntimeError, match="No reconstruction is running"):
+            bpy.ops.facet4d.cancel()
+    finally:
+        blender_addon.unregister()
+
+
+def test_the_cancel_button_stops_the_run(running):
+    assert bpy.ops.facet4d.cancel() == {"FINISHED"}
+    running.join(5)
+    running.update()
+    assert running.done
+    assert running.stage == "Cancelling"
+    assert running.result is None
+
+
+def test_loading_a_file_stops_the_run(running):
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    assert jobs.current is None
+    running.join(5)
+    running.update()
+    assert running.done
+
+
+def test_reports_of_the_worker_reach_the_panel(running):
+    wait_until(lambda: running.update() or running.stage == "Predicting")
+    assert running.fraction == 0.5
+
+
+def test_the_viewport_stays_usable_and_escape_cancels(running):
+    """The modal operator as Blender's event loop calls it; there is none in background mode."""
+    operator = modal_operator(running)
+    assert send(operator, "MOUSEMOVE") == {"PASS_THROUGH"}
+    assert send(operator, "TIMER") == {"PASS_THROUGH"}
+    send(operator, "ESC")
+    wait_until(lambda: send(operator, "TIMER") == {"CANCELLED"})
+    assert operator.stopped
+    assert jobs.current is None
+    assert not cloud.cloud_objects(bpy.context.scene)
+
+
+def test_pictures_are_rendered_one_at_a_time_and_escape_leaves_the_scene_as_it_was(filmed):
+    bpy.ops.mesh.primitive_cube_add()
+    filmed.facet4d.source, filmed.render.engine, filmed.cycles.samples = "RENDER", "CYCLES", 1
+    filmed.frame_set(3)
+    before = filmed.camera, filmed.render.filepath, filmed.render.film_transparent
+    jobs.current = job = jobs.Job(scene_capture.capture_steps(bpy.context))
+    operator = modal_operator(job)
+    while job.stage == "Starting":
+        send(operator, "TIMER")
+    assert job.stage == "Rendering pictures" and 0 < job.fraction < 1
+    assert "Rendering pictures" in draw(FACET4D_PT_reconstruct)
+    assert send(operator, "G") == {"RUNNING_MODAL"}  # nothing may change the scene between them
+    assert send(operator, "ESC") == {"CANCELLED"}
+    after = filmed.camera, filmed.render.filepath, filmed.render.film_transparent
+    assert (filmed.frame_current, after) == (3, before)
+    assert not cloud.cloud_objects(filmed)
+
+
+def test_the_modal_operator_finishes_with_the_cloud(running):
+    operator = modal_operator(running)
+    running.release.set()
+    wait_until(lambda: send(operator, "TIMER") == {"FINISHED"})
+    assert operator.stopped
+    assert len(cloud.cloud_objects(bpy.context.scene)) == 1
+
+
+@pytest.mark.parametrize("mishap", ["cameras deleted", "undone", "cloud deleted"])
+def test_what_happens_to_the_scene_during_a_run_does_no_harm(filmed, running, mishap):
+    operator = modal_operator(running)
+    bpy.ops.ed.undo_push(message="Before")
+    bpy.context.scene.facet4d.cloud = old = cloud.build_cloud(bpy.context.scene, FakeCloud().moving(), "Old", 1, 13)
+    bpy.ops.ed.undo_push(message="Cloud")
+    if mishap == "cameras deleted":
+        bpy.data.batch_remove([ob for ob in bpy.data.objects if ob.type == "CAMERA"])
+    elif mishap == "undone":
+        bpy.ops.ed.undo()
+    else:
+        bpy.data.objects.remove(old)
+    running.release.set()
+    wait_until(lambda: send(operator, "TIMER") == {"FINISHED"})
+    (made,) = cloud.cloud_objects(bpy.context.scene)
+    assert len(made.data.vertices) == 3
+
+
+def test_a_scene_deleted_during_a_run_ends_it_quietly(filmed, running):
+    operator = modal_operator(running)
+    bpy.context.window.scene = other = bpy.data.scenes.new("Other")
+    bpy.data.scenes.remove(filmed)
+    running.release.set()
+    wait_until(lambda: send(operator, "TIMER") == {"CANCELLED"})
+    assert not cloud.cloud_objects(other)
+
+
+def modal_operator(job: jobs.Job) -> SimpleNamespace:
+    cls = operators.FACET4D_OT_reconstruct
+    operator = SimpleNamespace(job=job, scene_uid=bpy.context.scene.session_uid, stopped=False, report=lambda *_: None)
+    operator.settings, operator.expected, operator.bl_label, operator.undo = {"pictures": 4}, None, cls.bl_label, True
+    operator.deliver = lambda context, scene: cls.deliver(operator, context, scene)
+    operator._stop_modal = lambda context: setattr(operator, "stopped", True)
+    operator._finish = lambda context: cls._finish(operator, context)
+    operator._fail = lambda *arguments: cls._fail(operator, *arguments)
+    return operator
+
+
+def send(operator: SimpleNamespace, kind: str) -> set[str]:
+    event = SimpleNamespace(type=kind, value="PRESS")
+    return operators.FACET4D_OT_reconstruct.modal(operator, bpy.context, event)
+
+
+# What a run takes, and what it gave
+
+
+@pytest.mark.parametrize("pictures", [1, 24, 64])
+@pytest.mark.parametrize("resolution", ["128", "256"])
+def test_the_estimate_is_the_backends_own_bound(registered, pictures, resolution):
+    """From the card alone what backend.reconstruct says of the loaded network, to two hundredths."""
+    registered.facet4d.resolution = resolution
+    network = load_model("small")
+    bound = backend.reconstruct._bytes_needed(network, pictures * (int(resolution) // 8) ** 2)
+    known = estimate.estimate(registered, bpy.context.window_manager, pictures)
+    assert known.gaussians == pictures * int(resolution) ** 2
+    assert known.memory == pytest.approx(bound, rel=0.02)
+
+
+def test_seconds_follow_the_pace_of_the_last_run(filmed, backend_gives):
+    backend_gives(lambda capture, progress: time.sleep(0.3) or FakeCloud())
+    bpy.ops.facet4d.reconstruct()
+    known = estimate.estimate(filmed, bpy.context.window_manager, 4)
+    assert known.seconds == pytest.approx(filmed.facet4d.cloud["facet4d"]["run"]["seconds"], rel=1e-3)
+    assert 0.3 < known.seconds < 3
+
+
+def test_the_panel_tells_what_a_run_takes_and_offers_less(filmed, monkeypatch):
+    assert "up to 262,144 Gaussians, 0.7 GiB" in draw(FACET4D_PT_reconstruct)
+    monkeypatch.setattr(backend.memory, "free_memory", lambda: 1e6)
+    filmed.facet4d.resolution, filmed.facet4d.frames_by = "512", "STEP"
+    shown = draw(FACET4D_PT_reconstruct)
+    assert "GiB are needed but 0.0 GiB are free" in shown and "Use Less Memory" in shown
+    bpy.ops.facet4d.use_less()
+    assert (filmed.facet4d.resolution, filmed.facet4d.frames_by) == ("128", "COUNT")
+
+
+def test_a_model_without_a_card_has_no_estimate(filmed):
+    filmed.facet4d.model, filmed.facet4d.weights = "FILE", ""
+    assert estimate.estimate(filmed, bpy.context.window_manager, 4) is None
+    draw(FACET4D_PT_reconstruct)
+
+
+def test_the_time_left_goes_on_at_the_pace_so_far(running, monkeypatch):
+    assert running.seconds_left is None or running.fraction > 0
+    monkeypatch.setattr(jobs.time, "monotonic", lambda start=running._start: start + 30.0)
+    running.fraction = 0.75
+    assert running.seconds_left == pytest.approx(10)
+
+
+def test_a_missing_package_comes_with_the_way_to_the_preferences(filmed, backend_gives):
+    def fail(capture, progress):
+        raise ModuleNotFoundError(name="torch")
+
+    backend_gives(fail)
+    with pytest.raises(RuntimeError):
+        bpy.ops.facet4d.reconstruct()
+    assert bpy.context.window_manager.facet4d.error_fix == "facet4d.show_preferences"
+    assert "Show Preferences" in draw(FACET4D_PT_reconstruct)
+
+
+def test_a_cloud_remembers_its_run_and_sets_the_next_one_up_alike(filmed, backend_gives):
+    backend_gives(lambda capture, progress: FakeCloud())
+    filmed.facet4d.resolution, filmed.facet4d.device = "256", "cpu"
+    bpy.ops.facet4d.reconstruct()
+    first = filmed.facet4d.cloud
+    assert "4 pictures" in draw(FACET4D_PT_result)
+    filmed.facet4d.resolution, filmed.facet4d.device, filmed.facet4d.cloud = "128", "auto", None
+    assert bpy.ops.facet4d.reuse_settings() == {"FINISHED"}
+    settings = filmed.facet4d
+    assert (settings.resolution, settings.device, settings.cloud) == ("256", "cpu", first)
+    del first["facet4d"]["run"]["refinements"]  # as if made by an older version
+    settings.refinements, settings.resolution = "2", "128"
+    assert bpy.ops.facet4d.reuse_settings() == {"FINISHED"}
+    assert (settings.resolution, settings.refinements) == ("256", "2")
+
+
+def test_fidelity_is_the_psnr_of_the_pictures_over_white(filmed, backend_gives):
+    """A cloud out of sight renders white. The pictures are grey 100 and 101 with an alpha of the same value."""
+    far = FakeCloud()
+    far.gaussians.position[:] = 1e4
+    backend_gives(lambda capture, progress: far)
+    bpy.ops.facet4d.reconstruct()
+    assert bpy.ops.facet4d.measure_fidelity() == {"FINISHED"}
+    levels = np.array([100, 101]) / 255
+    expected = np.mean(-20 * np.log10(levels * (1 - levels)))
+    assert filmed.facet4d.cloud["facet4d"]["run"]["fidelity"] == pytest.approx(
+        expected, abs=0.1
+    )  # resizing rounds to 8 bits
+    assert f"{expected:.1f} dB" in draw(FACET4D_PT_result)
+    bpy.ops.facet4d.reconstruct()  # what was measured of the old Gaussians is forgotten
+    assert " dB" not in draw(FACET4D_PT_result)
+
+
+def test_fidelity_takes_no_more_pictures_than_it_measures(filmed):
+    filmed.facet4d.source, filmed.render.engine, filmed.cycles.samples = "RENDER", "CYCLES", 1
+    filmed.facet4d.times = 5
+    steps = list(scene_capture.capture_steps(bpy.context, 4))
+    assert [fraction for _, fraction in steps] == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_fidelity_needs_a_cloud(filmed):
+    with pytest.raises(RuntimeError, match="Select a cloud"):
+        bpy.ops.facet4d.measure_fidelity()
