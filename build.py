@@ -3,7 +3,8 @@
 
     python3 build.py demo    reconstruct the bundled capture and render it into out/demo
     python3 build.py test    run the tests; further arguments go to pytest, for example: test -k camera
-                             test --blender 4.5 runs those of Blender with another version, in an environment of its own
+                             test --blender 4.5 runs those of Blender with another version (or 5.0, 5.2, 5.3, newest),
+                             in an environment of its own
     python3 build.py lint    check the code with ruff, and that requirements/ fits pyproject.toml
     python3 build.py zip     write dist/facet4d-<version>.zip, the extension that Blender installs
                              zip --with-wheels linux-x64 brings PyTorch for the processor along, for that platform;
@@ -38,7 +39,14 @@ from scripts.environment import BASE, DISK_FULL, ROOT, BuildError, Environment, 
 DIST = ROOT / "dist"
 
 SUPPORTED = ((3, 11), (3, 13))  # the Pythons that the pinned bpy wheels exist for
-BLENDERS = {"4.5": ("4.5.15", (3, 11)), "5.0": ("5.0.1", (3, 11)), "5.2": ("5.2.3", (3, 13))}  # bpy and its Python
+# bpy of each Blender that is tested, and its Python; the newest is whatever the package index has
+BLENDERS = {
+    "4.5": ("bpy==4.5.15", (3, 11)),
+    "5.0": ("bpy==5.0.1", (3, 11)),
+    "5.2": ("bpy==5.2.3", (3, 13)),
+    "5.3": ("bpy==5.3.0", (3, 13)),
+    "newest": ("bpy", (3, 13)),
+}
 INTERPRETERS = (("python3.11",), ("python3.13",), ("py", "-3.11"), ("py", "-3.13"))
 
 # Blender's names of platforms, and wheels' tags for them; all those for Linux, because pip infers no older ones.

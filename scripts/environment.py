@@ -84,7 +84,7 @@ def split_lock(text: str) -> list[str]:
 class Environment:
     """A virtual environment in a folder.
 
-    bpy: the version of Blender's module in it, instead of the pinned one; it comes unlocked then.
+    bpy: the requirement of Blender's module in it, instead of the pinned one; it comes unlocked then.
     """
 
     folder: Path
@@ -124,7 +124,7 @@ class Environment:
         unlocked = [pin for pin in read_pins()[BASE] if pin.startswith(f"{UNLOCKED}==")]
         if self.bpy:
             locked = [requirement for requirement in locked if not requirement.startswith("bpy==")]
-            unlocked.append(f"bpy=={self.bpy}")
+            unlocked.append(self.bpy)
         return locked, unlocked
 
     def _check_python(self) -> None:

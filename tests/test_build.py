@@ -223,11 +223,27 @@ def test_another_blender_is_tested_in_an_environment_of_its_own(installs, pytest
     assert pytest_runs == [(".venv-4.5", ("pytest", "-x")), (".venv-4.5", ("pytest", "tests/blender"))]
 
 
+def test_the_newest_blender_is_whatever_the_index_has(installs, pytest_runs, monkeypatch):
+    monkeypatch.setattr(build.sys, "version_info", (3, 13, 0, "final", 0))
+    assert build.main(["test", "--blender", "newest"]) == 0
+    assert installs == [["oil==1", "torch==2", "bpy"]]
+    assert pytest_runs == [(".venv-newest", ("pytest", "tests/blender"))]
+
+
 def test_a_blender_of_another_python_is_refused_with_the_command_to_use(pytest_runs, monkeypatch, capsys):
     monkeypatch.setattr(build.sys, "version_info", (3, 11, 0, "final", 0))
     assert build.main(["test", "--blender", "5.2"]) == 2
     assert "Run: python3.13 build.py test --blender 5.2" in capsys.readouterr().err
     assert not pytest_runs
+
+
+def test_continuous_integration_tests_every_blender_that_build_py_knows():
+    """GitHub's workflow names each Blender and the Python that build.py wants for it."""
+    workflow = (build.ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    named = dict(re.findall(r'blender: "([\d.]+)", python: "([\d.]+)"', workflow))
+    known = {name: "{}.{}".format(*python) for name, (_, python) in build.BLENDERS.items() if name != "newest"}
+    assert named == known
+    assert re.findall(r"blender: \[(.*)\]", workflow) == [", ".join(f'"{name}"' for name in known)]
 
 
 def test_lint_lock_and_zip_refuse_arguments_with_exit_code_2():
