@@ -46,7 +46,7 @@ class Estimate:
 def estimate(scene: Scene, window_manager: WindowManager, pictures: int) -> Estimate | None:
     """What the scene's settings and a number of pictures will take; None for a model whose card cannot be read.
 
-    Memory is backend.reconstruct's own bound. Operations are those of the transformer's products, 24 tokens width^2
+    Operations are those of the transformer's products, 24 tokens width^2
     and 4 tokens^2 width a layer, and RENDERED for each picture and Gaussian a refinement. Their pace is that of the
     session's last run, before it that of this CPU's products.
     """
@@ -69,11 +69,10 @@ def estimate(scene: Scene, window_manager: WindowManager, pictures: int) -> Esti
         refinements = int(settings.refinements)
     operations += refinements * pictures * tokens * patch**2 * RENDERED
     pace = window_manager.facet4d.pace or (0 if on_gpu else cpu_pace())
-    parameters = 12 * layers * width**2  # all but the small change of the first and the last layer
     return Estimate(
         gaussians=tokens * patch**2,
         free=math.inf if on_gpu else backend("memory").free_memory(),
-        memory=2**28 + 1.5 * 4 * parameters + tokens * max(4 * 24 * width, 1400 * patch**2),
+        memory=backend("memory").reconstruction_bytes(layers, width, patch, tokens),
         operations=operations,
         seconds=operations / pace if pace else None,
     )

@@ -1,13 +1,87 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What PyTorch keeps of the GPU's memory is told and given back, without loading PyTorch for it."""
+"""Memory: what a run takes, what is free on each system, what PyTorch keeps of the GPU's. PyTorch is not loaded."""
 
+import ctypes
+import math
+import mmap
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from backend import memory
+from backend.models import load_model
+
+
+@pytest.mark.parametrize("pictures", [1, 24, 64])
+def test_what_a_run_takes_holds_the_weights_and_the_work(pictures):
+    """The plain sizes stand for the network itself, to two hundredths."""
+    network, tokens = load_model("small"), pictures * 1024
+    size = network.config
+    weights = sum(value.numel() * value.element_size() for value in network.parameters())
+    work = max(4 * 24 * size.width, 1400 * size.patch**2) * tokens
+    needed = memory.reconstruction_bytes(size.layers, size.width, size.patch, tokens)
+    assert needed == pytest.approx(2**28 + 1.5 * weights + work, rel=0.02)
+
+
+@pytest.mark.skipif(sys.platform not in {"linux", "win32", "darwin"}, reason="a system that nobody has asked yet")
+def test_this_machine_tells_its_free_memory():
+    assert 2**20 < memory.free_memory() < 2**50
+
+
+@pytest.fixture
+def system(monkeypatch):
+    """Stands for the libraries of another system, which ctypes would load; the result takes their functions."""
+    functions = SimpleNamespace()
+
+    def become(platform: str) -> SimpleNamespace:
+        monkeypatch.setattr(sys, "platform", platform)
+        monkeypatch.setattr(ctypes, "CDLL", lambda name: {None: functions, "kernel32": functions}[name])
+        memory._mach_host.cache_clear()
+        return functions
+
+    yield become
+    memory._mach_host.cache_clear()
+
+
+def test_windows_tells_the_memory_that_is_available(system):
+    """Laid out as in the Windows API: 64 bytes, the available ones of main memory at the sixteenth."""
+
+    def fill(status) -> int:
+        block = (ctypes.c_uint8 * 64).from_buffer(status._obj)
+        assert int.from_bytes(bytes(block[:4]), "little") == len(bytes(status._obj)) == 64
+        block[16:24] = (5 * 2**30).to_bytes(8, "little")
+        return 1
+
+    windows = system("win32")
+    windows.GlobalMemoryStatusEx = fill
+    assert memory.free_memory() == 5 * 2**30
+    windows.GlobalMemoryStatusEx = lambda status: 0
+    assert memory.free_memory() == math.inf
+
+
+def test_macos_tells_free_and_inactive_pages(system):
+    """As Mach counts them: free, active, inactive, wired."""
+
+    def fill(host, flavor, counts, length) -> int:
+        assert (host.value, flavor.value) == (77, 4) and length._obj.value == len(counts) >= 38
+        counts[:4] = 1000, 2000, 300, 4000
+        return 0
+
+    mac = system("darwin")
+    mac.mach_host_self, mac.host_statistics64 = lambda: 77, fill
+    assert memory.free_memory() == 1300 * mmap.PAGESIZE
+    mac.host_statistics64 = lambda *_: 5
+    assert memory.free_memory() == math.inf
+
+
+def test_a_system_that_tells_nothing_is_not_refused(system):
+    system("sunos5")
+    assert memory.free_memory() == math.inf
+    system("win32")  # without the function that is asked
+    assert memory.free_memory() == math.inf
 
 
 def test_asking_loads_no_pytorch():

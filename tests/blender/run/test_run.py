@@ -277,13 +277,13 @@ def send(operator: SimpleNamespace, kind: str) -> set[str]:
 @pytest.mark.parametrize("pictures", [1, 24, 64])
 @pytest.mark.parametrize("resolution", ["128", "256"])
 def test_the_estimate_is_the_backends_own_bound(registered, pictures, resolution):
-    """From the card alone what backend.reconstruct says of the loaded network, to two hundredths."""
+    """From the card alone what backend.reconstruct asks for."""
     registered.facet4d.resolution = resolution
-    network = load_model("small")
-    bound = backend.reconstruct._bytes_needed(network, pictures * (int(resolution) // 8) ** 2)
+    size, tokens = load_model("small").config, pictures * (int(resolution) // 8) ** 2
+    bound = backend.memory.reconstruction_bytes(size.layers, size.width, size.patch, tokens)
     known = estimate.estimate(registered, bpy.context.window_manager, pictures)
     assert known.gaussians == pictures * int(resolution) ** 2
-    assert known.memory == pytest.approx(bound, rel=0.02)
+    assert known.memory == bound
 
 
 def test_seconds_follow_the_pace_of_the_last_run(filmed, backend_gives):
