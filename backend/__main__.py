@@ -294,12 +294,12 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _convert(options: argparse.Namespace) -> None:
     from .formats.exchange import READERS, WRITERS, frame_times, read_splats, write_clip, write_sequence, write_splats
-    from .gaussians import from_moving, load_cloud, save_cloud
+    from .gaussians import from_splats, load_cloud, save_cloud
 
     moments = options.all or options.time is not None
     _check_target(options.out, (*WRITERS,) if moments else (*WRITERS, ".safetensors"))
     is_splats = options.cloud.suffix.lower() in READERS
-    cloud = read_splats(options.cloud) if is_splats else load_cloud(options.cloud).moving()
+    cloud = read_splats(options.cloud) if is_splats else load_cloud(options.cloud).to_splats()
     first, last = cloud.time_range
     if first == last and options.out.suffix.lower() in (".spz", ".glb"):
         options.time = first
@@ -315,7 +315,7 @@ def _convert(options: argparse.Namespace) -> None:
     if options.time is not None:
         count = write_splats(cloud, options.out, options.time)
     elif options.out.suffix.lower() == ".safetensors":
-        save_cloud(from_moving(cloud), options.out)
+        save_cloud(from_splats(cloud), options.out)
     else:
         count = write_clip(cloud, options.out, times, options.fps)
     print(f"{count} Gaussians: {options.out}")

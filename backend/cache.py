@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 
-def derived(target: Path, source: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+def load_or_make(target: Path, source: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """What `make` makes of the source: read from the target if that is newer, otherwise made and written there.
 
     A target that cannot be read is made anew, and where it cannot be written nothing is kept.

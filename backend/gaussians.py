@@ -25,7 +25,7 @@ from torch import Tensor
 
 from .camera import Similarity
 from .errors import UserError
-from .splats import ALWAYS, ISOCLINIC_BASIS, MovingGaussians
+from .splats import ISOCLINIC_BASIS, STATIC_SIGMA, MovingSplats
 
 FORMAT = "facet4d-cloud-1"
 TENSORS = ("mean", "scale", "left", "right", "opacity", "color")
@@ -52,7 +52,7 @@ def isoclinic_from_rotation(rotation: Tensor) -> tuple[Tensor, Tensor]:
     return left, torch.nn.functional.normalize(torch.einsum("...i,...ij->...j", left, product), dim=-1)
 
 
-class Conditioned(NamedTuple):
+class ConditionedGaussians(NamedTuple):
     """3D Gaussians at V times: mean [..., V, N, 3], opacity [..., V, N], and the covariance of all times
     [..., 1, N, 3, 3]."""
 
@@ -120,14 +120,14 @@ class Gaussians4D:
         along = (space * unit[..., None, :]).sum(-1)  # [..., N, 3]; a batched product of such small matrices is slower
         return along / deviation, deviation[..., 0].square(), space - along[..., None] * unit[..., None, :]
 
-    def at(self, times: Tensor) -> Conditioned:
+    def at(self, times: Tensor) -> ConditionedGaussians:
         """Conditions on times [..., V]; eq. 2 and 10 of 4D-LRM."""
         velocity, variance, shape = self.motion()
         elapsed = times[..., :, None] - self.mean[..., None, :, 3]  # [..., V, N]
         mean = self.mean[..., None, :, :3] + velocity[..., None, :, :] * elapsed[..., None]
         opacity = self.opacity[..., None, :] * torch.exp(-0.5 * elapsed.square() / variance[..., None, :])
         covariance = (shape[..., :, None, :] * shape[..., None, :, :]).sum(-1)
-        return Conditioned(mean, covariance[..., None, :, :, :], opacity)
+        return ConditionedGaussians(mean, covariance[..., None, :, :, :], opacity)
 
     def peak_opacity(self) -> Tensor:
         """The largest opacity [..., N] that each Gaussian reaches within the clip."""
@@ -144,15 +144,15 @@ class Gaussians4D:
         finite = torch.stack([getattr(self, name).isfinite().all(-1) for name in ("mean", "scale", "color")]).all(0)
         return self.select(finite & (self.peak_opacity() >= threshold))
 
-    def frozen(self, time: float = 0.0) -> Gaussians4D:
+    def freeze(self, time: float = 0.0) -> Gaussians4D:
         """The cloud as it is at a time, standing still forever: what a capture of one moment shows."""
-        moving = self.moving()
-        moving.position, moving.opacity = moving.at(time)
-        moving.velocity = np.zeros_like(moving.velocity)
-        moving.time_mean = np.full_like(moving.time_mean, time)
-        moving.time_sigma = np.full_like(moving.time_sigma, ALWAYS)
-        moving.time_range = (time, time)
-        return from_moving(moving)
+        splats = self.to_splats()
+        splats.position, splats.opacity = splats.at(time)
+        splats.velocity = np.zeros_like(splats.velocity)
+        splats.time_mean = np.full_like(splats.time_mean, time)
+        splats.time_sigma = np.full_like(splats.time_sigma, STATIC_SIGMA)
+        splats.time_range = (time, time)
+        return from_splats(splats)
 
     def transform(self, similarity: Similarity, time_scale: float = 1.0, time_shift: float = 0.0) -> Gaussians4D:
         """The cloud in another world and on another clock: x' = similarity(x), t' = time_scale * t + time_shift.
@@ -176,16 +176,16 @@ class Gaussians4D:
             time_range=(first, last),
         )
 
-    def moving(self) -> MovingGaussians:
+    def to_splats(self) -> MovingSplats:
         """The same cloud as rigid Gaussians on straight paths, in numpy; exact at every time."""
         arrays = [tensor.detach().cpu().numpy() for tensor in self.tensors()]
-        return MovingGaussians.from_4d(*arrays, self.compositing, self.time_range)
+        return MovingSplats.from_4d(*arrays, self.compositing, self.time_range)
 
 
-def from_moving(moving: MovingGaussians) -> Gaussians4D:
-    """The 4D Gaussians of a cloud given as moving 3D Gaussians; the inverse of Gaussians4D.moving."""
-    arrays = (*moving.to_4d(), moving.opacity, moving.color)
-    return Gaussians4D(*map(torch.from_numpy, arrays), moving.compositing, moving.time_range)
+def from_splats(splats: MovingSplats) -> Gaussians4D:
+    """The 4D Gaussians of a cloud given as moving splats; the inverse of Gaussians4D.to_splats."""
+    arrays = (*splats.to_4d(), splats.opacity, splats.color)
+    return Gaussians4D(*map(torch.from_numpy, arrays), splats.compositing, splats.time_range)
 
 
 def _decompose(factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .camera import Camera
 from .errors import Progress, no_progress
-from .gaussians import Conditioned, Gaussians4D
+from .gaussians import ConditionedGaussians, Gaussians4D
 
 LOW_PASS = 0.1  # variance of the pixel filter in px^2, about that of a box-filtered supersampled picture
 MIN_ALPHA, MAX_ALPHA, MIN_TRANSMITTANCE = 1 / 255, 0.999, 1e-4
@@ -107,7 +107,7 @@ def _gsplat_works() -> bool:
 
 
 def _rasterize_gsplat(
-    splats: Conditioned, color: Tensor, world_to_camera: Tensor, intrinsics: Tensor, width: int, height: int
+    splats: ConditionedGaussians, color: Tensor, world_to_camera: Tensor, intrinsics: Tensor, width: int, height: int
 ) -> tuple[Tensor, Tensor]:
     # gsplat's `rasterization` in its four steps, because there the gradient of the symmetric covariances goes through
     # an index that costs more than the splatting
@@ -144,7 +144,7 @@ def _rasterize_gsplat(
 
 
 def _rasterize_torch(
-    splats: Conditioned, color: Tensor, world_to_camera: Tensor, intrinsics: Tensor, width: int, height: int
+    splats: ConditionedGaussians, color: Tensor, world_to_camera: Tensor, intrinsics: Tensor, width: int, height: int
 ) -> tuple[Tensor, Tensor]:
     """The twin of gsplat's rasterization; loops over views, then over 16 x 16 tiles of depth-sorted splats."""
     views = intrinsics.shape[:-1]

@@ -140,7 +140,7 @@ def reconstruct(
             "Nothing was found in the pictures; check the cameras' poses and that they look at the subject."
         )
     if first == last:
-        cloud = cloud.frozen(first)
+        cloud = cloud.freeze(first)
     progress("Placing Gaussians", 1.0)
     return cloud
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 SH_C0 = 0.28209479177387814  # zeroth-order spherical harmonic: rgb = SH_C0 * f_dc + 0.5
-ALWAYS = 1e3  # seconds: a time_sigma that is no window within any clip
+STATIC_SIGMA = 1e3  # seconds: a time_sigma that is no window within any clip
 VISIBLE = 1 / 255  # what is fainter no renderer draws
 
 
@@ -35,7 +35,7 @@ ISOCLINIC_BASIS = _isoclinic_basis()  # see gaussians.rotation_from_isoclinic
 
 
 @dataclass(eq=False)
-class MovingGaussians:
+class MovingSplats:
     """N Gaussians, numpy float32, in the capture's own world, time in seconds.
 
     position [N, 3] at time_mean; velocity [N, 3] per second; time_mean, time_sigma [N]; scale [N, 3] standard
@@ -66,28 +66,28 @@ class MovingGaussians:
             self.opacity * np.exp(-0.5 * (elapsed / self.time_sigma) ** 2),
         )
 
-    def still(self, time: float) -> MovingGaussians:
+    def freeze(self, time: float) -> MovingSplats:
         """What there is to see at a time in seconds, standing still: no velocity, no window, nothing too faint."""
         position, opacity = self.at(time)
-        always = np.full(len(self), ALWAYS, np.float32)
-        still = MovingGaussians(
+        always = np.full(len(self), STATIC_SIGMA, np.float32)
+        still = MovingSplats(
             *(position, 0 * position, 0 * always + np.float32(time), always, self.scale, self.rotation, opacity),
             *(self.color, self.compositing, (time, time)),
         )
         return still.select(opacity >= VISIBLE)
 
-    def select(self, keep: np.ndarray) -> MovingGaussians:
+    def select(self, keep: np.ndarray) -> MovingSplats:
         """The Gaussians of a boolean mask or index array [K]."""
         values = (getattr(self, field.name) for field in fields(self))
-        return MovingGaussians(*(value[keep] if isinstance(value, np.ndarray) else value for value in values))
+        return MovingSplats(*(value[keep] if isinstance(value, np.ndarray) else value for value in values))
 
-    def sound(self) -> MovingGaussians:
+    def drop_invalid(self) -> MovingSplats:
         """Without what is no Gaussian: of no size, rotation or window, or with a value that is not finite."""
         positive = np.column_stack([self.scale, self.time_sigma, np.linalg.norm(self.rotation, axis=1)]) > 0
         values = np.column_stack([getattr(self, field.name) for field in fields(self)[:8]])
         return self.select(positive.all(1) & np.isfinite(values).all(1))
 
-    def transform(self, matrix: np.ndarray) -> MovingGaussians:
+    def transform(self, matrix: np.ndarray) -> MovingSplats:
         """The cloud in another world: every point x of it goes to matrix [4, 4] (x, 1), which may shear."""
         linear = np.asarray(matrix, np.float64)[:3, :3]
         scale, rotation = scale_and_rotation(linear @ (rotation_matrix(self.rotation) * self.scale[:, None, :]))
@@ -108,7 +108,7 @@ class MovingGaussians:
         return tuple(array.astype(np.float32) for array in (mean, scale, *_isoclinic(axes)))
 
     @classmethod
-    def from_4d(cls, mean, scale, left, right, opacity, color, compositing, time_range) -> MovingGaussians:
+    def from_4d(cls, mean, scale, left, right, opacity, color, compositing, time_range) -> MovingSplats:
         """Inverts to_4d.
 
         With M = R diag(scale) = [X; m] (three rows of space, one of time), sigma = |m| and u = m / sigma: the velocity
@@ -168,12 +168,12 @@ def rotation_matrix(quaternion: np.ndarray) -> np.ndarray:
     return np.einsum("ni,nj,ijab->nab", isoclinic, isoclinic, ISOCLINIC_BASIS[..., :3, :3], optimize=True)
 
 
-def harmonic(color: np.ndarray) -> np.ndarray:
+def harmonic_from_color(color: np.ndarray) -> np.ndarray:
     """The coefficient [..., 3] of the zeroth spherical harmonic, 3DGS's f_dc, of a color [..., 3]."""
     return (color - np.float32(0.5)) / np.float32(SH_C0)
 
 
-def color_of(coefficient: np.ndarray) -> np.ndarray:
+def color_from_harmonic(coefficient: np.ndarray) -> np.ndarray:
     """The inverse of harmonic."""
     return coefficient * np.float32(SH_C0) + np.float32(0.5)
 

@@ -59,7 +59,7 @@ def run(out: Path, folder: Path = CAPTURE) -> dict:
     cloud = scene.facet4d.cloud
 
     with _timed(seconds, "score the held-out views"):
-        gaussians = backend("gaussians").from_moving(read_cloud(cloud))
+        gaussians = backend("gaussians").from_splats(read_cloud(cloud))
         names, truth = [frame.name for frame in held_out], [frame.image for frame in held_out]
         pictures = backend("rasterize").render_pictures(gaussians, [(frame.camera, frame.time) for frame in held_out])
         scores = backend("evaluate").score_pictures(names, pictures, truth)

@@ -23,7 +23,7 @@ from ._backend import backend, errors
 if TYPE_CHECKING:
     from backend.capture import Capture
     from backend.errors import Progress
-    from backend.splats import MovingGaussians
+    from backend.splats import MovingSplats
 
 current: Job | None = None
 """The running job, if there is one."""
@@ -52,19 +52,19 @@ TURN = 0.1  # seconds of gathering before Blender gets its turn
 
 
 def reconstruction(capture: Capture, settings: Settings) -> Task:
-    """The task whose result are the MovingGaussians of a capture."""
+    """The task whose result are the MovingSplats of a capture."""
 
-    def task(progress: Progress) -> MovingGaussians:
-        return backend("reconstruct").reconstruct(capture, progress=progress, **vars(settings)).moving()
+    def task(progress: Progress) -> MovingSplats:
+        return backend("reconstruct").reconstruct(capture, progress=progress, **vars(settings)).to_splats()
 
     return task
 
 
-def fidelity(capture: Capture, cloud: MovingGaussians) -> Task:
+def fidelity(capture: Capture, cloud: MovingSplats) -> Task:
     """The task whose result is how close (PSNR, dB, over white) the cloud comes to its own input pictures."""
 
     def task(progress: Progress) -> float:
-        gaussians = backend("gaussians").from_moving(cloud)
+        gaussians = backend("gaussians").from_splats(cloud)
         return backend("evaluate").score_cloud(gaussians, capture.square(FIDELITY_SIDE), progress).psnr
 
     return task

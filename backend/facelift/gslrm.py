@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..cache import derived
+from ..cache import load_or_make
 from ..errors import UserError
 from ..gaussians import Gaussians4D
 from ..lrm4d import Block, nearest_points, patchify, rays
@@ -219,7 +219,7 @@ def load_gslrm_halved(path: Path) -> GSLRM:
         _outline(state, HEAD_WIDTH, path)
         return {name: value.half() if value.ndim > 1 else value for name, value in state.items()}
 
-    return _model_of(derived(path.with_suffix(".safetensors"), path, halve), HEAD_WIDTH, path)
+    return _model_of(load_or_make(path.with_suffix(".safetensors"), path, halve), HEAD_WIDTH, path)
 
 
 def check_gslrm(path: Path) -> None:

@@ -39,7 +39,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from ..cache import derived
+from ..cache import load_or_make
 from ..errors import Progress, UserError, no_progress
 
 VIEWS = ("front", "front_right", "right", "back", "left", "front_left")
@@ -262,7 +262,7 @@ def load_mvdiffusion(
     progress("Loading the text encoder", 0.0)
     text_encoder = folder / "text_encoder" / TRANSFORMERS_WEIGHTS
     embed = partial(_embed_prompts, folder / "tokenizer", text_encoder)
-    prompts = derived(folder / "prompts.safetensors", text_encoder, embed)["prompts"]
+    prompts = load_or_make(folder / "prompts.safetensors", text_encoder, embed)["prompts"]
     progress("Loading the image encoder", 0.1)
     image_encoder = _load_stock(
         CLIPVisionModelWithProjection, folder / "image_encoder" / TRANSFORMERS_WEIGHTS, dtype=dtype

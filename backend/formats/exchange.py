@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from ..splats import ALWAYS, MovingGaussians
+from ..splats import STATIC_SIGMA, MovingSplats
 from .gltf import write_glb
 from .ply import read_ply, write_ply, write_ply_4d
 from .spz import read_spz, write_spz
@@ -25,7 +25,7 @@ WRITERS = {
 }
 
 
-def read_splats(path: Path | str) -> MovingGaussians:
+def read_splats(path: Path | str) -> MovingSplats:
     """Reads a PLY or SPZ file.
 
     Raises:
@@ -34,7 +34,7 @@ def read_splats(path: Path | str) -> MovingGaussians:
     return _by_ending(path, READERS)(path)
 
 
-def write_splats(cloud: MovingGaussians, path: Path | str, time: float) -> int:
+def write_splats(cloud: MovingSplats, path: Path | str, time: float) -> int:
     """Writes what there is to see of the cloud at a time in seconds; returns the count of Gaussians.
 
     Raises:
@@ -44,7 +44,7 @@ def write_splats(cloud: MovingGaussians, path: Path | str, time: float) -> int:
 
 
 def write_clip(
-    cloud: MovingGaussians, path: Path | str, times: Sequence[float], frames_per_second: float, first_frame: float = 0.0
+    cloud: MovingSplats, path: Path | str, times: Sequence[float], frames_per_second: float, first_frame: float = 0.0
 ) -> int:
     """Writes the cloud with its motion into one file; returns the count of Gaussians.
 
@@ -62,7 +62,7 @@ def write_clip(
     raise UserError(f"A file of type '{suffix}' holds one moment; choose one, or a file for every frame.")
 
 
-def write_sequence(cloud: MovingGaussians, path: Path | str, frames_per_second: float) -> list[Path]:
+def write_sequence(cloud: MovingSplats, path: Path | str, frames_per_second: float) -> list[Path]:
     """Writes one file a frame of the clip, numbered from 0: cloud.ply becomes cloud_0000.ply and so on.
 
     Raises:
@@ -76,7 +76,7 @@ def write_sequence(cloud: MovingGaussians, path: Path | str, frames_per_second: 
     return paths
 
 
-def read_sequence(paths: Sequence[Path | str], frames_per_second: float) -> MovingGaussians:
+def read_sequence(paths: Sequence[Path | str], frames_per_second: float) -> MovingSplats:
     """Reads files of one moment each as the frames of one cloud: file k is all there is at k / frames_per_second s.
 
     Each Gaussian has so short a window that it is gone a frame before and after; show the cloud at those times only.
@@ -86,19 +86,19 @@ def read_sequence(paths: Sequence[Path | str], frames_per_second: float) -> Movi
     """
     frames = [read_splats(path) for path in paths]
     for path, frame in zip(paths, frames, strict=True):
-        if (frame.time_sigma != ALWAYS).any() or frame.compositing != frames[0].compositing:
+        if (frame.time_sigma != STATIC_SIGMA).any() or frame.compositing != frames[0].compositing:
             raise UserError(f"{path} is no frame of the same sequence as {paths[0]}; choose the files of one sequence.")
     times = np.arange(len(frames), dtype=np.float32) / np.float32(frames_per_second)
     joined = {
         field.name: np.concatenate([getattr(frame, field.name) for frame in frames])
-        for field in fields(MovingGaussians)[:8]
+        for field in fields(MovingSplats)[:8]
     }
     joined["time_mean"] = np.repeat(times, [len(frame) for frame in frames])
     joined["time_sigma"] = np.full_like(joined["time_mean"], 1 / (6 * frames_per_second))
-    return MovingGaussians(**joined, compositing=frames[0].compositing, time_range=(0.0, float(times[-1])))
+    return MovingSplats(**joined, compositing=frames[0].compositing, time_range=(0.0, float(times[-1])))
 
 
-def frame_times(cloud: MovingGaussians, frames_per_second: float) -> list[float]:
+def frame_times(cloud: MovingSplats, frames_per_second: float) -> list[float]:
     """The seconds of the clip's frames, both ends included.
 
     Raises:

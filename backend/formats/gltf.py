@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError, writing
-from ..splats import MovingGaussians, harmonic, srgb_to_linear
+from ..splats import MovingSplats, harmonic_from_color, srgb_to_linear
 from .spz import Y_UP
 
 _EXTENSION = "KHR_gaussian_splatting"
@@ -23,13 +23,13 @@ _TYPES = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
 _FLOAT, _ARRAY_BUFFER, _POINTS = 5126, 34962, 0
 
 
-def write_glb(cloud: MovingGaussians, path: Path | str, time: float) -> int:
+def write_glb(cloud: MovingSplats, path: Path | str, time: float) -> int:
     """Writes the cloud at a time in seconds, without splats too faint to draw; returns their count.
 
     Raises:
         UserError: there is nothing to see at that time, which glTF cannot hold, or the file cannot be written.
     """
-    seen = cloud.still(time).transform(Y_UP)
+    seen = cloud.freeze(time).transform(Y_UP)
     if not len(seen):
         raise UserError(f"The cloud is empty at {time:g} s, which a glTF file cannot be; choose another time.")
     linear = np.asarray(srgb_to_linear(seen.color), np.float32)
@@ -39,7 +39,7 @@ def write_glb(cloud: MovingGaussians, path: Path | str, time: float) -> int:
         f"{_EXTENSION}:ROTATION": np.roll(seen.rotation, -1, 1),
         f"{_EXTENSION}:SCALE": seen.scale,
         f"{_EXTENSION}:OPACITY": seen.opacity[:, None],
-        f"{_EXTENSION}:SH_DEGREE_0_COEF_0": harmonic(linear if seen.compositing == "linear" else seen.color),
+        f"{_EXTENSION}:SH_DEGREE_0_COEF_0": harmonic_from_color(linear if seen.compositing == "linear" else seen.color),
     }
     arrays = [np.ascontiguousarray(values, "<f4") for values in attributes.values()]
     sizes = [array.nbytes for array in arrays]

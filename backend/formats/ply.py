@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError, writing
-from ..splats import ALWAYS, MovingGaussians, color_of, harmonic
+from ..splats import STATIC_SIGMA, MovingSplats, color_from_harmonic, harmonic_from_color
 
 PROPERTIES = (
     *("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
@@ -22,28 +22,28 @@ PROPERTIES = (
 PROPERTIES_4D = (*PROPERTIES, "t", "scale_t", "rot_r_0", "rot_r_1", "rot_r_2", "rot_r_3")
 
 
-def write_ply(cloud: MovingGaussians, path: Path | str, time: float) -> int:
+def write_ply(cloud: MovingSplats, path: Path | str, time: float) -> int:
     """Writes the cloud at a time in seconds as a 3DGS PLY, without splats too faint to draw; returns their count."""
-    seen = cloud.still(time)
-    columns = [seen.position, seen.velocity, harmonic(seen.color), _logit(seen.opacity)[:, None]]
+    seen = cloud.freeze(time)
+    columns = [seen.position, seen.velocity, harmonic_from_color(seen.color), _logit(seen.opacity)[:, None]]
     columns += [np.log(seen.scale), seen.rotation]
     table = np.concatenate(columns, 1).astype("<f4")
     _write(path, PROPERTIES, table, [f"compositing {cloud.compositing}", f"time {time:g}"])
     return len(table)
 
 
-def write_ply_4d(cloud: MovingGaussians, path: Path | str) -> None:
+def write_ply_4d(cloud: MovingSplats, path: Path | str) -> None:
     """Writes a cloud whole, as 4D Gaussians."""
     mean, scale, left, right = cloud.to_4d()
     scale = np.log(scale)
-    columns = [mean[:, :3], np.zeros((len(cloud), 3)), harmonic(cloud.color), _logit(cloud.opacity)[:, None]]
+    columns = [mean[:, :3], np.zeros((len(cloud), 3)), harmonic_from_color(cloud.color), _logit(cloud.opacity)[:, None]]
     columns += [scale[:, :3], left, mean[:, 3:], scale[:, 3:], right]
     first, last = cloud.time_range
     comments = [f"compositing {cloud.compositing}", f"time_range {first!r} {last!r}"]
     _write(path, PROPERTIES_4D, np.concatenate(columns, 1).astype("<f4"), comments)
 
 
-def read_ply(path: Path | str) -> MovingGaussians:
+def read_ply(path: Path | str) -> MovingSplats:
     """Reads a 4D PLY, or a 3DGS PLY as a cloud that stands still; colors that depend on the view lose that part.
 
     Files of other tools may lack our comments: they blend in sRGB, and the clip of 4D ones is the times seen.
@@ -77,7 +77,7 @@ def read_ply(path: Path | str) -> MovingGaussians:
     with np.errstate(over="ignore"):
         scale = np.exp(stack("scale_0", "scale_1", "scale_2", *(["scale_t"] if is_4d else [])))
         opacity = 1 / (1 + np.exp(-stack("opacity")[:, 0]))
-    color = color_of(stack("f_dc_0", "f_dc_1", "f_dc_2"))
+    color = color_from_harmonic(stack("f_dc_0", "f_dc_1", "f_dc_2"))
     lengths = [np.linalg.norm(quaternion, axis=1, keepdims=True) for quaternion in (rotation, right)]
     sound = all((length > 1e-9).all() for length in lengths) and (scale > 0).all()
     if not sound or not all(np.isfinite(array).all() for array in (position, times, *lengths, scale, color, opacity)):
@@ -85,9 +85,9 @@ def read_ply(path: Path | str) -> MovingGaussians:
     rotation, right = rotation / lengths[0], right / lengths[1]
     rest = (opacity, color, compositing, (first, last))
     if is_4d:
-        return MovingGaussians.from_4d(np.c_[position, values["t"]], scale, rotation, right, *rest)
-    always = np.full(len(position), ALWAYS, np.float32)
-    return MovingGaussians(position, 0 * position, 0 * always + np.float32(first), always, scale, rotation, *rest)
+        return MovingSplats.from_4d(np.c_[position, values["t"]], scale, rotation, right, *rest)
+    always = np.full(len(position), STATIC_SIGMA, np.float32)
+    return MovingSplats(position, 0 * position, 0 * always + np.float32(first), always, scale, rotation, *rest)
 
 
 def _logit(opacity: np.ndarray) -> np.ndarray:

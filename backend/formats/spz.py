@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError, writing
-from ..splats import ALWAYS, MovingGaussians, color_of, harmonic
+from ..splats import STATIC_SIGMA, MovingSplats, color_from_harmonic, harmonic_from_color
 
 Y_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # from Z up: (x, y, z) to (x, z, -y)
 
@@ -28,7 +28,7 @@ _COLOR_SCALE = 0.15 * 255  # steps a unit of the harmonic
 _REST = {0: 0, 1: 9, 2: 24, 3: 45, 4: 72}  # bytes of the higher harmonics, by their degree
 
 
-def write_spz(cloud: MovingGaussians, path: Path | str, time: float) -> int:
+def write_spz(cloud: MovingSplats, path: Path | str, time: float) -> int:
     """Writes the cloud at a time in seconds, without splats too faint to draw; returns their count.
 
     Positions are kept to 1/4096, scales to 6 %, rotations to 0.2 degrees, opacities and colors to 8 bits.
@@ -36,7 +36,7 @@ def write_spz(cloud: MovingGaussians, path: Path | str, time: float) -> int:
     Raises:
         UserError: the cloud reaches too far, or the file cannot be written.
     """
-    seen = cloud.still(time).transform(Y_UP)
+    seen = cloud.freeze(time).transform(Y_UP)
     reach = np.abs(seen.position).max(initial=1e-9)
     bits = min(_FRACTION_BITS, int(np.floor(np.log2((2**23 - 1) / reach))))
     if bits < 0:
@@ -47,7 +47,7 @@ def write_spz(cloud: MovingGaussians, path: Path | str, time: float) -> int:
         header,
         fixed.view(np.uint8).reshape(-1, 3, 4)[..., :3],
         _byte(255 * seen.opacity),
-        _byte(_COLOR_SCALE * harmonic(seen.color) + 127.5),
+        _byte(_COLOR_SCALE * harmonic_from_color(seen.color) + 127.5),
         _byte(16 * (np.log(seen.scale) + 10)),
         _pack_rotation(seen.rotation),
     )
@@ -56,7 +56,7 @@ def write_spz(cloud: MovingGaussians, path: Path | str, time: float) -> int:
     return len(seen)
 
 
-def read_spz(path: Path | str) -> MovingGaussians:
+def read_spz(path: Path | str) -> MovingSplats:
     """Reads an SPZ file as a cloud that stands still; colors that depend on the view lose that part.
 
     Raises:
@@ -89,8 +89,8 @@ def read_spz(path: Path | str) -> MovingGaussians:
     position[..., 1:] = fixed.reshape(count, 3, 3)  # the three high bytes, so that the shift below extends the sign
     position = (position.view("<i4")[..., 0] >> 8) / np.float32(2.0 ** header["bits"])
     unpack = _unpack_rotation if version == 3 else _unpack_first_three
-    always = np.full(count, ALWAYS, np.float32)
-    cloud = MovingGaussians(
+    always = np.full(count, STATIC_SIGMA, np.float32)
+    cloud = MovingSplats(
         position=position.astype(np.float32),
         velocity=np.zeros((count, 3), np.float32),
         time_mean=0 * always,
@@ -98,7 +98,7 @@ def read_spz(path: Path | str) -> MovingGaussians:
         scale=np.exp(scale / np.float32(16) - np.float32(10)),
         rotation=unpack(rotation),
         opacity=opacity[:, 0] / np.float32(255),
-        color=color_of((color - np.float32(127.5)) / np.float32(_COLOR_SCALE)),
+        color=color_from_harmonic((color - np.float32(127.5)) / np.float32(_COLOR_SCALE)),
         compositing="srgb",
     )
     return cloud.transform(Y_UP.T)

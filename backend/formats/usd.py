@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import writing
-from ..splats import VISIBLE, MovingGaussians, harmonic, srgb_to_linear
+from ..splats import VISIBLE, MovingSplats, harmonic_from_color, srgb_to_linear
 
 
 def write_usda(
-    cloud: MovingGaussians,
+    cloud: MovingSplats,
     path: Path | str,
     times: Sequence[float],
     frames_per_second: float = 24.0,
@@ -53,6 +53,7 @@ def write_usda(
     )
     reach = 3 * cloud.scale.max(initial=0)
     extent = np.stack([ends.min(0) - reach, ends.max(0) + reach])
+    harmonics = harmonic_from_color(cloud.color)
     name = re.sub("[^A-Za-z0-9_]|^(?=[0-9]|$)", "_", Path(path).stem)
     with writing(path), open(path, "w", encoding="ascii", newline="\n") as file:
         file.write(_header(name, cloud.compositing, list(frames), frames_per_second))
@@ -64,7 +65,9 @@ def write_usda(
         file.write(f"    float3[] scales = {_tuples(cloud.scale, '%.5g')}\n")
         file.writelines(_attribute("float[] opacities", frames, opacity))
         file.write("    uniform int radiance:sphericalHarmonicsDegree = 0\n")
-        file.write(f"    float3[] radiance:sphericalHarmonicsCoefficients = {_tuples(harmonic(cloud.color), '%.5g')}")
+        file.write(
+            f"    float3[] radiance:sphericalHarmonicsCoefficients = {_tuples(harmonic_from_color(cloud.color), '%.5g')}"
+        )
         file.write(' ( elementSize = 1\n interpolation = "vertex" )\n')
         # what follows is read by USD that takes the prim for Points
         file.writelines(_attribute("point3f[] points", turns, position))

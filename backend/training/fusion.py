@@ -34,7 +34,7 @@ from ..portrait.photo import METRES
 from ..portrait.sequence import join_sequence
 from ..rasterize import render_pictures
 from ..reconstruct import reconstruct
-from ..splats import SH_C0, MovingGaussians
+from ..splats import SH_C0, MovingSplats
 from .demo_capture import straight_srgb
 from .scenes.people import People
 from .scenes.rigs import Z_UP, look_at
@@ -114,14 +114,14 @@ def lift(frames: Sequence[Frame], model: LRM4D) -> Gaussians4D:
         for time in times:
             cloud = reconstruct(Capture([frame for frame in frames if frame.time == time]), model)
             (kept,) = (decoded[0].select(0).peak_opacity() >= 0.05).nonzero(as_tuple=True)  # as reconstruct prunes
-            clouds.append(as_still(cloud.moving()))
+            clouds.append(as_still(cloud.to_splats()))
             identities.append(kept.cpu())
     finally:
         del model.gaussians
     return join_sequence(clouds, identities, times)
 
 
-def as_still(moving: MovingGaussians) -> Gaussians4D:
+def as_still(moving: MovingSplats) -> Gaussians4D:
     """A cloud of one moment in the form that join_sequence takes."""
     values = (moving.position, (moving.color - 0.5)[:, None] / SH_C0, np.log(moving.scale.clip(1e-9)), moving.rotation)
     splats = Splats(*map(torch.from_numpy, values), torch.from_numpy(moving.opacity).logit(1e-6))

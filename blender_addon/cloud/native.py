@@ -67,7 +67,7 @@ def native_attributes(source: Object) -> dict[str, np.ndarray]:
         "position": gaussians.position - origin,
         "scale": gaussians.scale,
         "rotation": gaussians.rotation,
-        "radiance:base": np.c_[moving.harmonic(gaussians.color), gaussians.opacity],
+        "radiance:base": np.c_[moving.harmonic_from_color(gaussians.color), gaussians.opacity],
         "velocity": gaussians.velocity,
         "time_mean": gaussians.time_mean,
         "time_sigma": gaussians.time_sigma,

@@ -26,7 +26,7 @@ from .nodes import evaluate_group, find_stamped, is_evaluate_group
 from .ownership import own_action
 
 if TYPE_CHECKING:
-    from backend.splats import MovingGaussians
+    from backend.splats import MovingSplats
 
 moving = backend("splats")
 
@@ -48,7 +48,7 @@ _ATTRIBUTES = {
 
 def build_cloud(
     scene: Scene,
-    gaussians: MovingGaussians,
+    gaussians: MovingSplats,
     name: str,
     frame_start: float,
     frame_end: float,
@@ -169,7 +169,7 @@ def fault(cloud: Object) -> str | None:
     return None
 
 
-def read_cloud(cloud: Object) -> MovingGaussians:
+def read_cloud(cloud: Object) -> MovingSplats:
     """The Gaussians of a cloud object as they were built, in world space but for what the object was moved since.
 
     What was edited into no Gaussian is left out.
@@ -182,16 +182,16 @@ def read_cloud(cloud: Object) -> MovingGaussians:
     position = np.empty(3 * len(mesh.vertices), np.float32)
     mesh.vertices.foreach_get("co", position)
     data = {name: _read(mesh.attributes[name]) for name in _ATTRIBUTES if name != "crowding"}
-    return moving.MovingGaussians(
+    return moving.MovingSplats(
         position=position.reshape(-1, 3) + np.array(cloud[METADATA_KEY]["origin"], np.float32),
         color=moving.linear_to_srgb(data.pop("radiance")[:, :3]).astype(np.float32),
         compositing=mesh[METADATA_KEY]["compositing"],
         time_range=tuple(mesh[METADATA_KEY]["time_range"]),
         **data,
-    ).sound()
+    ).drop_invalid()
 
 
-def gaussians_in_place(cloud: Object, depsgraph: Depsgraph) -> MovingGaussians:
+def gaussians_in_place(cloud: Object, depsgraph: Depsgraph) -> MovingSplats:
     """The Gaussians of a cloud object as they were built, in world space where the object is now.
 
     Raises:
@@ -203,7 +203,7 @@ def gaussians_in_place(cloud: Object, depsgraph: Depsgraph) -> MovingGaussians:
     return read_cloud(cloud).transform(world @ np.linalg.inv(origin))
 
 
-def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingGaussians:
+def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingSplats:
     """What the viewport shows of a cloud now, in world space, as Gaussians that stand still at a time in seconds.
 
     Raises:
@@ -223,9 +223,9 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingG
     color = moving.linear_to_srgb(radiance[:, :3]).astype(np.float32)
     ones = np.ones(len(position), np.float32)
     light = cloud.data[METADATA_KEY]["compositing"]
-    still = (0 * position, time * ones, moving.ALWAYS * ones, scale, rotation)
-    shown = moving.MovingGaussians(position, *still, alpha, color, light, (time, time))
-    return shown.sound().transform(np.array(evaluated.matrix_world))
+    still = (0 * position, time * ones, moving.STATIC_SIGMA * ones, scale, rotation)
+    shown = moving.MovingSplats(position, *still, alpha, color, light, (time, time))
+    return shown.drop_invalid().transform(np.array(evaluated.matrix_world))
 
 
 def evaluated_cloud(cloud: Object, depsgraph: Depsgraph) -> Object:
@@ -280,7 +280,7 @@ def _read(attribute: Attribute) -> np.ndarray:
     return values.reshape(-1, width) if width > 1 else values
 
 
-def _finite_attributes(gaussians: MovingGaussians) -> dict[str, np.ndarray]:
+def _finite_attributes(gaussians: MovingSplats) -> dict[str, np.ndarray]:
     """Vertex attributes in world space, without Gaussians that have a value which is not finite."""
     scale = np.asarray(gaussians.scale, np.float32)
     data = {
@@ -333,7 +333,7 @@ def _centre(data: dict[str, np.ndarray]) -> np.ndarray:
     return weight @ data["position"] / max(weight.sum(), 1e-9)
 
 
-def _new_mesh(name: str, data: dict[str, np.ndarray], origin: np.ndarray, gaussians: MovingGaussians) -> Mesh:
+def _new_mesh(name: str, data: dict[str, np.ndarray], origin: np.ndarray, gaussians: MovingSplats) -> Mesh:
     mesh = bpy.data.meshes.new(name)
     count = len(data["position"])
     mesh.vertices.add(count)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from backend.camera import Camera
     from backend.errors import Progress
     from backend.facelift.weights import FaceLiftWeights
-    from backend.splats import MovingGaussians
+    from backend.splats import MovingSplats
 
 READ, LOADED, PAINTED = 0.05, 0.2, 0.9  # of a run: when the parts before lifting have ended
 
@@ -54,7 +54,7 @@ class Portrait(NamedTuple):
     turned, which Blender would show so.
     """
 
-    gaussians: MovingGaussians
+    gaussians: MovingSplats
     times: np.ndarray
     cameras: list[Camera]
     upright: np.ndarray | None
@@ -97,7 +97,7 @@ def portrait(settings: Settings) -> Task:
         to_scene = backend("camera").Similarity(backend("portrait.photo").METRES, np.eye(3), np.array(settings.place))
         matrix = np.diag([to_scene.scale] * 3 + [1.0])
         matrix[:3, 3] = to_scene.translation
-        gaussians = cloud.moving().transform(matrix)  # seconds of work for a long video
+        gaussians = cloud.to_splats().transform(matrix)  # seconds of work for a long video
         cameras = [to_scene.apply_camera(camera) for camera in fronts.cameras]
         return Portrait(gaussians, fronts.times, cameras, _upright(settings.path))
 

@@ -17,7 +17,7 @@ from ..job_operator import JobOperator
 from .estimate import estimate
 
 if TYPE_CHECKING:
-    from backend.splats import MovingGaussians
+    from backend.splats import MovingSplats
 
 FIDELITY_PICTURES = 4
 
@@ -111,8 +111,8 @@ def _job_settings(context: Context) -> jobs.Settings:
     )
 
 
-def put_in_scene(context: Context, scene: Scene, gaussians: "MovingGaussians") -> Object:
-    """Makes the cloud of MovingGaussians, or renews the one that the settings name, and makes it active."""
+def put_in_scene(context: Context, scene: Scene, gaussians: "MovingSplats") -> Object:
+    """Makes the cloud of MovingSplats, or renews the one that the settings name, and makes it active."""
     settings = scene.facet4d
     existing = settings.cloud if settings.cloud in cloud.cloud_objects(scene) else None
     fps = scene.render.fps / scene.render.fps_base

@@ -12,7 +12,7 @@ from backend.camera import Similarity
 from backend.errors import UserError
 from backend.gaussians import (
     Gaussians4D,
-    from_moving,
+    from_splats,
     isoclinic_from_rotation,
     load_cloud,
     rotation_from_isoclinic,
@@ -140,7 +140,7 @@ def test_quaternions_are_the_usual_ones():
 def test_moving_form_equals_conditioning(time):
     """What Blender evaluates is what conditioning gives, to float32."""
     cloud = random_cloud()
-    moving = cloud.moving()
+    moving = cloud.to_splats()
     mean, covariance, opacity = (part[0].numpy() for part in cloud.at(torch.tensor([time], dtype=torch.float64)))
     position, alpha = moving.at(time)
     assert np.abs(position - mean).max() < 1e-4
@@ -152,7 +152,7 @@ def test_moving_form_equals_conditioning(time):
 
 def test_moving_form_converts_back():
     cloud = random_cloud()
-    again = from_moving(cloud.moving())
+    again = from_splats(cloud.to_splats())
     for time in (-0.5, 0.3):
         clock = torch.tensor([time])
         for part, other in zip(cloud.at(clock.double()), again.at(clock), strict=True):
@@ -160,7 +160,7 @@ def test_moving_form_converts_back():
 
 
 def test_a_moving_cloud_in_a_sheared_world_is_the_world_sheared():
-    cloud = random_cloud().moving()
+    cloud = random_cloud().to_splats()
     matrix = np.array([[1.5, 0.3, 0, 2], [0, 0.7, -0.2, -1], [0.1, 0, -2, 3], [0, 0, 0, 1]])
     changed, linear = cloud.transform(matrix), matrix[:3, :3]
     for time in (-0.5, 0.3):
@@ -205,7 +205,7 @@ def test_pruning_keeps_what_shows_at_any_time_of_the_clip():
 
 def test_frozen_cloud_stands_still():
     cloud = random_cloud().to(torch.float32)
-    frozen = cloud.frozen(0.25)
+    frozen = cloud.freeze(0.25)
     mean, _, opacity = (part[0] for part in cloud.at(torch.tensor([0.25])))
     for time in (0.25, 40.0):
         now, _, alpha = (part[0] for part in frozen.at(torch.tensor([time])))

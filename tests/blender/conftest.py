@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from backend.capture import Capture
-from backend.splats import MovingGaussians
+from backend.splats import MovingSplats
 
 
 @pytest.fixture
@@ -69,10 +69,10 @@ def opengl() -> None:
 
 
 @pytest.fixture
-def make_gaussians() -> Callable[..., MovingGaussians]:
+def make_gaussians() -> Callable[..., MovingSplats]:
     """Makes `count` random Gaussians in a unit ball, moving and fading within two seconds; values can be replaced."""
 
-    def make(count: int, seed: int = 0, **replaced) -> MovingGaussians:
+    def make(count: int, seed: int = 0, **replaced) -> MovingSplats:
         random = np.random.default_rng(seed)
         direction = random.normal(size=(count, 3))
         rotation = random.normal(size=(count, 4))
@@ -87,7 +87,7 @@ def make_gaussians() -> Callable[..., MovingGaussians]:
             "color": random.uniform(0, 1, (count, 3)),
         } | replaced
         arrays = {name: np.asarray(value, np.float32) for name, value in values.items()}
-        return MovingGaussians(**arrays, time_range=(0.0, 2.0))
+        return MovingSplats(**arrays, time_range=(0.0, 2.0))
 
     return make
 

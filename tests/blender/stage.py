@@ -15,7 +15,7 @@ from PIL import Image
 
 from backend.camera import Camera
 from backend.capture import Capture, Frame, save_capture
-from backend.splats import MovingGaussians
+from backend.splats import MovingSplats
 
 bpy = pytest.importorskip("bpy")
 import blender_addon
@@ -72,11 +72,11 @@ class FakeCloud:
     def __init__(self, count: int = 3, time_range: tuple[float, float] = (0.0, 0.5)) -> None:
         ones = np.ones(count, np.float32)
         vectors, rotation = np.ones((count, 3), np.float32), np.tile(np.float32([1, 0, 0, 0]), (count, 1))
-        self.gaussians = MovingGaussians(
+        self.gaussians = MovingSplats(
             vectors, vectors, 0 * ones, ones, 0.1 * vectors, rotation, ones, vectors, "linear", time_range
         )
 
-    def moving(self) -> MovingGaussians:
+    def to_splats(self) -> MovingSplats:
         return self.gaussians
 
 

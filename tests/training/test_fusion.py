@@ -31,9 +31,9 @@ def test_a_cloud_of_one_moment_looks_the_same_among_joined_ones():
         color=torch.rand(60, 3, generator=random),
         time_range=(0.0, 1.0),
     )
-    now = moving.frozen(0.2)
+    now = moving.freeze(0.2)
     cloud = join_sequence(
-        [as_still(now.moving()), as_still(moving.frozen(0.8).moving())], 2 * [torch.arange(60)], [0, 9]
+        [as_still(now.to_splats()), as_still(moving.freeze(0.8).to_splats())], 2 * [torch.arange(60)], [0, 9]
     )
     camera = six_cameras(64)[0]
     (expected,), (found,) = (render_pictures(each, [(camera, 0.0)]) for each in (now, cloud))

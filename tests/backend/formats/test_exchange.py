@@ -17,21 +17,21 @@ from backend.formats.exchange import (
     write_sequence,
     write_splats,
 )
-from backend.splats import MovingGaussians
+from backend.splats import MovingSplats
 from tests.backend.test_gaussians import random_cloud
 
 
 @pytest.fixture
-def moving() -> MovingGaussians:
-    return random_cloud(20).to(torch.float32).moving()
+def moving() -> MovingSplats:
+    return random_cloud(20).to(torch.float32).to_splats()
 
 
 @pytest.mark.parametrize("ending", WRITERS)
 def test_every_format_holds_a_moment(tmp_path, moving, ending):
     path = tmp_path / f"cloud{ending.upper()}"
-    assert write_splats(moving, path, 0.3) == len(moving.still(0.3))
+    assert write_splats(moving, path, 0.3) == len(moving.freeze(0.3))
     if ending in READERS:
-        assert read_splats(path).position == pytest.approx(moving.still(0.3).position, abs=2e-4)
+        assert read_splats(path).position == pytest.approx(moving.freeze(0.3).position, abs=2e-4)
 
 
 def test_only_some_formats_hold_a_clip(tmp_path, moving):
@@ -52,8 +52,8 @@ def test_a_sequence_covers_the_clip_and_comes_back(tmp_path, moving, ending):
     again = read_sequence(paths, 24)
     assert again.time_range == pytest.approx((0, 2))
     for frame in (0, 20, 48):
-        shown = again.still(frame / 24)
-        assert shown.position == pytest.approx(moving.still(moving.time_range[0] + frame / 24).position, abs=2e-4)
+        shown = again.freeze(frame / 24)
+        assert shown.position == pytest.approx(moving.freeze(moving.time_range[0] + frame / 24).position, abs=2e-4)
 
 
 def test_a_pace_that_makes_no_sequence_is_named(tmp_path, moving):

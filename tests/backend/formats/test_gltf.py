@@ -39,10 +39,10 @@ def read_glb(path) -> tuple[dict, dict[str, np.ndarray]]:
 
 
 def test_the_attributes_are_the_cloud(tmp_path):
-    cloud = random_cloud(300).to(torch.float32).moving()
+    cloud = random_cloud(300).to(torch.float32).to_splats()
     count = write_glb(cloud, tmp_path / "cloud.glb", 0.3)
     document, found = read_glb(tmp_path / "cloud.glb")
-    seen = cloud.still(0.3)
+    seen = cloud.freeze(0.3)
     assert count == len(seen)
     assert document["extensionsUsed"] == ["KHR_gaussian_splatting"]
     assert document["meshes"][0]["primitives"][0]["mode"] == 0

@@ -7,7 +7,7 @@ import torch
 
 from backend.errors import UserError
 from backend.formats.ply import PROPERTIES_4D, read_ply, write_ply, write_ply_4d
-from backend.gaussians import from_moving
+from backend.gaussians import from_splats
 from backend.splats import SH_C0
 from tests.backend.test_gaussians import random_cloud
 
@@ -16,11 +16,11 @@ def test_4d_file_round_trip(tmp_path):
     """The fields in the file are those of the same 4D Gaussians, and come back as the same moving ones."""
     cloud = random_cloud().to(torch.float32)
     cloud.time_range = (0.2, 1.9)
-    moving = cloud.moving()
+    moving = cloud.to_splats()
     write_ply_4d(moving, tmp_path / "cloud.ply")
     again = read_ply(tmp_path / "cloud.ply")
     assert (again.compositing, again.time_range) == (cloud.compositing, cloud.time_range)
-    in_4d = from_moving(again)
+    in_4d = from_splats(again)
     assert torch.allclose(in_4d.mean, cloud.mean, atol=2e-6)
     assert torch.allclose(in_4d.covariance(), cloud.covariance(), atol=1e-5)
     for name in ("opacity", "color", "position", "velocity", "time_sigma"):
@@ -28,7 +28,7 @@ def test_4d_file_round_trip(tmp_path):
 
 
 def test_a_moment_is_read_back_standing_still(tmp_path):
-    moving = random_cloud().to(torch.float32).moving()
+    moving = random_cloud().to(torch.float32).to_splats()
     write_ply(moving, tmp_path / "moment.ply", 0.3)
     again = read_ply(tmp_path / "moment.ply")
     assert (again.compositing, again.time_range) == (moving.compositing, (0.3, 0.3))
@@ -46,7 +46,7 @@ def test_blender_reads_a_moment(tmp_path):
     """Blender's own PLY importer sees the positions, log scales, logits and colors of the cloud at that time."""
     import bpy
 
-    moving = random_cloud().to(torch.float32).moving()
+    moving = random_cloud().to(torch.float32).to_splats()
     count = write_ply(moving, tmp_path / "moment.ply", 0.3)
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     bpy.ops.wm.ply_import(filepath=str(tmp_path / "moment.ply"), forward_axis="Y", up_axis="Z")
@@ -71,7 +71,7 @@ def test_blender_reads_a_moment(tmp_path):
 
 def test_other_properties_are_read_over(tmp_path):
     path = tmp_path / "cloud.ply"
-    write_ply_4d(random_cloud(5).to(torch.float32).moving(), path)
+    write_ply_4d(random_cloud(5).to(torch.float32).to_splats(), path)
     header, _, body = path.read_bytes().partition(b"end_header\n")
     rows = np.frombuffer(body, f"V{4 * len(PROPERTIES_4D)}", 5)
     wider = b"".join(row.tobytes() + b"\1" * 9 for row in rows)

@@ -10,7 +10,7 @@ import torch
 
 from backend.errors import UserError
 from backend.formats.spz import Y_UP, read_spz, write_spz
-from backend.splats import ALWAYS, MovingGaussians, rotation_matrix
+from backend.splats import STATIC_SIGMA, MovingSplats, rotation_matrix
 from tests.backend.test_gaussians import random_cloud
 
 # The four Gaussians of recorded_cloud() in X right, Y up, Z back, as Niantic's library packs them in versions 2 and 3
@@ -23,28 +23,28 @@ RECORDED = {
 }
 
 
-def recorded_cloud() -> MovingGaussians:
+def recorded_cloud() -> MovingSplats:
     rotation = np.array([[0.8, 0.1, -0.3, 0.5], [-0.2, 0.7, 0.6, -0.3], [0.1, 0.2, -0.9, 0.3], [0.3, -0.4, 0.1, -0.85]])
     arrays = {
         "position": [[0.1, -0.2, 0.3], [-1.5, 0.25, 0], [0, 2, -1], [12.25, -3, 0.5]],
         "velocity": np.zeros((4, 3)),
         "time_mean": np.zeros(4),
-        "time_sigma": np.full(4, ALWAYS),
+        "time_sigma": np.full(4, STATIC_SIGMA),
         "scale": [[0.01, 0.02, 0.03], [0.5, 0.001, 0.2], [0.1, 0.1, 0.1], [1, 0.04, 0.3]],
         "rotation": rotation / np.linalg.norm(rotation, axis=1, keepdims=True),
         "opacity": [1, 0.5, 0.25, 0.02],
         "color": [[0.9, 0.5, 0.1], [0, 1, 0.3], [0.2, 0.2, 0.2], [1.2, 0.7, 0]],
     }
-    return MovingGaussians(**{name: np.asarray(values, np.float32) for name, values in arrays.items()})
+    return MovingSplats(**{name: np.asarray(values, np.float32) for name, values in arrays.items()})
 
 
-def ellipsoids(cloud: MovingGaussians) -> np.ndarray:
+def ellipsoids(cloud: MovingSplats) -> np.ndarray:
     """The covariances, each relative to its largest variance."""
     factor = rotation_matrix(cloud.rotation) * (cloud.scale / cloud.scale.max(1, keepdims=True))[:, None, :]
     return factor @ factor.transpose(0, 2, 1)
 
 
-def assert_same(found: MovingGaussians, expected: MovingGaussians) -> None:
+def assert_same(found: MovingSplats, expected: MovingSplats) -> None:
     """Equal to half a step of what the format keeps."""
     np.testing.assert_allclose(found.position, expected.position, atol=0.51 / 4096)
     np.testing.assert_allclose(found.opacity, expected.opacity, atol=0.51 / 255)
@@ -69,17 +69,17 @@ def test_the_file_is_the_one_that_niantics_library_writes(tmp_path):
 
 
 def test_a_moment_is_read_back_standing_still(tmp_path):
-    moving = random_cloud(500).to(torch.float32).moving()
-    assert write_spz(moving, tmp_path / "moment.spz", 0.3) == len(moving.still(0.3)) < 500
+    moving = random_cloud(500).to(torch.float32).to_splats()
+    assert write_spz(moving, tmp_path / "moment.spz", 0.3) == len(moving.freeze(0.3)) < 500
     again = read_spz(tmp_path / "moment.spz")
-    assert_same(again, moving.still(0.3))
+    assert_same(again, moving.freeze(0.3))
     assert (again.at(7.0)[0] == again.position).all()
 
 
 def test_rotations_keep_a_fifth_of_a_degree(tmp_path):
-    cloud = random_cloud(2000).to(torch.float32).moving()
+    cloud = random_cloud(2000).to(torch.float32).to_splats()
     cloud.scale[:] = 0.3, 0.2, 0.1
-    cloud.time_sigma[:] = ALWAYS
+    cloud.time_sigma[:] = STATIC_SIGMA
     cloud.opacity[:] = 1
     write_spz(cloud, tmp_path / "cloud.spz", 0.0)
     found, expected = (rotation_matrix(c.rotation) for c in (read_spz(tmp_path / "cloud.spz"), cloud))

@@ -10,13 +10,13 @@ import torch
 
 from backend.errors import UserError
 from backend.formats.usd import write_usda
-from backend.splats import SH_C0, VISIBLE, MovingGaussians
+from backend.splats import SH_C0, VISIBLE, MovingSplats
 from tests.backend.formats.test_spz import recorded_cloud
 from tests.backend.test_gaussians import random_cloud
 
 
-def moving_cloud() -> MovingGaussians:
-    cloud = random_cloud(60).to(torch.float32).moving()
+def moving_cloud() -> MovingSplats:
+    cloud = random_cloud(60).to(torch.float32).to_splats()
     cloud.time_range = (0.0, 2.0)
     return cloud
 
@@ -36,7 +36,7 @@ def read_usda(path) -> dict[str, np.ndarray | dict[float, np.ndarray]]:
 def test_a_moment_is_written_without_samples(tmp_path):
     cloud = moving_cloud()
     count = write_usda(cloud, tmp_path / "moment.usda", [0.3])
-    found, seen = read_usda(tmp_path / "moment.usda"), cloud.still(0.3)
+    found, seen = read_usda(tmp_path / "moment.usda"), cloud.freeze(0.3)
     assert count == len(seen) < len(cloud)
     for name in ("positions", "points"):
         np.testing.assert_allclose(found[name], seen.position, atol=1e-5)

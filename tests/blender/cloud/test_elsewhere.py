@@ -85,7 +85,7 @@ def test_a_linked_cloud_asks_for_an_override_before_it_is_changed(linked, tmp_pa
             getattr(bpy.ops.facet4d, name)()
     scene = bpy.context.scene
     scene.facet4d.cloud = linked
-    made = operators.put_in_scene(bpy.context, scene, FakeCloud().moving())
+    made = operators.put_in_scene(bpy.context, scene, FakeCloud().to_splats())
     assert made != linked and len(linked.data.vertices) == 300
 
 

@@ -110,7 +110,7 @@ def test_an_spz_comes_back_where_it_stood(registered, make_gaussians, tmp_path):
     file = str(tmp_path / "head.spz")
     bpy.ops.facet4d.export_splats(filepath=file, up="-Y")  # which SPZ does not heed
     assert bpy.ops.facet4d.import_splats(filepath=file, up="-Y") == {"FINISHED"}
-    expected = gaussians.transform(np.array(PLACE)).still(1.0)
+    expected = gaussians.transform(np.array(PLACE)).freeze(1.0)
     again = active_cloud(bpy.context)
     for frame in (1, 40):
         found = points_at(registered, again, frame)
@@ -125,7 +125,7 @@ def test_gltf_and_usd_hold_the_frame_as_it_is_shown(registered, make_gaussians, 
     for ending in ("glb", "usda"):
         bpy.ops.facet4d.export_splats(filepath=str(tmp_path / f"head.{ending}"))
     gaussians.scale *= 2
-    expected = gaussians.transform(np.array(PLACE)).still(1.0)
+    expected = gaussians.transform(np.array(PLACE)).freeze(1.0)
     _, glb = read_glb(tmp_path / "head.glb")
     np.testing.assert_allclose(glb["POSITION"] @ FROM_Y_UP.T, expected.position, atol=1e-4)
     scale = glb["KHR_gaussian_splatting:SCALE"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.splats import MovingGaussians, linear_to_srgb, srgb_to_linear
+from backend.splats import MovingSplats, linear_to_srgb, srgb_to_linear
 
 bpy = pytest.importorskip("bpy")
 from mathutils import Euler, Matrix, Vector
@@ -54,7 +54,7 @@ def camera_to_world(scene) -> np.ndarray:
     return np.array(scene.camera.matrix_world) @ np.diag([1, -1, -1, 1])
 
 
-def ray_space_picture(gaussians: MovingGaussians, time: float, scene, size: int, transform=None) -> np.ndarray:
+def ray_space_picture(gaussians: MovingSplats, time: float, scene, size: int, transform=None) -> np.ndarray:
     """The exact picture, pixel by pixel, by numpy: largest response along the ray, composited by centre depth.
 
     transform: [4, 4] object to world, applied to the Gaussians.
@@ -95,7 +95,7 @@ def psnr_over_white(first: np.ndarray, second: np.ndarray) -> float:
     return -10 * np.log10(np.mean((first - second) ** 2))
 
 
-def one_gaussian(make_gaussians, **replaced) -> MovingGaussians:
+def one_gaussian(make_gaussians, **replaced) -> MovingSplats:
     """An upright ellipsoid at the origin that is there all the time."""
     values = {
         "position": [[0, 0, 0]],
@@ -221,7 +221,7 @@ def test_a_cloud_looks_as_ray_space_compositing_says(studio, make_gaussians, tmp
     assert psnr_over_white(picture, ray_space_picture(gaussians, 19.5 / 24, studio, 64)) > 40
 
 
-def head_of_discs(make_gaussians, count: int) -> MovingGaussians:
+def head_of_discs(make_gaussians, count: int) -> MovingSplats:
     """A bumpy, patterned ball covered by discs, as reconstructions of a surface are."""
     random = np.random.default_rng(0)
     normal = random.normal(size=(count, 3))
@@ -240,15 +240,15 @@ def head_of_discs(make_gaussians, count: int) -> MovingGaussians:
     )
 
 
-def rasterised(gaussians: MovingGaussians, time: float, scene, size: int) -> np.ndarray:
+def rasterised(gaussians: MovingSplats, time: float, scene, size: int) -> np.ndarray:
     """The picture [size, size, 4] by the backend: premultiplied linear colour and alpha."""
     torch = pytest.importorskip("torch")
-    from backend.gaussians import from_moving
+    from backend.gaussians import from_splats
     from backend.rasterize import render
 
     pose = torch.tensor(camera_to_world(scene), dtype=torch.float32)
     intrinsics = torch.tensor([[2.0 * size, 2.0 * size, size / 2, size / 2]])
-    color, alpha = render(from_moving(gaussians), pose[None], intrinsics, torch.tensor([time]), size, size)
+    color, alpha = render(from_splats(gaussians), pose[None], intrinsics, torch.tensor([time]), size, size)
     return torch.cat([color[0], alpha[0, ..., None]], -1).numpy()
 
 
@@ -287,7 +287,7 @@ def test_motion_blur_smears_and_does_not_fade(studio, make_gaussians, tmp_path):
     # others are there when the shutter opens and closes, but not between: their number changes while it is open
     others = make_gaussians(40, time_mean=1 + np.repeat([-0.25, 0.25], 20) / 24, time_sigma=np.full(40, 1e-3))
     arrays = {name: np.concatenate([getattr(ball, name), getattr(others, name)]) for name in SIZED}
-    build_cloud(studio, MovingGaussians(**arrays, time_range=(0.0, 2.0)), "Ball", 1, 49)
+    build_cloud(studio, MovingSplats(**arrays, time_range=(0.0, 2.0)), "Ball", 1, 49)
     aim(studio, (0, -4, 0))
     studio.frame_set(25)
     studio.cycles.samples = 128

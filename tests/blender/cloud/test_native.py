@@ -107,7 +107,7 @@ def test_the_hidden_cloud_is_still_exported_and_converted_anew(native_splats, ma
     splats = bpy.context.object
     native_splats.frame_set(25)
     bpy.ops.facet4d.export_splats(filepath=str(tmp_path / "head.ply"))
-    np.testing.assert_allclose(read_ply(tmp_path / "head.ply").position, gaussians.still(1.0).position, atol=1e-4)
+    np.testing.assert_allclose(read_ply(tmp_path / "head.ply").position, gaussians.freeze(1.0).position, atol=1e-4)
     build_cloud(native_splats, make_gaussians(30, seed=1), "Head", 1, 49, existing=cloud)
     bpy.ops.facet4d.convert_to_native()
     assert bpy.context.object == splats and len(splats.data.points) == 30

@@ -17,7 +17,7 @@ from backend.portrait import matting_models
 from backend.portrait.matte import lay_over_white
 from backend.portrait.matting_models import MATTING_MODELS
 from backend.portrait.photo import CHIN, CROWN, METRES, canonical_crop, find_face
-from backend.splats import MovingGaussians
+from backend.splats import MovingSplats
 from tests.backend.facelift.test_weights import CONTENT, Hub
 from tests.backend.portrait.test_photo import astronaut
 from tests.backend.portrait.test_video import write_video
@@ -198,13 +198,13 @@ def test_a_dropped_file_is_chosen(settings, tmp_path):
 
 def test_what_takes_seconds_is_done_by_the_jobs_thread(settings, photo, monkeypatch):
     """Turning many Gaussians into the scene's world would freeze the window."""
-    threads, transform = [], MovingGaussians.transform
+    threads, transform = [], MovingSplats.transform
 
     def watched(*given):
         threads.append(threading.current_thread())
         return transform(*given)
 
-    monkeypatch.setattr(MovingGaussians, "transform", watched)
+    monkeypatch.setattr(MovingSplats, "transform", watched)
     bpy.ops.facet4d.portrait()
     assert len(threads) == 1 and threads[0] is not threading.main_thread()
 

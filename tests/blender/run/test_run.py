@@ -232,7 +232,7 @@ def test_the_modal_operator_finishes_with_the_cloud(running):
 def test_what_happens_to_the_scene_during_a_run_does_no_harm(filmed, running, mishap):
     operator = modal_operator(running)
     bpy.ops.ed.undo_push(message="Before")
-    bpy.context.scene.facet4d.cloud = old = cloud.build_cloud(bpy.context.scene, FakeCloud().moving(), "Old", 1, 13)
+    bpy.context.scene.facet4d.cloud = old = cloud.build_cloud(bpy.context.scene, FakeCloud().to_splats(), "Old", 1, 13)
     bpy.ops.ed.undo_push(message="Cloud")
     if mishap == "cameras deleted":
         bpy.data.batch_remove([ob for ob in bpy.data.objects if ob.type == "CAMERA"])
