@@ -1,20 +1,67 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one door to the backend package: inside the installed extension, or beside this folder in a checkout."""
+"""The one door to the backend package: inside the installed extension, or beside this folder in a checkout.
+
+The backend's modules are attributes of this one, imported when they are first asked for:
+
+    from .. import _backend as backend
+    cloud = backend.reconstruct.reconstruct(capture)
+
+Those that reach torch take seconds: ask for them in the worker thread only. None is needed to register or draw.
+"""
 
 import importlib
 from importlib.util import find_spec
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 ROOT = __package__  # the extension's name in Blender; a subfolder's __package__ would be another one
 _PACKAGE = f"{ROOT}.backend" if find_spec(f"{ROOT}.backend") else "backend"
 
+if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follow it; they let nothing else pass
+    import backend.facelift.pipeline
+    import backend.facelift.weights
+    import backend.formats.exchange
+    import backend.portrait.matting_models
+    import backend.portrait.photo
+    from backend import camera as camera
+    from backend import capture as capture
+    from backend import errors as errors
+    from backend import evaluate as evaluate
+    from backend import gaussians as gaussians
+    from backend import memory as memory
+    from backend import pip_failures as pip_failures
+    from backend import rasterize as rasterize
+    from backend import reconstruct as reconstruct
+    from backend import splats as splats
 
-def backend(name: str) -> ModuleType:
-    """Import the backend's module `name`.
+    facelift = backend.facelift
+    formats = backend.formats
+    portrait = backend.portrait
+else:
 
-    Those that reach torch take seconds: ask for them in the worker thread only. None is needed to register or draw.
+    def __getattr__(name: str) -> ModuleType:
+        """Import a module of the backend, or find one of its rooms, by name."""
+        return _find(f"{_PACKAGE}.{name}")
+
+
+class _Room(ModuleType):
+    """A subfolder of the backend; its modules are attributes, imported when they are first asked for."""
+
+    def __getattr__(self, name: str) -> ModuleType:
+        return _find(f"{self.__name__}.{name}")
+
+
+def _find(name: str) -> ModuleType:
+    """Import the backend's module of a full name.
+
+    Raises:
+        AttributeError: the backend has no such module.
+        ModuleNotFoundError: a package that the module needs is not installed.
     """
-    return importlib.import_module(f"{_PACKAGE}.{name}")
-
-
-errors = backend("errors")
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise AttributeError(f"The backend has no module {name}.", name=name) from None
+    return _Room(name) if hasattr(module, "__path__") else module

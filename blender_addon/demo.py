@@ -20,15 +20,16 @@ import numpy as np
 from bpy.types import Object, Scene
 from PIL import Image, ImageDraw
 
+from . import _backend as backend
 from . import register, unregister
-from ._backend import backend, errors
+from ._backend import errors
 from .cloud.object import read_cloud
 from .input.import_capture import new_camera
 from .input.pictures import Picture, render_still
 from .input.survey import survey
 from .preferences import package_versions
 
-CAPTURE = Path(backend("capture").__file__).parent / "demo_capture"
+CAPTURE = Path(backend.capture.__file__).parent / "demo_capture"
 STILL_SAMPLES, MOVIE_SAMPLES, CYCLES_VIEWS = 4, 2, 1
 SWING = math.radians(75)  # how far the turntable camera goes to either side of where the input cameras stand
 THUMBNAIL = 160
@@ -49,7 +50,7 @@ def run(out: Path, folder: Path = CAPTURE) -> dict:
 
     with _timed(seconds, "load the capture"):
         bpy.ops.facet4d.import_capture(directory=str(folder))
-        frames = backend("capture").load_capture(folder).frames
+        frames = backend.capture.load_capture(folder).frames
     inputs = [frame for frame in frames if not frame.held_out]
     held_out = [frame for frame in frames if frame.held_out]
     summary = survey(bpy.context).summary()
@@ -59,14 +60,14 @@ def run(out: Path, folder: Path = CAPTURE) -> dict:
     cloud = scene.facet4d.cloud
 
     with _timed(seconds, "score the held-out views"):
-        gaussians = backend("gaussians").from_splats(read_cloud(cloud))
+        gaussians = backend.gaussians.from_splats(read_cloud(cloud))
         names, truth = [frame.name for frame in held_out], [frame.image for frame in held_out]
-        pictures = backend("rasterize").render_pictures(gaussians, [(frame.camera, frame.time) for frame in held_out])
-        scores = backend("evaluate").score_pictures(names, pictures, truth)
+        pictures = backend.rasterize.render_pictures(gaussians, [(frame.camera, frame.time) for frame in held_out])
+        scores = backend.evaluate.score_pictures(names, pictures, truth)
     _set_up_render(scene)
     with _timed(seconds, "render held-out views in Cycles"):
         cycles = [_render_view(scene, frame, out) for frame in held_out[:CYCLES_VIEWS]]
-        agreement = backend("evaluate").score_pictures(names[:CYCLES_VIEWS], cycles, pictures[:CYCLES_VIEWS])
+        agreement = backend.evaluate.score_pictures(names[:CYCLES_VIEWS], cycles, pictures[:CYCLES_VIEWS])
 
     scene.camera = _turntable(scene, [frame.camera for frame in inputs])
     _set_up_movie(scene)
@@ -146,7 +147,7 @@ def _render_view(scene: Scene, frame, out: Path) -> np.ndarray:
 
 def _turntable(scene: Scene, cameras: Sequence) -> Object:
     """A camera that swings around the subject, before the input cameras, while the clip plays."""
-    centre = backend("camera").normalise_rig(cameras).inverse().translation
+    centre = backend.camera.normalise_rig(cameras).inverse().translation
     offsets = np.stack([camera.position for camera in cameras]) - centre
     distance = float(np.median(np.linalg.norm(offsets, axis=1)))
     middle = math.atan2(offsets[:, 1].sum(), offsets[:, 0].sum())

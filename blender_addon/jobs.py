@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._backend import backend, errors
+from . import _backend as backend
+from ._backend import errors
 
 if TYPE_CHECKING:
     from backend.capture import Capture
@@ -55,7 +56,7 @@ def reconstruction(capture: Capture, settings: Settings) -> Task:
     """The task whose result are the MovingSplats of a capture."""
 
     def task(progress: Progress) -> MovingSplats:
-        return backend("reconstruct").reconstruct(capture, progress=progress, **vars(settings)).to_splats()
+        return backend.reconstruct.reconstruct(capture, progress=progress, **vars(settings)).to_splats()
 
     return task
 
@@ -64,8 +65,8 @@ def fidelity(capture: Capture, cloud: MovingSplats) -> Task:
     """The task whose result is how close (PSNR, dB, over white) the cloud comes to its own input pictures."""
 
     def task(progress: Progress) -> float:
-        gaussians = backend("gaussians").from_splats(cloud)
-        return backend("evaluate").score_cloud(gaussians, capture.square(FIDELITY_SIDE), progress).psnr
+        gaussians = backend.gaussians.from_splats(cloud)
+        return backend.evaluate.score_cloud(gaussians, capture.square(FIDELITY_SIDE), progress).psnr
 
     return task
 
@@ -177,12 +178,12 @@ def fix_for(error: Exception) -> str:
 
 def reserved_gpu_memory() -> int:
     """Bytes of GPU memory that PyTorch keeps for the next run; 0 while one needs them."""
-    return 0 if current and not current.gathering else backend("memory").reserved_gpu_memory()
+    return 0 if current and not current.gathering else backend.memory.reserved_gpu_memory()
 
 
 def release_gpu_memory() -> int:
     """Gives the rest of the machine what PyTorch keeps of the GPU's memory, unless a run needs it; bytes."""
-    return 0 if current and not current.gathering else backend("memory").release_gpu_memory()
+    return 0 if current and not current.gathering else backend.memory.release_gpu_memory()
 
 
 def cancel() -> None:

@@ -10,7 +10,8 @@ import bpy
 from bpy.props import BoolProperty, StringProperty
 from bpy.types import AddonPreferences, Context, Event, Operator
 
-from ._backend import ROOT, backend, errors
+from . import _backend as backend
+from ._backend import ROOT, errors
 from .pytorch import operators as operators_pytorch
 from .pytorch import probe as pytorch
 
@@ -177,9 +178,9 @@ def report(context: Context) -> str:
 def machine_lines() -> list[str]:
     """A line for the system, and one for memory and bundled weights."""
     system = f"Blender {bpy.app.version_string}, Python {platform.python_version()}, {platform.platform()}"
-    memory = backend("memory").free_memory()
+    memory = backend.memory.free_memory()
     free = f"{memory / 2**30:.1f} GiB of memory free" if memory < float("inf") else "free memory unknown"
-    weights = Path(backend("errors").__file__).with_name("weights") / "small.safetensors"
+    weights = Path(backend.errors.__file__).with_name("weights") / "small.safetensors"
     size = f"{weights.stat().st_size / 2**20:.1f} MiB" if weights.is_file() else "missing"
     return [system, f"{free}, weights of Small: {size}"]
 

@@ -11,11 +11,9 @@ from bpy.types import Context, Event, FileHandler, Menu, NodesModifier, Operator
 from bpy_extras.io_utils import ExportHelper, ImportHelper, poll_file_object_drop
 
 from .. import compat
-from .._backend import backend, errors
+from .._backend import errors, formats
 from . import object as cloud
 from .operators import CloudOperator
-
-exchange = backend("formats.exchange")
 
 _UP = (
     ("Z", "Z", "As in Blender, and as this add-on writes it"),
@@ -47,7 +45,10 @@ class FACET4D_OT_import_splats(ImportHelper, Operator):
         scene = context.scene
         fps = scene.render.fps / scene.render.fps_base
         try:
-            gaussians = exchange.read_splats(paths[0]) if len(paths) == 1 else exchange.read_sequence(paths, fps)
+            if len(paths) == 1:
+                gaussians = formats.exchange.read_splats(paths[0])
+            else:
+                gaussians = formats.exchange.read_sequence(paths, fps)
         except errors.UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -134,13 +135,13 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
 
         frames = () if _is_ply(path) else range(scene.frame_start, scene.frame_end + 1)
         times = _at_each_frame(context, frames, played)
-        exchange.write_clip(exported, path, times, scene.render.fps / scene.render.fps_base, scene.frame_start)
+        formats.exchange.write_clip(exported, path, times, scene.render.fps / scene.render.fps_base, scene.frame_start)
 
     def _write_frame(self, context: Context, path: Path) -> None:
         scene = context.scene
         seconds = (scene.frame_current_final - scene.frame_start) * scene.render.fps_base / scene.render.fps
         shown = cloud.shown_gaussians(cloud.active_cloud(context), context.evaluated_depsgraph_get(), seconds)
-        exchange.write_splats(self._turned(shown, path), path, seconds)
+        formats.exchange.write_splats(self._turned(shown, path), path, seconds)
 
     def _turned(self, gaussians, path: Path):
         turns = self.up == "-Y" and _is_ply(path)

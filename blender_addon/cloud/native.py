@@ -15,12 +15,10 @@ import numpy as np
 from bpy.types import GeometryNodeTree, Material, Object, PointCloud
 
 from .. import compat
-from .._backend import backend
+from .._backend import splats
 from . import object as cloud
 from .nodes import TreeBuilder, stepped_time
 from .ownership import add_child
-
-moving = backend("splats")
 
 NATIVE_KEY = "facet4d_native"
 INPUTS = ("Time", "Time Step", "Opacity", "Size")
@@ -67,7 +65,7 @@ def native_attributes(source: Object) -> dict[str, np.ndarray]:
         "position": gaussians.position - origin,
         "scale": gaussians.scale,
         "rotation": gaussians.rotation,
-        "radiance:base": np.c_[moving.harmonic_from_color(gaussians.color), gaussians.opacity],
+        "radiance:base": np.c_[splats.harmonic_from_color(gaussians.color), gaussians.opacity],
         "velocity": gaussians.velocity,
         "time_mean": gaussians.time_mean,
         "time_sigma": gaussians.time_sigma,

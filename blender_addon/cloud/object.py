@@ -20,15 +20,13 @@ import numpy as np
 from bpy.types import Attribute, Context, Depsgraph, FCurve, LayerCollection, Mesh, NodesModifier, Object, Scene
 
 from .. import compat
-from .._backend import backend, errors
+from .._backend import errors, splats
 from .material import splat_material
 from .nodes import evaluate_group, find_stamped, is_evaluate_group
 from .ownership import own_action
 
 if TYPE_CHECKING:
     from backend.splats import MovingSplats
-
-moving = backend("splats")
 
 DATA_VERSION = 3
 METADATA_KEY = "facet4d"
@@ -182,9 +180,9 @@ def read_cloud(cloud: Object) -> MovingSplats:
     position = np.empty(3 * len(mesh.vertices), np.float32)
     mesh.vertices.foreach_get("co", position)
     data = {name: _read(mesh.attributes[name]) for name in _ATTRIBUTES if name != "crowding"}
-    return moving.MovingSplats(
+    return splats.MovingSplats(
         position=position.reshape(-1, 3) + np.array(cloud[METADATA_KEY]["origin"], np.float32),
-        color=moving.linear_to_srgb(data.pop("radiance")[:, :3]).astype(np.float32),
+        color=splats.linear_to_srgb(data.pop("radiance")[:, :3]).astype(np.float32),
         compositing=mesh[METADATA_KEY]["compositing"],
         time_range=tuple(mesh[METADATA_KEY]["time_range"]),
         **data,
@@ -220,11 +218,11 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingS
     if points is None or "solid" in points.attributes or not all(name in points.attributes for name in names):
         raise errors.UserError(f"'{cloud.name}' shows no splats; set its Display to Splats.")
     position, alpha, radiance, scale, rotation = (_read(points.attributes[name]) for name in names)
-    color = moving.linear_to_srgb(radiance[:, :3]).astype(np.float32)
+    color = splats.linear_to_srgb(radiance[:, :3]).astype(np.float32)
     ones = np.ones(len(position), np.float32)
     light = cloud.data[METADATA_KEY]["compositing"]
-    still = (0 * position, time * ones, moving.STATIC_SIGMA * ones, scale, rotation)
-    shown = moving.MovingSplats(position, *still, alpha, color, light, (time, time))
+    still = (0 * position, time * ones, splats.STATIC_SIGMA * ones, scale, rotation)
+    shown = splats.MovingSplats(position, *still, alpha, color, light, (time, time))
     return shown.drop_invalid().transform(np.array(evaluated.matrix_world))
 
 
@@ -293,7 +291,7 @@ def _finite_attributes(gaussians: MovingSplats) -> dict[str, np.ndarray]:
         "scale": np.maximum(scale, np.maximum(1e-3 * scale.max(axis=1, keepdims=True), 1e-9)),
         "rotation": gaussians.rotation,
         "opacity": gaussians.opacity,
-        "radiance": np.pad(moving.srgb_to_linear(np.asarray(gaussians.color)), ((0, 0), (0, 1)), constant_values=1),
+        "radiance": np.pad(splats.srgb_to_linear(np.asarray(gaussians.color)), ((0, 0), (0, 1)), constant_values=1),
     }
     data = {name: np.asarray(values, np.float32) for name, values in data.items()}
     finite = np.all([np.isfinite(v).all(axis=tuple(range(1, v.ndim))) for v in data.values()], axis=0)

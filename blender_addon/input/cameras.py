@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from bpy.types import CameraBackgroundImage, Image, MovieClip, Object, RenderSettings
 
-from .._backend import backend
+from .. import _backend as backend
 
 if TYPE_CHECKING:
     from backend.camera import Camera
@@ -59,10 +59,9 @@ def frame_camera(camera: Object, render: RenderSettings) -> "Camera":
     tall = render.pixel_aspect_y / render.pixel_aspect_x  # a pixel's height over its width
     span = width if _fits_width(data.sensor_fit, width, height * tall) else height * tall
     sensor = data.sensor_height if data.sensor_fit == "VERTICAL" else data.sensor_width
-    module = backend("camera")
-    return module.Camera(
+    return backend.camera.Camera(
         # normalised, because a camera's scale does not count when it renders
-        module.opengl_to_opencv(np.array(camera.matrix_world.normalized(), np.float64)),
+        backend.camera.opengl_to_opencv(np.array(camera.matrix_world.normalized(), np.float64)),
         fx=span * data.lens / sensor,
         fy=span * data.lens / sensor / tall,
         cx=0.5 * width - data.shift_x * span,

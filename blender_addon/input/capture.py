@@ -16,7 +16,8 @@ import bpy
 import numpy as np
 from bpy.types import Context, Scene
 
-from .._backend import backend, errors
+from .. import _backend as backend
+from .._backend import errors
 from .cameras import crop_to_border, frame_camera, picture_camera
 from .pictures import render_still
 from .rig import is_visible_kind, subjects
@@ -42,7 +43,7 @@ def capture_steps(context: Context, most: int | None = None) -> Generator[tuple[
     chosen = sorted(found.views, key=lambda view: view.frame)
     if most and most < len(chosen):
         chosen = [chosen[index] for index in np.linspace(0, len(chosen) - 1, most).astype(int)]
-    capture, scene = backend("capture"), context.scene
+    scene = context.scene
     renders = scene.facet4d.source == "RENDER"
     stage, frames = "Rendering pictures" if renders else "Reading pictures", []
     with ExitStack() as restored, tempfile.TemporaryDirectory() as folder:
@@ -64,11 +65,11 @@ def capture_steps(context: Context, most: int | None = None) -> Generator[tuple[
                     image = render_still(scene, Path(folder) / "view.png")
                     camera = crop_to_border(camera, scene.render)
                 if not frames:
-                    backend("memory").check_memory(image.nbytes * len(chosen), "use fewer or smaller pictures")
+                    backend.memory.check_memory(image.nbytes * len(chosen), "use fewer or smaller pictures")
                 name = f"{bpy.path.clean_name(view.camera.name)}_{frame:g}"
-                frames.append(capture.Frame(camera, seconds, image, name))
+                frames.append(backend.capture.Frame(camera, seconds, image, name))
                 yield stage, len(frames) / len(chosen)
-    result = capture.Capture(frames)
+    result = backend.capture.Capture(frames)
     result.validate()
     return result
 

@@ -13,8 +13,9 @@ import numpy as np
 from bpy.types import Collection, Image, Object, Scene
 from mathutils import Matrix
 
+from .. import _backend as backend
 from .. import compat
-from .._backend import backend, errors
+from .._backend import errors
 from . import comparison
 from .pictures import file_number
 
@@ -33,8 +34,7 @@ def import_capture(scene: Scene, path: Path) -> Collection:
     Raises:
         UserError: the folder holds no readable capture; the scene is untouched then.
     """
-    capture = backend("capture")
-    entries = zip(capture.load_capture(path).frames, capture.load_cameras(path), strict=True)
+    entries = zip(backend.capture.load_capture(path).frames, backend.capture.load_cameras(path), strict=True)
     folder = path if path.is_dir() else path.parent
     pictures = [(frame, _file(folder, name)) for frame, (_, _, name, held_out) in entries if not held_out]
     if not pictures:

@@ -13,7 +13,8 @@ import bpy
 import numpy as np
 from bpy.types import CameraBackgroundImage, Context, Image, ImageUser, MovieClip, Scene
 
-from .._backend import backend, errors
+from .. import _backend as backend
+from .._backend import errors
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def image_pixels(image: Image) -> np.ndarray:
     if image.is_float and image.alpha_mode != "CHANNEL_PACKED":
         color = np.divide(color, alpha, out=np.zeros_like(color), where=alpha > 0)
     if image.is_float or image.colorspace_settings.name.startswith("Linear"):
-        color = backend("splats").linear_to_srgb(color)
+        color = backend.splats.linear_to_srgb(color)
     return np.rint(np.concatenate([color.clip(0, 1), alpha], axis=-1) * 255).astype(np.uint8)
 
 
@@ -165,7 +166,7 @@ def _whole_pixels(image: Image) -> np.ndarray | None:
         UserError: a JPEG ends early; Blender shows it, grey from there on, without a word.
     """
     if image.file_format == "JPEG" and not image.packed_file and _file(image):
-        backend("capture").read_image(Path(bpy.path.abspath(image.filepath, library=image.library)))
+        backend.capture.read_image(Path(bpy.path.abspath(image.filepath, library=image.library)))
     return image_pixels(image) if all(image.size) else None
 
 

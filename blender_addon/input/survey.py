@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from bpy.types import CameraBackgroundImage, Context, Object, Scene
 
-from .._backend import backend, errors
+from .. import _backend as backend
+from .._backend import errors
 from .cameras import Placement, frame_camera, slot_placement
 from .pictures import Picture, picture_at, slot_source
 
@@ -179,7 +180,7 @@ def _survey_aim(cameras: Sequence[Object], scene: Scene, found: Survey) -> None:
     posed = [frame_camera(camera, scene.render) for camera in cameras]
     centre = None if target is None else np.array(target.matrix_world.translation)
     try:
-        centre = backend("camera").normalise_rig(posed, centre).inverse().translation
+        centre = backend.camera.normalise_rig(posed, centre).inverse().translation
     except errors.UserError as error:
         found.findings.append(Finding(str(error)))
         return

@@ -4,8 +4,8 @@
 from bpy.types import Context, Panel
 from bpy.utils import register_classes_factory
 
+from .. import _backend as backend
 from .. import jobs
-from .._backend import backend
 from ..job_operator import missing_packages
 from ..portrait import job as jobs_portrait
 from ..portrait.operators import (
@@ -49,7 +49,7 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
     def _draw_matting_model(self, context: Context) -> bool:
         """Whether the network that cuts people out is here, and how to get it."""
         layout, name = self.layout, context.scene.facet4d.portrait.matting
-        models = backend("portrait.matting_models")
+        models = backend.portrait.matting_models
         if name == "none" or models.find_matting_file(name):
             return True
         wrapped(context, layout, "A file without alpha needs the network that cuts people out", "INFO")
@@ -61,7 +61,7 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
 
     def _draw_weights(self, context: Context) -> bool:
         """Whether FaceLift's weights are here, and how to get them."""
-        layout, settings, hub = self.layout, context.scene.facet4d.portrait, backend("facelift.weights")
+        layout, settings, hub = self.layout, context.scene.facet4d.portrait, backend.facelift.weights
         folder = weights_folder(settings)
         if jobs_portrait.find_weights(folder):
             layout.label(text="FaceLift's weights: research only", icon="CHECKMARK")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .._backend import backend, errors
+from .. import _backend as backend
+from .._backend import errors
 from ..jobs import Task
 
 if TYPE_CHECKING:
@@ -64,11 +65,11 @@ def portrait(settings: Settings) -> Task:
     """The task whose result is a Portrait."""
 
     def task(progress: Progress) -> Portrait:
-        facelift = backend("facelift.pipeline")
+        facelift = backend.facelift.pipeline
         weights = find_weights(settings.weights)
         if weights is None:
             raise errors.UserError("FaceLift's weights are not here; download them in the panel, or name their folder.")
-        device = backend("reconstruct").pick_device(settings.device)
+        device = backend.reconstruct.pick_device(settings.device)
         model = facelift.FaceLift(weights, device, settings.offload, _part(progress, READ, LOADED))
         fronts = facelift.read_fronts(
             settings.path,
@@ -94,7 +95,7 @@ def portrait(settings: Settings) -> Task:
             cloud = facelift.fuse_capture(views, device=settings.device, progress=last)
         else:
             cloud = facelift.lift_capture(views, model.gslrm, settings.tolerance, progress=last)
-        to_scene = backend("camera").Similarity(backend("portrait.photo").METRES, np.eye(3), np.array(settings.place))
+        to_scene = backend.camera.Similarity(backend.portrait.photo.METRES, np.eye(3), np.array(settings.place))
         matrix = np.diag([to_scene.scale] * 3 + [1.0])
         matrix[:3, 3] = to_scene.translation
         gaussians = cloud.to_splats().transform(matrix)  # seconds of work for a long video
@@ -110,14 +111,14 @@ def _part(progress: Progress, start: float, end: float) -> Progress:
 
 
 def _upright(path: Path) -> np.ndarray | None:
-    if not backend("facelift.pipeline").is_picture(path) or backend("portrait.photo").is_upright(path):
+    if not backend.facelift.pipeline.is_picture(path) or backend.portrait.photo.is_upright(path):
         return None
-    return backend("portrait.photo").read_photo(path)[::-1] / np.float32(255)
+    return backend.portrait.photo.read_photo(path)[::-1] / np.float32(255)
 
 
 def find_weights(folder: Path | None) -> FaceLiftWeights | None:
     """FaceLift's weights, if all of them are here. Asks for files only, and is quick."""
-    hub = backend("facelift.weights")
+    hub = backend.facelift.weights
     return hub.find_weights(folder or hub.FOLDER)
 
 
@@ -125,7 +126,7 @@ def licence(folder: Path | None) -> Task:
     """The task whose result is the text of the weights' licence."""
 
     def task(progress: Progress) -> str:
-        hub = backend("facelift.weights")
+        hub = backend.facelift.weights
         progress("Fetching the licence", 0.0)
         return hub.fetch_licence(folder or hub.FOLDER, hub.ENDPOINT)
 
@@ -136,7 +137,7 @@ def download(licence_accepted: bool, folder: Path | None) -> Task:
     """The task that fetches what is missing of the weights; its result is the FaceLiftWeights."""
 
     def task(progress: Progress) -> FaceLiftWeights:
-        hub = backend("facelift.weights")
+        hub = backend.facelift.weights
         return hub.download_weights(licence_accepted, folder or hub.FOLDER, progress, hub.ENDPOINT)
 
     return task
@@ -146,7 +147,7 @@ def download_matting(name: str) -> Task:
     """The task that fetches a matting model; its result is the path of the file."""
 
     def task(progress: Progress) -> Path:
-        models = backend("portrait.matting_models")
+        models = backend.portrait.matting_models
         return models.download_matting_model(name, progress, models.RELEASE)
 
     return task

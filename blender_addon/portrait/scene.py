@@ -13,8 +13,8 @@ import numpy as np
 from bpy.types import Context, Image, MovieClip, Object, Scene
 from mathutils import Matrix
 
+from .. import _backend as backend
 from .. import compat
-from .._backend import backend
 from ..cloud import object as cloud
 from ..input import comparison
 from ..input import import_capture as scene_import
@@ -79,7 +79,7 @@ def _load_picture(path: Path, camera: Camera, upright: np.ndarray | None) -> Ima
         image.pixels.foreach_set(upright.ravel())
         image.pack()
         return image
-    is_picture = backend("facelift.pipeline").is_picture(path)
+    is_picture = backend.facelift.pipeline.is_picture(path)
     try:
         load = bpy.data.images.load if is_picture else bpy.data.movieclips.load
         picture = load(str(path), check_existing=True)

@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._backend import backend, errors
+from .._backend import errors, pip_failures
 from . import probe as pytorch
 
 if TYPE_CHECKING:
     from backend.errors import Progress
-
-pip_failures = backend("pip_failures")
 
 TORCH = "2.13.0"
 OTHERS = ("pillow==13.0.0", "safetensors==0.8.0")

@@ -13,7 +13,8 @@ import bpy
 import numpy as np
 from bpy.types import Scene, WindowManager
 
-from .._backend import backend, errors
+from .. import _backend as backend
+from .._backend import errors
 
 RENDERED = 2.5e5  # operations of the network that a CPU does while it renders one of the Gaussians, and its gradient
 CARDS = Path(errors.__file__).parent / "weights"
@@ -40,7 +41,7 @@ class Estimate:
         """Why the machine will not do it, empty if it will as far as is known."""
         if self.memory <= self.free:
             return ""
-        return str(backend("memory").out_of_memory(self.memory, self.free, "use fewer pictures or a lower resolution"))
+        return str(backend.memory.out_of_memory(self.memory, self.free, "use fewer pictures or a lower resolution"))
 
 
 def estimate(scene: Scene, window_manager: WindowManager, pictures: int) -> Estimate | None:
@@ -57,22 +58,22 @@ def estimate(scene: Scene, window_manager: WindowManager, pictures: int) -> Esti
     on_gpu = settings.device == "cuda" or (settings.device == "auto" and has_gpu())
     patch, width, layers = config["patch"], config["width"], config["layers"]
     if settings.resolution == "AUTO":
-        reading_resolution = backend("memory").reading_resolution
-        resolution = reading_resolution(config["resolution"], patch, pictures, math.inf, not on_gpu)  # of large ones
+        side = math.inf  # large pictures
+        resolution = backend.memory.reading_resolution(config["resolution"], patch, pictures, side, not on_gpu)
     else:
         resolution = int(settings.resolution)
     tokens = pictures * (resolution // patch) ** 2
     operations = layers * (24.0 * tokens * width**2 + 4.0 * tokens**2 * width)
     if settings.refinements == "AUTO":
-        refinements = backend("memory").default_refinements(config["refinements"], not on_gpu)
+        refinements = backend.memory.default_refinements(config["refinements"], not on_gpu)
     else:
         refinements = int(settings.refinements)
     operations += refinements * pictures * tokens * patch**2 * RENDERED
     pace = window_manager.facet4d.pace or (0 if on_gpu else cpu_pace())
     return Estimate(
         gaussians=tokens * patch**2,
-        free=math.inf if on_gpu else backend("memory").free_memory(),
-        memory=backend("memory").reconstruction_bytes(layers, width, patch, tokens),
+        free=math.inf if on_gpu else backend.memory.free_memory(),
+        memory=backend.memory.reconstruction_bytes(layers, width, patch, tokens),
         operations=operations,
         seconds=operations / pace if pace else None,
     )

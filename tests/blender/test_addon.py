@@ -144,7 +144,9 @@ def test_the_installed_extension_carries_its_own_backend(tmp_path):
         assert addon_utils.enable(name, default_set=True)
         assert name in bpy.context.preferences.addons
         bpy.ops.facet4d.import_capture(directory=str(small_capture(tmp_path / "capture")))
-        assert sys.modules[f"{name}._backend"].errors.__name__ == f"{name}.backend.errors"
+        door = sys.modules[f"{name}._backend"]
+        assert door.errors.__name__ == f"{name}.backend.errors"
+        assert door.formats.exchange.__name__ == f"{name}.backend.formats.exchange"
         read = sys.modules[f"{name}.input.capture"].read_capture(bpy.context)
         assert type(read).__module__ == f"{name}.backend.capture"
     finally:
