@@ -63,7 +63,7 @@ class Build:
 
     def with_portraits(self) -> "Build":
         """The build together with what portraits need."""
-        return replace(self, download=self.download + 0.3, disk=self.disk + 0.9, portraits=True)
+        return replace(self, download=self.download + 0.1, disk=self.disk + 0.4, portraits=True)
 
     @property
     def folder(self) -> str:
