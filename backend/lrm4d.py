@@ -223,8 +223,11 @@ class LRM4D(nn.Module):
             self.free_tokens = nn.Parameter(torch.empty(config.free_gaussians, config.width))
             self.decode_free = nn.Linear(config.width, sum(GAUSSIAN_CHANNELS), bias=False)
         if config.refinements:
-            self.step_sizes = nn.Parameter(torch.tensor(STEP_SIZES).log().repeat(config.refinements, 1))
-        if not self.embed.weight.is_meta:  # there, random numbers may import triton, which can crash a Blender
+            logarithms = torch.tensor([math.log(size) for size in STEP_SIZES])
+            self.step_sizes = nn.Parameter(logarithms.repeat(config.refinements, 1))
+        # On the meta device, random numbers and logarithms of tensors import torch._dynamo and triton, which can crash
+        # a Blender.
+        if not self.embed.weight.is_meta:
             self.apply(self._initialise)
 
     def _initialise(self, module: nn.Module) -> None:

@@ -2,13 +2,18 @@
 """4D-LRM: its shape is the published one, and views are a set."""
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from backend.lrm4d import BASE, LARGE, LRM4D, SMALL, LRM4DConfig, PlaneSweep, patchify, rays
 from backend.rasterize import linear_to_srgb, render
+
+ROOT = Path(__file__).parents[2]
 
 TINY = LRM4DConfig(layers=2, width=32, heads=2)
 SWEEPING = replace(TINY, sweep=6)
@@ -35,6 +40,17 @@ def test_parameters_are_the_published_count(config, millions):
         model = LRM4D(config)
     assert sum(value.numel() for value in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.005)
     assert not any(name.endswith("bias") for name, _ in model.named_parameters())
+
+
+def test_loading_the_bundled_model_leaves_the_compiler_alone():
+    """torch._dynamo and triton take seconds to import, and can crash a Blender."""
+    script = """if True:
+        import sys
+        from backend.models import load_model
+        load_model("small")
+        print(*{"torch._dynamo", "triton"} & sys.modules.keys())"""
+    fresh = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert fresh.stdout.strip() == ""
 
 
 def test_a_rectangular_picture_gives_one_gaussian_a_pixel():
