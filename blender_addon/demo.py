@@ -56,7 +56,7 @@ def run(out: Path, folder: Path = CAPTURE) -> dict:
     summary = survey(bpy.context).summary()
     with _timed(seconds, "reconstruct"):
         bpy.ops.facet4d.reconstruct()
-    bpy.ops.facet4d.match_source_colours()
+    bpy.ops.facet4d.match_source_colors()
     cloud = scene.facet4d.cloud
 
     with _timed(seconds, "score the held-out views"):
@@ -190,7 +190,7 @@ def _set_up_movie(scene: Scene) -> None:
 
 
 def _set_up_viewports() -> None:
-    """The file opens on the turntable camera's view, in colour."""
+    """The file opens on the turntable camera's view, in color."""
     for screen in bpy.data.screens:
         for area in screen.areas:
             if area.type == "VIEW_3D":

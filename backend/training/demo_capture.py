@@ -82,7 +82,7 @@ def make_demo_capture(assets: Path, seed: int) -> Capture:
 
 
 def straight_srgb(image: Tensor) -> np.ndarray:
-    """Linear premultiplied RGBA [..., 4] as uint8 with straight alpha and sRGB-encoded colour."""
+    """Linear premultiplied RGBA [..., 4] as uint8 with straight alpha and sRGB-encoded color."""
     alpha = image[..., 3:]
     linear = (image[..., :3] / alpha.clamp_min(1e-6)).clamp(0, 1)
     encoded = torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clamp_min(1e-6) ** (1 / 2.4) - 0.055)

@@ -80,7 +80,7 @@ def held_out_cameras(rng: np.random.Generator) -> list[Camera]:
 
 
 def disturb(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    """A picture [SIZE, SIZE, 3] in other colours and a little aside; its background stays white."""
+    """A picture [SIZE, SIZE, 3] in other colors and a little aside; its background stays white."""
     moved = Image.fromarray((255 * picture).round().astype(np.uint8)).transform(
         (SIZE, SIZE),
         Image.Transform.AFFINE,

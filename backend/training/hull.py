@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A baseline that has learnt nothing: the visual hull of the mattes (Laurentini 1994), coloured from the pictures.
+"""A baseline that has learnt nothing: the visual hull of the mattes (Laurentini 1994), colored from the pictures.
 
 The subject is taken to stand still: the input mattes, whatever their times, carve one grid of voxels. The rays of a
-view meet its surface in points, and a point takes the colour of the input pictures that see it, foremost of those
+view meet its surface in points, and a point takes the color of the input pictures that see it, foremost of those
 that do so from about the same direction at about the same time (view-dependent texture, Debevec et al. 1996).
 
 The constants were chosen on scenes that validation does not show.
@@ -76,7 +76,7 @@ def trace(occupancy: Tensor, origin: Tensor, direction: Tensor) -> tuple[Tensor,
 
 
 def paint(batch: SceneBatch, origin: Tensor, direction: Tensor, depth: Tensor) -> Tensor:
-    """Linear colour [B, T, R, R, 3] of the points at depth [B, V, R, R] on the target views' rays.
+    """Linear color [B, T, R, R, 3] of the points at depth [B, V, R, R] on the target views' rays.
 
     A point is hidden from an input picture if it lies behind what that picture's own depth shows there; if it is
     hidden from all, it is taken to be seen by all.

@@ -78,7 +78,7 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
             ("PLY", "PLY (.ply)", "What every tool for splats reads; exact, and large"),
             ("SPZ", "SPZ (.spz)", "A quarter of the size, with positions to a quarter of a millimetre; Y is up"),
             ("GLB", "glTF (.glb)", "KHR_gaussian_splatting, which keeps the light that splats blend in; Y is up"),
-            ("USDA", "USD (.usda)", "ParticleField3DGaussianSplat; coloured points in older tools. Can hold motion"),
+            ("USDA", "USD (.usda)", "ParticleField3DGaussianSplat; colored points in older tools. Can hold motion"),
         ),
     )
     content: EnumProperty(

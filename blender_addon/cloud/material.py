@@ -82,7 +82,7 @@ def _build(group: ShaderNodeTree) -> None:
         properties = {"vector_type": "VECTOR", "convert_from": "WORLD", "convert_to": "OBJECT"}
         return tree.node("ShaderNodeVectorTransform", vector, properties=properties).outputs[0]
 
-    # the unit quaternion w + u, kept as a colour with w as its red
+    # the unit quaternion w + u, kept as a color with w as its red
     rotation, scale = attribute("rotation"), attribute("scale")["Vector"]
     w, x, y = tree.node("ShaderNodeSeparateXYZ", rotation["Vector"]).outputs
     u = tree.node("ShaderNodeCombineXYZ", x, y, rotation["Alpha"]).outputs[0]
@@ -141,18 +141,18 @@ def bounces_warning(scene: Scene) -> str | None:
     return f"Cycles stops after {scene.cycles.transparent_max_bounces} transparent bounces: the cloud turns dark"
 
 
-def colour_management_warning(scene: Scene) -> str | None:
-    """Why the cloud would not show the colours of its source pictures in this scene, or None if it will."""
+def color_management_warning(scene: Scene) -> str | None:
+    """Why the cloud would not show the colors of its source pictures in this scene, or None if it will."""
     view = scene.view_settings
     if view.view_transform != "Standard":
-        return f"The {view.view_transform} view transform changes the colours of the source pictures"
+        return f"The {view.view_transform} view transform changes the colors of the source pictures"
     if view.look != "None" or view.exposure != 0 or view.gamma != 1 or view.use_curve_mapping:
-        return "The scene's colour management changes the colours of the source pictures"
+        return "The scene's color management changes the colors of the source pictures"
     return None
 
 
-def match_source_colours(scene: Scene) -> None:
-    """Set the colour management so that the cloud shows the colours of its source pictures."""
+def match_source_colors(scene: Scene) -> None:
+    """Set the color management so that the cloud shows the colors of its source pictures."""
     view = scene.view_settings
     view.view_transform = "Standard"
     view.look = "None"

@@ -3,7 +3,7 @@
 
 They are a point cloud of the type GAUSSIAN_SPLAT, a child of the cloud, with the attributes of Blender's own importers:
 position, scale (standard deviations), rotation (quaternion wxyz), and radiance:base, which holds the zeroth spherical
-harmonic of the sRGB-encoded colour and, as its fourth value, the opacity. Our velocity, time_mean and time_sigma come
+harmonic of the sRGB-encoded color and, as its fourth value, the opacity. Our velocity, time_mean and time_sigma come
 along, and a node group moves the points to its Time.
 
 Nodes cannot write a fourth value, so the opacity's window in time is an attribute of its own, `presence`, by which the
@@ -133,7 +133,7 @@ def _group() -> GeometryNodeTree:
 
 
 def _material() -> Material:
-    """The file's material for native splats, made if missing: Blender's own colour, faded by presence."""
+    """The file's material for native splats, made if missing: Blender's own color, faded by presence."""
     for material in bpy.data.materials:
         if NATIVE_KEY in material and material.library is None:
             return material

@@ -9,7 +9,7 @@ Step), with dt = t - time_mean:
                                                              less if fainter than the matte cut
     radius   = largest scale * sqrt(2 ln(255 alpha))         where alpha * exp(-d^2 / 2) falls to 1/255
     scale * Size                                             its standard deviations
-    radiance * Tint * 2^Exposure                             its colour
+    radiance * Tint * 2^Exposure                             its color
 
 Renders show squares of that radius that face the scene's camera, unless Face Camera is off (see _squares).
 Shown as points or ellipsoids instead, a Gaussian is opaque, within the surface where alpha * exp(-d^2 / 2) is 1/10.
@@ -46,8 +46,8 @@ _INPUTS = (
     ("Viewport Density", _FLOAT, _FACTOR, "Share of the Gaussians shown in the viewport"),
     ("Material", "NodeSocketMaterial", (), "Look of the Gaussians"),
     ("Render Density", _FLOAT, _FACTOR, "Share of the Gaussians shown in renders"),
-    ("Exposure", _FLOAT, (0.0, -10.0, 10.0, "NONE"), "Brightens or darkens the colours, in stops"),
-    ("Tint", "NodeSocketColor", ((1.0, 1.0, 1.0, 1.0),), "Multiplies the colours"),
+    ("Exposure", _FLOAT, (0.0, -10.0, 10.0, "NONE"), "Brightens or darkens the colors, in stops"),
+    ("Tint", "NodeSocketColor", ((1.0, 1.0, 1.0, 1.0),), "Multiplies the colors"),
     ("Floaters", _FLOAT, (0.0, 0.0, 1.0, "FACTOR"), "Share of the Gaussians to remove, the most isolated first"),
     ("Crop", "NodeSocketBool", (False,), "Show only what is inside the crop box"),
     ("Crop Box", "NodeSocketObject", (), "An empty shown as a cube; what is outside is removed while Crop is on"),
@@ -246,7 +246,7 @@ def _build(group: GeometryNodeTree) -> None:
     balls = tree.node(
         "GeometryNodeInstanceOnPoints", Points=points(opaque, 0.0), Instance=ball, Rotation=turned, Scale=size
     ).outputs[0]
-    # The realized mesh takes over from its first part which colour Solid mode shows; so that is the cloud's first
+    # The realized mesh takes over from its first part which color Solid mode shows; so that is the cloud's first
     # vertex, until it has done its work.
     index = tree.node("GeometryNodeInputIndex").outputs[0]
     but_first = tree.math("GREATER_THAN", index, 0.5)

@@ -2,7 +2,7 @@
 """The cloud object: moving Gaussians as a mesh of bare vertices, animated by a keyed Geometry Nodes modifier.
 
 Vertex attributes, in object space, lengths in metres and times in seconds: position at time_mean, velocity,
-time_mean, time_sigma, scale (standard deviations), rotation (quaternion wxyz, kept as the four values of a colour,
+time_mean, time_sigma, scale (standard deviations), rotation (quaternion wxyz, kept as the four values of a color,
 because Eevee reads no quaternions of points), opacity, radiance (scene-linear Rec. 709), crowding (the share of the
 Gaussians that have no more others nearby than this one). `nodes.py` turns them into points at the modifier's Time.
 
@@ -128,7 +128,7 @@ def upgrade() -> None:
 
 
 def _upgrade_meshes() -> None:
-    """Keep rotations as colours; before version 3 of the data they were quaternions."""
+    """Keep rotations as colors; before version 3 of the data they were quaternions."""
     for mesh in bpy.data.meshes:
         rotation = mesh.attributes.get("rotation") if METADATA_KEY in mesh and mesh.library is None else None
         if rotation and rotation.data_type == "QUATERNION":

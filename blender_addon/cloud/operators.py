@@ -114,11 +114,11 @@ class FACET4D_OT_add_shadow_proxy(CloudOperator, Operator):
 
 
 class FACET4D_OT_show_in_solid(CloudOperator, Operator):
-    """Show the cloud as coloured ellipsoids, which Solid mode can draw, and have the viewport use their colours.
+    """Show the cloud as colored ellipsoids, which Solid mode can draw, and have the viewport use their colors.
     Renders still show splats"""
 
     bl_idname = "facet4d.show_in_solid"
-    bl_label = "Show Colours in Solid Mode"
+    bl_label = "Show Colors in Solid Mode"
 
     def execute(self, context: Context) -> set[str]:
         modifier = cloud.cloud_modifier(cloud.active_cloud(context))
@@ -130,16 +130,16 @@ class FACET4D_OT_show_in_solid(CloudOperator, Operator):
         return {"FINISHED"}
 
 
-class FACET4D_OT_match_source_colours(Operator):
-    """Set the scene's colour management to Standard, so that the cloud has the colours of the pictures.
+class FACET4D_OT_match_source_colors(Operator):
+    """Set the scene's color management to Standard, so that the cloud has the colors of the pictures.
     This changes how everything else in the scene looks, too"""
 
-    bl_idname = "facet4d.match_source_colours"
-    bl_label = "Match Source Colours"
+    bl_idname = "facet4d.match_source_colors"
+    bl_label = "Match Source Colors"
     bl_options = {"REGISTER", "UNDO"}
 
     def execute(self, context: Context) -> set[str]:
-        material.match_source_colours(context.scene)
+        material.match_source_colors(context.scene)
         return {"FINISHED"}
 
 
@@ -185,7 +185,7 @@ CLASSES = (
     FACET4D_OT_add_crop_box,
     FACET4D_OT_add_shadow_proxy,
     FACET4D_OT_show_in_solid,
-    FACET4D_OT_match_source_colours,
+    FACET4D_OT_match_source_colors,
     FACET4D_OT_raise_bounces,
     FACET4D_OT_convert_to_native,
 )

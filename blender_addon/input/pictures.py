@@ -139,7 +139,7 @@ def is_movie(path: Path) -> bool:
 
 
 def image_pixels(image: Image) -> np.ndarray:
-    """An Image's pixels [H, W, 4] uint8, whatever its depth and colour space.
+    """An Image's pixels [H, W, 4] uint8, whatever its depth and color space.
 
     Blender keeps bytes encoded with straight alpha, and floats scene-linear with associated alpha.
     """
@@ -176,7 +176,7 @@ def _file(image: Image) -> bool:
 
 @contextmanager
 def _loaded(path: str, like: Image | None) -> Iterator[Image]:
-    """A file as a passing Image, with the colour settings of another."""
+    """A file as a passing Image, with the color settings of another."""
     image = bpy.data.images.load(path)
     try:
         if like:

@@ -13,7 +13,7 @@ from ..cloud.operators import (
     FACET4D_OT_add_crop_box,
     FACET4D_OT_add_shadow_proxy,
     FACET4D_OT_convert_to_native,
-    FACET4D_OT_match_source_colours,
+    FACET4D_OT_match_source_colors,
     FACET4D_OT_raise_bounces,
     FACET4D_OT_retime,
     FACET4D_OT_show_in_solid,
@@ -89,14 +89,14 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         layout = self.layout
         shading = getattr(context.space_data, "shading", None)
         if shading and shading.type in {"SOLID", "WIREFRAME"} and shading.color_type != "VERTEX":
-            wrapped(context, layout, "Colours show in Material Preview and Rendered.", "INFO")
+            wrapped(context, layout, "Colors show in Material Preview and Rendered.", "INFO")
             row = layout.row()
             row.use_property_split = False
             row.prop(shading, "type", expand=True)
             layout.operator(FACET4D_OT_show_in_solid.bl_idname, icon="SHADING_SOLID")
-        if warning := material.colour_management_warning(context.scene):
+        if warning := material.color_management_warning(context.scene):
             wrapped(context, layout, warning, "ERROR")
-            layout.operator(FACET4D_OT_match_source_colours.bl_idname, icon="COLOR")
+            layout.operator(FACET4D_OT_match_source_colors.bl_idname, icon="COLOR")
         if warning := material.bounces_warning(context.scene):
             wrapped(context, layout, warning, "ERROR")
             layout.operator(FACET4D_OT_raise_bounces.bl_idname, icon="LIGHT")

@@ -2,7 +2,7 @@
 """The add-on in a real window, with pictures of it: python -m tests.blender.gui ZIP [--blender blender] [--out out/gui]
 
 Installs the extension into a fresh folder of user settings, runs `window_steps.py` inside Blender under Xvfb, takes a
-picture of the screen at each of its stops with ImageMagick, and checks the pictures: a cloud shows, in colour, and
+picture of the screen at each of its stops with ImageMagick, and checks the pictures: a cloud shows, in color, and
 moves.
 """
 
@@ -88,9 +88,9 @@ def check(out: Path) -> list[str]:
         failures.append(f"The add-on raised an error; {out / 'blender.log'} has it.")
     frames = [viewport(path) for path in sorted(out.glob("frame*.png"))]
     for name, picture in (("cloud", frames[0]), ("solid cloud", viewport(out / "solid.png"))):
-        coloured = (np.ptp(picture, axis=-1) > 20).mean()
-        if coloured < 0.1:
-            failures.append(f"The {name} does not show in colour: {coloured:.0%} of the view has any.")
+        colored = (np.ptp(picture, axis=-1) > 20).mean()
+        if colored < 0.1:
+            failures.append(f"The {name} does not show in color: {colored:.0%} of the view has any.")
     if np.abs(frames[0] - frames[-1]).mean() < 0.2:
         failures.append("The cloud does not move between the first and the last frame.")
     return failures

@@ -250,9 +250,9 @@ def test_the_report_names_the_machine_and_the_last_error(registered):
     assert bpy.ops.facet4d.copy_report() == {"FINISHED"}
 
 
-def test_match_source_colours_shows_the_pictures_own_colours(registered):
+def test_match_source_colors_shows_the_pictures_own_colors(registered):
     registered.view_settings.view_transform, registered.view_settings.exposure = "AgX", 1.0
-    bpy.ops.facet4d.match_source_colours()
+    bpy.ops.facet4d.match_source_colors()
     assert (registered.view_settings.view_transform, registered.view_settings.exposure) == ("Standard", 0)
 
 
@@ -289,13 +289,13 @@ def test_the_reconstruct_panel_shows_progress_cancel_and_the_last_error(running)
     assert "Reconstruct" in draw(FACET4D_PT_reconstruct)
 
 
-def test_the_result_panel_offers_the_clouds_inputs_and_the_right_colours(filmed, backend_gives):
+def test_the_result_panel_offers_the_clouds_inputs_and_the_right_colors(filmed, backend_gives):
     assert "No cloud yet" in draw(FACET4D_PT_result)
     backend_gives(lambda capture, progress: FakeCloud())
     bpy.ops.facet4d.reconstruct()
     filmed.view_settings.view_transform = "AgX"
     shown = draw(FACET4D_PT_result)
-    for text in ("4D Cloud: 3 Gaussians", "Time", "Opacity", "Size", "AgX", "Match Source Colours"):
+    for text in ("4D Cloud: 3 Gaussians", "Time", "Opacity", "Size", "AgX", "Match Source Colors"):
         assert text in shown
-    bpy.ops.facet4d.match_source_colours()
-    assert "Match Source Colours" not in draw(FACET4D_PT_result)
+    bpy.ops.facet4d.match_source_colors()
+    assert "Match Source Colors" not in draw(FACET4D_PT_result)

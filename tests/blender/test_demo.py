@@ -34,7 +34,7 @@ def scene():
 
 
 def ball(count: int = 400) -> Gaussians4D:
-    """Soft discs of position-coded colours on a unit sphere that rises by 0.4 over a second."""
+    """Soft discs of position-coded colors on a unit sphere that rises by 0.4 over a second."""
     generator = torch.Generator().manual_seed(0)
     place = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
     identity = torch.tensor([1.0, 0, 0, 0]).expand(count, 4)

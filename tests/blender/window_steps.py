@@ -31,7 +31,7 @@ def steps() -> Iterator[None]:
     region.active_panel_category = "Facet4D"
     with bpy.context.temp_override(window=window, area=area):
         bpy.ops.facet4d.load_sample()
-        bpy.ops.facet4d.match_source_colours()
+        bpy.ops.facet4d.match_source_colors()
         scene.facet4d.camera_index = 0
         space.region_3d.view_perspective = "CAMERA"
         scene.camera.data.show_background_images = False

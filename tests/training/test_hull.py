@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hull baseline against balls known in closed form: where its surface lies, and whose colours it wears."""
+"""The hull baseline against balls known in closed form: where its surface lies, and whose colors it wears."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +42,7 @@ def towards(*azimuths: float) -> torch.Tensor:
 def photograph(places: torch.Tensor, balls: list[tuple[torch.Tensor, float]], inputs: int, paints: list) -> SceneBatch:
     """One scene of balls (centre [3], radius), seen 64 pixels wide from unit vectors `places` [V, 3] at time 0.
 
-    paints[v][k] is the flat colour of ball k in picture v; intersection in closed form, 16 samples a pixel.
+    paints[v][k] is the flat color of ball k in picture v; intersection in closed form, 16 samples a pixel.
     """
     size, samples = 64, 4
     poses = torch.as_tensor(look_at(DISTANCE * places.double().numpy(), np.zeros(3)), dtype=torch.float32)
@@ -83,7 +83,7 @@ def test_rays_that_miss_see_nothing():
     assert hull.trace(occupancy, origin, direction)[1].item() == 0
 
 
-def test_a_point_wears_the_colour_of_the_picture_nearest_in_direction():
+def test_a_point_wears_the_color_of_the_picture_nearest_in_direction():
     places = towards(0, 80, 160, 240, 320, 15, 70)
     paints = [[RED], [GREEN], [BLUE], [BLUE], [BLUE], [RED], [GREEN]]
     batch = photograph(places, [(torch.zeros(3), 0.7)], 5, paints)
@@ -99,7 +99,7 @@ def test_of_pictures_from_one_place_the_nearest_in_time_counts():
         assert torch.allclose(color[0, 0, 32, 32], expected, atol=0.02)
 
 
-def test_a_picture_lends_no_colour_to_what_it_does_not_see():
+def test_a_picture_lends_no_color_to_what_it_does_not_see():
     """A red ball stands between one camera and a blue one; from further up the blue one is seen."""
     balls = [(torch.tensor([0.0, 0.0, 0.6]), 0.25), (torch.tensor([0.0, 0.0, -0.4]), 0.4)]
     above = torch.nn.functional.normalize(torch.tensor([[0.0, 0.6, 0.8]]))

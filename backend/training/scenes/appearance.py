@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Colours of heads: skin, lips, beards, hair, eyes and teeth, per vertex, in linear light.
+"""Colors of heads: skin, lips, beards, hair, eyes and teeth, per vertex, in linear light.
 
-Skin follows the two pigments that colour it: light is absorbed exponentially by melanin and blood (haemoglobin), so
+Skin follows the two pigments that color it: light is absorbed exponentially by melanin and blood (haemoglobin), so
 their amounts add in log space.
 """
 
@@ -38,7 +38,7 @@ class Look:
 
 
 def draw_look(rng: np.random.Generator, scenes: int, device: torch.device) -> Look:
-    """Random complexion and hair colour; dark skin mostly has dark hair, some hair is grey or dyed."""
+    """Random complexion and hair color; dark skin mostly has dark hair, some hair is grey or dyed."""
     melanin = rng.beta(0.7, 1.9, (scenes, 1))
     dark = np.maximum(rng.beta(1.2, 0.9, (scenes, 1)), 1.2 * melanin).clip(0, 1)
     red = rng.beta(0.8, 2.0, (scenes, 1)) * (1 - melanin)
@@ -111,8 +111,8 @@ def paint_body(
     freckled = freckles * (1 - look.melanin).clamp_min(0)
     second = skin * torch.exp(-constant((0.5, 0.9, 1.1), device))
     skin, second = torch.lerp(skin, hair, covered), torch.lerp(second, hair * 0.6, covered)
-    for region, colour in {"mouth": (0.16, 0.03, 0.03), "gums": (0.42, 0.09, 0.09), "socket": (0.3, 0.1, 0.08)}.items():
-        skin = torch.lerp(skin, constant(colour, device), mask[region][..., None])
+    for region, color in {"mouth": (0.16, 0.03, 0.03), "gums": (0.42, 0.09, 0.09), "socket": (0.3, 0.1, 0.08)}.items():
+        skin = torch.lerp(skin, constant(color, device), mask[region][..., None])
         second = torch.lerp(second, skin, mask[region][..., None])
     skin, second = (torch.lerp(x, teeth, mask["teeth"][..., None]) for x in (skin, second))
     inner = (mask["mouth"] + mask["gums"] + mask["teeth"]).clamp(0, 1)
@@ -149,17 +149,17 @@ def paint_eyes(rng: np.random.Generator, look: Look, eyes: Eyes, sky_share: Tens
         rng.uniform([0.6, 0.54, 0.5], [0.75, 0.73, 0.72], (scenes, 1, 3)),
     )
     iris = shade * torch.where(chance < 0.45 + 0.5 * look.melanin[..., None], dark, light)
-    colour = iris * (0.7 + 0.6 * ((angle - pupil) / 14).clamp(0, 1))
-    colour = torch.where(angle > 19.5, 0.4 * iris, colour)
-    colour = torch.where(angle < pupil, 0.012, colour)
-    colour = torch.where(angle > 22.5, white, colour)
+    color = iris * (0.7 + 0.6 * ((angle - pupil) / 14).clamp(0, 1))
+    color = torch.where(angle > 19.5, 0.4 * iris, color)
+    color = torch.where(angle < pupil, 0.012, color)
+    color = torch.where(angle > 22.5, white, color)
     veins = white * constant((0.95, 0.62, 0.58), device)
-    second = torch.where(angle > 22.5, veins, colour * 1.4)
+    second = torch.where(angle > 22.5, veins, color * 1.4)
     place = eyes.part.neutral[None] / 6 + look.offset[:, None]
-    fill = torch.ones_like(colour[..., 0])
+    fill = torch.ones_like(color[..., 0])
     redness = 0.15 * ((angle[..., 0] - 30) / 30).clamp(0, 1)
     sky_share = sky_share.clamp_min(0.75)  # the lids' shade at rest, with room for the gaze to turn
-    return _material(colour, second, place, redness, 0.2 * fill, fill, sky_share)
+    return _material(color, second, place, redness, 0.2 * fill, fill, sky_share)
 
 
 def paint_hair(rng: np.random.Generator, look: Look, albedo: Tensor, part: Part, sky_share: Tensor) -> Material:
@@ -174,10 +174,10 @@ def paint_hair(rng: np.random.Generator, look: Look, albedo: Tensor, part: Part,
     )
     place = pad(part.uv, (0, 1)) * pace + look.offset[:, None]
     tips = tips * (1 - part.uv[:, 1:])
-    colour = albedo[:, None] * torch.exp(tips - 0.7 * contrast)
+    color = albedo[:, None] * torch.exp(tips - 0.7 * contrast)
     second = (albedo[:, None] * torch.exp(tips + contrast)).clamp_max(0.85)
-    fill = torch.ones_like(colour[..., 0])
-    return _material(colour, second, place, 0.45 * fill, 0.35 * fill, gloss, sky_share)
+    fill = torch.ones_like(color[..., 0])
+    return _material(color, second, place, 0.45 * fill, 0.35 * fill, gloss, sky_share)
 
 
 def absorb(melanin: Tensor, blood: Tensor) -> Tensor:

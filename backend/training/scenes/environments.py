@@ -19,17 +19,17 @@ _KEY_EXCESS = 3.0  # of the map's mean, above which light near the brightest spo
 
 @dataclass(frozen=True, eq=False)
 class Environment:
-    """ambient [9, 3], irradiance / pi in sky()'s polynomials; the key light's unit direction [3] and colour [3]."""
+    """ambient [9, 3], irradiance / pi in sky()'s polynomials; the key light's unit direction [3] and color [3]."""
 
     ambient: np.ndarray
     direction: np.ndarray
-    colour: np.ndarray
+    color: np.ndarray
 
     def turned(self, rotation: np.ndarray) -> Environment:
         """The environment turned by rotation [3, 3]; the polynomials of one order go over into one another."""
         normals = _spiral(64)
         ambient = np.linalg.lstsq(_sky(normals), _sky(normals @ rotation) @ self.ambient, rcond=None)[0]
-        return Environment(ambient, rotation @ self.direction, self.colour)
+        return Environment(ambient, rotation @ self.direction, self.color)
 
 
 def read_environments(folder: Path) -> list[Environment]:

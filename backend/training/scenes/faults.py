@@ -55,8 +55,8 @@ def grade(rng: np.random.Generator, images: Tensor) -> Tensor:
     contrast = graded * rng.uniform(-0.3, 0.4, size)
     saturation = (1 + graded * rng.uniform(-0.35, 0.3, size)) * (rng.random(size) >= _MONOCHROME)
     power, contrast, saturation = to_device(images.device, power, contrast, saturation)
-    colour, alpha = images.split([3, 1], -1)
-    encoded = linear_to_srgb(colour / alpha.clamp_min(1e-6)).clamp(0, 1) ** power
+    color, alpha = images.split([3, 1], -1)
+    encoded = linear_to_srgb(color / alpha.clamp_min(1e-6)).clamp(0, 1) ** power
     encoded = torch.lerp(encoded, encoded * encoded * (3 - 2 * encoded), contrast)
     grey = (encoded * constant(_LUMA, images.device)).sum(-1, keepdim=True)
     encoded = torch.lerp(grey, encoded, saturation).clamp(0, 1)
@@ -99,8 +99,8 @@ def photograph(
     backdrop = _backdrop(rng, camera_to_world, intrinsics, resolution)
     pictures = images.permute(0, 1, 4, 2, 3).flatten(0, 1)
     pictures = torch.lerp(pictures, _soften(pictures), blur)
-    colour, alpha = pictures.split([3, 1], 1)
-    light = torch.where(backed > 0, colour + (1 - alpha) * backdrop, colour / alpha.clamp_min(1e-6))
+    color, alpha = pictures.split([3, 1], 1)
+    light = torch.where(backed > 0, color + (1 - alpha) * backdrop, color / alpha.clamp_min(1e-6))
     photo = linear_to_srgb(light * gain)
     generator = torch.Generator(images.device).manual_seed(int(rng.integers(2**62)))
     photo = photo + noise * torch.randn(photo.shape, generator=generator, device=photo.device)
@@ -114,7 +114,7 @@ def photograph(
 
 
 def _backdrop(rng: np.random.Generator, camera_to_world: Tensor, intrinsics: Tensor, resolution: int) -> Tensor:
-    """Linear light [S * I, 3, R, R] from far around each scene: one grey or colour, or two that meet at a horizon."""
+    """Linear light [S * I, 3, R, R] from far around each scene: one grey or color, or two that meet at a horizon."""
     scenes, inputs = camera_to_world.shape[:2]
     size = (scenes, 2, 1)
     tones = np.where(rng.random((scenes, 1, 1)) < 0.5, rng.random(size), rng.random((scenes, 2, 3))) ** 2.2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Random people who move: a head model, a hair style, brows, colours, expressions and head motion."""
+"""Random people who move: a head model, a hair style, brows, colors, expressions and head motion."""
 
 from __future__ import annotations
 

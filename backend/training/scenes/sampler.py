@@ -204,19 +204,19 @@ def draw_lights(rng: np.random.Generator, albedo: Tensor, environments: Sequence
     ring = np.sqrt(1 - height**2)
     direction = np.stack([ring * np.sin(azimuth), height, ring * np.cos(azimuth)], -1)
     strength = rng.uniform([0.3, 0, 0], [2.5, 1.2, 1.2], (scenes, 3)) * (rng.random((scenes, 3)) < [0.9, 0.6, 0.3])
-    colour = strength[..., None] * tint(0.18, (scenes, 3))
+    color = strength[..., None] * tint(0.18, (scenes, 3))
     wrap = rng.uniform(0.1, 0.9, (scenes, 3, 1))
     gain = rng.uniform(0.8, 1.25, scenes)
     if environments:
         for scene in np.flatnonzero(rng.random(scenes) < _ENVIRONMENT_SHARE):
             environment = environments[rng.integers(len(environments))].turned(rotations(rng.uniform(-1, 1, 3) * _TURN))
-            hue, colour[scene], strength[scene] = tint(0.08, ()), 0, 0
+            hue, color[scene], strength[scene] = tint(0.08, ()), 0, 0
             ambient[scene], direction[scene, 0] = environment.ambient * hue, environment.direction
-            colour[scene, 0], strength[scene, 0] = environment.colour * hue, environment.colour.mean()
+            color[scene, 0], strength[scene, 0] = environment.color * hue, environment.color.mean()
             wrap[scene, 0] = rng.uniform(0, 0.3)
     received = 1 + (strength * (0.25 + 0.1 * wrap[..., 0])).sum(1) * 1.6
     gain = gain / received
-    ambient, direction, colour, wrap, gain = to_device(albedo.device, ambient, direction, colour, wrap, gain)
+    ambient, direction, color, wrap, gain = to_device(albedo.device, ambient, direction, color, wrap, gain)
     # cameras are set for the face, but not so far that dark skin looks light
     exposure = (gain * (0.33 / albedo.mean((1, 2)).clamp(0.08, 0.6)) ** 0.35)[:, None, None]
-    return Lights(ambient * exposure, direction, colour * exposure, wrap)
+    return Lights(ambient * exposure, direction, color * exposure, wrap)

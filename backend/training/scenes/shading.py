@@ -20,9 +20,9 @@ _TAPS = ((0.0, 0.0), (1.4, 0.5), (-0.5, 1.4), (-1.4, -0.5), (0.5, -1.4))  # of s
 
 @dataclass
 class Material:
-    """Surface colour per vertex; S scenes, N vertices; linear light.
+    """Surface color per vertex; S scenes, N vertices; linear light.
 
-    The pixel's colour goes from albedo to second by the mix offset + strength * pattern, clamped to 0..1, where
+    The pixel's color goes from albedo to second by the mix offset + strength * pattern, clamped to 0..1, where
     pattern is a solid texture of mean 0 and deviation about 1 at `coordinate` (periods). gloss 0..1 sets strength and
     sharpness of the highlight; occlusion is the share of the sky that is seen.
     """
@@ -66,7 +66,7 @@ class Lights:
 
     ambient: Tensor  # [S, 9, 3] irradiance / pi, in the polynomials of sky()
     direction: Tensor  # [S, D, 3] unit, towards the light
-    colour: Tensor  # [S, D, 3]
+    color: Tensor  # [S, D, 3]
     wrap: Tensor  # [S, D, 1] 0 a point's sharp terminator and cast shadows, 1 half-Lambert without shadows
 
 
@@ -106,7 +106,7 @@ def sky(direction: Tensor) -> Tensor:
     return torch.stack([torch.ones_like(x), x, y, z, x * y, y * z, z * x, x * x - y * y, 3 * z * z - 1])
 
 
-def surface_colour(material: list[Tensor], noise: Noise) -> Tensor:
+def surface_color(material: list[Tensor], noise: Noise) -> Tensor:
     """Albedo [3, P] of interpolated material fields [.., P]."""
     albedo, second, coordinate, pattern, offset, strength = material[:6]
     waves = (2 * torch.pi * coordinate).sin()
@@ -147,7 +147,7 @@ def render(
     lit = unshadowed(shadow, faces, place, seen.image, _SHADOW_RESOLUTION)
     material = Material.split(seen.interpolate(surfaces.material.stack(), views).T.contiguous())
     scene = seen.image.div(views, rounding_mode="floor")
-    light = shade(surface_colour(material, noise), *material[6:], lit, normal, toward_camera, lights, scene)
+    light = shade(surface_color(material, noise), *material[6:], lit, normal, toward_camera, lights, scene)
     samples = torch.zeros(4, scenes * views * size * size, device=light.device)
     samples.index_copy_(1, seen.pixel, torch.cat([light.clamp(0, 1), torch.ones_like(light[:1])]))
     pictures = avg_pool2d(samples.view(4, -1, size, size), supersamples).permute(1, 2, 3, 0)
@@ -195,7 +195,7 @@ def shade(
     around the terminator by blending Lambert's cosine with half-Lambert's squared one; highlights are normalised
     Blinn-Phong. Only the first light casts shadows (lit [P] of it arrives).
     """
-    direction, colour = (field.permute(2, 1, 0)[..., scene] for field in (lights.direction, lights.colour))  # [3, D, P]
+    direction, color = (field.permute(2, 1, 0)[..., scene] for field in (lights.direction, lights.color))  # [3, D, P]
     wrap = lights.wrap[..., 0].T[:, scene]  # [D, P]
     ambient = (sky(normal)[:, None] * lights.ambient.permute(1, 2, 0)[:, :, scene]).sum(0).clamp_min(0)
     lit = torch.cat([lit[None], torch.ones_like(wrap[1:])])
@@ -206,5 +206,5 @@ def shade(
     lobe = ((cosine + (normal * toward_camera).sum(0)) / length).clamp_min(1e-4)
     power = 8 * (3.2 * gloss).exp()
     highlight = lobe**power * ((power + 8) / 32 * 0.12 * gloss) * (cosine > 0) * lit
-    colour = colour * (0.4 + 0.6 * occlusion)
-    return albedo * (ambient * occlusion + (colour * lambert).sum(1)) + (colour * highlight).sum(1)
+    color = color * (0.4 + 0.6 * occlusion)
+    return albedo * (ambient * occlusion + (color * lambert).sum(1)) + (color * highlight).sum(1)

@@ -63,7 +63,7 @@ def grid_faces() -> np.ndarray:
 
 
 class Shapes:
-    """Draws assemblies of one to nine primitives with random colours and motions."""
+    """Draws assemblies of one to nine primitives with random colors and motions."""
 
     def __init__(self, device: torch.device | str, noise: Noise):
         self._noise, self._device = noise, torch.device(device)
@@ -121,8 +121,8 @@ class Shapes:
         return transform(posed, linear) + shift
 
     def _paint(self, rng: np.random.Generator, rest: Tensor, place: Tensor, size: tuple[int, int]) -> Material:
-        """Two colours a slot in a solid pattern: noise, stripes or checks, soft or sharp; a quarter is plain."""
-        colours = rng.uniform(0, 1, (2, *size, 3)) ** rng.choice([1.0, 2.2], (2, *size, 1)) * 0.85 + 0.02
+        """Two colors a slot in a solid pattern: noise, stripes or checks, soft or sharp; a quarter is plain."""
+        colors = rng.uniform(0, 1, (2, *size, 3)) ** rng.choice([1.0, 2.2], (2, *size, 1)) * 0.85 + 0.02
         pattern = rng.choice([NOISE, STRIPES, CHECKS], (*size, 1), p=[0.6, 0.2, 0.2])
         # from a few large patches to detail as fine as print
         period = np.exp(rng.uniform(0, 1, (*size, 1)) * np.log(15)) * np.where(pattern == NOISE, 1.0, 0.1)
@@ -130,7 +130,7 @@ class Shapes:
         strength = rng.choice([0.0, 0.3, 1.0, 5.0], (*size, 1), p=[0.25, 0.35, 0.2, 0.2])
         gloss = rng.uniform(0, 1, (*size, 1)) ** 2
         offset = rng.uniform(0.3, 0.7, (*size, 1))
-        uniform = np.concatenate([*colours, pattern, offset, strength, gloss, np.ones_like(gloss)], -1)
+        uniform = np.concatenate([*colors, pattern, offset, strength, gloss, np.ones_like(gloss)], -1)
         turn, uniform = to_device(self._device, turn[:, :, None], uniform[:, :, None])
         coordinate = (transform(rest, turn) + place).flatten(1, 2)
         spread = uniform.expand(-1, -1, rest.shape[2], -1).flatten(1, 2)  # a slot's values at its vertices

@@ -224,7 +224,7 @@ class Glasses:
         return vertices, self._paint(rng, vertices)
 
     def _paint(self, rng: np.random.Generator, vertices: Tensor) -> Material:
-        """Black, metal, coloured or mottled frames; lenses dark, some tinted."""
+        """Black, metal, colored or mottled frames; lenses dark, some tinted."""
         scenes = len(vertices)
         frame = _material(vertices / 60, rng, np.zeros((scenes, 1, 1)), rng.choice([0.05, 0.6], (scenes, 1, 1)), 0.8)
         black, shade = rng.random((scenes, 1, 1)) < 0.45, rng.uniform(0.01, 0.08, (scenes, 1, 1))
@@ -233,8 +233,8 @@ class Glasses:
         lens = torch.zeros(vertices.shape[1], 1, device=vertices.device)
         start = sum(self._sizes[:2])
         lens[start : start + sum(self._sizes[2:4])] = 1
-        for colour in (frame.albedo, frame.second):
-            colour.copy_(torch.lerp(torch.lerp(colour, shade, black), tint, lens))
+        for color in (frame.albedo, frame.second):
+            color.copy_(torch.lerp(torch.lerp(color, shade, black), tint, lens))
         frame.gloss.copy_(torch.lerp(frame.gloss, torch.ones_like(lens), lens))
         return frame
 
@@ -242,11 +242,11 @@ class Glasses:
 def _material(
     coordinate: Tensor, rng: np.random.Generator, pattern: np.ndarray, strength: np.ndarray, gloss: np.ndarray | float
 ) -> Material:
-    """Two random colours in a solid texture at coordinates [S, N, 3]; pattern, strength and gloss [S, 1, 1]."""
+    """Two random colors in a solid texture at coordinates [S, N, 3]; pattern, strength and gloss [S, 1, 1]."""
     size = (len(coordinate), 1, 3)
-    colours = rng.uniform(0, 1, (2, *size)) ** rng.choice([1.0, 2.5], (2, len(coordinate), 1, 1)) * 0.8 + 0.015
+    colors = rng.uniform(0, 1, (2, *size)) ** rng.choice([1.0, 2.5], (2, len(coordinate), 1, 1)) * 0.8 + 0.015
     gloss = np.broadcast_to(gloss, strength.shape)
-    fields = to_device(coordinate.device, *colours, pattern, strength, gloss)
+    fields = to_device(coordinate.device, *colors, pattern, strength, gloss)
     first, second, *scalars = (field.expand(-1, coordinate.shape[1], -1).clone() for field in fields)
     pattern, strength, gloss = scalars
     offset = torch.full_like(gloss, 0.4)

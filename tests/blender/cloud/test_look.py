@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cycles shows the Gaussians as the mathematics says, as the backend's rasteriser does, in their own colours."""
+"""Cycles shows the Gaussians as the mathematics says, as the backend's rasteriser does, in their own colors."""
 
 import subprocess
 import sys
@@ -16,8 +16,8 @@ from mathutils import Euler, Matrix, Vector
 from blender_addon import compat
 from blender_addon.cloud.material import (
     bounces_warning,
-    colour_management_warning,
-    match_source_colours,
+    color_management_warning,
+    match_source_colors,
     prepare_scene_for_cycles,
     splat_material,
 )
@@ -33,7 +33,7 @@ def aim(scene, position, target=(0, 0, 0)) -> None:
 
 
 def photograph(scene, folder, size: int) -> np.ndarray:
-    """A render [size, size, 4]: premultiplied linear colour and alpha, top row first."""
+    """A render [size, size, 4]: premultiplied linear color and alpha, top row first."""
     scene.render.resolution_x = scene.render.resolution_y = size
     scene.render.filepath = str(folder / "picture.exr")
     bpy.ops.render.render(write_still=True)
@@ -109,11 +109,11 @@ def one_gaussian(make_gaussians, **replaced) -> MovingSplats:
     return make_gaussians(1, **(values | replaced))
 
 
-def test_a_flat_colour_arrives_exactly_in_the_picture(studio, make_gaussians, tmp_path):
+def test_a_flat_color_arrives_exactly_in_the_picture(studio, make_gaussians, tmp_path):
     color = np.array([[219, 166, 140]]) / 255
     build_cloud(studio, one_gaussian(make_gaussians, color=color, opacity=[1], scale=[[9, 9, 0.1]]), "Skin", 1, 49)
     aim(studio, (0, 0, 40))
-    match_source_colours(studio)
+    match_source_colors(studio)
     studio.render.image_settings.file_format = "PNG"
     studio.render.image_settings.color_depth = "8"
     studio.render.filepath = str(tmp_path / "skin.png")
@@ -241,7 +241,7 @@ def head_of_discs(make_gaussians, count: int) -> MovingSplats:
 
 
 def rasterised(gaussians: MovingSplats, time: float, scene, size: int) -> np.ndarray:
-    """The picture [size, size, 4] by the backend: premultiplied linear colour and alpha."""
+    """The picture [size, size, 4] by the backend: premultiplied linear color and alpha."""
     torch = pytest.importorskip("torch")
     from backend.gaussians import from_splats
     from backend.rasterize import render
@@ -333,12 +333,12 @@ def test_higher_settings_of_the_artist_stay(scene):
     assert scene.cycles.min_transparent_bounces == 512
 
 
-def test_colour_management_is_warned_of_until_it_matches(scene):
-    assert "AgX" in colour_management_warning(scene)
-    match_source_colours(scene)
-    assert colour_management_warning(scene) is None
+def test_color_management_is_warned_of_until_it_matches(scene):
+    assert "AgX" in color_management_warning(scene)
+    match_source_colors(scene)
+    assert color_management_warning(scene) is None
     scene.view_settings.exposure = 1
-    assert colour_management_warning(scene) is not None
+    assert color_management_warning(scene) is not None
 
 
 def test_the_artists_changes_to_the_material_stay(scene, make_gaussians):

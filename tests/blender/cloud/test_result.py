@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an artist does to a cloud that is there: retime it, cut it, colour it, show it otherwise, copy and link it."""
+"""What an artist does to a cloud that is there: retime it, cut it, color it, show it otherwise, copy and link it."""
 
 import numpy as np
 import pytest
@@ -131,7 +131,7 @@ def test_floaters_go_first(scene, make_gaussians):
     assert 3030 * (1 - 0.03) <= len(distance) <= 3000
 
 
-# Colours
+# Colors
 
 
 def test_the_matte_cut_fades_what_is_faint_smoothly(registered, make_gaussians):
@@ -147,7 +147,7 @@ def test_the_matte_cut_fades_what_is_faint_smoothly(registered, make_gaussians):
     assert np.sort(left)[:-3].sum() == 0
 
 
-def test_exposure_and_tint_scale_the_linear_colours(studio, make_gaussians, tmp_path):
+def test_exposure_and_tint_scale_the_linear_colors(studio, make_gaussians, tmp_path):
     cloud = build_cloud(studio, one_gaussian(make_gaussians, opacity=[1], scale=[[9, 9, 9]]), "Skin", 1, 49)
     aim(studio, (0, 0, 80))
     plain = photograph(studio, tmp_path, 17)[8, 8, :3]
@@ -191,7 +191,7 @@ def test_points_and_ellipsoids_are_opaque_and_of_the_gaussians_shape(studio, mak
             assert profile.sum() * pixel == pytest.approx(2 * half, rel=0.12)  # the ball has eight sides
 
 
-def test_showing_colours_in_solid_mode_leaves_renders_alone(registered, studio, make_gaussians, tmp_path):
+def test_showing_colors_in_solid_mode_leaves_renders_alone(registered, studio, make_gaussians, tmp_path):
     cloud = build_cloud(studio, one_gaussian(make_gaussians), "One", 1, 49)
     aim(studio, (0, -4, 0))
     bpy.context.view_layer.objects.active = cloud
@@ -203,14 +203,14 @@ def test_showing_colours_in_solid_mode_leaves_renders_alone(registered, studio, 
 
 @pytest.fixture
 def workbench(studio):
-    """Solid mode in a render, with the colours of the Attribute setting."""
+    """Solid mode in a render, with the colors of the Attribute setting."""
     studio.render.engine = "BLENDER_WORKBENCH"
     studio.display.shading.color_type, studio.display.shading.light = "VERTEX", "FLAT"
     studio.display.render_aa = "OFF"
     return studio
 
 
-def test_solid_mode_shows_the_colours_of_ellipsoids(workbench, make_gaussians, tmp_path, opengl):
+def test_solid_mode_shows_the_colors_of_ellipsoids(workbench, make_gaussians, tmp_path, opengl):
     cloud = build_cloud(workbench, one_gaussian(make_gaussians), "One", 1, 49)
     aim(workbench, (0, -4, 0))
     set_inputs(cloud, Display="Ellipsoids")

@@ -193,7 +193,7 @@ def test_bytes_are_read_exactly_top_row_first_with_straight_alpha(tmp_path):
     np.testing.assert_array_equal(frame.image, pixels)
 
 
-def test_sixteen_bits_are_read_as_the_same_encoded_colours(tmp_path):
+def test_sixteen_bits_are_read_as_the_same_encoded_colors(tmp_path):
     """Blender keeps them linear with associated alpha; 8-bit truth from the file itself."""
     gray = np.arange(32 * 24, dtype=np.uint16).reshape(24, 32) * 80
     Image.fromarray(gray).save(tmp_path / "deep.png")

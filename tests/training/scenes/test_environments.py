@@ -33,7 +33,7 @@ def test_a_sky_that_brightens_along_an_axis_gives_its_closed_form():
     slope = np.array([0.3, 0.4, -0.2])
     environment = project((1 + directions() @ slope)[..., None] * np.ones(3))
     assert np.allclose(received(environment), (1 + NORMALS @ slope * 2 / 3)[:, None], atol=0.01)
-    assert not environment.colour.any()
+    assert not environment.color.any()
 
 
 def test_a_small_bright_spot_is_the_key_light():
@@ -45,7 +45,7 @@ def test_a_small_bright_spot_is_the_key_light():
     solid_angle = 2 * np.pi * (1 - np.cos(0.1))
     expected = 300 * tint * solid_angle / np.pi / (0.5 + 300 * solid_angle / (4 * np.pi))
     assert environment.direction @ toward > 0.999
-    assert np.allclose(environment.colour, expected, rtol=0.12)
+    assert np.allclose(environment.color, expected, rtol=0.12)
 
 
 def test_a_turned_environment_lights_turned_normals_alike():
@@ -83,6 +83,6 @@ def test_a_third_of_scenes_is_lit_by_an_environment():
     environments = read_environments(SHARED / "assets" / "hdri")
     assert len(environments) == 3
     lights = draw_lights(np.random.default_rng(0), torch.full((300, 4, 3), 0.3), environments)
-    single = (lights.colour[:, 1:] == 0).all(-1).all(-1) & (lights.wrap[:, 0, 0] < 0.3)
+    single = (lights.color[:, 1:] == 0).all(-1).all(-1) & (lights.wrap[:, 0, 0] < 0.3)
     assert 0.25 < single.float().mean() < 0.5
     assert torch.isfinite(lights.ambient).all() and (lights.ambient[:, 0] > 0).all()

@@ -26,11 +26,11 @@ def only(monkeypatch):
 
 @pytest.fixture(scope="module")
 def ball():
-    """One scene, three pictures of a coloured disc with a soft edge, premultiplied linear light, [1, 3, 32, 32, 4]."""
+    """One scene, three pictures of a colored disc with a soft edge, premultiplied linear light, [1, 3, 32, 32, 4]."""
     y, x = torch.meshgrid(torch.arange(32) - 15.5, torch.arange(32) - 15.5, indexing="ij")
     alpha = (10.5 - (x * x + y * y).sqrt()).clamp(0, 1)[..., None]
-    colour = torch.stack([0.2 + x / 100, 0.4 + y / 100, (0.1 + 0.3 * (x > 0)).float()], -1)
-    return torch.cat([colour * alpha, alpha], -1).expand(1, 3, -1, -1, -1).contiguous()
+    color = torch.stack([0.2 + x / 100, 0.4 + y / 100, (0.1 + 0.3 * (x > 0)).float()], -1)
+    return torch.cat([color * alpha, alpha], -1).expand(1, 3, -1, -1, -1).contiguous()
 
 
 def photograph(images, seed=0, camera=(0, 1, 0)):
@@ -110,8 +110,8 @@ def test_a_grade_is_one_look_for_all_views(only, ball):
     ends = torch.tensor([[0.0, 0, 0, 1], [1, 1, 1, 1]]).reshape(1, 1, 1, 2, 4)
     assert torch.allclose(faults.grade(np.random.default_rng(1), ends), ends, atol=1e-5)
     only("MONOCHROME")
-    colour = faults.grade(np.random.default_rng(1), ball)[..., :3]
-    assert torch.allclose(colour[..., :1].expand_as(colour), colour, atol=1e-5)
+    color = faults.grade(np.random.default_rng(1), ball)[..., :3]
+    assert torch.allclose(color[..., :1].expand_as(color), color, atol=1e-5)
 
 
 def test_calibration_errs_per_input_camera_and_by_little(only):

@@ -52,9 +52,9 @@ def assert_well_formed(batch, scenes, views, resolution):
     for name, field in vars(batch).items():
         assert field.dtype == (torch.bool if name == "covered" else torch.float32)
         assert torch.isfinite(field).all()
-    colour, alpha = batch.images[..., :3], batch.images[..., 3:]
+    color, alpha = batch.images[..., :3], batch.images[..., 3:]
     assert alpha.min() >= 0 and alpha.max() <= 1
-    assert (colour >= 0).all() and (colour <= alpha + 1e-5).all()  # premultiplied
+    assert (color >= 0).all() and (color <= alpha + 1e-5).all()  # premultiplied
     assert (alpha.flatten(2).mean(2) > 0.01).all()  # every picture shows its subject
     assert batch.times.abs().max() <= 1
     rotation = batch.camera_to_world[..., :3, :3]
@@ -108,8 +108,8 @@ def test_seed_and_number_decide_the_scenes(shape_sampler):
     assert not torch.equal(second.images, first.images)
 
 
-def test_two_views_see_the_same_colour_at_the_same_place():
-    """Without highlights, light leaves a point alike in all directions: colours at visible vertices agree."""
+def test_two_views_see_the_same_color_at_the_same_place():
+    """Without highlights, light leaves a point alike in all directions: colors at visible vertices agree."""
     rng = np.random.default_rng(4)
     noise = Noise("cpu")
     surfaces = shapes.Shapes("cpu", noise).draw(rng, np.zeros((1, 2)))
