@@ -4,11 +4,10 @@
 import os
 import tempfile
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"  # reference data, beside the repository
+from tests.helpers.shared import SHARED
 
 # bpy reads this when it is first imported, so it is set before any test module is.
 _user_resources = tempfile.TemporaryDirectory(prefix="facet4d-blender-")

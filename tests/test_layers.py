@@ -114,3 +114,10 @@ def test_backend_never_imports_blender_and_the_add_on_reaches_torch_through_the_
                 names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
                 wrong = {name.split(".")[0] for name in names} & forbidden
                 assert not wrong, f"{path.relative_to(ROOT)} imports {', '.join(wrong)}"
+
+
+def test_tests_share_through_helpers_and_not_through_one_another():
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert not any(part.startswith("test_") for part in (node.module or "").split(".")), path

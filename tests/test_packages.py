@@ -16,7 +16,7 @@ import pytest
 
 import build
 from scripts.environment import Environment
-from tests.wheels import PACKAGES, make_wheels
+from tests.helpers.wheels import PACKAGES, make_wheels
 
 pytestmark = pytest.mark.blender
 

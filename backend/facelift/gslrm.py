@@ -132,7 +132,7 @@ class PostFilter:
         return visible & small & ~floater & inside
 
 
-COMMAND_LINE_FILTER, DEMO_FILTER = PostFilter(), PostFilter(scale=0.2, corner=0.75)  # FaceLift's, and its web demo's
+COMMAND_LINE_FILTER = PostFilter()  # FaceLift's
 
 
 class GSLRM(nn.Module):

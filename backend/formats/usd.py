@@ -65,9 +65,7 @@ def write_usda(
         file.write(f"    float3[] scales = {_tuples(cloud.scale, '%.5g')}\n")
         file.writelines(_attribute("float[] opacities", frames, opacity))
         file.write("    uniform int radiance:sphericalHarmonicsDegree = 0\n")
-        file.write(
-            f"    float3[] radiance:sphericalHarmonicsCoefficients = {_tuples(harmonic_from_color(cloud.color), '%.5g')}"
-        )
+        file.write(f"    float3[] radiance:sphericalHarmonicsCoefficients = {_tuples(harmonics, '%.5g')}")
         file.write(' ( elementSize = 1\n interpolation = "vertex" )\n')
         # what follows is read by USD that takes the prim for Points
         file.writelines(_attribute("point3f[] points", turns, position))

@@ -248,22 +248,6 @@ def _check(cloud: Object) -> None:
         raise errors.UserError(reason)
 
 
-def evaluated_points(cloud: Object, depsgraph: Depsgraph) -> dict[str, np.ndarray]:
-    """What the viewport shows of a cloud now: positions [N,3] in world space, opacities [N], radii [N]."""
-    evaluated = cloud.evaluated_get(depsgraph)
-    geometry = evaluated.evaluated_geometry()  # owns the points: keep it while they are read
-    points = geometry.pointcloud
-    if points is None or len(points.points) == 0:
-        return {"positions": np.zeros((0, 3)), "opacities": np.zeros(0), "radii": np.zeros(0)}
-    positions, opacities, radii = (_read(points.attributes[name]) for name in ("position", "alpha", "radius"))
-    to_world = np.array(evaluated.matrix_world)
-    return {
-        "positions": positions @ to_world[:3, :3].T + to_world[:3, 3],
-        "opacities": opacities,
-        "radii": radii,
-    }
-
-
 def _read(attribute: Attribute) -> np.ndarray:
     """The values of an attribute: [N] of FLOAT, [N, 3] of FLOAT_VECTOR, [N, 4] of QUATERNION and FLOAT_COLOR."""
     kinds = {

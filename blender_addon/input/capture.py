@@ -74,16 +74,6 @@ def capture_steps(context: Context, most: int | None = None) -> Generator[tuple[
     return result
 
 
-def read_capture(context: Context) -> "Capture":
-    """All the steps of `capture_steps` at once."""
-    steps = capture_steps(context)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
-
-
 @contextmanager
 def _ready_to_render(scene: Scene) -> Iterator[None]:
     """Everything that a clean picture of the subject needs; restored afterwards, with what `render_still` sets."""

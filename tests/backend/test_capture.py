@@ -11,17 +11,8 @@ from PIL import Image
 from backend.camera import Camera
 from backend.capture import Capture, Frame, load_capture, over_white, save_capture
 from backend.errors import UserError
-from tests.backend.test_camera import look_at, ring
-
-
-def small_capture(count=4, width=24, height=24) -> Capture:
-    random = np.random.default_rng(0)
-    frames = []
-    for index, camera in enumerate(ring(count, size=24)):
-        image = random.integers(0, 256, (height, width, 4), dtype=np.uint8)
-        camera = Camera(camera.camera_to_world, 31.0, 33.0, width / 2 - 1, height / 2 + 2, width, height)
-        frames.append(Frame(camera, 0.25 * (index // 2), image, f"view_{index}", held_out=index == 3))
-    return Capture(frames)
+from tests.helpers.cameras import look_at
+from tests.helpers.captures import small_capture
 
 
 @pytest.fixture

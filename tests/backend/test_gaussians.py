@@ -19,22 +19,7 @@ from backend.gaussians import (
     rotation_matrix,
     save_cloud,
 )
-
-
-def random_cloud(count: int = 200, seed: int = 0, dtype: torch.dtype = torch.float64) -> Gaussians4D:
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator, dtype=dtype)
-
-    return Gaussians4D(
-        mean=normal(count, 4) * 0.3,
-        scale=torch.exp(normal(count, 4) * 0.5 - 2.5),
-        left=torch.nn.functional.normalize(normal(count, 4), dim=-1),
-        right=torch.nn.functional.normalize(normal(count, 4), dim=-1),
-        opacity=torch.rand(count, generator=generator, dtype=dtype),
-        color=torch.rand(count, 3, generator=generator, dtype=dtype),
-    )
+from tests.helpers.clouds import random_cloud
 
 
 def published_example() -> Gaussians4D:

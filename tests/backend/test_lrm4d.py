@@ -12,21 +12,12 @@ import torch
 
 from backend.lrm4d import BASE, LARGE, LRM4D, SMALL, LRM4DConfig, PlaneSweep, patchify, rays
 from backend.rasterize import linear_to_srgb, render
+from tests.helpers.tiny_lrm import rig
 
 ROOT = Path(__file__).parents[2]
 
 TINY = LRM4DConfig(layers=2, width=32, heads=2)
 SWEEPING = replace(TINY, sweep=6)
-
-
-def rig(views=3, height=16, width=24, batch=2):
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(batch, views, 3, height, width, generator=generator)
-    poses = torch.eye(4).repeat(batch, views, 1, 1)
-    poses[..., :3, 3] = torch.randn(batch, views, 3, generator=generator) * 0.3 - torch.tensor([0, 0, 3.0])
-    intrinsics = torch.tensor([30.0, 28.0, width / 2 + 1, height / 2 - 2]).expand(batch, views, 4)
-    times = torch.rand(batch, views, generator=generator) * 2 - 1
-    return images, poses, intrinsics, times
 
 
 def tiny(config=TINY) -> LRM4D:

@@ -21,7 +21,7 @@ from backend.lrm4d import LRM4D, LRM4DConfig
 from backend.memory import reading_resolution
 from backend.models import load_model
 from backend.reconstruct import reconstruct
-from tests.backend.test_capture import small_capture
+from tests.helpers.captures import small_capture
 
 CONFIG = LRM4DConfig(layers=2, width=32, heads=2, opacity_bias=0.0, time_scale_bias=-0.7, time_scale_limit=4.0)
 

@@ -16,7 +16,7 @@ from backend.lrm4d import GAUSSIAN_CHANNELS, LRM4D, LRM4DConfig
 from backend.rasterize import over_white_srgb, render
 from backend.reconstruct import reconstruct
 from backend.refine import refine
-from tests.backend.test_lrm4d import rig
+from tests.helpers.tiny_lrm import rig
 
 CONFIG = LRM4DConfig(
     layers=1,

@@ -52,7 +52,7 @@ def studio(scene):
 def either_engine(studio, request):
     """The studio with Cycles, then with Eevee where it can draw."""
     if request.param == "Eevee":
-        from tests.blender.cloud.test_eevee import use_eevee
+        from tests.helpers.looks import use_eevee
 
         request.getfixturevalue("opengl")
         use_eevee(studio, samples=16)
@@ -107,7 +107,7 @@ def filmed(registered, tmp_path):
     """A scene with two cameras and their pictures at two times, half a second apart."""
     import bpy
 
-    from tests.blender.stage import small_capture
+    from tests.helpers.stage import small_capture
 
     bpy.ops.facet4d.import_capture(directory=str(small_capture(tmp_path / "capture")))
     return registered
@@ -135,7 +135,7 @@ def backend_gives(monkeypatch):
 def running(filmed, backend_gives):
     """A job that is half done and waits until it is released or cancelled."""
     from blender_addon import jobs
-    from tests.blender.stage import FakeCloud
+    from tests.helpers.stage import FakeCloud
 
     release = threading.Event()
 

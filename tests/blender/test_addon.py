@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import backend.memory
-from tests.blender.stage import FakeCloud, add_camera, draw, small_capture, wait_until
+from tests.helpers.layout import draw
+from tests.helpers.stage import FakeCloud, add_camera, read_capture, small_capture, wait_until
 
 bpy = pytest.importorskip("bpy")
 import addon_utils
@@ -147,7 +148,7 @@ def test_the_installed_extension_carries_its_own_backend(tmp_path):
         door = sys.modules[f"{name}._backend"]
         assert door.errors.__name__ == f"{name}.backend.errors"
         assert door.formats.exchange.__name__ == f"{name}.backend.formats.exchange"
-        read = sys.modules[f"{name}.input.capture"].read_capture(bpy.context)
+        read = read_capture(sys.modules[f"{name}.input.capture"])
         assert type(read).__module__ == f"{name}.backend.capture"
     finally:
         addon_utils.disable(name, default_set=True)

@@ -15,7 +15,7 @@ from backend import models
 from backend.training import loop
 from backend.training.losses import reconstruction_loss
 from backend.training.sharding import local
-from tests.training.test_loop import CONFIG, TINY
+from tests.helpers.tiny_run import CONFIG, TINY
 
 loop.LOG_EVERY = 2
 # numbers of blocks and free Gaussians that two processes cannot halve

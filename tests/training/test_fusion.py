@@ -15,8 +15,8 @@ from backend.rasterize import render_pictures
 from backend.training.fusion import Film, as_still, disturb, held_out_cameras, lift
 from backend.training.scenes.people import People
 from backend.training.scenes.shading import Noise
-from tests.conftest import SHARED
-from tests.training.test_loop import TINY
+from tests.helpers.shared import SHARED
+from tests.helpers.tiny_run import TINY
 
 
 def test_a_cloud_of_one_moment_looks_the_same_among_joined_ones():

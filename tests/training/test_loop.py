@@ -21,7 +21,7 @@ from backend.errors import UserError
 from backend.facelift.gslrm import GSLRM, GSLRMConfig
 from backend.facelift.weights import LICENCE
 from backend.gaussians import Gaussians4D
-from backend.lrm4d import LARGE_FROM_GSLRM, PIXEL_CHANNELS, LRM4DConfig
+from backend.lrm4d import LARGE_FROM_GSLRM, PIXEL_CHANNELS
 from backend.training import loop
 from backend.training.config import TrainConfig, read_config
 from backend.training.loop import train
@@ -29,12 +29,8 @@ from backend.training.losses import geometry_errors, reconstruction_loss
 from backend.training.predict import predict, predict_views
 from backend.training.start import to_lrm4d
 from backend.training.validate import validation_scenes, validation_sheet
-from tests.backend.facelift.test_gslrm import save_checkpoint
-
-TINY = LRM4DConfig(layers=1, width=32, heads=2, pixel_bound=True, scale_bias=0.0, time_scale_bias=0.0, refinements=2)
-CONFIG = TrainConfig(
-    model="tiny", steps=4, warmup=2, decay=1, batches=((2, 16, 2), (3, 24, 1)), targets=1, pool=2, heads_share=0.0
-)
+from tests.helpers.tiny_gslrm import save_checkpoint
+from tests.helpers.tiny_run import CONFIG, TINY
 
 
 @pytest.fixture(autouse=True)
@@ -194,7 +190,7 @@ def test_two_processes_train_as_one(tmp_path):
         "import sys, torch\n"
         "from pathlib import Path\n"
         "from backend import models\n"
-        "from tests.training.test_loop import CONFIG, TINY\n"
+        "from tests.helpers.tiny_run import CONFIG, TINY\n"
         "from backend.training.loop import train\n"
         "models.CONFIGS['tiny'] = TINY\n"
         "out = Path(sys.argv[1])\n"

@@ -12,8 +12,8 @@ from torch.nn.functional import avg_pool2d, interpolate
 from backend import models
 from backend.training import loop
 from backend.training.perceptual import MobileNetV2
-from tests.conftest import SHARED
-from tests.training.test_loop import CONFIG, TINY
+from tests.helpers.shared import SHARED
+from tests.helpers.tiny_run import CONFIG, TINY
 
 pytestmark = pytest.mark.oracle
 

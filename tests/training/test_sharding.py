@@ -14,7 +14,7 @@ import torch
 
 from backend import models
 from backend.training.loop import train
-from tests.training.test_loop import CONFIG, TINY
+from tests.helpers.tiny_run import CONFIG, TINY
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,7 +18,7 @@ from backend.training import hull, validate
 from backend.training.contact_sheet import GAP, contact_sheet
 from backend.training.predict import predict_views
 from backend.training.scenes.sampler import SceneBatch
-from tests.training.test_loop import TINY
+from tests.helpers.tiny_run import TINY
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 
 from backend.errors import UserError
 from backend.facelift.gslrm import (
-    DEMO_FILTER,
     GSLRM,
     GSLRMConfig,
     PostFilter,
@@ -24,20 +23,11 @@ from backend.facelift.gslrm import (
 )
 from backend.gaussians import rotation_matrix
 from backend.training.start import to_lrm4d
-from tests.conftest import SHARED
+from tests.helpers.shared import SHARED
+from tests.helpers.tiny_gslrm import TINY, random_model, save_checkpoint
 
+DEMO_FILTER = PostFilter(scale=0.2, corner=0.75)  # of FaceLift's web demo
 ORACLE = SHARED / "oracles" / "gslrm_tiny"
-TINY = GSLRMConfig(layers=2, width=32, heads=2, patch=4, free_gaussians=3, sh_degree=1)
-
-
-def random_model(config: GSLRMConfig = TINY, seed: int = 7) -> GSLRM:
-    """Every parameter random, the attention sharp, so that any wrong layout shows."""
-    generator = torch.Generator().manual_seed(seed)
-    model = GSLRM(config)
-    for value in model.parameters():
-        noise = torch.randn(value.shape, generator=generator)
-        value.data = 1 + 0.2 * noise if value.ndim == 1 else 1.5 * noise / math.sqrt(value.shape[1])
-    return model.requires_grad_(False)
 
 
 def rig(views: int = 3, height: int = 8, width: int = 12, batch: int = 1) -> tuple[torch.Tensor, ...]:
@@ -48,14 +38,6 @@ def rig(views: int = 3, height: int = 8, width: int = 12, batch: int = 1) -> tup
     poses[..., :3, 3] = torch.randn(batch, views, 3, generator=generator)
     intrinsics = torch.tensor([11.0, 9.0, width / 2 + 1, height / 2 - 1]).expand(batch, views, 4)
     return images, poses, intrinsics
-
-
-def save_checkpoint(model: GSLRM, path: Path, **more: object) -> Path:
-    """As FaceLift's trainer leaves one, with what it needs for going on."""
-    state = {f"module.{official_name(name)}": value for name, value in model.state_dict().items()}
-    state["module.loss_calculator.perceptual_loss_module.net.conv1.weight"] = torch.zeros(64, 3, 3, 3)
-    torch.save({"model": state, "lr_scheduler": {"last_epoch": 5}, "fwdbwd_pass_step": 21125, **more}, path)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from backend.errors import Cancelled, UserError
 from backend.facelift.mvdiffusion import DIFFUSERS_WEIGHTS, MultiViewDiffusion, build_unet, load_mvdiffusion
-from tests.backend.plain_mvdiffusion import PlainUNet, kept_signal, paint
-from tests.backend.tiny_mvdiffusion import IMAGE, SIZE, TEXT, UNET, randomise, write_folder
-from tests.conftest import SHARED
+from tests.helpers.plain_mvdiffusion import PlainUNet, kept_signal, paint
+from tests.helpers.shared import SHARED
+from tests.helpers.tiny_mvdiffusion import IMAGE, SIZE, TEXT, UNET, randomise, write_folder
 
 ORACLES = SHARED / "oracles"
 

@@ -26,9 +26,8 @@ from backend.portrait import matting_models
 from backend.portrait.matte import cut_from_white, lay_over_white
 from backend.portrait.photo import find_photos, is_picture
 from backend.reconstruct import reconstruct
-from tests.backend.portrait.test_photo import astronaut
-from tests.backend.portrait.test_video import write_video
-from tests.backend.tiny_mvdiffusion import SIZE, randomise, write_weights
+from tests.helpers.faces import astronaut, write_video
+from tests.helpers.tiny_mvdiffusion import SIZE, randomise, write_weights
 
 DEMO_CAPTURE = Path(backend.__file__).parent / "demo_capture"
 

@@ -18,7 +18,7 @@ from backend.formats.exchange import (
     write_splats,
 )
 from backend.splats import MovingSplats
-from tests.backend.test_gaussians import random_cloud
+from tests.helpers.clouds import random_cloud
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """glTF files: the attributes of KHR_gaussian_splatting hold the cloud, and tools without it see colored points."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -10,32 +8,8 @@ import torch
 from backend.errors import UserError
 from backend.formats.gltf import write_glb
 from backend.splats import SH_C0, rotation_matrix, srgb_to_linear
-from tests.backend.formats.test_spz import recorded_cloud
-from tests.backend.test_gaussians import random_cloud
-
-FROM_Y_UP = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])
-
-
-def read_glb(path) -> tuple[dict, dict[str, np.ndarray]]:
-    """The JSON of a .glb file, and its primitive's attributes, read as glTF 2.0 says."""
-    data = path.read_bytes()
-    magic, version, length, size, kind = np.frombuffer(data, "<u4", 5)
-    assert (magic, version, length, kind) == (0x46546C67, 2, len(data), 0x4E4F534A)
-    assert size % 4 == 0
-    document = json.loads(data[20 : 20 + size])
-    body = data[28 + size :]
-    assert list(np.frombuffer(data, "<u4", 2, 20 + size)) == [len(body), 0x004E4942]
-    (primitive,) = document["meshes"][0]["primitives"]
-    attributes = {}
-    for name, index in primitive["attributes"].items():
-        accessor = document["accessors"][index]
-        view = document["bufferViews"][accessor["bufferView"]]
-        assert accessor["componentType"] == 5126 and view["byteOffset"] % 4 == 0
-        width = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}[accessor["type"]]
-        values = np.frombuffer(body, "<f4", accessor["count"] * width, view["byteOffset"])
-        assert values.nbytes == view["byteLength"]
-        attributes[name] = values.reshape(-1, width)
-    return document, attributes
+from tests.helpers.clouds import random_cloud, recorded_cloud
+from tests.helpers.files import FROM_Y_UP, read_glb
 
 
 def test_the_attributes_are_the_cloud(tmp_path):

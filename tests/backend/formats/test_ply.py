@@ -9,7 +9,7 @@ from backend.errors import UserError
 from backend.formats.ply import PROPERTIES_4D, read_ply, write_ply, write_ply_4d
 from backend.gaussians import from_splats
 from backend.splats import SH_C0
-from tests.backend.test_gaussians import random_cloud
+from tests.helpers.clouds import random_cloud
 
 
 def test_4d_file_round_trip(tmp_path):

@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """USD files: the attributes of ParticleField3DGaussianSplat hold the cloud as it moves; older USD sees points."""
 
-import ast
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -11,26 +8,14 @@ import torch
 from backend.errors import UserError
 from backend.formats.usd import write_usda
 from backend.splats import SH_C0, VISIBLE, MovingSplats
-from tests.backend.formats.test_spz import recorded_cloud
-from tests.backend.test_gaussians import random_cloud
+from tests.helpers.clouds import random_cloud, recorded_cloud
+from tests.helpers.files import read_usda
 
 
 def moving_cloud() -> MovingSplats:
     cloud = random_cloud(60).to(torch.float32).to_splats()
     cloud.time_range = (0.0, 2.0)
     return cloud
-
-
-def read_usda(path) -> dict[str, np.ndarray | dict[float, np.ndarray]]:
-    """The attributes of a file's prim, each an array or arrays by time code."""
-    text = path.read_text()
-    arrays = dict(re.findall(r"^    [\w3\[\] ]*? ([\w:]+) = (\[.*?\])", text, re.MULTILINE))
-    samples = re.findall(r"^    \S+ ([\w:]+)\.timeSamples = \{\n(.*?)\n    \}", text, re.MULTILINE | re.DOTALL)
-    values = {name: np.array(ast.literal_eval(array), np.float32) for name, array in arrays.items()}
-    for name, lines in samples:
-        frames = (line.split(": ") for line in lines.splitlines())
-        values[name] = {float(f): np.array(ast.literal_eval(a.rstrip(",")), np.float32) for f, a in frames}
-    return values
 
 
 def test_a_moment_is_written_without_samples(tmp_path):

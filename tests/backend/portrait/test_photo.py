@@ -28,17 +28,10 @@ from backend.portrait.photo import (
     read_photo,
 )
 from backend.portrait.video import crop_smoothly
-from tests.conftest import SHARED
+from tests.helpers.faces import ASTRONAUT, astronaut
+from tests.helpers.shared import SHARED
 
 ORACLE = SHARED / "oracles" / "face_crop"
-ASTRONAUT = (181.05, 62.16, 267.75, 172.05)  # her face
-
-
-def astronaut() -> np.ndarray:
-    """RGBA, cut out along an ellipse."""
-    row, column = np.mgrid[:512, :512]
-    inside = ((column - 230) / 190) ** 2 + ((row - 280) / 270) ** 2 < 1
-    return np.dstack([data.astronaut(), 255 * inside.astype(np.uint8)])
 
 
 def corners(width: int = 90, height: int = 70) -> Image.Image:

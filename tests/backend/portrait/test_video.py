@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A video's person is followed and cropped steadily, frame by frame, on one clock."""
 
-from pathlib import Path
-
 import av
 import numpy as np
 import pytest
@@ -13,20 +11,7 @@ from backend.errors import Cancelled, UserError
 from backend.portrait.face import Face, detect_faces
 from backend.portrait.photo import FACE_CENTRE, FACE_SIDE, crop_face
 from backend.portrait.video import crop_smoothly, follow_face, read_frames, smooth_boxes, video_fronts
-
-
-def write_video(path: Path, frames: list[np.ndarray], rotation: int = 0) -> Path:
-    """25 frames a second; rotation: counterclockwise degrees by which a player shall turn them."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": "5"})
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        if rotation:
-            stream.set_display_rotation(rotation)
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-    return path
+from tests.helpers.faces import write_video
 
 
 def grey_frames(count: int = 10) -> list[np.ndarray]:

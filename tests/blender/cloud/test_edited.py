@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from backend.formats.ply import read_ply
+from tests.helpers.layout import draw
+from tests.helpers.points import assert_shows, points_at
 
 bpy = pytest.importorskip("bpy")
 from blender_addon.cloud.object import build_cloud, make_active, read_cloud
 from blender_addon.panels.result import FACET4D_PT_result
 from blender_addon.run import operators
-from tests.blender.cloud.test_object import assert_shows, points_at
-from tests.blender.stage import draw
 
 pytestmark = pytest.mark.blender
 

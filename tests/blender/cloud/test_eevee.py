@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from backend.splats import srgb_to_linear
-from tests.blender.cloud.test_look import (
+from tests.helpers.looks import (
     aim,
     head_of_discs,
     one_gaussian,
@@ -13,18 +13,13 @@ from tests.blender.cloud.test_look import (
     psnr_over_white,
     rasterised,
     ray_space_picture,
+    use_eevee,
 )
 
 bpy = pytest.importorskip("bpy")
 from blender_addon.cloud.object import build_cloud
 
 pytestmark = pytest.mark.blender
-
-
-def use_eevee(scene, samples: int) -> None:
-    scene.render.engine = "BLENDER_EEVEE" if bpy.app.version >= (5, 0, 0) else "BLENDER_EEVEE_NEXT"
-    scene.render.filter_size = 1.0
-    scene.eevee.taa_render_samples = samples
 
 
 def test_eevee_shows_the_same_gaussian_but_for_its_faintest_tails(studio, make_gaussians, tmp_path, opengl):

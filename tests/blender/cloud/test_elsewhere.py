@@ -6,6 +6,10 @@ import math
 import numpy as np
 import pytest
 
+from tests.helpers.layout import draw
+from tests.helpers.looks import aim, photograph, psnr_over_white, ray_space_picture
+from tests.helpers.points import assert_shows, points_at
+
 bpy = pytest.importorskip("bpy")
 from mathutils import Matrix
 
@@ -15,9 +19,7 @@ from blender_addon.cloud.instances import instances_note
 from blender_addon.cloud.material import prepare_scene_for_cycles
 from blender_addon.panels.result import FACET4D_PT_result
 from blender_addon.run import operators
-from tests.blender.cloud.test_look import aim, photograph, psnr_over_white, ray_space_picture
-from tests.blender.cloud.test_object import assert_shows, points_at
-from tests.blender.stage import FakeCloud, draw
+from tests.helpers.stage import FakeCloud
 
 pytestmark = pytest.mark.blender
 

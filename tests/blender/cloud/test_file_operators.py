@@ -11,9 +11,8 @@ import pytest
 from backend.formats.exchange import write_sequence, write_splats
 from backend.formats.ply import read_ply, write_ply
 from backend.splats import linear_to_srgb, rotation_matrix, srgb_to_linear
-from tests.backend.formats.test_gltf import FROM_Y_UP, read_glb
-from tests.backend.formats.test_usd import read_usda
-from tests.blender.cloud.test_object import assert_shows, points_at
+from tests.helpers.files import FROM_Y_UP, read_glb, read_usda
+from tests.helpers.points import assert_shows, points_at
 
 bpy = pytest.importorskip("bpy")
 from mathutils import Matrix

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from backend.splats import rotation_matrix
+from tests.helpers.points import assert_shows, points_at, time_curve
 
 bpy = pytest.importorskip("bpy")
 import blender_addon
@@ -17,31 +18,12 @@ from blender_addon.cloud.object import (
     build_cloud,
     cloud_modifier,
     cloud_objects,
-    evaluated_points,
     is_cloud,
     read_cloud,
     shown_gaussians,
 )
 
 pytestmark = pytest.mark.blender
-
-
-def points_at(scene, cloud, frame: float) -> dict[str, np.ndarray]:
-    scene.frame_set(int(np.floor(frame)), subframe=frame - np.floor(frame))
-    return evaluated_points(cloud, bpy.context.evaluated_depsgraph_get())
-
-
-def assert_shows(points, gaussians, time: float) -> None:
-    """The points are the visible Gaussians of that time, in their order."""
-    positions, opacities = gaussians.at(time)
-    seen = opacities > 1 / 255
-    assert len(points["opacities"]) == seen.sum()
-    np.testing.assert_allclose(points["positions"], positions[seen], atol=1e-4)
-    np.testing.assert_allclose(points["opacities"], opacities[seen], atol=1e-4)
-
-
-def time_curve(cloud):
-    return compat.find_fcurve(cloud, compat.input_path(cloud_modifier(cloud), "Time"))
 
 
 def keys(cloud) -> list[tuple[float, float]]:

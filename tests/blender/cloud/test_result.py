@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from backend.splats import linear_to_srgb, srgb_to_linear
-from tests.blender.cloud.test_look import aim, one_gaussian, photograph
-from tests.blender.cloud.test_object import assert_shows, points_at, time_curve
-from tests.blender.stage import add_camera, add_picture, save_picture
+from tests.helpers.looks import aim, one_gaussian, photograph
+from tests.helpers.points import assert_shows, points_at, time_curve
+from tests.helpers.stage import add_camera, add_picture, assert_refused_twice, save_picture
 
 bpy = pytest.importorskip("bpy")
 from blender_addon import compat
@@ -20,17 +20,6 @@ pytestmark = pytest.mark.blender
 def set_inputs(cloud, **values) -> None:
     for name, value in values.items():
         compat.set_input(cloud_modifier(cloud), name.replace("_", " "), value)
-
-
-def assert_refused_twice(add, cloud, reason: str) -> None:
-    """What the operator `add` gives a cloud it gives again only after that was deleted."""
-    add()
-    (made,) = cloud.children
-    with pytest.raises(RuntimeError, match=f"'{made.name}' {reason}"):
-        add()
-    with bpy.context.temp_override(selected_objects=[made], active_object=made):
-        bpy.ops.object.delete()
-    assert add() == {"FINISHED"}
 
 
 # Retiming: the clip lasts from 0 to 2 s, frames 1 to 49

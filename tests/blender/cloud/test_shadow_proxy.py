@@ -4,8 +4,8 @@
 import numpy as np
 import pytest
 
-from tests.blender.cloud.test_look import aim, photograph
-from tests.blender.cloud.test_result import assert_refused_twice
+from tests.helpers.looks import aim, photograph
+from tests.helpers.stage import assert_refused_twice
 
 bpy = pytest.importorskip("bpy")
 from blender_addon.cloud.object import build_cloud

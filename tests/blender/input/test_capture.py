@@ -8,14 +8,13 @@ import pytest
 from PIL import Image
 
 from backend.camera import Camera
-from tests.blender.stage import add_camera, add_picture, registered_scene, save_picture
+from tests.helpers.stage import add_camera, add_picture, read_capture, registered_scene, save_picture
 
 bpy = pytest.importorskip("bpy")
 from bpy_extras.object_utils import world_to_camera_view
 from mathutils import Euler, Matrix, Vector
 
 from blender_addon.input import cameras as scene_cameras
-from blender_addon.input import capture as scene_capture
 from blender_addon.input import survey as inputs
 
 pytestmark = pytest.mark.blender
@@ -81,7 +80,7 @@ def test_an_animated_parented_camera_is_read_where_it_is_at_each_frame(scene, tm
         picture.use_frame, picture.frame = True, frame
     scene.frame_set(7)
 
-    first, last = scene_capture.read_capture(bpy.context).frames
+    first, last = read_capture().frames
 
     assert scene.frame_current == 7
     assert [first.time, last.time] == pytest.approx([0, 10 / 24])
@@ -99,7 +98,7 @@ def test_a_picture_of_another_shape_lies_on_the_frame_as_blender_draws_it(scene,
     blender_camera.data.background_images[0].frame_method = method
     on_frame = frame_camera(blender_camera, scene.render)
 
-    camera = scene_capture.read_capture(bpy.context).frames[0].camera
+    camera = read_capture().frames[0].camera
 
     points = np.random.default_rng(0).uniform(-0.5, 0.5, (10, 3))
     expected = (on_frame.project(points) - [16, 12]) / scale + [32, 12]
@@ -111,7 +110,7 @@ def test_a_larger_picture_of_the_frames_shape_gives_the_camera_at_its_size(scene
     blender_camera = add_camera()
     add_picture(blender_camera, tmp_path / "large.png")
     on_frame = frame_camera(blender_camera, scene.render)
-    camera = scene_capture.read_capture(bpy.context).frames[0].camera
+    camera = read_capture().frames[0].camera
     np.testing.assert_allclose(camera.intrinsics, on_frame.resize(64, 48).intrinsics, rtol=1e-6)
 
 
@@ -144,7 +143,7 @@ def test_a_placed_picture_is_read_as_it_lies_on_the_frame(scene, tmp_path, place
         setattr(slot, name, value)
     bpy.context.view_layer.update()
 
-    frame = scene_capture.read_capture(bpy.context).frames[0]
+    frame = read_capture().frames[0]
 
     flips = (-1 if slot.use_flip_y else 1, -1 if slot.use_flip_x else 1)
     np.testing.assert_array_equal(frame.image, pixels[:: flips[0], :: flips[1]])
@@ -188,7 +187,7 @@ def test_a_step_takes_frames_from_the_first_on(scene):
 def test_bytes_are_read_exactly_top_row_first_with_straight_alpha(tmp_path):
     pixels = save_picture(tmp_path / "a.png")
     add_picture(add_camera(), tmp_path / "a.png")
-    frame = scene_capture.read_capture(bpy.context).frames[0]
+    frame = read_capture().frames[0]
     assert frame.image.dtype == np.uint8
     np.testing.assert_array_equal(frame.image, pixels)
 
@@ -198,7 +197,7 @@ def test_sixteen_bits_are_read_as_the_same_encoded_colors(tmp_path):
     gray = np.arange(32 * 24, dtype=np.uint16).reshape(24, 32) * 80
     Image.fromarray(gray).save(tmp_path / "deep.png")
     add_picture(add_camera(), tmp_path / "deep.png")
-    image = scene_capture.read_capture(bpy.context).frames[0].image
+    image = read_capture().frames[0].image
     assert np.abs(image[..., 0] - gray / 257).max() <= 0.51
     assert image[..., 3].min() == 255
 
@@ -213,7 +212,7 @@ def test_linear_floats_are_encoded_and_their_alpha_made_straight(scene, tmp_path
     image.save_render(str(tmp_path / "linear.exr"), scene=scene)
     picture = add_picture(add_camera(), tmp_path / "linear.exr")
     assert picture.is_float
-    np.testing.assert_array_equal(scene_capture.read_capture(bpy.context).frames[0].image[5, 7], [124, 124, 124, 128])
+    np.testing.assert_array_equal(read_capture().frames[0].image[5, 7], [124, 124, 124, 128])
 
 
 def test_a_sequence_gives_the_picture_of_each_chosen_frame(scene, tmp_path):
@@ -225,7 +224,7 @@ def test_a_sequence_gives_the_picture_of_each_chosen_frame(scene, tmp_path):
     user = camera.data.background_images[0].image_user
     user.frame_start, user.frame_offset, user.frame_duration = 11, 4, 3
     scene.frame_start, scene.frame_end, scene.facet4d.times = 10, 20, 11
-    frames = scene_capture.read_capture(bpy.context).frames
+    frames = read_capture().frames
     assert [frame.time * 24 for frame in frames] == pytest.approx([1, 2, 3])
     for frame, number in zip(frames, (5, 6, 7), strict=True):
         np.testing.assert_array_equal(frame.image, pixels[number])
@@ -239,7 +238,7 @@ def test_missing_files_of_a_sequence_leave_gaps_and_shift_nothing(scene, tmp_pat
     user = camera.data.background_images[0].image_user
     user.frame_start, user.frame_duration = 1, 5
     scene.frame_end, scene.facet4d.times = 5, 5
-    frames = scene_capture.read_capture(bpy.context).frames
+    frames = read_capture().frames
     assert [frame.time * 24 for frame in frames] == pytest.approx([0, 1, 4])
     for frame, number in zip(frames, pixels, strict=True):
         np.testing.assert_array_equal(frame.image, pixels[number])
@@ -256,7 +255,7 @@ def test_a_movie_clip_of_numbered_files_counts_from_the_file_it_names(scene, tmp
     slot = add_camera().data.background_images.new()
     slot.source, slot.clip, slot.frame_method = "MOVIE_CLIP", clip, "FIT"
     scene.frame_end, scene.facet4d.times = 3, 3
-    frames = scene_capture.read_capture(bpy.context).frames
+    frames = read_capture().frames
     assert [frame.time * 24 for frame in frames] == pytest.approx([1, 2])
     for frame, number in zip(frames, (4, 5), strict=True):
         np.testing.assert_array_equal(frame.image, pixels[number])
@@ -274,7 +273,7 @@ def test_a_movie_gives_the_picture_of_each_frame(scene, tmp_path, source):
         slot.source, slot.clip = "MOVIE_CLIP", bpy.data.movieclips.load(str(path))
     scene.frame_end, scene.facet4d.times = 4, 4
     scenes = len(bpy.data.scenes)
-    frames = scene_capture.read_capture(bpy.context).frames
+    frames = read_capture().frames
     assert [int(frame.image[12, 16, 1]) for frame in frames] == pytest.approx(levels, abs=2)
     assert len(bpy.data.scenes) == scenes
 
@@ -284,7 +283,7 @@ def test_a_movie_that_ends_early_gives_what_it_has(scene, tmp_path):
     slot.image = bpy.data.images.load(str(write_movie(tmp_path, (20, 80))))
     slot.image_user.frame_start, slot.image_user.frame_duration = 1, 100
     scene.frame_end, scene.facet4d.times = 3, 3
-    frames = scene_capture.read_capture(bpy.context).frames
+    frames = read_capture().frames
     assert [round(frame.time * 24) for frame in frames] == [0, 1]
 
 
@@ -335,7 +334,7 @@ def test_the_scene_is_rendered_from_its_cameras_and_left_as_it_was(scene):
     scene.display_settings.display_device = "Display P3"
     before = scene_state(scene)
 
-    frames = scene_capture.read_capture(bpy.context).frames
+    frames = read_capture().frames
 
     assert scene_state(scene) == before
     assert [frame.time * 24 for frame in frames] == pytest.approx([0, 4])
@@ -356,7 +355,7 @@ def test_a_render_cropped_to_its_region_keeps_its_camera(scene):
     scene.render.border_min_y, scene.render.border_max_y = 0.37, 0.93
     scene.facet4d.source = "RENDER"
 
-    (frame,) = scene_capture.read_capture(bpy.context).frames
+    (frame,) = read_capture().frames
 
     assert frame.image.shape[:2] == (frame.camera.height, frame.camera.width) < (77, 101)
     weight = frame.image[..., 3] / frame.image[..., 3].sum()

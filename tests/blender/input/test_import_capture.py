@@ -9,12 +9,11 @@ import pytest
 from backend.camera import Camera
 from backend.capture import Capture, Frame, load_capture, save_capture
 from backend.errors import UserError
-from tests.blender.stage import add_camera, add_picture, registered_scene, save_picture
+from tests.helpers.stage import add_camera, add_picture, read_capture, registered_scene, save_picture
 
 bpy = pytest.importorskip("bpy")
 from mathutils import Matrix
 
-from blender_addon.input import capture as scene_capture
 from blender_addon.input import import_capture as scene_import
 from blender_addon.input import survey as inputs
 
@@ -47,7 +46,7 @@ def test_a_loaded_capture_is_read_back_exactly(scene, tmp_path):
     assert len(collection.objects) == 3
     assert (scene.frame_start, scene.frame_end, scene.render.fps) == (1, 13, 24)
 
-    read = scene_capture.read_capture(bpy.context)
+    read = read_capture()
 
     expected = sorted(capture.frames, key=lambda frame: frame.time)
     assert len(read.frames) == len(expected)
@@ -71,7 +70,7 @@ def test_the_frame_rate_follows_the_capture_where_times_would_fall_between_frame
     save_capture(rig(times), tmp_path)
     scene_import.import_capture(scene, tmp_path)
     assert (scene.render.fps, scene.frame_end) == (fps, frame_end)
-    read = scene_capture.read_capture(bpy.context)
+    read = read_capture()
     assert sorted({frame.time for frame in read.frames}) == pytest.approx(times, abs=1e-6)
 
 

@@ -7,12 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.blender.stage import add_camera, save_picture
+from tests.helpers.stage import add_camera, read_capture, save_picture
 
 bpy = pytest.importorskip("bpy")
 from mathutils import Euler, Matrix
 
-from blender_addon.input import capture as scene_capture
 from blender_addon.input import picture_operators as operators_pictures
 from blender_addon.input import survey as inputs
 from blender_addon.input.pictures import group_sequences
@@ -47,7 +46,7 @@ def test_a_picture_becomes_the_background_of_the_selected_camera(small, tmp_path
     select(second)
     assert drop(tmp_path, "shot_007.png") == {"FINISHED"}
     assert not first.data.background_images and second.data.show_background_images
-    (frame,) = scene_capture.read_capture(bpy.context).frames
+    (frame,) = read_capture().frames
     np.testing.assert_array_equal(frame.image, pixels)
     assert small.facet4d.source == "PICTURES"
 
@@ -66,7 +65,7 @@ def test_numbered_pictures_for_one_camera_are_a_sequence_from_the_scenes_start(s
     select(camera := add_camera())
     drop(tmp_path, "shot_11.png", "shot_9.png", "shot_10.png")
     assert len(camera.data.background_images) == 1
-    frames = scene_capture.read_capture(bpy.context).frames
+    frames = read_capture().frames
     for frame, number, seconds in zip(frames, (9, 10, 11), (0, 1 / 24, 2 / 24), strict=True):
         np.testing.assert_array_equal(frame.image, pixels[number])
         assert frame.time == pytest.approx(seconds)

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from backend.errors import UserError
-from tests.blender.stage import add_camera, add_picture, bpy_operator, draw, registered_scene, save_picture
+from tests.helpers.layout import bpy_operator, draw
+from tests.helpers.stage import add_camera, add_picture, read_capture, registered_scene, save_picture
 
 bpy = pytest.importorskip("bpy")
 from blender_addon.input import cameras as scene_cameras
-from blender_addon.input import capture as scene_capture
 from blender_addon.input import rig
 from blender_addon.input import survey as inputs
 from blender_addon.panels.input import FACET4D_PT_input
@@ -222,7 +222,7 @@ def test_only_the_chosen_collection_is_rendered(scene, dancer):
     scene.facet4d.subjects, scene.facet4d.times = subject, 1
     scene.render.engine, scene.cycles.samples = "CYCLES", 1
     bpy.ops.facet4d.add_rig(count=1)
-    (frame,) = scene_capture.read_capture(bpy.context).frames
+    (frame,) = read_capture().frames
     assert 0.05 < (frame.image[..., 3] > 0).mean() < 0.4
     assert not floor.hide_render
 
@@ -256,7 +256,7 @@ def problem() -> str:
 def test_a_scene_without_cameras_says_so():
     assert "no visible camera" in problem()
     with pytest.raises(UserError, match="no visible camera"):
-        scene_capture.read_capture(bpy.context)
+        read_capture()
 
 
 def test_cameras_without_any_picture_say_so():
@@ -285,7 +285,7 @@ def test_an_unreadable_file_is_named(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     add_picture(add_camera(), tmp_path / "broken.png")
     with pytest.raises(UserError, match=r"broken\.png"):
-        scene_capture.read_capture(bpy.context)
+        read_capture()
 
 
 def test_a_jpeg_that_ends_early_is_named(tmp_path):
@@ -295,7 +295,7 @@ def test_a_jpeg_that_ends_early_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[: int(0.9 * path.stat().st_size)])
     add_picture(add_camera(), path)
     with pytest.raises(UserError, match=r"a\.jpg cannot be read as a picture .*truncated"):
-        scene_capture.read_capture(bpy.context)
+        read_capture()
 
 
 def test_a_scene_that_cannot_be_rendered_says_why(scene):
@@ -303,7 +303,7 @@ def test_a_scene_that_cannot_be_rendered_says_why(scene):
     scene.facet4d.source = "RENDER"
     scene.render.resolution_percentage = 1
     with pytest.raises(UserError, match=r"cannot render 'Scene' \(Image too small\); check"):
-        scene_capture.read_capture(bpy.context)
+        read_capture()
     assert scene.render.resolution_percentage == 1
 
 
@@ -312,7 +312,7 @@ def test_pictures_that_do_not_fit_in_memory_are_refused(tmp_path, monkeypatch):
     add_picture(add_camera(), tmp_path / "a.png")
     monkeypatch.setattr("backend.memory.free_memory", lambda: 2**10)
     with pytest.raises(UserError, match="use fewer or smaller pictures"):
-        scene_capture.read_capture(bpy.context)
+        read_capture()
 
 
 def test_a_single_picture_comes_with_a_note(tmp_path):
@@ -329,7 +329,7 @@ def test_sizes_that_differ_are_named(tmp_path):
     for name in "ab":
         add_picture(add_camera(name), tmp_path / f"{name}.png")
     with pytest.raises(UserError, match="64 x 48"):
-        scene_capture.read_capture(bpy.context)
+        read_capture()
 
 
 def test_two_stills_at_one_frame_ask_for_their_frames(tmp_path):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.blender.stage import Layout
+from tests.helpers.layout import Layout
 
 bpy = pytest.importorskip("bpy")
 

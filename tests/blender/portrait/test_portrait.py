@@ -18,11 +18,11 @@ from backend.portrait.matte import lay_over_white
 from backend.portrait.matting_models import MATTING_MODELS
 from backend.portrait.photo import CHIN, CROWN, METRES, canonical_crop, find_face
 from backend.splats import MovingSplats
-from tests.backend.facelift.test_weights import CONTENT, Hub
-from tests.backend.portrait.test_photo import astronaut
-from tests.backend.portrait.test_video import write_video
-from tests.backend.tiny_mvdiffusion import write_weights
-from tests.blender.stage import draw, wait_until
+from tests.helpers.faces import astronaut, write_video
+from tests.helpers.hub import CONTENT, Hub
+from tests.helpers.layout import draw
+from tests.helpers.stage import read_capture, wait_until
+from tests.helpers.tiny_mvdiffusion import write_weights
 
 bpy = pytest.importorskip("bpy")
 from bpy_extras.object_utils import world_to_camera_view
@@ -30,7 +30,6 @@ from mathutils import Vector
 
 from blender_addon import jobs
 from blender_addon.cloud import object as cloud
-from blender_addon.input import capture as scene_capture
 from blender_addon.panels.portrait import FACET4D_PT_portrait
 from blender_addon.panels.run import FACET4D_PT_reconstruct
 
@@ -114,7 +113,7 @@ def test_a_wide_photos_camera_gives_the_photo_back(settings, tmp_path):
     Image.fromarray(wide).save(tmp_path / "wide.png")
     settings.filepath = str(tmp_path / "wide.png")
     bpy.ops.facet4d.portrait()
-    (frame,) = scene_capture.read_capture(bpy.context).frames
+    (frame,) = read_capture().frames
     assert np.array_equal(frame.image[..., :3], wide)
     corner, pixel = canonical_crop(find_face(wide))
     nose = np.array([0.0, -0.6, 0.0])
@@ -131,7 +130,7 @@ def test_a_telephones_photo_is_shown_upright(settings, tmp_path):
     stored.save(tmp_path / "phone.png", exif=exif)
     settings.filepath = str(tmp_path / "phone.png")
     bpy.ops.facet4d.portrait()
-    (frame,) = scene_capture.read_capture(bpy.context).frames
+    (frame,) = read_capture().frames
     assert np.array_equal(frame.image[..., :3], upright)
 
 

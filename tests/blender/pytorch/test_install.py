@@ -21,8 +21,9 @@ from packaging.requirements import Requirement
 
 from backend.errors import Cancelled, UserError
 from scripts.environment import BASE, read_pins
-from tests.blender.stage import draw, wait_until
-from tests.wheels import make_wheels
+from tests.helpers.layout import draw
+from tests.helpers.stage import wait_until
+from tests.helpers.wheels import make_wheels
 
 bpy = pytest.importorskip("bpy")
 import blender_addon

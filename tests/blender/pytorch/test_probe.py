@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from backend.errors import UserError
-from tests.blender.stage import Layout
+from tests.helpers.layout import Layout
 
 bpy = pytest.importorskip("bpy")
 import blender_addon

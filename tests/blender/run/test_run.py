@@ -12,7 +12,8 @@ import backend.memory
 import backend.reconstruct
 from backend.errors import UserError
 from backend.models import load_model
-from tests.blender.stage import FakeCloud, draw, wait_until
+from tests.helpers.layout import draw
+from tests.helpers.stage import FakeCloud, wait_until
 
 bpy = pytest.importorskip("bpy")
 

@@ -10,7 +10,7 @@ from backend.training.scenes.environments import project, read_environments, rea
 from backend.training.scenes.motion import rotations
 from backend.training.scenes.sampler import SceneSampler, draw_lights
 from backend.training.scenes.shading import sky
-from tests.conftest import SHARED
+from tests.helpers.shared import SHARED
 
 NORMALS = np.random.default_rng(0).standard_normal((50, 3))
 NORMALS /= np.linalg.norm(NORMALS, axis=1, keepdims=True)

@@ -8,7 +8,7 @@ from torch.nn.functional import max_pool2d
 
 from backend.training.scenes import faults, mesh, rigs
 from backend.training.scenes.sampler import SceneSampler, over_white_encoded
-from tests.conftest import SHARED
+from tests.helpers.shared import SHARED
 
 SHARES = ("MISCALIBRATED", "GRADED", "MONOCHROME", "UNEVEN", "SOFT", "NOISY", "COMPRESSED", "ROUGH_MATTE", "NO_MATTE")
 

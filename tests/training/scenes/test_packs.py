@@ -9,7 +9,7 @@ from backend.__main__ import main
 from backend.errors import UserError
 from backend.training.perceptual import MOBILENET, MobileNetV2
 from backend.training.scenes.sampler import SceneSampler
-from tests.conftest import SHARED
+from tests.helpers.shared import SHARED
 
 PACKS = ("ict_facekit_int8.npz", "mh_hair.npz", "anny_head.npz", "llf_performances.npz")
 

@@ -12,7 +12,7 @@ from backend.training.scenes.appearance import absorb
 from backend.training.scenes.motion import Performances, smooth_curves
 from backend.training.scenes.sampler import SceneSampler, draw_lights
 from backend.training.scenes.shading import Material, Noise, Surfaces, render, shadow_screen, unshadowed
-from tests.conftest import SHARED
+from tests.helpers.shared import SHARED
 
 ASSETS = SHARED / "assets"
 

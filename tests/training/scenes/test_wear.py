@@ -8,7 +8,7 @@ import torch
 from backend.training.scenes import heads, wear
 from backend.training.scenes.people import People
 from backend.training.scenes.shading import Noise
-from tests.conftest import SHARED
+from tests.helpers.shared import SHARED
 
 pytestmark = pytest.mark.oracle
 

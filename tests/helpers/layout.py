@@ -1,83 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the tests of the add-on play with: cameras and pictures, a small capture, a result, and a panel's layout."""
+"""The sidebar as Blender draws it, for the texts and for what it refuses."""
 
 import functools
-import math
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from PIL import Image
-
-from backend.camera import Camera
-from backend.capture import Capture, Frame, save_capture
-from backend.splats import MovingSplats
 
 bpy = pytest.importorskip("bpy")
-import blender_addon
-
-
-@contextmanager
-def registered_scene() -> Iterator[bpy.types.Scene]:
-    """An empty scene of one frame of 32 x 24 pixels, with the add-on registered."""
-    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
-    blender_addon.register()
-    scene = bpy.context.scene
-    scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = 32, 24, 100
-    scene.frame_start, scene.frame_end, scene.render.fps = 1, 1, 24
-    yield scene
-    blender_addon.unregister()
-
-
-def add_camera(name: str = "Camera", location=(0.0, -4.0, 0.0)) -> bpy.types.Object:
-    camera = bpy.data.objects.new(name, bpy.data.cameras.new(name))
-    camera.location = location
-    camera.rotation_euler = (math.pi / 2, 0, 0)  # looks along +y
-    bpy.context.scene.collection.objects.link(camera)
-    return camera
-
-
-def add_picture(camera: bpy.types.Object, path: Path) -> bpy.types.Image:
-    slot = camera.data.background_images.new()
-    slot.image = bpy.data.images.load(str(path))
-    slot.frame_method = "FIT"
-    return slot.image
-
-
-def save_picture(path: Path, width: int = 32, height: int = 24, seed: int = 0) -> np.ndarray:
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 4), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return pixels
-
-
-def small_capture(folder: Path) -> Path:
-    frames = []
-    for index, x in enumerate((-1.0, 1.0)):
-        pose = np.eye(4)
-        pose[:3, 3] = x, 0, -4
-        camera = Camera(pose, 20.0, 20.0, 8.0, 8.0, 16, 16)
-        image = np.full((16, 16, 4), 100 + index, np.uint8)
-        frames += [Frame(camera, seconds, image, f"{index}_{seconds}") for seconds in (0.0, 0.5)]
-    save_capture(Capture(frames), folder)
-    return folder
-
-
-class FakeCloud:
-    """Stands for the Gaussians4D of the backend."""
-
-    def __init__(self, count: int = 3, time_range: tuple[float, float] = (0.0, 0.5)) -> None:
-        ones = np.ones(count, np.float32)
-        vectors, rotation = np.ones((count, 3), np.float32), np.tile(np.float32([1, 0, 0, 0]), (count, 1))
-        self.gaussians = MovingSplats(
-            vectors, vectors, 0 * ones, ones, 0.1 * vectors, rotation, ones, vectors, "linear", time_range
-        )
-
-    def to_splats(self) -> MovingSplats:
-        return self.gaussians
 
 
 class Layout:
@@ -167,6 +96,8 @@ class OperatorProperties:
 
 
 LAYOUT = bpy.types.UILayout.bl_rna
+
+
 PYTHON_TYPES = {"BOOLEAN": (bool, int), "INT": int, "FLOAT": (int, float), "STRING": str, "ENUM": str}
 
 
@@ -205,12 +136,3 @@ def draw(panel) -> str:
             setattr(sidebar, name, lambda *arguments, function=function: function(sidebar, *arguments))
     panel.draw(sidebar, drawn)
     return "\n".join(sidebar.layout.texts)
-
-
-def wait_until(condition) -> None:
-    """Wait for another thread, for as long as a busy machine may take."""
-    end = time.monotonic() + 60
-    while not condition():
-        if time.monotonic() > end:
-            pytest.fail("what was waited for did not come")
-        time.sleep(0.01)

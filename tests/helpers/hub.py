@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A server that answers as the Hub does, on this machine."""
+
+import threading
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from backend.errors import Progress, no_progress
+from backend.facelift import weights as hub
+
+CONTENT = {name: name.encode() * 9 for name in hub.FILES}
+CONTENT[hub.GSLRM] = bytes(range(256)) * 200_000  # 51 MB
+
+
+class Hub:
+    """A server that answers as the Hub does, on this machine. asked: file and Range of every request for content."""
+
+    def __init__(self):
+        self.content = dict(CONTENT)
+        self.asked: list[tuple[str, str | None]] = []
+        self.ranges = True
+        self.broken_after: int | None = None  # bytes
+        hub_server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                hub_server.answer(self)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        stored = f"/{hub.REPOSITORY}/resolve/{hub.REVISION}/"
+        name = request.path.removeprefix(stored).removeprefix("/elsewhere/")
+        if hub.FILES.get(name) and request.path.startswith(stored):  # the Hub keeps weights elsewhere
+            request.send_response(302)
+            request.send_header("Location", f"{self.address}/elsewhere/{name}")
+            request.send_header("Content-Length", "0")
+            return request.end_headers()
+        wanted = request.headers.get("Range")
+        self.asked.append((name, wanted))
+        body = self.content.get(name)
+        if body is None:
+            return request.send_error(404)
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.ranges else 0
+        if start >= len(body):
+            return request.send_error(416)
+        request.send_response(206 if start else 200)
+        request.send_header("Content-Length", str(len(body) - start))
+        request.end_headers()
+        with suppress(OSError):  # the client may hang up
+            request.wfile.write(body[start : self.broken_after])
+
+    def download(self, folder: Path, progress: Progress = no_progress) -> hub.FaceLiftWeights:
+        return hub.download_weights(True, folder, progress, self.address)
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
