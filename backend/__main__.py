@@ -24,10 +24,7 @@ if TYPE_CHECKING:
     from .facelift.weights import FaceLiftWeights
 
 # the extras of pyproject.toml that bring what not every command needs
-EXTRAS = {
-    "cupy": "train",
-    **dict.fromkeys(("av", "diffusers", "huggingface_hub", "onnxruntime", "transformers"), "portrait"),
-}
+EXTRAS = {"cupy": "train", "diffusers": "portrait", "transformers": "portrait"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

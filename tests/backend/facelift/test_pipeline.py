@@ -225,6 +225,20 @@ def test_missing_weights_are_asked_for_with_their_licence(photo, tmp_path, capsy
     assert "9.3 GB" in told
 
 
+@pytest.mark.parametrize(
+    ("package", "command"),
+    [("diffusers.models", "install portrait"), ("cupy", "install train"), ("torch", "install")],
+)
+def test_a_missing_package_is_named_with_the_command_that_adds_it(monkeypatch, capsys, package, command):
+    def fail(_options) -> None:
+        raise ModuleNotFoundError(f"No module named '{package}'", name=package)
+
+    monkeypatch.setattr("backend.__main__._info", fail)
+    assert main(["info"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"Error: The Python package '{package}' is missing; run: python3 build.py {command}"
+
+
 def test_the_matting_model_is_fetched_only_when_asked(weights, photo, tmp_path, monkeypatch):
     fetched = []
     monkeypatch.setattr(matting_models, "download_matting_model", lambda name, progress: fetched.append(name))
