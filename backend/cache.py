@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tensors that are made of a file of weights once and kept beside it, so that the next start is quick."""
+"""A cache for tensors that are computed from a weights file: they are kept beside it and loaded the next time."""
 
 import os
 from collections.abc import Callable
@@ -12,9 +12,10 @@ from torch import Tensor
 
 
 def load_or_make(target: Path, source: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What `make` makes of the source: read from the target if that is newer, otherwise made and written there.
+    """Load tensors from the target file if it is newer than the source; else make them and write them there.
 
-    A target that cannot be read is made anew, and where it cannot be written nothing is kept.
+    make: computes the tensors from the source. A target that cannot be read is made again; if it cannot be written,
+    the tensors are returned all the same.
     """
     with suppress(OSError, SafetensorError):
         if target.stat().st_mtime_ns >= source.stat().st_mtime_ns:

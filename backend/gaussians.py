@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """4D Gaussians: conditioning on time, pruning, changes of world and clock, and the cloud file.
 
-A 4D Gaussian has a mean (x, y, z, t) and a covariance R diag(scale^2) R^T whose rotation R in SO(4) is the product of a
+A 4D Gaussian has a mean (x, y, z, t) and a covariance R diag(scale^2) R^T. Its rotation R in SO(4) is the product of a
 left and a right isoclinic quaternion. Conditioned on a time (4D-LRM, arXiv 2506.18890, eq. 2 and 10) it is an ordinary
-3D Gaussian: constant covariance, mean affine in time, opacity under a Gaussian window. The quaternions follow the
-convention of 4DGS (Yang et al., arXiv 2310.10642, and its published PLY files): time is the scalar part, so that
-left == right turns space alone.
+3D Gaussian: its covariance is constant, its mean affine in time and its opacity a Gaussian in time. The quaternions
+follow the convention of 4DGS (Yang et al., arXiv 2310.10642, and its published PLY files): time is the scalar part.
+Where left == right, the rotation is one of space alone.
 """
 
 from __future__ import annotations
@@ -35,13 +35,15 @@ _BASIS = torch.from_numpy(ISOCLINIC_BASIS)
 
 
 def rotation_from_isoclinic(left: Tensor, right: Tensor) -> Tensor:
-    """Unit quaternions [..., 4] and [..., 4] to R [..., 4, 4] on (x, y, z, t); 4DGS convention."""
+    """Return R [..., 4, 4] on (x, y, z, t) of left and right unit quaternions [..., 4], in the 4DGS convention."""
     basis = _BASIS.to(left)
     return torch.einsum("...i,...j,ijab->...ab", left, right, basis)
 
 
 def isoclinic_from_rotation(rotation: Tensor) -> tuple[Tensor, Tensor]:
-    """The inverse of rotation_from_isoclinic for R [..., 4, 4] in SO(4), up to the common sign of the pair.
+    """Return left and right quaternions [..., 4] of R [..., 4, 4] in SO(4), up to the common sign of the pair.
+
+    This is the inverse of rotation_from_isoclinic.
 
     The basis matrices are orthogonal with squared norm 4, so <R, E_ij> / 4 is the rank-one matrix left right^T.
     """
@@ -53,8 +55,8 @@ def isoclinic_from_rotation(rotation: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class ConditionedGaussians(NamedTuple):
-    """3D Gaussians at V times: mean [..., V, N, 3], opacity [..., V, N], and the covariance of all times
-    [..., 1, N, 3, 3]."""
+    """3D Gaussians at V times: mean [..., V, N, 3], opacity [..., V, N] and covariance [..., 1, N, 3, 3], which is the
+    same at all times."""
 
     mean: Tensor
     covariance: Tensor
@@ -83,35 +85,35 @@ class Gaussians4D:
         return self.opacity.shape[-1]
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """mean, scale, left, right, opacity, color."""
+        """Return mean, scale, left, right, opacity and color."""
         return tuple(getattr(self, name) for name in TENSORS)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Gaussians4D:
         return Gaussians4D(*map(change, self.tensors()), self.compositing, self.time_range)
 
     def to(self, *args) -> Gaussians4D:
-        """Tensor.to on every tensor."""
+        """Call Tensor.to on every tensor and return the result."""
         return self._map(lambda tensor: tensor.to(*args))
 
     def select(self, keep: Tensor) -> Gaussians4D:
-        """The Gaussians of a mask or index [K]; of a batch, the clouds."""
+        """Return the Gaussians that a mask [N] or an index [K] selects; of a batch, the clouds."""
         return self._map(lambda tensor: tensor[keep])
 
     def factor(self) -> Tensor:
-        """M = R diag(scale) [..., N, 4, 4], so that the covariance is M M^T."""
+        """Return M = R diag(scale) [..., N, 4, 4]; the covariance is M M^T."""
         return rotation_from_isoclinic(self.left, self.right) * self.scale[..., None, :]
 
     def covariance(self) -> Tensor:
-        """[..., N, 4, 4] over (x, y, z, t)."""
+        """Return the covariances [..., N, 4, 4] over (x, y, z, t)."""
         factor = self.factor()
         return factor @ factor.mT
 
     def motion(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Velocity [..., N, 3], variance in time [..., N], and a factor [..., N, 3, 4] of the conditional covariance.
+        """Return velocity [..., N, 3], variance in time [..., N] and a factor [..., N, 3, 4] of the 3D covariance.
 
         With M = [X; m] (three rows of space, one of time), k = m m^T and u = m / sqrt(k): Sigma_xt / k = X u / sqrt(k)
-        and Sigma_xx - Sigma_xt Sigma_tx / k = P P^T with P = X - (X u) u^T. Working on the factor keeps small
-        splats exact in float32, where the difference of covariances cancels.
+        and Sigma_xx - Sigma_xt Sigma_tx / k = P P^T with P = X - (X u) u^T. Working on the factor keeps small splats
+        exact in float32; the difference of the covariances would cancel.
         """
         factor = self.factor()
         space, time = factor[..., :3, :], factor[..., 3, :]
@@ -121,7 +123,7 @@ class Gaussians4D:
         return along / deviation, deviation[..., 0].square(), space - along[..., None] * unit[..., None, :]
 
     def at(self, times: Tensor) -> ConditionedGaussians:
-        """Conditions on times [..., V]; eq. 2 and 10 of 4D-LRM."""
+        """Condition the Gaussians on times [..., V], by eq. 2 and 10 of 4D-LRM."""
         velocity, variance, shape = self.motion()
         elapsed = times[..., :, None] - self.mean[..., None, :, 3]  # [..., V, N]
         mean = self.mean[..., None, :, :3] + velocity[..., None, :, :] * elapsed[..., None]
@@ -130,22 +132,23 @@ class Gaussians4D:
         return ConditionedGaussians(mean, covariance[..., None, :, :, :], opacity)
 
     def peak_opacity(self) -> Tensor:
-        """The largest opacity [..., N] that each Gaussian reaches within the clip."""
+        """Return the largest opacity [..., N] that each Gaussian reaches within the clip."""
         first, last = self.time_range
         _, variance, _ = self.motion()
-        missed = self.mean[..., 3] - self.mean[..., 3].clamp(first, last)
-        return self.opacity * torch.exp(-0.5 * missed.square() / variance)
+        outside = self.mean[..., 3] - self.mean[..., 3].clamp(first, last)
+        return self.opacity * torch.exp(-0.5 * outside.square() / variance)
 
     def prune(self, threshold: float = 0.05) -> Gaussians4D:
-        """Drops what 4D-LRM (A.2) hides at every time of the clip: window or weighted opacity below the threshold.
+        """Drop the Gaussians whose opacity stays below the threshold during the whole clip, and non-finite ones.
 
-        The window only lowers the opacity, so the weighted opacity decides alone. Non-finite Gaussians go too.
+        4D-LRM (A.2) hides a Gaussian at a time if its window or its opacity times the window is below the threshold.
+        The window only lowers the opacity, so the product decides alone.
         """
         finite = torch.stack([getattr(self, name).isfinite().all(-1) for name in ("mean", "scale", "color")]).all(0)
         return self.select(finite & (self.peak_opacity() >= threshold))
 
     def freeze(self, time: float = 0.0) -> Gaussians4D:
-        """The cloud as it is at a time, standing still forever: what a capture of one moment shows."""
+        """Return the cloud as it is at a time in seconds, unchanged at all times, like a capture of one moment."""
         splats = self.to_splats()
         splats.position, splats.opacity = splats.at(time)
         splats.velocity = np.zeros_like(splats.velocity)
@@ -155,9 +158,10 @@ class Gaussians4D:
         return from_splats(splats)
 
     def transform(self, similarity: Similarity, time_scale: float = 1.0, time_shift: float = 0.0) -> Gaussians4D:
-        """The cloud in another world and on another clock: x' = similarity(x), t' = time_scale * t + time_shift.
+        """Return the cloud in another world and on another clock: x' = similarity(x), t' = time_scale * t + time_shift.
 
-        Space and time scale differently, so axes and rotation are found anew: D M = U S V^T, Sigma' = U S^2 U^T.
+        Space and time are scaled differently, so scale and rotation are decomposed again: D M = U S V^T,
+        Sigma' = U S^2 U^T.
         """
         precise = self.to(torch.float64)
         stretch = torch.eye(4, dtype=torch.float64)
@@ -177,19 +181,19 @@ class Gaussians4D:
         )
 
     def to_splats(self) -> MovingSplats:
-        """The same cloud as rigid Gaussians on straight paths, in numpy; exact at every time."""
+        """Return the same cloud as moving 3D splats in numpy; they are exact at every time."""
         arrays = [tensor.detach().cpu().numpy() for tensor in self.tensors()]
         return MovingSplats.from_4d(*arrays, self.compositing, self.time_range)
 
 
 def from_splats(splats: MovingSplats) -> Gaussians4D:
-    """The 4D Gaussians of a cloud given as moving splats; the inverse of Gaussians4D.to_splats."""
+    """Return moving 3D splats as 4D Gaussians; the inverse of Gaussians4D.to_splats."""
     arrays = (*splats.to_4d(), splats.opacity, splats.color)
     return Gaussians4D(*map(torch.from_numpy, arrays), splats.compositing, splats.time_range)
 
 
 def _decompose(factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Scale, left and right [..., 4] of the Gaussian with covariance factor factor^T, factor [..., 4, 4]."""
+    """Return scale, left and right [..., 4] of Gaussians with covariance factor factor^T, factor [..., 4, 4]."""
     axes, scale, _ = torch.linalg.svd(factor)
     flip = torch.ones_like(scale)
     flip[..., 0] = torch.linalg.det(axes).sign()
@@ -197,13 +201,13 @@ def _decompose(factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def rotation_matrix(quaternion: Tensor) -> Tensor:
-    """Unit quaternions [..., 4] (w, x, y, z) to rotation matrices [..., 3, 3]."""
+    """Convert unit quaternions [..., 4] (w, x, y, z) to rotation matrices [..., 3, 3]."""
     isoclinic = quaternion[..., [0, 3, 2, 1]] * quaternion.new_tensor([1, -1, -1, -1])
     return rotation_from_isoclinic(isoclinic, isoclinic)[..., :3, :3]
 
 
 def save_cloud(cloud: Gaussians4D, path: Path | str) -> None:
-    """Writes a cloud as safetensors: one tensor a field, the rest in the metadata.
+    """Write a cloud as safetensors: one tensor for each field, the rest in the metadata.
 
     Raises:
         UserError: the file cannot be written.
@@ -217,7 +221,7 @@ def save_cloud(cloud: Gaussians4D, path: Path | str) -> None:
 
 
 def load_cloud(path: Path | str) -> Gaussians4D:
-    """Reads a cloud written by save_cloud.
+    """Read a cloud written by save_cloud.
 
     Raises:
         UserError: the file is missing, damaged or not a cloud.
@@ -237,19 +241,20 @@ def load_cloud(path: Path | str) -> Gaussians4D:
 
 
 def check_cloud(cloud: Gaussians4D, path: Path | str) -> Gaussians4D:
-    """The cloud [N] read from a file, if it is one.
+    """Check a cloud [N] that was read from a file, and return it.
 
     Raises:
-        UserError: fields that do not fit together, values that are not finite, or an unknown light or clip.
+        UserError: fields do not fit together, values are not finite, the compositing light is unknown, or the clip
+            ends before it begins.
     """
     tensors = cloud.tensors()
     shapes = ((4,), (4,), (4,), (4,), (), (3,))
     if any(tensor.shape != (len(cloud), *shape) for tensor, shape in zip(tensors, shapes, strict=True)):
         raise UserError(f"{path} holds fields of different lengths; make it again.")
-    rotated = all(((value.norm(dim=-1) - 1).abs() < 1e-2).all() for value in (cloud.left, cloud.right))
-    if not (rotated and (cloud.scale > 0).all() and all(tensor.isfinite().all() for tensor in tensors)):
+    unit = all(((value.norm(dim=-1) - 1).abs() < 1e-2).all() for value in (cloud.left, cloud.right))
+    if not (unit and (cloud.scale > 0).all() and all(tensor.isfinite().all() for tensor in tensors)):
         raise UserError(f"{path} holds Gaussians that are not finite or have no size or rotation; make it again.")
     first, last = cloud.time_range
     if cloud.compositing not in ("linear", "srgb") or not -math.inf < first <= last < math.inf:
-        raise UserError(f"{path} says no known compositing light and clip; make it again.")
+        raise UserError(f"{path} names an unknown compositing light or an impossible clip; make it again.")
     return cloud

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of splats by their ending: PLY and SPZ are read; PLY, SPZ, glTF and USD are written. None of it needs torch."""
+"""Reads splat files (PLY, SPZ) and writes them (PLY, SPZ, glTF, USD); the file's ending says which. Needs no torch."""
 
 from __future__ import annotations
 
@@ -26,29 +26,30 @@ WRITERS = {
 
 
 def read_splats(path: Path | str) -> MovingSplats:
-    """Reads a PLY or SPZ file.
+    """Read a PLY or SPZ file.
 
     Raises:
-        UserError: as read_ply and read_spz, or another ending.
+        UserError: the ending is another, or read_ply or read_spz raises it.
     """
-    return _by_ending(path, READERS)(path)
+    return _choose_by_ending(path, READERS)(path)
 
 
 def write_splats(cloud: MovingSplats, path: Path | str, time: float) -> int:
-    """Writes what there is to see of the cloud at a time in seconds; returns the count of Gaussians.
+    """Write the splats that are visible at a time in seconds, and return their count.
 
     Raises:
-        UserError: as the format's writer, or another ending.
+        UserError: no format has that ending, or the format's writer raises it.
     """
-    return _by_ending(path, WRITERS)(cloud, path, time)
+    return _choose_by_ending(path, WRITERS)(cloud, path, time)
 
 
 def write_clip(
     cloud: MovingSplats, path: Path | str, times: Sequence[float], frames_per_second: float, first_frame: float = 0.0
 ) -> int:
-    """Writes the cloud with its motion into one file; returns the count of Gaussians.
+    """Write the cloud with its motion into one file, and return the count of splats.
 
-    A PLY holds it whole, in 4D. USD holds a frame for each of the times in seconds, counted from first_frame.
+    A PLY stores the 4D Gaussians. USD stores one frame for each of the times in seconds; first_frame is the number of
+    the first.
 
     Raises:
         UserError: the file cannot be written, or its format holds one moment only.
@@ -63,10 +64,10 @@ def write_clip(
 
 
 def write_sequence(cloud: MovingSplats, path: Path | str, frames_per_second: float) -> list[Path]:
-    """Writes one file a frame of the clip, numbered from 0: cloud.ply becomes cloud_0000.ply and so on.
+    """Write one file for each frame of the clip, numbered from 0 (cloud_0000.ply for cloud.ply); return their paths.
 
     Raises:
-        UserError: as frame_times and write_splats.
+        UserError: see frame_times and write_splats.
     """
     times = frame_times(cloud, frames_per_second)
     path = Path(path)
@@ -77,12 +78,13 @@ def write_sequence(cloud: MovingSplats, path: Path | str, frames_per_second: flo
 
 
 def read_sequence(paths: Sequence[Path | str], frames_per_second: float) -> MovingSplats:
-    """Reads files of one moment each as the frames of one cloud: file k is all there is at k / frames_per_second s.
+    """Read files of one moment each as the frames of one cloud; file k is visible at k / frames_per_second seconds.
 
-    Each Gaussian has so short a window that it is gone a frame before and after; show the cloud at those times only.
+    The opacity windows are so short that each splat has vanished one frame before and after its own. Show the cloud
+    at the frames' times only.
 
     Raises:
-        UserError: as read_splats, a file that holds 4D Gaussians, or files that blend in different light.
+        UserError: a file holds 4D Gaussians, the files blend in different light, or read_splats raises it.
     """
     frames = [read_splats(path) for path in paths]
     for path, frame in zip(paths, frames, strict=True):
@@ -99,7 +101,7 @@ def read_sequence(paths: Sequence[Path | str], frames_per_second: float) -> Movi
 
 
 def frame_times(cloud: MovingSplats, frames_per_second: float) -> list[float]:
-    """The seconds of the clip's frames, both ends included.
+    """Return the times in seconds of the clip's frames, both ends included.
 
     Raises:
         UserError: frames_per_second is not in 0..1000.
@@ -111,8 +113,8 @@ def frame_times(cloud: MovingSplats, frames_per_second: float) -> list[float]:
     return [first + index / frames_per_second for index in range(count)]
 
 
-def _by_ending(path: Path | str, functions: dict):
+def _choose_by_ending(path: Path | str, functions: dict):
     suffix = Path(path).suffix.lower()
     if suffix not in functions:
-        raise UserError(f"'{suffix}' is no format of splats known here; choose {', '.join(functions)}.")
+        raise UserError(f"'{suffix}' is not a known format for splats; choose {', '.join(functions)}.")
     return functions[suffix]

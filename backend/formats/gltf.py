@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""glTF files (.glb): 3D Gaussians of one moment as the points of KHR_gaussian_splatting.
+"""glTF files (.glb): the splats of one moment as points with the extension KHR_gaussian_splatting.
 
-The extension, ratified by Khronos in 2026, says in which light splats blend, so that clouds trained in linear light
-keep it: their colors are stored linear, as lin_rec709_display. Viewers without it show colored points. glTF has Y up,
-while clouds here have Z up, as in Blender.
+Khronos ratified the extension in 2026. It says in which light splats blend: clouds trained in linear light store linear
+colors, as lin_rec709_display. Viewers without the extension show colored points. glTF has Y up; our clouds have Z up,
+as in Blender.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ _FLOAT, _ARRAY_BUFFER, _POINTS = 5126, 34962, 0
 
 
 def write_glb(cloud: MovingSplats, path: Path | str, time: float) -> int:
-    """Writes the cloud at a time in seconds, without splats too faint to draw; returns their count.
+    """Write the splats that are visible at a time in seconds, and return their count.
 
     Raises:
-        UserError: there is nothing to see at that time, which glTF cannot hold, or the file cannot be written.
+        UserError: nothing is visible at that time (glTF allows no empty clouds), or the file cannot be written.
     """
-    seen = cloud.freeze(time).transform(Y_UP)
-    if not len(seen):
+    visible = cloud.freeze(time).transform(Y_UP)
+    if not len(visible):
         raise UserError(f"The cloud is empty at {time:g} s, which a glTF file cannot be; choose another time.")
-    linear = np.asarray(srgb_to_linear(seen.color), np.float32)
+    linear = np.asarray(srgb_to_linear(visible.color), np.float32)
+    harmonics = harmonic_from_color(linear if visible.compositing == "linear" else visible.color)
     attributes = {
-        "POSITION": seen.position,
-        "COLOR_0": np.c_[np.clip(linear, 0, 1), seen.opacity],
-        f"{_EXTENSION}:ROTATION": np.roll(seen.rotation, -1, 1),
-        f"{_EXTENSION}:SCALE": seen.scale,
-        f"{_EXTENSION}:OPACITY": seen.opacity[:, None],
-        f"{_EXTENSION}:SH_DEGREE_0_COEF_0": harmonic_from_color(linear if seen.compositing == "linear" else seen.color),
+        "POSITION": visible.position,
+        "COLOR_0": np.c_[np.clip(linear, 0, 1), visible.opacity],
+        f"{_EXTENSION}:ROTATION": np.roll(visible.rotation, -1, 1),
+        f"{_EXTENSION}:SCALE": visible.scale,
+        f"{_EXTENSION}:OPACITY": visible.opacity[:, None],
+        f"{_EXTENSION}:SH_DEGREE_0_COEF_0": harmonics,
     }
     arrays = [np.ascontiguousarray(values, "<f4") for values in attributes.values()]
     sizes = [array.nbytes for array in arrays]
@@ -49,7 +50,7 @@ def write_glb(cloud: MovingSplats, path: Path | str, time: float) -> int:
         for view, array in enumerate(arrays)
     ]
     accessors[0] |= {"min": arrays[0].min(0).tolist(), "max": arrays[0].max(0).tolist()}
-    splats = {"kernel": "ellipse", "colorSpace": _COLOR_SPACES[seen.compositing]}
+    splats = {"kernel": "ellipse", "colorSpace": _COLOR_SPACES[visible.compositing]}
     primitive = {
         "attributes": {name: index for index, name in enumerate(attributes)},
         "mode": _POINTS,
@@ -75,4 +76,4 @@ def write_glb(cloud: MovingSplats, path: Path | str, time: float) -> int:
     length = 12 + sum(map(len, parts))
     with writing(path):
         Path(path).write_bytes(b"glTF" + (2).to_bytes(4, "little") + length.to_bytes(4, "little") + b"".join(parts))
-    return len(seen)
+    return len(visible)

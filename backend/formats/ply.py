@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""PLY files: 3D Gaussians as every splat viewer reads them, one moment a file, and 4D Gaussians with 4DGS's fields.
+"""PLY files: one moment as 3DGS stores it, for every splat viewer, or the whole cloud as 4D Gaussians in 4DGS's fields.
 
-Values are stored as 3DGS stores them: log of the scales, logit of the opacity, color as the zeroth spherical harmonic,
-quaternions w first. A 4D file adds `t`, `scale_t` and the right isoclinic quaternion `rot_r_*` (`rot_*` is the left
-one) in the 4DGS convention. Comments carry the compositing light and the clip, which no property does.
+As in 3DGS, files hold the logarithm of the scales, the logit of the opacity, the color as the zeroth spherical
+harmonic, and quaternions with w first. A 4D file adds `t`, `scale_t` and the right isoclinic quaternion `rot_r_*`
+(`rot_*` is the left one) in the 4DGS convention. Comments store the compositing light and the clip, for which there are
+no properties.
 """
 
 from __future__ import annotations
@@ -23,17 +24,25 @@ PROPERTIES_4D = (*PROPERTIES, "t", "scale_t", "rot_r_0", "rot_r_1", "rot_r_2", "
 
 
 def write_ply(cloud: MovingSplats, path: Path | str, time: float) -> int:
-    """Writes the cloud at a time in seconds as a 3DGS PLY, without splats too faint to draw; returns their count."""
-    seen = cloud.freeze(time)
-    columns = [seen.position, seen.velocity, harmonic_from_color(seen.color), _logit(seen.opacity)[:, None]]
-    columns += [np.log(seen.scale), seen.rotation]
+    """Write the splats that are visible at a time in seconds as a 3DGS PLY, and return their count.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    visible = cloud.freeze(time)
+    columns = [visible.position, visible.velocity, harmonic_from_color(visible.color)]
+    columns += [_logit(visible.opacity)[:, None], np.log(visible.scale), visible.rotation]
     table = np.concatenate(columns, 1).astype("<f4")
     _write(path, PROPERTIES, table, [f"compositing {cloud.compositing}", f"time {time:g}"])
     return len(table)
 
 
 def write_ply_4d(cloud: MovingSplats, path: Path | str) -> None:
-    """Writes a cloud whole, as 4D Gaussians."""
+    """Write the whole cloud as a PLY of 4D Gaussians.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     mean, scale, left, right = cloud.to_4d()
     scale = np.log(scale)
     columns = [mean[:, :3], np.zeros((len(cloud), 3)), harmonic_from_color(cloud.color), _logit(cloud.opacity)[:, None]]
@@ -44,12 +53,12 @@ def write_ply_4d(cloud: MovingSplats, path: Path | str) -> None:
 
 
 def read_ply(path: Path | str) -> MovingSplats:
-    """Reads a 4D PLY, or a 3DGS PLY as a cloud that stands still; colors that depend on the view lose that part.
+    """Read a 4D PLY, or a 3DGS PLY as a cloud that does not change. Of colors, only the zeroth harmonic is read.
 
-    Files of other tools may lack our comments: they blend in sRGB, and the clip of 4D ones is the times seen.
+    A file without our comments is taken to blend in sRGB. The clip of a 4D file then spans its Gaussians' mean times.
 
     Raises:
-        UserError: missing, damaged, or without the fields of a Gaussian.
+        UserError: the file is missing or damaged, or lacks the fields of a Gaussian.
     """
     values, comments = _read(path)
     is_4d = "t" in values
@@ -70,7 +79,7 @@ def read_ply(path: Path | str) -> MovingSplats:
         raise UserError(f"The comments of {path} give no times as numbers; export it again.") from None
     compositing = comments.get("compositing", "srgb")
     if compositing not in ("linear", "srgb") or not -np.inf < first <= last < np.inf:
-        raise UserError(f"{path} says no known compositing light and clip; make it again.")
+        raise UserError(f"{path} names an unknown compositing light or an impossible clip; make it again.")
 
     position, rotation = stack("x", "y", "z"), stack("rot_0", "rot_1", "rot_2", "rot_3")
     right = stack("rot_r_0", "rot_r_1", "rot_r_2", "rot_r_3") if is_4d else rotation
@@ -79,15 +88,15 @@ def read_ply(path: Path | str) -> MovingSplats:
         opacity = 1 / (1 + np.exp(-stack("opacity")[:, 0]))
     color = color_from_harmonic(stack("f_dc_0", "f_dc_1", "f_dc_2"))
     lengths = [np.linalg.norm(quaternion, axis=1, keepdims=True) for quaternion in (rotation, right)]
-    sound = all((length > 1e-9).all() for length in lengths) and (scale > 0).all()
-    if not sound or not all(np.isfinite(array).all() for array in (position, times, *lengths, scale, color, opacity)):
+    valid = all((length > 1e-9).all() for length in lengths) and (scale > 0).all()
+    if not valid or not all(np.isfinite(array).all() for array in (position, times, *lengths, scale, color, opacity)):
         raise UserError(f"{path} holds Gaussians that are not finite or have no size or rotation; make it again.")
     rotation, right = rotation / lengths[0], right / lengths[1]
     rest = (opacity, color, compositing, (first, last))
     if is_4d:
         return MovingSplats.from_4d(np.c_[position, values["t"]], scale, rotation, right, *rest)
-    always = np.full(len(position), STATIC_SIGMA, np.float32)
-    return MovingSplats(position, 0 * position, 0 * always + np.float32(first), always, scale, rotation, *rest)
+    sigma = np.full(len(position), STATIC_SIGMA, np.float32)
+    return MovingSplats(position, 0 * position, 0 * sigma + np.float32(first), sigma, scale, rotation, *rest)
 
 
 def _logit(opacity: np.ndarray) -> np.ndarray:
@@ -109,14 +118,14 @@ _TYPES |= {"int": "<i4", "int32": "<i4", "uint": "<u4", "uint32": "<u4"}
 
 
 def _read(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The vertex properties of a binary little-endian PLY by name, and our comments."""
+    """Read the vertex properties of a binary little-endian PLY by name, and our comments."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); choose a PLY file.") from None
-    header, found, body = data.partition(b"end_header\n")
+    header, end, body = data.partition(b"end_header\n")
     lines = [line.split() for line in header.decode("ascii", "replace").splitlines()]
-    if not found or lines[:2] != [["ply"], ["format", "binary_little_endian", "1.0"]]:
+    if not end or lines[:2] != [["ply"], ["format", "binary_little_endian", "1.0"]]:
         raise UserError(f"{path} is not a binary little-endian PLY file; export it again as one.")
     comments = {line[2]: " ".join(line[3:]) for line in lines if line[:2] == ["comment", "facet4d"] and len(line) > 2}
     elements = [line[1:] for line in lines if line[0:1] == ["element"]]
@@ -128,7 +137,7 @@ def _read(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         ((_, count),) = elements
         if (count := int(count)) < 0:
             raise ValueError("a negative count")
-    except (KeyError, ValueError) as error:  # an unknown type; a line too short or long, or no number
+    except (KeyError, ValueError) as error:  # an unknown type, a line of another length, or no number
         raise UserError(f"The header of {path} is damaged ({error}); export it again.") from None
     if len(body) < count * dtype.itemsize:
         raise UserError(f"{path} ends early; export it again.")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SPZ files: 3D Gaussians of one moment in 20 bytes each, before compression.
+"""SPZ files: the splats of one moment in 20 bytes each, before compression.
 
-The format is Niantic's (github.com/nianticlabs/spz): a gzip stream of a header of 16 bytes and one array a property.
-Version 3 is written, which viewers share; versions 2 and 3 are read. It has axes of its own, X right, Y up and Z back,
-while clouds here have Z up, as in Blender. It says nothing of the light in which opacities blend.
+The format is Niantic's (github.com/nianticlabs/spz): a gzip stream of a 16-byte header and one array for each property.
+Versions 2 and 3 are read; version 3, which viewers share, is written. The axes are X right, Y up and Z back,
+while our clouds have Z up, as in Blender. The format does not say in which light opacities blend.
 """
 
 from __future__ import annotations
@@ -23,44 +23,45 @@ _HEADER = np.dtype(
     [("magic", "S4"), ("version", "<u4"), ("count", "<u4"), ("degree", "u1"), ("bits", "u1"), ("_", "V2")]
 )
 _MAGIC = b"NGSP"
-_FRACTION_BITS = 12  # of positions: a quarter of a millimetre; some readers take no more
-_COLOR_SCALE = 0.15 * 255  # steps a unit of the harmonic
-_REST = {0: 0, 1: 9, 2: 24, 3: 45, 4: 72}  # bytes of the higher harmonics, by their degree
+_FRACTION_BITS = 12  # of positions: steps of a quarter of a millimetre; some readers reject more
+_COLOR_SCALE = 0.15 * 255  # steps for each unit of the harmonic
+_HIGHER_BYTES = {0: 0, 1: 9, 2: 24, 3: 45, 4: 72}  # of a splat's higher harmonics, by their degree
 
 
 def write_spz(cloud: MovingSplats, path: Path | str, time: float) -> int:
-    """Writes the cloud at a time in seconds, without splats too faint to draw; returns their count.
+    """Write the splats that are visible at a time in seconds, and return their count.
 
-    Positions are kept to 1/4096, scales to 6 %, rotations to 0.2 degrees, opacities and colors to 8 bits.
+    Positions are rounded to 1/4096 unit, or less finely where the cloud reaches far; scales to 6 %,
+    rotations to 0.2 degrees, opacities and colors to 8 bits.
 
     Raises:
-        UserError: the cloud reaches too far, or the file cannot be written.
+        UserError: the cloud reaches too far from the origin, or the file cannot be written.
     """
-    seen = cloud.freeze(time).transform(Y_UP)
-    reach = np.abs(seen.position).max(initial=1e-9)
+    visible = cloud.freeze(time).transform(Y_UP)
+    reach = np.abs(visible.position).max(initial=1e-9)
     bits = min(_FRACTION_BITS, int(np.floor(np.log2((2**23 - 1) / reach))))
     if bits < 0:
         raise UserError(f"The cloud reaches {reach:.0f} units from the origin, too far for SPZ; scale it down.")
-    header = np.array([(_MAGIC, 3, len(seen), 0, bits, b"")], _HEADER)
-    fixed = np.round(seen.position.astype(np.float64) * 2**bits).astype("<i4")
+    header = np.array([(_MAGIC, 3, len(visible), 0, bits, b"")], _HEADER)
+    fixed = np.round(visible.position.astype(np.float64) * 2**bits).astype("<i4")
     arrays = (
         header,
         fixed.view(np.uint8).reshape(-1, 3, 4)[..., :3],
-        _byte(255 * seen.opacity),
-        _byte(_COLOR_SCALE * harmonic_from_color(seen.color) + 127.5),
-        _byte(16 * (np.log(seen.scale) + 10)),
-        _pack_rotation(seen.rotation),
+        _to_bytes(255 * visible.opacity),
+        _to_bytes(_COLOR_SCALE * harmonic_from_color(visible.color) + 127.5),
+        _to_bytes(16 * (np.log(visible.scale) + 10)),
+        _pack_rotation(visible.rotation),
     )
     with writing(path):
         Path(path).write_bytes(gzip.compress(b"".join(array.tobytes() for array in arrays), mtime=0))
-    return len(seen)
+    return len(visible)
 
 
 def read_spz(path: Path | str) -> MovingSplats:
-    """Reads an SPZ file as a cloud that stands still; colors that depend on the view lose that part.
+    """Read an SPZ file as a cloud that does not change. Of colors, only the zeroth harmonic is read.
 
     Raises:
-        UserError: missing, damaged, or of another version.
+        UserError: the file is missing or damaged, or its version is not 2 or 3.
     """
     try:
         packed = Path(path).read_bytes()
@@ -71,15 +72,15 @@ def read_spz(path: Path | str) -> MovingSplats:
     try:
         data = gzip.decompress(packed)
     except (OSError, EOFError, zlib.error):
-        raise UserError(f"{path} is no SPZ file, or a damaged one; export it again.") from None
+        raise UserError(f"{path} is not an SPZ file or is damaged; export it again.") from None
     if data[:4] != _MAGIC or len(data) < _HEADER.itemsize:
-        raise UserError(f"{path} is no SPZ file; choose one, or rename it after what it is.")
+        raise UserError(f"{path} is not an SPZ file; choose one, or correct the file's ending.")
     header = np.frombuffer(data, _HEADER, 1)[0]
     version, count = int(header["version"]), int(header["count"])
-    if version not in (2, 3) or header["degree"] not in _REST or header["bits"] > 23:
+    if version not in (2, 3) or header["degree"] not in _HIGHER_BYTES or header["bits"] > 23:
         raise UserError(f"{path} is an SPZ file of version {version}, which is not read here; save it as version 3.")
     widths = np.array([9, 1, 3, 3, 4 if version == 3 else 3])
-    if len(data) < _HEADER.itemsize + count * (widths.sum() + _REST[int(header["degree"])]):
+    if len(data) < _HEADER.itemsize + count * (widths.sum() + _HIGHER_BYTES[int(header["degree"])]):
         raise UserError(f"{path} ends early; export it again.")
     ends = _HEADER.itemsize + count * np.cumsum(widths)
     arrays = (np.frombuffer(data[end - count * width : end], np.uint8) for end, width in zip(ends, widths, strict=True))
@@ -88,13 +89,13 @@ def read_spz(path: Path | str) -> MovingSplats:
     position = np.zeros((count, 3, 4), np.uint8)
     position[..., 1:] = fixed.reshape(count, 3, 3)  # the three high bytes, so that the shift below extends the sign
     position = (position.view("<i4")[..., 0] >> 8) / np.float32(2.0 ** header["bits"])
-    unpack = _unpack_rotation if version == 3 else _unpack_first_three
-    always = np.full(count, STATIC_SIGMA, np.float32)
+    unpack = _unpack_rotation if version == 3 else _unpack_rotation_v2
+    sigma = np.full(count, STATIC_SIGMA, np.float32)
     cloud = MovingSplats(
         position=position.astype(np.float32),
         velocity=np.zeros((count, 3), np.float32),
-        time_mean=0 * always,
-        time_sigma=always,
+        time_mean=0 * sigma,
+        time_sigma=sigma,
         scale=np.exp(scale / np.float32(16) - np.float32(10)),
         rotation=unpack(rotation),
         opacity=opacity[:, 0] / np.float32(255),
@@ -104,15 +105,16 @@ def read_spz(path: Path | str) -> MovingSplats:
     return cloud.transform(Y_UP.T)
 
 
-def _byte(values: np.ndarray) -> np.ndarray:
+def _to_bytes(values: np.ndarray) -> np.ndarray:
     return np.clip(np.round(values), 0, 255).astype(np.uint8)
 
 
 def _pack_rotation(rotation: np.ndarray) -> np.ndarray:
-    """Unit quaternions [N, 4] (w, x, y, z) to [N] integers, of (x, y, z, w) with the largest component positive.
+    """Pack unit quaternions [N, 4] (w, x, y, z) into integers [N], as version 3 does.
 
-    From the high bits: which component is the largest, then of the other three the sign and, in 9 bits, the magnitude,
-    of which sqrt(1/2) is the most there is.
+    Components are ordered (x, y, z, w), and the sign is chosen so that the largest is positive. The two high bits say
+    which one that is. Ten bits follow for each of the other three: a sign bit, and 9 bits for the magnitude in
+    0..sqrt(1/2).
     """
     xyzw = np.roll(rotation, -1, 1)
     largest = np.abs(xyzw).argmax(1)
@@ -125,7 +127,7 @@ def _pack_rotation(rotation: np.ndarray) -> np.ndarray:
 
 
 def _unpack_rotation(packed: np.ndarray) -> np.ndarray:
-    """Inverts _pack_rotation, from bytes [N, 4]."""
+    """Unpack version 3's rotations, bytes [N, 4], to unit quaternions [N, 4] (w, x, y, z); inverts _pack_rotation."""
     (values,) = np.ascontiguousarray(packed).view("<u4").T
     others = np.stack([values >> 20, values >> 10, values], 1) & 1023
     others = np.where(others & 512, -1, 1) * (others & 511) / (511 * np.sqrt(2))
@@ -136,8 +138,8 @@ def _unpack_rotation(packed: np.ndarray) -> np.ndarray:
     return np.roll(xyzw, 1, 1).astype(np.float32)
 
 
-def _unpack_first_three(packed: np.ndarray) -> np.ndarray:
-    """Version 2's rotations: bytes [N, 3] for x, y and z, where w is not negative."""
+def _unpack_rotation_v2(packed: np.ndarray) -> np.ndarray:
+    """Unpack version 2's rotations, bytes [N, 3] for x, y and z where w >= 0, to unit quaternions [N, 4]."""
     xyz = packed / 127.5 - 1
     w = np.sqrt(np.maximum(1 - np.square(xyz).sum(1, keepdims=True), 0))
     rotation = np.concatenate([w, xyz], 1)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""USD files (.usda): 3D Gaussians as OpenUSD's ParticleField3DGaussianSplat, at one moment or with time samples.
+"""USD files (.usda): splats as OpenUSD's ParticleField3DGaussianSplat, at one moment or with time samples.
 
-Written as text, which every USD reads, because Blender's builds do not all have USD's Python library. Where USD is
-older than the schema (26.03), the prim counts as Points and shows as colored points. Colors are sRGB-encoded, as
-3DGS trains them and as Blender 5.3 takes them.
+The files are text, because not every build of Blender has USD's Python library. A USD older than the schema (26.03)
+reads the prim as Points and shows colored points. Colors are sRGB-encoded, as 3DGS trains them and Blender 5.3 expects
+them.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ def write_usda(
     frames_per_second: float = 24.0,
     first_frame: float = 0.0,
 ) -> int:
-    """Writes the cloud at the given times in seconds, a frame each; returns the count of Gaussians.
+    """Write the cloud at the given times in seconds, one frame for each, and return the count of splats.
 
-    Shape and color are written once, opacities at every frame, and positions only where their pace changes: between
-    samples USD moves them evenly, as the Gaussians move themselves. A single time is written without samples. What is
-    too faint to draw at all times is left out.
+    Shapes and colors are written once and opacities for every frame. Positions are written only where the spacing of
+    the times changes: in between, USD interpolates them linearly, and splats do move on straight lines. A single time
+    is written without samples. Splats that are visible at none of the times are left out.
 
     Raises:
         UserError: the file cannot be written.
     """
-    seen = np.zeros(len(cloud), bool)
+    visible = np.zeros(len(cloud), bool)
     for time in times:
-        seen |= cloud.at(time)[1] >= VISIBLE
-    cloud = cloud.select(seen)
+        visible |= cloud.at(time)[1] >= VISIBLE
+    cloud = cloud.select(visible)
     frames = {first_frame + index: time for index, time in enumerate(times)}
-    turns = {first_frame + index: times[index] for index in _turns(np.asarray(times))}
+    key_frames = {first_frame + index: times[index] for index in _key_indices(np.asarray(times))}
 
     def opacity(time: float) -> str:
         values = cloud.at(time)[1]
-        return _floats(np.where(values >= VISIBLE, values, 0), "%.4g")
+        return _format_floats(np.where(values >= VISIBLE, values, 0), "%.4g")
 
     def position(time: float) -> str:
-        return _tuples(cloud.at(time)[0], "%.6g")
+        return _format_tuples(cloud.at(time)[0], "%.6g")
 
     ends = np.concatenate(
         [cloud.at(time)[0] for time in (min(times), max(times))] if len(cloud) else [np.zeros((1, 3))]
@@ -59,33 +59,33 @@ def write_usda(
         file.write(_header(name, cloud.compositing, list(frames), frames_per_second))
         file.write(f'def ParticleField3DGaussianSplat "{name}" ( prepend apiSchemas = ["ColorSpaceAPI"] )\n{{\n')
         file.write('    uniform token colorSpace:name = "srgb_rec709_scene"\n')
-        file.write(f"    float3[] extent = {_tuples(extent, '%.6g')}\n")
-        file.writelines(_attribute("point3f[] positions", turns, position))
-        file.write(f"    quatf[] orientations = {_tuples(cloud.rotation, '%.5g')}\n")
-        file.write(f"    float3[] scales = {_tuples(cloud.scale, '%.5g')}\n")
+        file.write(f"    float3[] extent = {_format_tuples(extent, '%.6g')}\n")
+        file.writelines(_attribute("point3f[] positions", key_frames, position))
+        file.write(f"    quatf[] orientations = {_format_tuples(cloud.rotation, '%.5g')}\n")
+        file.write(f"    float3[] scales = {_format_tuples(cloud.scale, '%.5g')}\n")
         file.writelines(_attribute("float[] opacities", frames, opacity))
         file.write("    uniform int radiance:sphericalHarmonicsDegree = 0\n")
-        file.write(f"    float3[] radiance:sphericalHarmonicsCoefficients = {_tuples(harmonics, '%.5g')}")
+        file.write(f"    float3[] radiance:sphericalHarmonicsCoefficients = {_format_tuples(harmonics, '%.5g')}")
         file.write(' ( elementSize = 1\n interpolation = "vertex" )\n')
-        # what follows is read by USD that takes the prim for Points
-        file.writelines(_attribute("point3f[] points", turns, position))
-        file.write(f"    float[] widths = {_floats(2 * cloud.scale.max(1), '%.4g')}")
+        # for a USD that reads the prim as Points
+        file.writelines(_attribute("point3f[] points", key_frames, position))
+        file.write(f"    float[] widths = {_format_floats(2 * cloud.scale.max(1), '%.4g')}")
         file.write(' ( interpolation = "vertex" )\n')
         linear = np.clip(srgb_to_linear(cloud.color), 0, 1)
-        file.write(f"    color3f[] primvars:displayColor = {_tuples(linear, '%.4g')}")
+        file.write(f"    color3f[] primvars:displayColor = {_format_tuples(linear, '%.4g')}")
         file.write(' ( colorSpace = "lin_rec709_scene"\n interpolation = "vertex" )\n}\n')
     return len(cloud)
 
 
-def _turns(times: np.ndarray) -> list[int]:
-    """The indices between which the times run evenly, to a ten-thousandth of a second, with both ends."""
-    turns = [0]
+def _key_indices(times: np.ndarray) -> list[int]:
+    """Return the indices, both ends included, between which the times are evenly spaced to 1e-4 seconds."""
+    keys = [0]
     for index in range(2, len(times)):
-        between = np.arange(turns[-1], index + 1)
+        between = np.arange(keys[-1], index + 1)
         even = np.interp(between, between[[0, -1]], times[between[[0, -1]]])
         if np.abs(even - times[between]).max() > 1e-4:
-            turns.append(index - 1)
-    return sorted({*turns, len(times) - 1})
+            keys.append(index - 1)
+    return sorted({*keys, len(times) - 1})
 
 
 def _header(name: str, compositing: str, frames: list[float], frames_per_second: float) -> str:
@@ -99,7 +99,7 @@ def _header(name: str, compositing: str, frames: list[float], frames_per_second:
 
 
 def _attribute(declaration: str, samples: dict[float, float], value: Callable[[float], str]) -> Iterable[str]:
-    """The lines of an attribute whose value depends on the time, given as time code: seconds."""
+    """Yield the lines of an attribute whose value depends on time. samples: from time codes to seconds."""
     if len(samples) == 1:
         (time,) = samples.values()
         yield f"    {declaration} = {value(time)}\n"
@@ -110,10 +110,10 @@ def _attribute(declaration: str, samples: dict[float, float], value: Callable[[f
     yield "    }\n"
 
 
-def _floats(values: np.ndarray, form: str) -> str:
+def _format_floats(values: np.ndarray, form: str) -> str:
     return f"[{', '.join([form] * len(values)) % tuple(values.tolist())}]"
 
 
-def _tuples(values: np.ndarray, form: str) -> str:
+def _format_tuples(values: np.ndarray, form: str) -> str:
     row = f"({', '.join([form] * values.shape[1])})"
     return f"[{', '.join([row] * len(values)) % tuple(values.ravel().tolist())}]"

@@ -228,9 +228,9 @@ def test_unreadable_cloud_is_a_plain_sentence(tmp_path, content):
         ({}, {"time_range": "[1, 2, 3]"}, "cannot be read"),
         ({}, {"time_range": "null"}, "cannot be read"),
         ({}, {"time_range": "soon"}, "cannot be read"),
-        ({}, {"time_range": "[2, 1]"}, "no known compositing light and clip"),
-        ({}, {"time_range": "[NaN, 1]"}, "no known compositing light and clip"),
-        ({}, {"compositing": "moonlight"}, "no known compositing light"),
+        ({}, {"time_range": "[2, 1]"}, "unknown compositing light or an impossible clip"),
+        ({}, {"time_range": "[NaN, 1]"}, "unknown compositing light or an impossible clip"),
+        ({}, {"compositing": "moonlight"}, "unknown compositing light"),
     ],
 )
 def test_a_file_that_holds_no_sound_cloud_is_named(tmp_path, fields, metadata, sentence):

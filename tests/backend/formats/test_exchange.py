@@ -63,9 +63,9 @@ def test_a_pace_that_makes_no_sequence_is_named(tmp_path, moving):
 
 
 def test_other_endings_are_named(tmp_path, moving):
-    with pytest.raises(UserError, match=r"'\.glb' is no format .* choose \.ply, \.spz"):
+    with pytest.raises(UserError, match=r"'\.glb' is not a known format .* choose \.ply, \.spz"):
         read_splats(tmp_path / "cloud.glb")
-    with pytest.raises(UserError, match=r"'\.obj' is no format"):
+    with pytest.raises(UserError, match=r"'\.obj' is not a known format"):
         write_splats(moving, tmp_path / "cloud.obj", 0.0)
 
 

@@ -89,12 +89,12 @@ def changed(**fields: int) -> bytes:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"ply\n", "is no SPZ file"),
+        (b"ply\n", "is not an SPZ file"),
         (b"NGSP\4\0\0\0", "version 4, which is not read"),
-        (base64.b64decode(RECORDED[3])[:40], "is no SPZ file, or a damaged one"),
-        (base64.b64decode(RECORDED[3])[:30] + b"\xff" * 60, "is no SPZ file, or a damaged one"),
-        (gzip.compress(b"hello"), "is no SPZ file"),
-        (gzip.compress(b"NGSP\3"), "is no SPZ file"),
+        (base64.b64decode(RECORDED[3])[:40], "is not an SPZ file or is damaged"),
+        (base64.b64decode(RECORDED[3])[:30] + b"\xff" * 60, "is not an SPZ file or is damaged"),
+        (gzip.compress(b"hello"), "is not an SPZ file"),
+        (gzip.compress(b"NGSP\3"), "is not an SPZ file"),
         (changed(version=1), "version 1, which is not read"),
         (changed(degree=9), "which is not read"),
         (changed(bits=99), "which is not read"),

@@ -209,7 +209,7 @@ def test_what_cannot_be_exchanged_is_said(registered, make_gaussians, tmp_path):
         bpy.ops.facet4d.export_splats(filepath=str(tmp_path / "head.ply"))
     with pytest.raises(RuntimeError, match="cannot be read"):
         bpy.ops.facet4d.import_splats(filepath=str(tmp_path / "none.ply"))
-    for name, content, sentence in (("a.obj", "FRAME", "is no format"), ("a.spz", "CLIP", "holds one moment")):
+    for name, content, sentence in (("a.obj", "FRAME", "is not a known format"), ("a.spz", "CLIP", "holds one moment")):
         with pytest.raises(RuntimeError, match=sentence):
             compat.set_input(cloud_modifier(cloud), "Display", "Splats")
             bpy.ops.facet4d.export_splats(filepath=str(tmp_path / name), content=content)

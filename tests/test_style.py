@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Docstrings read like those of a colleague: each function's begins with a verb, and names are nouns or verbs."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Rooms and modules whose docstrings and names have been read through. The list grows until it holds both packages.
+ROOMS = ("backend/formats", "backend/splats.py", "backend/cache.py", "backend/gaussians.py")
+VERBS = re.compile(
+    r"""(Add|Ask|Call|Change|Check|Choose|Clean|Clear|Close|Combine|Compute|Condition|Convert|Copy|Count|Crop|Cut|Decode|
+    Decompose|Detect|Download|Draw|Drop|Encode|Estimate|Evaluate|Explain|Fetch|Find|Fit|Follow|Freeze|Fuse|Generate|Give|
+    Hide|Import|Interpolate|Join|Keep|Lay|Lift|List|Load|Make|Measure|Merge|Mix|Move|Name|Normalise|Open|Order|Pack|Paint|
+    Pick|Place|Plan|Predict|Prepare|Project|Prune|Raise|Rasterise|Read|Reconstruct|Record|Refine|Release|Remove|Render|
+    Report|Resize|Return|Rotate|Run|Sample|Save|Say|Score|Select|Set|Show|Shuffle|Smooth|Split|Splat|Stack|Start|Stop|
+    Store|Suppress|Take|Tell|Test|Train|Transform|Turn|Undo|Unpack|Update|Wait|Warp|Weigh|Write|Yield)\b""",
+    re.VERBOSE,
+)
+# Neither a thing nor an act: what was made, found or told needs its own name.
+BANNED = {"made", "told", "found", "derived", "moving", "finer", "least", "native", "sound", "patience"}
+
+
+def paths() -> list[Path]:
+    """Return the files of the rooms that are done."""
+    return [file for room in ROOMS for file in ([ROOT / room] if room.endswith(".py") else (ROOT / room).rglob("*.py"))]
+
+
+def definitions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef, bool]]:
+    """Yield the functions and classes of a module: name, node, and whether it must have a docstring.
+
+    Private ones and functions within functions need none, nor does a method that a class above it documents.
+    """
+    documented = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            documented[node.name] = {item.name for item in node.body if getattr(item, "body", 0) and _text(item)}
+
+    def walk(owner: ast.Module | ast.ClassDef, prefix: str, public: bool) -> Iterator:
+        for node in owner.body:
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+                continue
+            bases = [base.id for base in getattr(owner, "bases", []) if isinstance(base, ast.Name)]
+            inherited = any(node.name in documented.get(base, ()) for base in bases)
+            shown = public and not node.name.startswith("_")
+            yield prefix + node.name, node, shown and not inherited
+            if isinstance(node, ast.ClassDef):
+                yield from walk(node, f"{node.name}.", shown)
+
+    yield from walk(tree, "", True)
+
+
+def _text(node: ast.AST) -> str | None:
+    return ast.get_docstring(node) if isinstance(node, ast.FunctionDef | ast.ClassDef) else None
+
+
+def docstring_faults(source: str) -> list[str]:
+    """Return what is wrong with the docstrings of a module, as sentences."""
+    tree = ast.parse(source)
+    faults = [f"{name} has no docstring" for name, node, needed in definitions(tree) if needed and not _text(node)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and (text := _text(node)) and not VERBS.match(text):
+            faults.append(f"{node.name}: '{text.splitlines()[0]}' begins with no verb of VERBS")
+    return faults
+
+
+def name_faults(source: str) -> set[str]:
+    """Return the banned names that a module gives to functions, parameters or variables."""
+    tree = ast.parse(source)
+    names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    names |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return {name for name in names if name.strip("_").lower() in BANNED}
+
+
+@pytest.mark.parametrize("path", paths(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_docstrings_begin_with_a_verb_and_names_are_nouns_or_verbs(path):
+    source = path.read_text(encoding="utf-8")
+    assert not docstring_faults(source) and not name_faults(source), (docstring_faults(source), name_faults(source))
+
+
+def test_faults_are_found():
+    assert docstring_faults("def area(): pass") == ["area has no docstring"]
+    assert docstring_faults('class A:\n    """A shape."""\n    def area(self): pass') == ["A.area has no docstring"]
+    assert docstring_faults('def area():\n    """The area."""')
+    assert docstring_faults('def area():\n    """Returns the area."""')
+    assert not docstring_faults('def area():\n    """Return the area."""\ndef _side(): pass')
+    assert name_faults("def area(told):\n    found = told") == {"told", "found"}
+    assert not name_faults("def area(side):\n    return side.moving")
