@@ -12,8 +12,8 @@ from bpy.types import AddonPreferences, Context, Event, Operator
 
 from . import _backend as backend
 from ._backend import ROOT, errors
-from .pytorch import operators as operators_pytorch
-from .pytorch import probe as pytorch
+from .pytorch import operators as pytorch_operators
+from .pytorch import probe
 
 PACKAGES = ("torch", "pillow", "safetensors", "gsplat")
 OPTIONAL = {"gsplat"}  # the CPU does without
@@ -39,12 +39,12 @@ class FACET4D_AP_preferences(AddonPreferences):
             layout.label(text=text, icon="ERROR")
         if error := context.window_manager.facet4d.install_error:
             layout.label(text=error, icon="ERROR", translate=False)
-        operators_pytorch.draw_installation(layout)
+        pytorch_operators.draw_installation(layout)
         row = layout.row(align=True)
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(FACET4D_OT_examine_pytorch.bl_idname, icon="VIEWZOOM")
         row.operator(FACET4D_OT_choose_pytorch.bl_idname, icon="FILE_FOLDER")
-        row.operator(operators_pytorch.FACET4D_OT_remove_pytorch.bl_idname, icon="TRASH")
+        row.operator(pytorch_operators.FACET4D_OT_remove_pytorch.bl_idname, icon="TRASH")
         if self.location:
             row = layout.row(align=True)
             row.label(text=f"PyTorch Location: {self.location}", translate=False)
@@ -79,7 +79,7 @@ class FACET4D_OT_choose_pytorch(Operator):
         preferences = _preferences(context)
         if preferences is None:
             cls.poll_message_set("The add-on has no preferences, because it is not enabled there")
-        elif operators_pytorch.installation:
+        elif pytorch_operators.installation:
             cls.poll_message_set("PyTorch is being installed")
         elif not preferences.location and find_spec("torch"):
             cls.poll_message_set("PyTorch is here already; two of it would get in each other's way")
@@ -93,7 +93,7 @@ class FACET4D_OT_choose_pytorch(Operator):
 
     def execute(self, context: Context) -> set[str]:
         preferences = _preferences(context)
-        pytorch.remove_folder(preferences.location)
+        probe.remove_folder(preferences.location)
         folder = Path(bpy.path.abspath(self.directory))
         if not _examine(self, context, folder):
             use_location(context)
@@ -120,7 +120,7 @@ class FACET4D_OT_forget_pytorch(Operator):
 
     def execute(self, context: Context) -> set[str]:
         preferences = _preferences(context)
-        pytorch.remove_folder(preferences.location)
+        probe.remove_folder(preferences.location)
         preferences.location = preferences.location_python = ""
         context.preferences.is_dirty = True
         return {"FINISHED"}
@@ -130,7 +130,7 @@ def _examine(operator: Operator, context: Context, folder: Path | None = None) -
     """Whether PyTorch works; what it can do, or why it does not, is told."""
     context.window_manager.facet4d.examined = ""
     try:
-        found = pytorch.describe(pytorch.examine(folder))
+        found = probe.describe(probe.examine(folder))
     except errors.UserError as error:
         operator.report({"ERROR"}, str(error))
         return False
@@ -148,7 +148,7 @@ def use_location(context: Context) -> None:
     """Look for PyTorch in the chosen folder, if it was tried with this Python."""
     preferences = _preferences(context)
     if preferences and preferences.location and preferences.location_python == _python():
-        pytorch.add_folder(preferences.location)
+        probe.add_folder(preferences.location)
 
 
 def _python() -> str:
@@ -213,6 +213,6 @@ def register() -> None:
 
 def unregister() -> None:
     if preferences := _preferences(bpy.context):
-        pytorch.remove_folder(preferences.location)
+        probe.remove_folder(preferences.location)
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)

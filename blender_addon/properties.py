@@ -13,7 +13,7 @@ from bpy.props import (
 )
 from bpy.types import Collection, Context, Image, Object, PropertyGroup, Scene, WindowManager
 
-from .cloud import object as cloud
+from .cloud.object import is_cloud
 from .input import comparison
 from .portrait.properties import FACET4D_PG_line, FACET4D_PG_portrait
 
@@ -123,7 +123,7 @@ class FACET4D_PG_scene(PropertyGroup):
         type=Object,
         name="Replace",
         description="Cloud that the next reconstruction replaces in place; empty makes a new one",
-        poll=lambda self, candidate: cloud.is_cloud(candidate) and not candidate.library,
+        poll=lambda self, candidate: is_cloud(candidate) and not candidate.library,
     )
 
     compare: BoolProperty(

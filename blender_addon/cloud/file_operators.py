@@ -12,7 +12,15 @@ from bpy_extras.io_utils import ExportHelper, ImportHelper, poll_file_object_dro
 
 from .. import compat
 from .._backend import errors, formats
-from . import object as cloud
+from .object import (
+    active_cloud,
+    build_cloud,
+    cloud_modifier,
+    evaluated_cloud,
+    gaussians_in_place,
+    make_active,
+    shown_gaussians,
+)
 from .operators import CloudOperator
 
 _UP = (
@@ -55,10 +63,10 @@ class FACET4D_OT_import_splats(ImportHelper, Operator):
         if self.up == "-Y" and _is_ply(paths[0]):
             gaussians = gaussians.transform(_FROM_Y_DOWN)
         frames = (scene.frame_start + seconds * fps for seconds in gaussians.time_range)
-        made = cloud.build_cloud(scene, gaussians, paths[0].stem, *frames)
+        made = build_cloud(scene, gaussians, paths[0].stem, *frames)
         if len(paths) > 1:
-            compat.set_input(cloud.cloud_modifier(made), "Time Step", 1 / fps)
-        cloud.make_active(context, made)
+            compat.set_input(cloud_modifier(made), "Time Step", 1 / fps)
+        make_active(context, made)
         self.report({"INFO"}, f"{made.name}: {len(gaussians):,} Gaussians")
         return {"FINISHED"}
 
@@ -126,12 +134,12 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
         return {"FINISHED"}
 
     def _write_clip(self, context: Context, path: Path) -> None:
-        scene, active = context.scene, cloud.active_cloud(context)
-        exported = self._turned(cloud.gaussians_in_place(active, context.evaluated_depsgraph_get()), path)
+        scene, active = context.scene, active_cloud(context)
+        exported = self._turned(gaussians_in_place(active, context.evaluated_depsgraph_get()), path)
 
         def played(_frame: int) -> float:
-            evaluated = cloud.evaluated_cloud(active, context.evaluated_depsgraph_get())
-            return _shown_time(cloud.cloud_modifier(evaluated))
+            evaluated = evaluated_cloud(active, context.evaluated_depsgraph_get())
+            return _shown_time(cloud_modifier(evaluated))
 
         frames = () if _is_ply(path) else range(scene.frame_start, scene.frame_end + 1)
         times = _at_each_frame(context, frames, played)
@@ -140,7 +148,7 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
     def _write_frame(self, context: Context, path: Path) -> None:
         scene = context.scene
         seconds = (scene.frame_current_final - scene.frame_start) * scene.render.fps_base / scene.render.fps
-        shown = cloud.shown_gaussians(cloud.active_cloud(context), context.evaluated_depsgraph_get(), seconds)
+        shown = shown_gaussians(active_cloud(context), context.evaluated_depsgraph_get(), seconds)
         formats.exchange.write_splats(self._turned(shown, path), path, seconds)
 
     def _turned(self, gaussians, path: Path):

@@ -16,8 +16,8 @@ from bpy.types import GeometryNodeTree, Material, Object, PointCloud
 
 from .. import compat
 from .._backend import splats
-from . import object as cloud
 from .nodes import TreeBuilder, stepped_time
+from .object import METADATA_KEY, cloud_modifier, read_cloud
 from .ownership import add_child
 
 NATIVE_KEY = "facet4d_native"
@@ -59,8 +59,8 @@ def convert_to_native(source: Object) -> Object:
 
 def native_attributes(source: Object) -> dict[str, np.ndarray]:
     """The values of a cloud's native splats, in its object space: [N, width] or [N] by the names of _ATTRIBUTES."""
-    gaussians = cloud.read_cloud(source)
-    origin = np.array(source[cloud.METADATA_KEY]["origin"], np.float32)
+    gaussians = read_cloud(source)
+    origin = np.array(source[METADATA_KEY]["origin"], np.float32)
     return {
         "position": gaussians.position - origin,
         "scale": gaussians.scale,
@@ -78,7 +78,7 @@ def _new_object(source: Object, points: PointCloud) -> Object:
     modifier = splats.modifiers.new("Facet4D", "NODES")
     modifier.node_group = _group()
     compat.set_input(modifier, "Material", _material())
-    leader = cloud.cloud_modifier(source)
+    leader = cloud_modifier(source)
     present = compat.input_names(leader)
     for name in (name for name in INPUTS if name in present):
         compat.set_input(modifier, name, compat.get_input(leader, name))

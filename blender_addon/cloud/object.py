@@ -119,7 +119,7 @@ def last_run(cloud: Object) -> dict:
     return dict(cloud[METADATA_KEY].get("run", {}))
 
 
-def upgrade() -> None:
+def upgrade_clouds() -> None:
     """Bring the clouds of this file up to date if an older version of the add-on made them."""
     if find_stamped(group for group in bpy.data.node_groups if is_evaluate_group(group)):
         evaluate_group()
@@ -148,7 +148,7 @@ def cloud_modifier(obj: Object) -> NodesModifier | None:
     return next((m for m in obj.modifiers if m.type == "NODES" and is_evaluate_group(m.node_group)), None)
 
 
-def fault(cloud: Object) -> str | None:
+def cloud_fault(cloud: Object) -> str | None:
     """Why a cloud's Gaussians cannot be read, and what to do, in one sentence; None if they can."""
     mesh, name = cloud.data, cloud.name
     metadata = mesh.get(METADATA_KEY) or {}
@@ -244,7 +244,7 @@ def _is_enabled(cloud: Object, layer: LayerCollection) -> bool:
 
 
 def _check(cloud: Object) -> None:
-    if reason := fault(cloud):
+    if reason := cloud_fault(cloud):
         raise errors.UserError(reason)
 
 

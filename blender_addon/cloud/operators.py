@@ -9,7 +9,7 @@ from bpy.types import Context, Object, Operator, Scene
 from .. import compat
 from .._backend import errors
 from . import material, native
-from . import object as cloud
+from .object import active_cloud, cloud_modifier, make_active
 from .ownership import add_child
 from .retime import retime
 from .shadow_proxy import add_shadow_proxy, shadow_proxy
@@ -23,7 +23,7 @@ class CloudOperator:
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        active = cloud.active_cloud(context)
+        active = active_cloud(context)
         if active is None:
             cls.poll_message_set("Select a cloud")
         elif cls.changes and active.library:
@@ -59,7 +59,7 @@ class FACET4D_OT_retime(CloudOperator, Operator):
     )
 
     def execute(self, context: Context) -> set[str]:
-        retime(cloud.active_cloud(context), self.preset, context.scene.frame_current_final)
+        retime(active_cloud(context), self.preset, context.scene.frame_current_final)
         return {"FINISHED"}
 
 
@@ -71,21 +71,21 @@ class FACET4D_OT_add_crop_box(CloudOperator, Operator):
 
     @classmethod
     def obstacle(cls, active: Object, scene: Scene) -> str:
-        modifier = cloud.cloud_modifier(active)
+        modifier = cloud_modifier(active)
         if modifier is None or "Crop Box" not in compat.input_names(modifier):
             return "The cloud's modifier is missing or of an older version; reconstruct or import it again"
         box = compat.get_input(modifier, "Crop Box")
         return f"'{box.name}' crops the cloud already; move, turn and scale it" if box and box.users_scene else ""
 
     def execute(self, context: Context) -> set[str]:
-        cropped = cloud.active_cloud(context)
+        cropped = active_cloud(context)
         points = np.empty(3 * len(cropped.data.vertices), np.float32)
         cropped.data.vertices.foreach_get("co", points)
         low, high = np.percentile(points.reshape(-1, 3), (1, 99), axis=0) if len(points) else np.zeros((2, 3))
         box = add_child(cropped, f"{cropped.name} Crop Box", None)
         box.empty_display_type = "CUBE"
         box.location, box.scale = (low + high) / 2, np.maximum(0.55 * (high - low), 1e-3)
-        modifier = cloud.cloud_modifier(cropped)
+        modifier = cloud_modifier(cropped)
         compat.set_input(modifier, "Crop Box", box)
         compat.set_input(modifier, "Crop", True)
         return {"FINISHED"}
@@ -109,7 +109,7 @@ class FACET4D_OT_add_shadow_proxy(CloudOperator, Operator):
         return f"'{proxy.name}' casts the cloud's shadows already; delete it to make it anew" if proxy else ""
 
     def execute(self, context: Context) -> set[str]:
-        add_shadow_proxy(cloud.active_cloud(context), self.catches)
+        add_shadow_proxy(active_cloud(context), self.catches)
         return {"FINISHED"}
 
 
@@ -121,7 +121,7 @@ class FACET4D_OT_show_in_solid(CloudOperator, Operator):
     bl_label = "Show Colors in Solid Mode"
 
     def execute(self, context: Context) -> set[str]:
-        modifier = cloud.cloud_modifier(cloud.active_cloud(context))
+        modifier = cloud_modifier(active_cloud(context))
         compat.set_input(modifier, "Display", "Ellipsoids")
         compat.set_input(modifier, "Display in Renders", False)
         shading = getattr(context.space_data, "shading", None)
@@ -171,11 +171,11 @@ class FACET4D_OT_convert_to_native(CloudOperator, Operator):
 
     def execute(self, context: Context) -> set[str]:
         try:
-            splats = native.convert_to_native(cloud.active_cloud(context))
+            splats = native.convert_to_native(active_cloud(context))
         except errors.UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        cloud.make_active(context, splats)
+        make_active(context, splats)
         self.report({"INFO"}, f"{splats.name}: {len(splats.data.points):,} splats")
         return {"FINISHED"}
 

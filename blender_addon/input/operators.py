@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Operators that bring in cameras and pictures, and those that put right what `inputs.survey` finds."""
+"""Operators that bring in cameras and pictures, and those that put right what `survey` finds."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from mathutils import Vector
 
 from .. import jobs
 from .._backend import errors
-from . import import_capture as scene_import
 from . import rig
-from . import survey as inputs
+from .import_capture import import_capture, load_pictures, show_behind
 from .picture_operators import PictureBrowser
+from .survey import chosen_frames, survey
 
 
 class FACET4D_OT_import_capture(Operator):
@@ -65,11 +65,11 @@ class FACET4D_OT_load_sample(Operator):
 
 def _import_folder(operator: Operator, context: Context, folder: Path) -> set[str]:
     try:
-        collection = scene_import.import_capture(context.scene, folder)
+        collection = import_capture(context.scene, folder)
     except (errors.UserError, ModuleNotFoundError) as error:
         operator.report({"ERROR"}, jobs.explain(error))
         return {"CANCELLED"}
-    operator.report({"INFO"}, f"{collection.name}: {inputs.survey(context).summary()}")
+    operator.report({"INFO"}, f"{collection.name}: {survey(context).summary()}")
     return {"FINISHED"}
 
 
@@ -93,7 +93,7 @@ class FACET4D_OT_add_rig(Operator):
     def execute(self, context: Context) -> set[str]:
         settings = context.scene.facet4d
         try:
-            collection = rig.add_rig(context, self.shape, self.count, inputs.chosen_frames(context.scene))
+            collection = rig.add_rig(context, self.shape, self.count, chosen_frames(context.scene))
         except errors.UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -130,7 +130,7 @@ class FACET4D_OT_open_picture(PictureBrowser, _CameraFix, Operator):
 
     def fix(self, context: Context, camera: Object) -> None:
         path = Path(self.filepath)
-        scene_import.show_behind(camera, scene_import.load_pictures([path]), [path], context.scene.frame_start)
+        show_behind(camera, load_pictures([path]), [path], context.scene.frame_start)
 
 
 class FACET4D_OT_leave_out(_CameraFix, Operator):

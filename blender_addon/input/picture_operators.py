@@ -8,7 +8,7 @@ from bpy.props import BoolProperty, CollectionProperty, StringProperty
 from bpy.types import Context, Event, FileHandler, Object, Operator, OperatorFileListElement
 
 from .._backend import errors
-from . import import_capture as scene_import
+from .import_capture import load_pictures, show_behind
 from .pictures import group_sequences
 
 
@@ -76,13 +76,13 @@ def _give(context: Context, paths: list[Path]) -> list[Object]:
             f"{len(cameras)} cameras are selected for {len(sources)} pictures; select one for each, or a single one."
         )
     first = context.scene.frame_start
-    shown = [(scene_import.load_pictures(files), files) for files in sources]
+    shown = [(load_pictures(files), files) for files in sources]
     if not cameras:
         cameras = _new_cameras(context, [files[0].stem for files in sources])
     if len(cameras) == 1:
         cameras = cameras * len(sources)
     for camera, (image, files) in zip(cameras, shown, strict=True):
-        scene_import.show_behind(camera, image, files, first)
+        show_behind(camera, image, files, first)
     return list(dict.fromkeys(cameras))
 
 

@@ -7,7 +7,7 @@ from bpy.utils import register_classes_factory
 from .. import _backend as backend
 from .. import jobs
 from ..job_operator import missing_packages
-from ..portrait import job as jobs_portrait
+from ..portrait import job as portrait_job
 from ..portrait.operators import (
     FACET4D_OT_download_matting,
     FACET4D_OT_open_portrait,
@@ -61,12 +61,12 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
 
     def _draw_weights(self, context: Context) -> bool:
         """Whether FaceLift's weights are here, and how to get them."""
-        layout, settings, hub = self.layout, context.scene.facet4d.portrait, backend.facelift.weights
+        layout, settings, facelift_weights = self.layout, context.scene.facet4d.portrait, backend.facelift.weights
         folder = weights_folder(settings)
-        if jobs_portrait.find_weights(folder):
+        if portrait_job.find_weights(folder):
             layout.label(text="FaceLift's weights: research only", icon="CHECKMARK")
             return True
-        here, size = hub.bytes_here(folder or hub.FOLDER) / 1e9, hub.SIZE / 1e9
+        here, size = facelift_weights.bytes_here(folder or facelift_weights.FOLDER) / 1e9, facelift_weights.SIZE / 1e9
         text = f"FaceLift's weights, {here:.1f} of {size:.1f} GB here; for non-commercial research only"
         wrapped(context, layout, text, "INFO")
         row = layout.row()

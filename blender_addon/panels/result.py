@@ -6,9 +6,9 @@ from bpy.types import Context, Panel
 
 from .. import compat
 from ..cloud import material
-from ..cloud import object as cloud
 from ..cloud.file_operators import FACET4D_OT_export_splats, FACET4D_OT_import_splats
 from ..cloud.instances import instances_note
+from ..cloud.object import active_cloud, cloud_fault, cloud_modifier, last_run
 from ..cloud.operators import (
     FACET4D_OT_add_crop_box,
     FACET4D_OT_add_shadow_proxy,
@@ -30,16 +30,16 @@ class FACET4D_PT_result(SidebarPanel, Panel):
     def draw(self, context: Context) -> None:
         layout = self.layout
         layout.use_property_split = True
-        active = cloud.active_cloud(context)
+        active = active_cloud(context)
         if active is None:
             layout.label(text="No cloud yet")
             layout.operator_context = "INVOKE_DEFAULT"
             layout.operator(FACET4D_OT_import_splats.bl_idname, icon="IMPORT")
             return
         layout.label(text=f"{active.name}: {len(active.data.vertices):,} Gaussians", icon="POINTCLOUD_DATA")
-        if reason := cloud.fault(active):
+        if reason := cloud_fault(active):
             wrapped(context, layout, reason, "ERROR")
-        if run := cloud.last_run(active):
+        if run := last_run(active):
             layout.label(text=_run_text(run), icon="INFO", translate=False)
         row = layout.row(align=True)
         row.operator_context = "INVOKE_DEFAULT"
@@ -47,7 +47,7 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         reuse = FACET4D_OT_reuse_portrait if "filepath" in run else FACET4D_OT_reuse_settings
         row.operator(reuse.bl_idname, text="Reuse Settings")
         self._draw_comparison(context)
-        modifier = cloud.cloud_modifier(active)
+        modifier = cloud_modifier(active)
         draw_inputs(layout, modifier, "Time", "Time Step")
         layout.operator_menu_enum(FACET4D_OT_retime.bl_idname, "preset", icon="TIME")
         draw_inputs(layout, modifier, "Display", "Viewport Density")

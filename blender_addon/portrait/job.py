@@ -118,17 +118,17 @@ def _upright(path: Path) -> np.ndarray | None:
 
 def find_weights(folder: Path | None) -> FaceLiftWeights | None:
     """FaceLift's weights, if all of them are here. Asks for files only, and is quick."""
-    hub = backend.facelift.weights
-    return hub.find_weights(folder or hub.FOLDER)
+    facelift_weights = backend.facelift.weights
+    return facelift_weights.find_weights(folder or facelift_weights.FOLDER)
 
 
 def licence(folder: Path | None) -> Task:
     """The task whose result is the text of the weights' licence."""
 
     def task(progress: Progress) -> str:
-        hub = backend.facelift.weights
+        facelift_weights = backend.facelift.weights
         progress("Fetching the licence", 0.0)
-        return hub.fetch_licence(folder or hub.FOLDER, hub.ENDPOINT)
+        return facelift_weights.fetch_licence(folder or facelift_weights.FOLDER, facelift_weights.ENDPOINT)
 
     return task
 
@@ -137,8 +137,10 @@ def download(licence_accepted: bool, folder: Path | None) -> Task:
     """The task that fetches what is missing of the weights; its result is the FaceLiftWeights."""
 
     def task(progress: Progress) -> FaceLiftWeights:
-        hub = backend.facelift.weights
-        return hub.download_weights(licence_accepted, folder or hub.FOLDER, progress, hub.ENDPOINT)
+        facelift_weights = backend.facelift.weights
+        return facelift_weights.download_weights(
+            licence_accepted, folder or facelift_weights.FOLDER, progress, facelift_weights.ENDPOINT
+        )
 
     return task
 

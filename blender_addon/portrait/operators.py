@@ -9,11 +9,11 @@ from bpy.props import BoolProperty, StringProperty
 from bpy.types import Context, Event, FileHandler, Operator, Scene
 
 from ..cloud import material
-from ..cloud import object as cloud
+from ..cloud.object import active_cloud, last_run, remember_run
 from ..input.picture_operators import PictureBrowser, PictureHandler
 from ..job_operator import JobOperator
 from ..jobs import Task
-from . import job as jobs_portrait
+from . import job as portrait_job
 from . import scene as portrait_scene
 from .properties import FACET4D_PG_portrait
 
@@ -66,7 +66,7 @@ class FACET4D_OT_portrait(JobOperator, Operator):
             return "Choose a photo or a video first"
         if not Path(bpy.path.abspath(settings.filepath)).is_file():
             return f"There is no file {settings.filepath}; choose another"
-        if jobs_portrait.find_weights(weights_folder(settings)) is None:
+        if portrait_job.find_weights(weights_folder(settings)) is None:
             return "FaceLift's weights are not here; download them, or name their folder"
         return ""
 
@@ -75,14 +75,14 @@ class FACET4D_OT_portrait(JobOperator, Operator):
         # as they are now: the artist may change them while the job runs
         self.settings = {name: getattr(settings, name) for name in REMEMBERED} | {"box": list(settings.box)}
         self.place = portrait_scene.place(context.scene)
-        return jobs_portrait.portrait(job_settings(settings, self.place))
+        return portrait_job.portrait(job_settings(settings, self.place))
 
     def deliver(self, context: Context, scene: Scene) -> None:
         portrait, seconds = self.job.result, self.job.seconds
         path = Path(bpy.path.abspath(self.settings["filepath"]))
         made = portrait_scene.put_in_scene(context, scene, portrait, path)
         facts = {"seconds": seconds, "place": self.place, "camera": scene.camera}
-        cloud.remember_run(made, self.settings | facts)
+        remember_run(made, self.settings | facts)
         self.report({"INFO"}, f"{len(portrait.gaussians):,} Gaussians in {seconds:.0f} s")
         if not scene.camera.data.background_images:
             self.report({"INFO"}, f"Blender cannot show {path.name} behind the head")
@@ -90,9 +90,9 @@ class FACET4D_OT_portrait(JobOperator, Operator):
             self.report({"INFO"}, changed)
 
 
-def job_settings(settings: FACET4D_PG_portrait, place: tuple[float, float, float]) -> jobs_portrait.Settings:
+def job_settings(settings: FACET4D_PG_portrait, place: tuple[float, float, float]) -> portrait_job.Settings:
     """The settings as the job takes them."""
-    return jobs_portrait.Settings(
+    return portrait_job.Settings(
         path=Path(bpy.path.abspath(settings.filepath)),
         weights=weights_folder(settings),
         matting=settings.matting,
@@ -126,15 +126,15 @@ class FACET4D_OT_reuse_portrait(Operator):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        active = cloud.active_cloud(context)
-        if active is None or "filepath" not in cloud.last_run(active):
+        active = active_cloud(context)
+        if active is None or "filepath" not in last_run(active):
             cls.poll_message_set("Select a head that was made of a photo or a video")
             return False
         return True
 
     def execute(self, context: Context) -> set[str]:
-        active, settings = cloud.active_cloud(context), context.scene.facet4d.portrait
-        remembered = cloud.last_run(active)
+        active, settings = active_cloud(context), context.scene.facet4d.portrait
+        remembered = last_run(active)
         for name in REMEMBERED:
             setattr(settings, name, remembered[name])
         settings.cloud, settings.camera = active, remembered["camera"]
@@ -160,7 +160,7 @@ class FACET4D_OT_show_licence(_DownloadOperator, Operator):
     bl_label = "Download Weights"
 
     def task(self, context: Context) -> Task:
-        return jobs_portrait.licence(weights_folder(context.scene.facet4d.portrait))
+        return portrait_job.licence(weights_folder(context.scene.facet4d.portrait))
 
     def deliver(self, context: Context, _scene: Scene) -> None:
         lines = context.window_manager.facet4d.licence
@@ -217,7 +217,7 @@ class FACET4D_OT_download_weights(_DownloadOperator, Operator):
     )
 
     def task(self, context: Context) -> Task:
-        return jobs_portrait.download(self.licence_accepted, weights_folder(context.scene.facet4d.portrait))
+        return portrait_job.download(self.licence_accepted, weights_folder(context.scene.facet4d.portrait))
 
     def deliver(self, _context: Context, _scene: Scene) -> None:
         self.report({"INFO"}, "FaceLift's weights are here")
@@ -230,7 +230,7 @@ class FACET4D_OT_download_matting(_DownloadOperator, Operator):
     bl_label = "Download Matting Model"
 
     def task(self, context: Context) -> Task:
-        return jobs_portrait.download_matting(context.scene.facet4d.portrait.matting)
+        return portrait_job.download_matting(context.scene.facet4d.portrait.matting)
 
     def deliver(self, _context: Context, _scene: Scene) -> None:
         self.report({"INFO"}, f"The matting model is here: {self.job.result}")

@@ -12,7 +12,7 @@ from bpy.props import (
 )
 from bpy.types import Context, Object, PropertyGroup
 
-from ..cloud import object as cloud
+from ..cloud.object import is_cloud
 
 
 class FACET4D_PG_line(PropertyGroup):
@@ -103,7 +103,7 @@ class FACET4D_PG_portrait(PropertyGroup):
         type=Object,
         name="Replace",
         description="Head that the next run replaces in place; empty makes a new one",
-        poll=lambda self, candidate: cloud.is_cloud(candidate),
+        poll=lambda self, candidate: is_cloud(candidate),
     )
     camera: PointerProperty(
         type=Object,

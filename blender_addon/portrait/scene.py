@@ -15,9 +15,9 @@ from mathutils import Matrix
 
 from .. import _backend as backend
 from .. import compat
-from ..cloud import object as cloud
+from ..cloud.object import METADATA_KEY, build_cloud, cloud_objects, last_run, make_active
 from ..input import comparison
-from ..input import import_capture as scene_import
+from ..input.import_capture import new_camera, set_lens
 
 if TYPE_CHECKING:
     from backend.camera import Camera
@@ -33,17 +33,17 @@ def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path)
     The scene takes over the picture's size, and a video's frame rate and length; the camera becomes the scene's.
     """
     settings, cameras = scene.facet4d.portrait, portrait.cameras
-    existing = settings.cloud if settings.cloud in cloud.cloud_objects(scene) else None
+    existing = settings.cloud if settings.cloud in cloud_objects(scene) else None
     picture = _load_picture(path, cameras[0], portrait.upright)
     if isinstance(picture, MovieClip):
         _adopt_timing(scene, picture, portrait.times)
     fps = scene.render.fps / scene.render.fps_base
     frames = [scene.frame_start + float(seconds) * fps for seconds in portrait.times]
 
-    made = cloud.build_cloud(scene, portrait.gaussians, path.stem, frames[0], frames[-1], existing=existing)
-    cloud.make_active(context, made)
+    made = build_cloud(scene, portrait.gaussians, path.stem, frames[0], frames[-1], existing=existing)
+    make_active(context, made)
 
-    camera = _renew(settings.camera, scene_import.new_camera(cameras[0], f"{path.stem} Camera"), scene)
+    camera = _renew(settings.camera, new_camera(cameras[0], f"{path.stem} Camera"), scene)
     camera.data.display_size = DISPLAY_SIZE
     camera.matrix_world = Matrix(_moved(made)) @ Matrix(cameras[0].to_opengl())
     _key_lens(camera.data, cameras, frames)
@@ -61,14 +61,14 @@ def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path)
 def place(scene: Scene) -> tuple[float, float, float]:
     """Where GS-LRM's origin shall lie: at the cursor; of a head that is renewed, where it was when it was made."""
     existing, cursor = scene.facet4d.portrait.cloud, scene.cursor.location
-    renewed = existing in cloud.cloud_objects(scene)
-    return tuple(cloud.last_run(existing).get("place", cursor) if renewed else cursor)
+    renewed = existing in cloud_objects(scene)
+    return tuple(last_run(existing).get("place", cursor) if renewed else cursor)
 
 
 def _moved(made: Object) -> np.ndarray:
     """What the artist has moved a cloud by since it was made [4, 4]."""
     origin = np.eye(4)
-    origin[:3, 3] = made[cloud.METADATA_KEY]["origin"]
+    origin[:3, 3] = made[METADATA_KEY]["origin"]
     return np.array(made.matrix_world) @ np.linalg.inv(origin)
 
 
@@ -111,7 +111,7 @@ def _key_lens(data: bpy.types.Camera, cameras: Sequence[Camera], frames: Sequenc
     if len(cameras) == 1:
         return
     for camera, frame in zip(cameras, frames, strict=True):
-        scene_import.set_lens(data, camera)
+        set_lens(data, camera)
         for name in ("lens", "shift_x", "shift_y"):
             data.keyframe_insert(name, frame=frame)
     for name in ("lens", "shift_x", "shift_y"):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._backend import errors, pip_failures
-from . import probe as pytorch
+from . import probe
 
 if TYPE_CHECKING:
     from backend.errors import Progress
@@ -123,7 +123,7 @@ def find(home: Path) -> Path | None:
 
 
 def install(home: Path, build: Build, progress: "Progress") -> dict:
-    """Install a build in `home`, in place of what is there once it works, and return what `pytorch.examine` tells.
+    """Install a build in `home`, in place of what is there once it works, and return what `probe.examine` tells.
 
     Raises:
         UserError: there is no room, the folder cannot be written, pip failed, or what it installed does not work.
@@ -136,7 +136,7 @@ def install(home: Path, build: Build, progress: "Progress") -> dict:
         _check_room(home, build)
         _run_pip(new, build, progress)
         progress("Trying PyTorch", 0.97)
-        facts = pytorch.examine(new)
+        facts = probe.examine(new)
         _clear(home, keep=new)
         new.rename(home / build.folder)
     except OSError as error:

@@ -14,7 +14,7 @@ from bpy.types import Context, Event, Operator, UILayout
 from .. import jobs
 from .._backend import ROOT, errors
 from . import install as pytorch_install
-from . import probe as pytorch
+from . import probe
 
 INTERVAL = 0.2  # seconds
 
@@ -188,7 +188,7 @@ def _update() -> float | None:
     session = bpy.context.window_manager.facet4d
     session.install_error = installation.error
     if facts := installation.result:
-        session.examined = pytorch.describe(facts)
+        session.examined = probe.describe(facts)
     use()
     installation = None
     return None
@@ -197,13 +197,13 @@ def _update() -> float | None:
 def use() -> None:
     """Have Python find the installed PyTorch, after all else."""
     if (folder := home()) and (found := pytorch_install.find(folder)):
-        pytorch.add_folder(str(found))
+        probe.add_folder(str(found))
 
 
 def forget() -> None:
     """Undo `use`."""
     if (folder := home()) and (found := pytorch_install.find(folder)):
-        pytorch.remove_folder(str(found))
+        probe.remove_folder(str(found))
 
 
 CLASSES = (FACET4D_OT_install_pytorch, FACET4D_OT_cancel_install, FACET4D_OT_remove_pytorch)

@@ -10,9 +10,18 @@ from bpy.types import Context, Object, Operator, Scene
 
 from .. import jobs
 from ..cloud import material
-from ..cloud import object as cloud
-from ..input import capture as scene_capture
-from ..input import survey as inputs
+from ..cloud.object import (
+    active_cloud,
+    build_cloud,
+    cloud_objects,
+    last_run,
+    make_active,
+    read_cloud,
+    remember_run,
+    upgrade_clouds,
+)
+from ..input.capture import capture_steps
+from ..input.survey import survey
 from ..job_operator import JobOperator
 from .estimate import estimate
 
@@ -37,7 +46,7 @@ class FACET4D_OT_reconstruct(JobOperator, Operator):
         return _capture_problem(context)
 
     def gather(self, context: Context) -> jobs.Gathering:
-        capture = yield from scene_capture.capture_steps(context)
+        capture = yield from capture_steps(context)
         # as they are now: the artist may change them while the job runs
         self.settings = _remembered_settings(context.scene) | {"pictures": len(capture.frames)}
         self.expected = estimate(context.scene, context.window_manager, len(capture.frames))
@@ -48,7 +57,7 @@ class FACET4D_OT_reconstruct(JobOperator, Operator):
         if self.expected:
             context.window_manager.facet4d.pace = self.expected.operations / seconds
         made = put_in_scene(context, scene, self.job.result)
-        cloud.remember_run(made, self.settings | {"seconds": seconds})
+        remember_run(made, self.settings | {"seconds": seconds})
         self.report({"INFO"}, f"{len(self.job.result):,} Gaussians in {seconds:.0f} s")
         if changed := material.prepare_scene_for_cycles(scene):
             self.report({"INFO"}, changed)
@@ -63,7 +72,7 @@ class FACET4D_OT_measure_fidelity(JobOperator, Operator):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        if cloud.active_cloud(context) is None:
+        if active_cloud(context) is None:
             cls.poll_message_set("Select a cloud")
             return False
         return super().poll(context)
@@ -73,20 +82,20 @@ class FACET4D_OT_measure_fidelity(JobOperator, Operator):
         return _capture_problem(context)
 
     def gather(self, context: Context) -> jobs.Gathering:
-        measured = cloud.active_cloud(context)
-        self.cloud_uid, gaussians = measured.session_uid, cloud.read_cloud(measured)
-        return jobs.fidelity((yield from scene_capture.capture_steps(context, FIDELITY_PICTURES)), gaussians)
+        measured = active_cloud(context)
+        self.cloud_uid, gaussians = measured.session_uid, read_cloud(measured)
+        return jobs.fidelity((yield from capture_steps(context, FIDELITY_PICTURES)), gaussians)
 
     def deliver(self, _context: Context, scene: Scene) -> None:
-        for measured in cloud.cloud_objects(scene):
+        for measured in cloud_objects(scene):
             if measured.session_uid == self.cloud_uid:
-                cloud.remember_run(measured, cloud.last_run(measured) | {"fidelity": self.job.result})
+                remember_run(measured, last_run(measured) | {"fidelity": self.job.result})
         self.report({"INFO"}, f"The cloud shows its pictures at {self.job.result:.1f} dB")
 
 
 def _capture_problem(context: Context) -> str:
     """Say what forbids taking the capture from the scene; an empty text if nothing does."""
-    problems = inputs.survey(context).problems
+    problems = survey(context).problems
     return problems[0].text if problems else ""
 
 
@@ -114,11 +123,11 @@ def _job_settings(context: Context) -> jobs.Settings:
 def put_in_scene(context: Context, scene: Scene, gaussians: "MovingSplats") -> Object:
     """Makes the cloud of MovingSplats, or renews the one that the settings name, and makes it active."""
     settings = scene.facet4d
-    existing = settings.cloud if settings.cloud in cloud.cloud_objects(scene) else None
+    existing = settings.cloud if settings.cloud in cloud_objects(scene) else None
     fps = scene.render.fps / scene.render.fps_base
     frames = (scene.frame_start + seconds * fps for seconds in gaussians.time_range)
-    settings.cloud = cloud.build_cloud(scene, gaussians, "4D Cloud", *frames, existing=existing)
-    cloud.make_active(context, settings.cloud)
+    settings.cloud = build_cloud(scene, gaussians, "4D Cloud", *frames, existing=existing)
+    make_active(context, settings.cloud)
     return settings.cloud
 
 
@@ -131,15 +140,15 @@ class FACET4D_OT_reuse_settings(Operator):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        active = cloud.active_cloud(context)
-        if active is None or "model" not in cloud.last_run(active):
+        active = active_cloud(context)
+        if active is None or "model" not in last_run(active):
             cls.poll_message_set("Select a cloud that was reconstructed here")
             return False
         return True
 
     def execute(self, context: Context) -> set[str]:
-        active, settings = cloud.active_cloud(context), context.scene.facet4d
-        remembered = cloud.last_run(active)
+        active, settings = active_cloud(context), context.scene.facet4d
+        remembered = last_run(active)
         for name in remembered.keys() & REMEMBERED:  # clouds of older versions remember fewer
             setattr(settings, name, remembered[name])
         settings.cloud = active
@@ -162,7 +171,7 @@ class FACET4D_OT_use_less(Operator):
 
 @persistent
 def _upgrade_after_load(*_: object) -> None:
-    cloud.upgrade()
+    upgrade_clouds()
 
 
 CLASSES = (

@@ -19,11 +19,11 @@ import addon_utils
 
 import blender_addon
 from blender_addon import job_operator, jobs, manual, preferences
-from blender_addon.input import survey as inputs
+from blender_addon.input.survey import survey
 from blender_addon.panels.input import FACET4D_PT_input
 from blender_addon.panels.result import FACET4D_PT_result
 from blender_addon.panels.run import FACET4D_PT_reconstruct
-from blender_addon.pytorch import operators as operators_pytorch
+from blender_addon.pytorch import operators as pytorch_operators
 
 pytestmark = pytest.mark.blender
 ROOT = Path(blender_addon.__file__).parents[1]
@@ -110,13 +110,13 @@ def test_registering_and_looking_at_the_scene_import_no_torch():
 
 def test_unregistering_ends_a_running_installation_and_its_timer(registered, monkeypatch):
     job = jobs.Job(wait_for_cancel)
-    monkeypatch.setattr(operators_pytorch, "installation", job)
-    bpy.app.timers.register(operators_pytorch._update, persistent=True)
+    monkeypatch.setattr(pytorch_operators, "installation", job)
+    bpy.app.timers.register(pytorch_operators._update, persistent=True)
     blender_addon.unregister()
     try:
-        assert not bpy.app.timers.is_registered(operators_pytorch._update)
+        assert not bpy.app.timers.is_registered(pytorch_operators._update)
         job.update()
-        assert job.done and operators_pytorch.installation is None
+        assert job.done and pytorch_operators.installation is None
     finally:
         blender_addon.register()
 
@@ -239,7 +239,7 @@ def test_a_dropped_transforms_json_loads_its_capture(registered, tmp_path):
     handler = bpy.types.FACET4D_FH_capture
     assert (handler.bl_import_operator, handler.bl_file_extensions) == ("facet4d.import_capture", ".json")
     bpy.ops.facet4d.import_capture(filepath=str(small_capture(tmp_path / "capture") / "transforms.json"))
-    assert inputs.survey(bpy.context).summary() == "2 cameras, 4 pictures, 2 times"
+    assert survey(bpy.context).summary() == "2 cameras, 4 pictures, 2 times"
 
 
 def test_the_report_names_the_machine_and_the_last_error(registered):

@@ -21,7 +21,7 @@ from mathutils import Matrix
 
 import blender_addon
 from blender_addon import demo
-from blender_addon.cloud import object as cloud
+from blender_addon.cloud.object import cloud_objects
 
 pytestmark = pytest.mark.blender
 
@@ -95,6 +95,6 @@ def test_the_demo_leaves_a_blend_file_a_movie_a_contact_sheet_and_a_report(scene
 
     bpy.ops.wm.open_mainfile(filepath=str(out / "facet4d_demo.blend"))
     opened = bpy.context.scene
-    assert len(cloud.cloud_objects(opened)) == 1
+    assert len(cloud_objects(opened)) == 1
     assert opened.camera.name == "Turntable Camera"
     assert all(image.packed_file for image in bpy.data.images if image.source == "FILE")

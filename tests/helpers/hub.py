@@ -7,10 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from backend.errors import Progress, no_progress
-from backend.facelift import weights as hub
+from backend.facelift import weights as facelift_weights
 
-CONTENT = {name: name.encode() * 9 for name in hub.FILES}
-CONTENT[hub.GSLRM] = bytes(range(256)) * 200_000  # 51 MB
+CONTENT = {name: name.encode() * 9 for name in facelift_weights.FILES}
+CONTENT[facelift_weights.GSLRM] = bytes(range(256)) * 200_000  # 51 MB
 
 
 class Hub:
@@ -35,9 +35,9 @@ class Hub:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        stored = f"/{hub.REPOSITORY}/resolve/{hub.REVISION}/"
+        stored = f"/{facelift_weights.REPOSITORY}/resolve/{facelift_weights.REVISION}/"
         name = request.path.removeprefix(stored).removeprefix("/elsewhere/")
-        if hub.FILES.get(name) and request.path.startswith(stored):  # the Hub keeps weights elsewhere
+        if facelift_weights.FILES.get(name) and request.path.startswith(stored):  # the Hub keeps weights elsewhere
             request.send_response(302)
             request.send_header("Location", f"{self.address}/elsewhere/{name}")
             request.send_header("Content-Length", "0")
@@ -56,8 +56,8 @@ class Hub:
         with suppress(OSError):  # the client may hang up
             request.wfile.write(body[start : self.broken_after])
 
-    def download(self, folder: Path, progress: Progress = no_progress) -> hub.FaceLiftWeights:
-        return hub.download_weights(True, folder, progress, self.address)
+    def download(self, folder: Path, progress: Progress = no_progress) -> facelift_weights.FaceLiftWeights:
+        return facelift_weights.download_weights(True, folder, progress, self.address)
 
     def close(self) -> None:
         self.server.shutdown()

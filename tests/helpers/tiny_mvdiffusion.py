@@ -16,7 +16,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from backend.facelift import weights as hub
+from backend.facelift import weights as facelift_weights
 from backend.facelift.gslrm import GSLRM, GSLRMConfig, official_name
 from backend.facelift.mvdiffusion import build_unet
 
@@ -118,12 +118,12 @@ def write_folder(folder: Path) -> Path:
 
 def write_weights(folder: Path) -> Path:
     """All of FaceLift's weights as the Hub has them, tiny; what the parts' loaders do not read is empty."""
-    write_folder(folder / hub.DIFFUSION)
+    write_folder(folder / facelift_weights.DIFFUSION)
     network = randomise(GSLRM(GSLRMConfig(layers=2, width=64, heads=1)), 0)
-    (folder / hub.GSLRM).parent.mkdir()
+    (folder / facelift_weights.GSLRM).parent.mkdir()
     state = {official_name(name): value for name, value in network.state_dict().items()}
-    torch.save({"model": state}, folder / hub.GSLRM)
-    for name in hub.FILES:
+    torch.save({"model": state}, folder / facelift_weights.GSLRM)
+    for name in facelift_weights.FILES:
         if not (folder / name).exists():
             (folder / name).touch()
     return folder

@@ -17,7 +17,7 @@ from backend.__main__ import main
 from backend.capture import Capture, load_capture
 from backend.errors import Cancelled, UserError
 from backend.evaluate import score_cloud
-from backend.facelift import weights as hub
+from backend.facelift import weights as facelift_weights
 from backend.facelift.gslrm import GSLRM, GSLRMConfig
 from backend.facelift.mvdiffusion import VIEWS, MultiViewDiffusion, load_mvdiffusion
 from backend.facelift.pipeline import fuse_capture, lift_capture, paint_views
@@ -159,7 +159,7 @@ def test_fusing_takes_no_white_background_for_fog(unrefined):
 
 
 def test_a_clip_of_equal_views_is_lifted_to_one_cloud(weights):
-    diffusion = load_mvdiffusion(weights / hub.DIFFUSION)
+    diffusion = load_mvdiffusion(weights / facelift_weights.DIFFUSION)
     fronts = np.stack([data.astronaut()] * 2)
     capture = paint_views(np.array([0.0, 0.5]), fronts, diffusion, steps=1)
     assert [frame.name for frame in capture.frames[5:7]] == ["front_left_0000", "front_0001"]
@@ -175,7 +175,7 @@ def test_painting_and_lifting_can_be_stopped(weights):
         if done > 0.6:
             raise Cancelled
 
-    diffusion = load_mvdiffusion(weights / hub.DIFFUSION)
+    diffusion = load_mvdiffusion(weights / facelift_weights.DIFFUSION)
     fronts = np.stack([data.astronaut()] * 2)
     with pytest.raises(Cancelled):
         paint_views(np.array([0.0, 0.5]), fronts, diffusion, steps=1, progress=stop)
@@ -217,7 +217,7 @@ def test_bad_input_gets_a_plain_sentence(weights, photo, tmp_path, capsys, argum
 
 
 def test_missing_weights_are_asked_for_with_their_licence(photo, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(hub, "find_in_cache", lambda: None)
+    monkeypatch.setattr(facelift_weights, "find_in_cache", lambda: None)
     assert portrait(photo, "--out", tmp_path / "head.safetensors", weights=tmp_path / "none") == 2
     told = capsys.readouterr().err
     assert "--accept-licence" in told
@@ -253,8 +253,8 @@ def test_the_matting_model_is_fetched_only_when_asked(weights, photo, tmp_path, 
 def test_a_damaged_gslrm_is_told_before_anything_is_painted(photo, tmp_path, capsys, monkeypatch):
     """Painting takes hours on a CPU."""
     folder = write_weights(tmp_path / "weights")
-    content = (folder / hub.GSLRM).read_bytes()
-    (folder / hub.GSLRM).write_bytes(content[: len(content) // 2])
+    content = (folder / facelift_weights.GSLRM).read_bytes()
+    (folder / facelift_weights.GSLRM).write_bytes(content[: len(content) // 2])
     monkeypatch.setattr(MultiViewDiffusion, "generate", lambda *_: pytest.fail("painted"))
     assert portrait(photo, "--out", tmp_path / "head.safetensors", weights=folder) == 2
     assert "is damaged" in capsys.readouterr().err
@@ -281,8 +281,11 @@ def test_a_full_gpu_is_told_with_what_helps(weights, photo, tmp_path, capsys, mo
 
 
 def test_info_says_whether_the_weights_are_here(weights, capsys, monkeypatch):
-    for found, words in ((None, "8884.7 MiB to download"), (hub.find_weights(weights), f"8884.7 MiB at {weights}")):
-        monkeypatch.setattr(hub, "find_weights", lambda found=found: found)
+    for found, words in (
+        (None, "8884.7 MiB to download"),
+        (facelift_weights.find_weights(weights), f"8884.7 MiB at {weights}"),
+    ):
+        monkeypatch.setattr(facelift_weights, "find_weights", lambda found=found: found)
         assert main(["info"]) == 0
         (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("facelift")]
         assert words in row
@@ -299,7 +302,9 @@ def test_photos_of_one_name_get_results_of_their_own(tmp_path):
 
 
 def test_views_that_do_not_divide_into_patches_are_refused(weights):
-    capture = paint_views(np.zeros(1), data.astronaut()[None], load_mvdiffusion(weights / hub.DIFFUSION), steps=1)
+    capture = paint_views(
+        np.zeros(1), data.astronaut()[None], load_mvdiffusion(weights / facelift_weights.DIFFUSION), steps=1
+    )
     model = GSLRM(GSLRMConfig(layers=1, width=64, heads=1))
     with pytest.raises(UserError, match="60 x 60; bring them to multiples of 8"):
         lift_capture(capture.square(60), model)

@@ -10,16 +10,18 @@ import pytest
 from huggingface_hub import constants
 
 from backend.errors import Cancelled, UserError
-from backend.facelift import weights as hub
+from backend.facelift import weights as facelift_weights
 from tests.helpers.hub import CONTENT, Hub
 
 
 @pytest.fixture
 def server(monkeypatch):
     server = Hub()
-    digests = {name: hashlib.sha256(CONTENT[name]).hexdigest() for name, digest in hub.FILES.items() if digest}
-    monkeypatch.setattr(hub, "FILES", hub.FILES | digests)
-    monkeypatch.setattr(hub, "SIZE", sum(map(len, CONTENT.values())))
+    digests = {
+        name: hashlib.sha256(CONTENT[name]).hexdigest() for name, digest in facelift_weights.FILES.items() if digest
+    }
+    monkeypatch.setattr(facelift_weights, "FILES", facelift_weights.FILES | digests)
+    monkeypatch.setattr(facelift_weights, "SIZE", sum(map(len, CONTENT.values())))
     yield server
     server.close()
 
@@ -27,10 +29,14 @@ def server(monkeypatch):
 def test_all_files_are_fetched_once_and_found_again(server, tmp_path):
     told = []
     weights = server.download(tmp_path, lambda stage, done: told.append(done))
-    for name in hub.FILES:
+    for name in facelift_weights.FILES:
         assert (tmp_path / name).read_bytes() == CONTENT[name]
-    assert weights == (tmp_path / hub.GSLRM, tmp_path / hub.DIFFUSION) == hub.find_weights(tmp_path)
-    assert sorted(name for name, _ in server.asked) == sorted(hub.FILES)
+    assert (
+        weights
+        == (tmp_path / facelift_weights.GSLRM, tmp_path / facelift_weights.DIFFUSION)
+        == facelift_weights.find_weights(tmp_path)
+    )
+    assert sorted(name for name, _ in server.asked) == sorted(facelift_weights.FILES)
     assert told == sorted(told)
     assert len(told) > 50
     assert told[-1] == 1
@@ -42,31 +48,34 @@ def test_all_files_are_fetched_once_and_found_again(server, tmp_path):
 
 def test_nothing_is_fetched_without_consent(server, tmp_path):
     with pytest.raises(UserError, match=r"Adobe Research License.*accept it"):
-        hub.download_weights(False, tmp_path, endpoint=server.address)
+        facelift_weights.download_weights(False, tmp_path, endpoint=server.address)
     assert server.asked == []
-    assert hub.find_weights(tmp_path) is None
+    assert facelift_weights.find_weights(tmp_path) is None
 
 
 def test_the_licence_can_be_read_before_the_rest(server, tmp_path):
-    assert hub.fetch_licence(tmp_path, server.address) == CONTENT[hub.LICENCE_FILE].decode()
-    assert [name for name, _ in server.asked] == [hub.LICENCE_FILE]
-    hub.fetch_licence(tmp_path, server.address)
+    assert facelift_weights.fetch_licence(tmp_path, server.address) == CONTENT[facelift_weights.LICENCE_FILE].decode()
+    assert [name for name, _ in server.asked] == [facelift_weights.LICENCE_FILE]
+    facelift_weights.fetch_licence(tmp_path, server.address)
     assert len(server.asked) == 1
     (tmp_path / "holiday.mp4").write_bytes(bytes(1000))  # somebody else's
-    (tmp_path / f"{hub.LICENCE_FILE}.part").write_bytes(bytes(10))
-    assert hub.bytes_here(tmp_path) == len(CONTENT[hub.LICENCE_FILE]) + 10
+    (tmp_path / f"{facelift_weights.LICENCE_FILE}.part").write_bytes(bytes(10))
+    assert facelift_weights.bytes_here(tmp_path) == len(CONTENT[facelift_weights.LICENCE_FILE]) + 10
     with pytest.raises(UserError, match=r"licence cannot be fetched.*try again"):
-        hub.fetch_licence(tmp_path / "other", "http://127.0.0.1:9")
+        facelift_weights.fetch_licence(tmp_path / "other", "http://127.0.0.1:9")
 
 
 def test_weights_are_found_without_the_hubs_client(tmp_path, monkeypatch):
     """Which Blender's Python may lack."""
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert hub.find_weights(tmp_path) is None
-    for name in hub.FILES:
+    assert facelift_weights.find_weights(tmp_path) is None
+    for name in facelift_weights.FILES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert hub.find_weights(tmp_path) == (tmp_path / hub.GSLRM, tmp_path / hub.DIFFUSION)
+    assert facelift_weights.find_weights(tmp_path) == (
+        tmp_path / facelift_weights.GSLRM,
+        tmp_path / facelift_weights.DIFFUSION,
+    )
 
 
 def test_a_stopped_download_goes_on_where_it_was(server, tmp_path):
@@ -76,14 +85,14 @@ def test_a_stopped_download_goes_on_where_it_was(server, tmp_path):
 
     with pytest.raises(Cancelled):
         server.download(tmp_path, stop)
-    assert hub.find_weights(tmp_path) is None
+    assert facelift_weights.find_weights(tmp_path) is None
     server.asked.clear()
     told = []
     server.download(tmp_path, lambda stage, done: told.append(done))
-    assert (tmp_path / hub.GSLRM).read_bytes() == CONTENT[hub.GSLRM]
+    assert (tmp_path / facelift_weights.GSLRM).read_bytes() == CONTENT[facelift_weights.GSLRM]
     ((name, wanted),) = server.asked
-    assert name == hub.GSLRM
-    assert int(wanted.removeprefix("bytes=").partition("-")[0]) > 0.4 * len(CONTENT[hub.GSLRM])
+    assert name == facelift_weights.GSLRM
+    assert int(wanted.removeprefix("bytes=").partition("-")[0]) > 0.4 * len(CONTENT[facelift_weights.GSLRM])
     assert min(told) > 0.5
     assert told[-1] == 1
 
@@ -94,35 +103,35 @@ def test_a_connection_that_breaks_is_told_and_gone_on_with(server, tmp_path):
         server.download(tmp_path)
     server.broken_after = None
     server.download(tmp_path)
-    assert (tmp_path / hub.GSLRM).read_bytes() == CONTENT[hub.GSLRM]
+    assert (tmp_path / facelift_weights.GSLRM).read_bytes() == CONTENT[facelift_weights.GSLRM]
     assert server.asked[-1][1] == f"bytes={10**7}-"
 
 
 def test_a_server_that_knows_no_ranges_sends_the_whole_again(server, tmp_path):
-    (tmp_path / hub.GSLRM).parent.mkdir()
-    (tmp_path / f"{hub.GSLRM}.part").write_bytes(b"old")
+    (tmp_path / facelift_weights.GSLRM).parent.mkdir()
+    (tmp_path / f"{facelift_weights.GSLRM}.part").write_bytes(b"old")
     server.ranges = False
     told = []
     server.download(tmp_path, lambda stage, done: told.append(done))
-    assert (tmp_path / hub.GSLRM).read_bytes() == CONTENT[hub.GSLRM]
+    assert (tmp_path / facelift_weights.GSLRM).read_bytes() == CONTENT[facelift_weights.GSLRM]
     assert told[-1] == 1
 
 
 def test_a_part_that_is_the_whole_already_is_enough(server, tmp_path):
-    (tmp_path / hub.GSLRM).parent.mkdir()
-    (tmp_path / f"{hub.GSLRM}.part").write_bytes(CONTENT[hub.GSLRM])
+    (tmp_path / facelift_weights.GSLRM).parent.mkdir()
+    (tmp_path / f"{facelift_weights.GSLRM}.part").write_bytes(CONTENT[facelift_weights.GSLRM])
     server.download(tmp_path)
-    assert (tmp_path / hub.GSLRM).read_bytes() == CONTENT[hub.GSLRM]
+    assert (tmp_path / facelift_weights.GSLRM).read_bytes() == CONTENT[facelift_weights.GSLRM]
 
 
 def test_a_damaged_file_is_refused_and_fetched_anew(server, tmp_path):
-    server.content[hub.GSLRM] = CONTENT[hub.GSLRM][::-1]
+    server.content[facelift_weights.GSLRM] = CONTENT[facelift_weights.GSLRM][::-1]
     with pytest.raises(UserError, match=r"21125\.pt' of FaceLift's weights arrived damaged"):
         server.download(tmp_path)
-    assert hub.find_weights(tmp_path) is None
+    assert facelift_weights.find_weights(tmp_path) is None
     server.content = dict(CONTENT)
     server.download(tmp_path)
-    assert (tmp_path / hub.GSLRM).read_bytes() == CONTENT[hub.GSLRM]
+    assert (tmp_path / facelift_weights.GSLRM).read_bytes() == CONTENT[facelift_weights.GSLRM]
 
 
 def test_what_the_network_or_the_disk_lacks_is_told(server, tmp_path, monkeypatch):
@@ -132,7 +141,7 @@ def test_what_the_network_or_the_disk_lacks_is_told(server, tmp_path, monkeypatc
     server.close()
     with pytest.raises(UserError, match=r"broke off .*check the network"):
         server.download(tmp_path)
-    monkeypatch.setattr(hub, "SIZE", 10**18)
+    monkeypatch.setattr(facelift_weights, "SIZE", 10**18)
     with pytest.raises(UserError, match=r"need 1000000000\.0 GB more"):
         server.download(tmp_path)
 
@@ -140,21 +149,27 @@ def test_what_the_network_or_the_disk_lacks_is_told(server, tmp_path, monkeypatc
 def test_what_other_programs_fetched_is_found(tmp_path, monkeypatch):
     """In the layout of the Hub's cache, which its own client reads."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    assert hub.find_weights(tmp_path / "none") is None
-    snapshot = tmp_path / "models--wlyu--OpenFaceLift" / "snapshots" / hub.REVISION
-    for name in hub.FILES:
-        assert hub.find_weights(tmp_path / "none") is None
+    assert facelift_weights.find_weights(tmp_path / "none") is None
+    snapshot = tmp_path / "models--wlyu--OpenFaceLift" / "snapshots" / facelift_weights.REVISION
+    for name in facelift_weights.FILES:
+        assert facelift_weights.find_weights(tmp_path / "none") is None
         (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
         (snapshot / name).write_bytes(b"")
-    assert hub.find_weights(tmp_path / "none") == (snapshot / hub.GSLRM, snapshot / hub.DIFFUSION)
+    assert facelift_weights.find_weights(tmp_path / "none") == (
+        snapshot / facelift_weights.GSLRM,
+        snapshot / facelift_weights.DIFFUSION,
+    )
 
 
 def test_a_plain_folder_counts_if_it_is_complete(tmp_path):
-    for name in hub.FILES:
-        assert hub.find_weights(tmp_path) is None
+    for name in facelift_weights.FILES:
+        assert facelift_weights.find_weights(tmp_path) is None
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    assert hub.find_weights(tmp_path) == (tmp_path / hub.GSLRM, tmp_path / hub.DIFFUSION)
+    assert facelift_weights.find_weights(tmp_path) == (
+        tmp_path / facelift_weights.GSLRM,
+        tmp_path / facelift_weights.DIFFUSION,
+    )
 
 
 def test_the_pinned_files_are_those_that_loading_needs(tmp_path):
@@ -163,7 +178,11 @@ def test_the_pinned_files_are_those_that_loading_needs(tmp_path):
 
     folder = write_folder(tmp_path / "pipeckpts")
     written = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
-    pinned = {Path(name).relative_to(hub.DIFFUSION).as_posix() for name in hub.FILES if name.startswith(hub.DIFFUSION)}
+    pinned = {
+        Path(name).relative_to(facelift_weights.DIFFUSION).as_posix()
+        for name in facelift_weights.FILES
+        if name.startswith(facelift_weights.DIFFUSION)
+    }
     assert written - pinned <= {"text_encoder/generation_config.json"}
     assert {name for name in pinned if name.endswith(".safetensors")} <= written
     assert json.loads((folder / "model_index.json").read_text())["_class_name"] == "StableUnCLIPImg2ImgPipeline"

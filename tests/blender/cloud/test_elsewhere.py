@@ -14,9 +14,9 @@ bpy = pytest.importorskip("bpy")
 from mathutils import Matrix
 
 from blender_addon import compat
-from blender_addon.cloud import object as cloud
 from blender_addon.cloud.instances import instances_note
 from blender_addon.cloud.material import prepare_scene_for_cycles
+from blender_addon.cloud.object import active_cloud, build_cloud, cloud_modifier, cloud_objects
 from blender_addon.panels.result import FACET4D_PT_result
 from blender_addon.run import operators
 from tests.helpers.stage import FakeCloud
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.blender
 @pytest.fixture
 def instanced(scene, make_gaussians):
     """A cloud in a collection, and an empty that shows the collection."""
-    made = cloud.build_cloud(scene, make_gaussians(300, scale=np.full((300, 3), [0.12, 0.08, 0.03])), "Head", 1, 49)
+    made = build_cloud(scene, make_gaussians(300, scale=np.full((300, 3), [0.12, 0.08, 0.03])), "Head", 1, 49)
     collection = bpy.data.collections.new("Heads")
     scene.collection.objects.unlink(made)
     scene.collection.children.link(collection)
@@ -55,12 +55,12 @@ def test_an_instance_that_may_look_thin_is_told_of(registered, instanced):
     made, empty = instanced
     bpy.context.view_layer.objects.active = empty
     bpy.context.view_layer.update()
-    assert cloud.active_cloud(bpy.context) == made
+    assert active_cloud(bpy.context) == made
     assert instances_note(made, registered.objects) is None  # it shows the cloud where it is
     empty.rotation_euler.z = 1.0
     bpy.context.view_layer.update()
     assert "Where 'Instance' shows the cloud thinned out, turn Face Camera off." in draw(FACET4D_PT_result)
-    compat.set_input(cloud.cloud_modifier(made), "Face Camera", False)
+    compat.set_input(cloud_modifier(made), "Face Camera", False)
     assert "thinned out" not in draw(FACET4D_PT_result)
 
 
@@ -78,7 +78,7 @@ def linked(registered, instanced, tmp_path):
     bpy.context.view_layer.update()
     bpy.context.view_layer.objects.active = empty
     empty.select_set(True)
-    return cloud.active_cloud(bpy.context)
+    return active_cloud(bpy.context)
 
 
 def test_a_linked_cloud_asks_for_an_override_before_it_is_changed(linked, tmp_path):
@@ -94,16 +94,16 @@ def test_a_linked_cloud_asks_for_an_override_before_it_is_changed(linked, tmp_pa
 def test_what_is_done_to_an_overridden_cloud_is_saved(linked, make_gaussians, tmp_path):
     gaussians = make_gaussians(300, scale=np.full((300, 3), [0.12, 0.08, 0.03]))
     bpy.ops.object.make_override_library()
-    (ours,) = cloud.cloud_objects(bpy.context.scene)
+    (ours,) = cloud_objects(bpy.context.scene)
     bpy.context.view_layer.objects.active = ours
     assert bpy.ops.facet4d.retime(preset="REVERSE") == {"FINISHED"}
     assert bpy.ops.facet4d.add_crop_box() == bpy.ops.facet4d.add_shadow_proxy() == {"FINISHED"}
-    compat.set_input(cloud.cloud_modifier(ours), "Crop", False)
+    compat.set_input(cloud_modifier(ours), "Crop", False)
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "shot.blend"))
     scene = bpy.context.scene
-    (ours,) = cloud.cloud_objects(scene)
+    (ours,) = cloud_objects(scene)
     assert ours.override_library
     assert_shows(points_at(scene, ours, 13), gaussians, 1.5)
     assert {child.name for child in ours.children} == {"Head Crop Box", "Head Shadow Proxy"}
-    assert compat.get_input(cloud.cloud_modifier(ours), "Crop Box") == ours.children[0]
+    assert compat.get_input(cloud_modifier(ours), "Crop Box") == ours.children[0]

@@ -14,8 +14,8 @@ bpy = pytest.importorskip("bpy")
 from bpy_extras.object_utils import world_to_camera_view
 from mathutils import Euler, Matrix, Vector
 
-from blender_addon.input import cameras as scene_cameras
-from blender_addon.input import survey as inputs
+from blender_addon.input import cameras
+from blender_addon.input.survey import chosen_frames, survey
 
 pytestmark = pytest.mark.blender
 
@@ -27,15 +27,15 @@ def scene():
 
 
 def frame_camera(camera: bpy.types.Object, render) -> Camera:
-    return scene_cameras.frame_camera(camera.evaluated_get(bpy.context.evaluated_depsgraph_get()), render)
+    return cameras.frame_camera(camera.evaluated_get(bpy.context.evaluated_depsgraph_get()), render)
 
 
 def texts() -> list[str]:
-    return [finding.text for finding in inputs.survey(bpy.context).findings]
+    return [finding.text for finding in survey(bpy.context).findings]
 
 
 def problem() -> str:
-    return inputs.survey(bpy.context).problems[0].text
+    return survey(bpy.context).problems[0].text
 
 
 # Cameras
@@ -178,7 +178,7 @@ def overlay_point(scene, camera, slot, aspect: float, x: float, y: float) -> Vec
 def test_a_step_takes_frames_from_the_first_on(scene):
     scene.frame_start, scene.frame_end = 5, 26
     scene.facet4d.frames_by, scene.facet4d.frame_step = "STEP", 10
-    assert inputs.chosen_frames(scene) == [5, 15, 25]
+    assert chosen_frames(scene) == [5, 15, 25]
 
 
 # Pictures

@@ -14,8 +14,8 @@ from tests.helpers.stage import add_camera, add_picture, read_capture, registere
 bpy = pytest.importorskip("bpy")
 from mathutils import Matrix
 
-from blender_addon.input import import_capture as scene_import
-from blender_addon.input import survey as inputs
+from blender_addon.input.import_capture import import_capture
+from blender_addon.input.survey import survey
 
 pytestmark = pytest.mark.blender
 
@@ -42,7 +42,7 @@ def rig(times=(0.0, 0.5), held_out=False) -> Capture:
 def test_a_loaded_capture_is_read_back_exactly(scene, tmp_path):
     capture = rig(times=(0.0, 0.25, 0.5))
     save_capture(capture, tmp_path)
-    collection = scene_import.import_capture(scene, tmp_path)
+    collection = import_capture(scene, tmp_path)
     assert len(collection.objects) == 3
     assert (scene.frame_start, scene.frame_end, scene.render.fps) == (1, 13, 24)
 
@@ -59,8 +59,8 @@ def test_a_loaded_capture_is_read_back_exactly(scene, tmp_path):
 
 def test_held_out_pictures_are_not_loaded(scene, tmp_path):
     save_capture(rig(held_out=True), tmp_path)
-    scene_import.import_capture(scene, tmp_path)
-    assert inputs.survey(bpy.context).summary() == "2 cameras, 4 pictures, 2 times"
+    import_capture(scene, tmp_path)
+    assert survey(bpy.context).summary() == "2 cameras, 4 pictures, 2 times"
 
 
 @pytest.mark.parametrize("times, fps, frame_end", [((0, 0.04), 25, 2), ((0, 1 / 24), 24, 2), ((0, 0.0413), 24, 2)])
@@ -68,7 +68,7 @@ def test_the_frame_rate_follows_the_capture_where_times_would_fall_between_frame
     scene, tmp_path, times, fps, frame_end
 ):
     save_capture(rig(times), tmp_path)
-    scene_import.import_capture(scene, tmp_path)
+    import_capture(scene, tmp_path)
     assert (scene.render.fps, scene.frame_end) == (fps, frame_end)
     read = read_capture()
     assert sorted({frame.time for frame in read.frames}) == pytest.approx(times, abs=1e-6)
@@ -76,7 +76,7 @@ def test_the_frame_rate_follows_the_capture_where_times_would_fall_between_frame
 
 def test_the_view_through_a_camera_shows_the_picture_of_the_frame(scene, tmp_path):
     save_capture(rig(times=(0.0, 0.25, 0.5)), tmp_path)
-    slots = scene_import.import_capture(scene, tmp_path).objects[0].data.background_images
+    slots = import_capture(scene, tmp_path).objects[0].data.background_images
     for frame, shown in ((1, 0), (6, 0), (7, 1), (12, 1), (13, 2)):
         scene.frame_set(frame)
         assert [slot.alpha for slot in slots] == [float(index == shown) for index in range(3)]
@@ -84,7 +84,7 @@ def test_the_view_through_a_camera_shows_the_picture_of_the_frame(scene, tmp_pat
 
 def test_a_folder_without_a_capture_leaves_the_scene_untouched(scene, tmp_path):
     with pytest.raises(UserError, match="no capture"):
-        scene_import.import_capture(scene, tmp_path)
+        import_capture(scene, tmp_path)
     assert not scene.objects
     assert not bpy.data.images
 
@@ -92,16 +92,16 @@ def test_a_folder_without_a_capture_leaves_the_scene_untouched(scene, tmp_path):
 def test_a_capture_longer_than_the_timeline_leaves_the_scene_untouched(scene, tmp_path):
     save_capture(rig(times=(0.0, 1e7)), tmp_path)
     with pytest.raises(UserError, match="longer than Blender's timeline; give its times in seconds"):
-        scene_import.import_capture(scene, tmp_path)
+        import_capture(scene, tmp_path)
     assert not scene.objects
     assert not bpy.data.images
 
 
 def test_only_the_named_collections_visible_cameras_count(scene, tmp_path):
     save_capture(rig(), tmp_path)
-    collection = scene_import.import_capture(scene, tmp_path)
+    collection = import_capture(scene, tmp_path)
     save_picture(tmp_path / "other.png")
     add_picture(add_camera("Other"), tmp_path / "other.png")
     collection.objects[0].hide_set(True)
-    assert inputs.survey(bpy.context).summary() == "2 cameras, 4 pictures, 2 times"
+    assert survey(bpy.context).summary() == "2 cameras, 4 pictures, 2 times"
     assert load_capture(tmp_path).frames  # the folder itself is as it was

@@ -12,9 +12,9 @@ from tests.helpers.stage import add_camera, read_capture, save_picture
 bpy = pytest.importorskip("bpy")
 from mathutils import Euler, Matrix
 
-from blender_addon.input import picture_operators as operators_pictures
-from blender_addon.input import survey as inputs
+from blender_addon.input.picture_operators import FACET4D_FH_pictures
 from blender_addon.input.pictures import group_sequences
+from blender_addon.input.survey import survey
 
 pytestmark = pytest.mark.blender
 
@@ -100,7 +100,7 @@ def test_without_a_camera_new_ones_are_made_where_they_are_looked_for(small, tmp
     assert [camera.name for camera in collection.objects] == ["left", "right"]
     assert small.camera in collection.objects.values() and bpy.context.object in collection.objects.values()
     assert {ob.name for ob in bpy.context.selected_objects} == {"left", "right"}
-    assert inputs.survey(bpy.context).summary() == "2 cameras, 2 pictures, 1 time"
+    assert survey(bpy.context).summary() == "2 cameras, 2 pictures, 1 time"
 
 
 def test_a_new_camera_looks_as_the_view_does(small, tmp_path):
@@ -131,7 +131,7 @@ def test_movies_and_gaps_in_the_numbers_part_sequences():
 
 @pytest.mark.parametrize(("tab", "is_open", "accepted"), [("Facet4D", True, True), ("Item", True, False)])
 def test_drops_are_taken_only_while_our_tab_is_open(registered, tab, is_open, accepted):
-    handler = operators_pictures.FACET4D_FH_pictures
+    handler = FACET4D_FH_pictures
     assert {".png", ".jpg", ".exr", ".mp4"} <= set(handler.bl_file_extensions.split(";"))
     assert handler.bl_import_operator == "facet4d.add_pictures"
     regions = [SimpleNamespace(type="WINDOW"), SimpleNamespace(type="UI", active_panel_category=tab)]

@@ -12,9 +12,9 @@ from tests.helpers.layout import bpy_operator, draw
 from tests.helpers.stage import add_camera, add_picture, read_capture, registered_scene, save_picture
 
 bpy = pytest.importorskip("bpy")
-from blender_addon.input import cameras as scene_cameras
 from blender_addon.input import rig
-from blender_addon.input import survey as inputs
+from blender_addon.input.cameras import frame_camera
+from blender_addon.input.survey import survey
 from blender_addon.panels.input import FACET4D_PT_input
 
 pytestmark = pytest.mark.blender
@@ -42,34 +42,34 @@ def ring(tmp_path) -> list[bpy.types.Object]:
 
 
 def state(camera: bpy.types.Object) -> str:
-    _, findings = inputs.survey(bpy.context).of(camera)
+    _, findings = survey(bpy.context).of(camera)
     return findings[0].state if findings else ""
 
 
 def press_fix(camera: bpy.types.Object, **arguments) -> None:
     """Calls the operator that the finding about the camera names."""
-    finding = inputs.survey(bpy.context).of(camera)[1][0]
+    finding = survey(bpy.context).of(camera)[1][0]
     assert bpy_operator(finding.fix)(camera=camera.name, **arguments) == {"FINISHED"}
     bpy.context.view_layer.update()
 
 
 def test_a_good_rig_has_no_findings(ring):
-    assert not inputs.survey(bpy.context).findings
+    assert not survey(bpy.context).findings
 
 
 def test_a_camera_without_a_picture_is_given_one(ring, tmp_path):
     ring[1].data.background_images.clear()
     assert state(ring[1]) == "no picture"
     press_fix(ring[1], filepath=str(tmp_path / "1.png"))
-    assert not inputs.survey(bpy.context).findings
-    assert inputs.survey(bpy.context).summary() == "5 cameras, 5 pictures, 1 time"
+    assert not survey(bpy.context).findings
+    assert survey(bpy.context).summary() == "5 cameras, 5 pictures, 1 time"
 
 
 def test_an_empty_background_image_is_filled(ring, tmp_path):
     ring[1].data.background_images[0].image = None
     assert state(ring[1]) == "no picture"
     press_fix(ring[1], filepath=str(tmp_path / "1.png"))
-    assert not inputs.survey(bpy.context).findings
+    assert not survey(bpy.context).findings
     assert len(ring[1].data.background_images) == 1
 
 
@@ -80,19 +80,19 @@ def test_a_camera_with_a_picture_of_another_size_is_left_out(ring, tmp_path):
     for camera in ring[:2]:
         camera.data.background_images[0].image.pixels[0]
     assert state(ring[2]) == "size differs"
-    assert "is 64 x 48 but others are 32 x 24" in inputs.survey(bpy.context).problems[0].text
+    assert "is 64 x 48 but others are 32 x 24" in survey(bpy.context).problems[0].text
     press_fix(ring[2])
-    assert not inputs.survey(bpy.context).findings
-    assert inputs.survey(bpy.context).summary() == "4 cameras, 4 pictures, 1 time"
+    assert not survey(bpy.context).findings
+    assert survey(bpy.context).summary() == "4 cameras, 4 pictures, 1 time"
 
 
 def test_a_camera_that_looks_elsewhere_is_named_and_can_be_left_out(ring):
     ring[3].rotation_euler.z += math.pi
     bpy.context.view_layer.update()
     assert state(ring[3]) == "not looking at the subject"
-    assert not inputs.survey(bpy.context).problems  # a warning: the artist may know better
+    assert not survey(bpy.context).problems  # a warning: the artist may know better
     press_fix(ring[3])
-    assert not inputs.survey(bpy.context).findings
+    assert not survey(bpy.context).findings
 
 
 def test_a_chosen_centre_decides_what_the_subject_is(ring, scene):
@@ -107,14 +107,14 @@ def test_an_orthographic_camera_is_made_a_perspective_one(ring):
     ring[0].data.type = "ORTHO"
     assert state(ring[0]) == "not perspective"
     press_fix(ring[0])
-    assert not inputs.survey(bpy.context).findings
+    assert not survey(bpy.context).findings
 
 
 @pytest.mark.parametrize("scale", [(0, 0, 0), (-1, 1, 1)])
 def test_a_camera_that_is_mirrored_or_scaled_to_nothing_is_named(ring, scale):
     ring[2].scale = scale
     bpy.context.view_layer.update()
-    (finding,) = inputs.survey(bpy.context).problems
+    (finding,) = survey(bpy.context).problems
     assert (finding.camera, finding.state) == (ring[2], "bad scale")
 
 
@@ -124,12 +124,12 @@ def test_a_clip_that_is_shown_undistorted_comes_with_a_note(ring, tmp_path):
     assert state(ring[0]) == ""
     slot.clip_user.use_render_undistorted = True
     assert state(ring[0]) == "distorted"
-    assert not inputs.survey(bpy.context).problems
+    assert not survey(bpy.context).problems
 
 
 def test_a_missing_file_is_found_by_blenders_own_search(ring, tmp_path):
     (tmp_path / "0.png").unlink()
-    finding = inputs.survey(bpy.context).of(ring[0])[1][0]
+    finding = survey(bpy.context).of(ring[0])[1][0]
     assert (finding.state, finding.fix) == ("file missing", "file.find_missing_files")
     bpy_operator(finding.fix).get_rna_type()  # exists
 
@@ -189,13 +189,13 @@ def test_every_camera_of_a_rig_sees_the_whole_subject_all_the_time(scene, dancer
     scene.render.resolution_x, scene.render.resolution_y = size
     assert bpy.ops.facet4d.add_rig(shape=shape, count=7) == {"FINISHED"}
     assert scene.facet4d.source == "RENDER"
-    assert inputs.survey(bpy.context).summary() == "7 cameras, 56 pictures, 8 times"
-    assert not inputs.survey(bpy.context).findings
+    assert survey(bpy.context).summary() == "7 cameras, 56 pictures, 8 times"
+    assert not survey(bpy.context).findings
     for frame in (1, 6, 11):
         scene.frame_set(frame)
         corners = np.array([dancer.matrix_world @ v.co for v in dancer.data.vertices])
         for camera in scene.facet4d.collection.objects:
-            pixels = scene_cameras.frame_camera(camera, scene.render).project(corners)
+            pixels = frame_camera(camera, scene.render).project(corners)
             assert (pixels > 0).all() and (pixels < size).all()
 
 
@@ -233,7 +233,7 @@ def test_a_rig_camera_that_was_turned_away_is_aimed_again(scene, dancer):
     camera.rotation_euler.z += 2
     bpy.context.view_layer.update()
     press_fix(camera)
-    assert not inputs.survey(bpy.context).findings
+    assert not survey(bpy.context).findings
 
 
 def test_a_rig_around_nothing_is_refused(scene):
@@ -243,11 +243,11 @@ def test_a_rig_around_nothing_is_refused(scene):
 
 
 def texts() -> list[str]:
-    return [finding.text for finding in inputs.survey(bpy.context).findings]
+    return [finding.text for finding in survey(bpy.context).findings]
 
 
 def problem() -> str:
-    return inputs.survey(bpy.context).problems[0].text
+    return survey(bpy.context).problems[0].text
 
 
 # What is wrong is said in words
@@ -268,7 +268,7 @@ def test_a_camera_without_a_picture_beside_others_is_left_out_by_name(tmp_path):
     save_picture(tmp_path / "a.png")
     add_picture(add_camera("Filmed"), tmp_path / "a.png")
     add_camera("Shot")
-    found = inputs.survey(bpy.context)
+    found = survey(bpy.context)
     assert not found.problems
     assert "'Shot' has no picture and is left out" in texts()
     assert found.summary() == "1 camera, 1 picture, 1 time"
@@ -318,7 +318,7 @@ def test_pictures_that_do_not_fit_in_memory_are_refused(tmp_path, monkeypatch):
 def test_a_single_picture_comes_with_a_note(tmp_path):
     save_picture(tmp_path / "a.png")
     add_picture(add_camera(), tmp_path / "a.png")
-    found = inputs.survey(bpy.context)
+    found = survey(bpy.context)
     assert not found.problems
     assert "One picture alone" in found.findings[0].text
 
@@ -346,7 +346,7 @@ def test_a_hidden_picture_is_left_out(tmp_path):
         save_picture(tmp_path / name)
         add_picture(camera, tmp_path / name)
     camera.data.background_images[0].show_background_image = False
-    assert [view.picture.name for view in inputs.survey(bpy.context).views] == ["b.png"]
+    assert [view.picture.name for view in survey(bpy.context).views] == ["b.png"]
 
 
 def test_an_orthographic_camera_is_refused(tmp_path):

@@ -11,7 +11,7 @@ from PIL import Image
 from skimage import data
 
 from backend.camera import Similarity
-from backend.facelift import weights as hub
+from backend.facelift import weights as facelift_weights
 from backend.facelift.pipeline import six_cameras
 from backend.portrait import matting_models
 from backend.portrait.matte import lay_over_white
@@ -29,7 +29,7 @@ from bpy_extras.object_utils import world_to_camera_view
 from mathutils import Vector
 
 from blender_addon import jobs
-from blender_addon.cloud import object as cloud
+from blender_addon.cloud.object import METADATA_KEY, cloud_objects, read_cloud
 from blender_addon.panels.portrait import FACET4D_PT_portrait
 from blender_addon.panels.run import FACET4D_PT_reconstruct
 
@@ -45,7 +45,7 @@ def weights(tmp_path_factory) -> Path:
 @pytest.fixture
 def settings(registered, weights, monkeypatch):
     """The panel's settings, for a run of seconds on a CPU, in a scene whose cursor is somewhere."""
-    monkeypatch.setattr(hub, "find_in_cache", lambda: None)
+    monkeypatch.setattr(facelift_weights, "find_in_cache", lambda: None)
     registered.cursor.location = CURSOR
     settings = registered.facet4d.portrait
     settings.weights, settings.device, settings.steps, settings.matting = str(weights), "cpu", 1, "none"
@@ -79,10 +79,10 @@ def fails() -> str:
 def test_a_photo_becomes_a_head_of_human_size_at_the_cursor(settings, photo):
     assert bpy.ops.facet4d.portrait() == {"FINISHED"}
     scene = bpy.context.scene
-    (made,) = cloud.cloud_objects(scene)
+    (made,) = cloud_objects(scene)
     assert made == settings.cloud == bpy.context.object
     assert made.name == "astronaut"
-    reach = cloud.read_cloud(made).position - np.array(CURSOR)
+    reach = read_cloud(made).position - np.array(CURSOR)
     assert np.abs(reach).max() <= 1.001 * METRES  # GS-LRM's box
     assert np.ptp(reach, axis=0).min() > 0.5 * METRES
     assert pytest.approx(0.24) == METRES * (CROWN - CHIN)
@@ -149,14 +149,14 @@ def test_another_run_renews_head_and_camera_where_they_are(settings, photo):
     """Also if the head was moved, and the cursor is elsewhere by now."""
     bpy.ops.facet4d.portrait()
     scene, first, camera = bpy.context.scene, settings.cloud, settings.camera
-    before, stood = cloud.read_cloud(first), camera.matrix_world.copy()
+    before, stood = read_cloud(first), camera.matrix_world.copy()
     first.location.x += 5
     scene.cursor.location = (0, 0, 0)
     settings.seed = 5
     bpy.ops.facet4d.portrait()
-    assert cloud.cloud_objects(scene) == [first]
+    assert cloud_objects(scene) == [first]
     assert [ob for ob in scene.objects if ob.type == "CAMERA"] == [camera] == [scene.camera]
-    again = cloud.read_cloud(first)
+    again = read_cloud(first)
     assert len(again) != len(before)
     assert again.position.mean(0) == pytest.approx(before.position.mean(0), abs=0.2 * METRES)
     assert tuple(camera.matrix_world.translation - stood.translation) == pytest.approx((5, 0, 0), abs=1e-5)
@@ -167,7 +167,7 @@ def test_another_photo_makes_another_head(settings, photo, tmp_path):
     other = photo.rename(tmp_path / "other.png")
     bpy.ops.facet4d.open_portrait(filepath=str(other))
     bpy.ops.facet4d.portrait()
-    assert sorted(ob.name for ob in cloud.cloud_objects(bpy.context.scene)) == ["astronaut", "other"]
+    assert sorted(ob.name for ob in cloud_objects(bpy.context.scene)) == ["astronaut", "other"]
 
 
 def test_a_head_remembers_its_settings_and_sets_the_next_one_up_alike(settings, photo):
@@ -225,8 +225,8 @@ def test_a_video_becomes_a_head_that_plays(settings, tmp_path, frames):
     scene.frame_start = 11
     assert bpy.ops.facet4d.portrait() == {"FINISHED"}
     made = settings.cloud
-    assert cloud.read_cloud(made).time_range == pytest.approx((0, 0.08))
-    assert made[cloud.METADATA_KEY]["keys"].to_list() == pytest.approx([11, 0, 13, 0.08])
+    assert read_cloud(made).time_range == pytest.approx((0, 0.08))
+    assert made[METADATA_KEY]["keys"].to_list() == pytest.approx([11, 0, 13, 0.08])
     assert (scene.render.fps / scene.render.fps_base, scene.frame_end) == (pytest.approx(25), 13)
     camera = scene.camera.data
     (slot,) = camera.background_images
@@ -276,9 +276,11 @@ def test_unusable_files_are_told_in_the_panel(settings, tmp_path, name, save, wo
 
 def test_damaged_weights_are_told_in_the_panel(settings, photo, tmp_path):
     settings.weights = str(write_weights(tmp_path / "damaged"))
-    (tmp_path / "damaged" / hub.DIFFUSION / "unet" / "config.json").write_text('{"cd_attention_mid": true}')
+    (tmp_path / "damaged" / facelift_weights.DIFFUSION / "unet" / "config.json").write_text(
+        '{"cd_attention_mid": true}'
+    )
     assert "'cd_attention_mid' to True, but only False is supported" in fails()
-    (tmp_path / "damaged" / hub.GSLRM).write_bytes(b"half")
+    (tmp_path / "damaged" / facelift_weights.GSLRM).write_bytes(b"half")
     assert "is damaged" in fails()
 
 
@@ -318,14 +320,14 @@ def test_the_button_says_what_is_missing(settings, photo, change, words):
 
 
 def test_cancelling_leaves_the_scene_alone(settings, photo, monkeypatch):
-    from backend.facelift import pipeline as facelift
+    from backend.facelift import pipeline
 
     def paint(*arguments):
         wait_until(lambda: jobs.current)
         jobs.current.cancel()
         arguments[-1]("Painting views", 0.6)
 
-    monkeypatch.setattr(facelift, "paint_views", paint)
+    monkeypatch.setattr(pipeline, "paint_views", paint)
     assert bpy.ops.facet4d.portrait() == {"CANCELLED"}
     assert not bpy.context.scene.objects
     assert bpy.context.window_manager.facet4d.error == ""
@@ -354,10 +356,12 @@ def test_the_panel_tells_how_far_its_run_is(settings, photo):
 def server(monkeypatch, settings, tmp_path):
     """The Hub on this machine, an empty folder for its weights, and leave to go online."""
     server = Hub()
-    digests = {name: hashlib.sha256(CONTENT[name]).hexdigest() for name, digest in hub.FILES.items() if digest}
-    monkeypatch.setattr(hub, "FILES", hub.FILES | digests)
-    monkeypatch.setattr(hub, "SIZE", sum(map(len, CONTENT.values())))
-    monkeypatch.setattr(hub, "ENDPOINT", server.address)
+    digests = {
+        name: hashlib.sha256(CONTENT[name]).hexdigest() for name, digest in facelift_weights.FILES.items() if digest
+    }
+    monkeypatch.setattr(facelift_weights, "FILES", facelift_weights.FILES | digests)
+    monkeypatch.setattr(facelift_weights, "SIZE", sum(map(len, CONTENT.values())))
+    monkeypatch.setattr(facelift_weights, "ENDPOINT", server.address)
     settings.weights = str(tmp_path / "weights")
     bpy.context.preferences.system.use_online_access = True
     yield server
@@ -392,7 +396,7 @@ def test_a_broken_download_is_told_and_goes_on(server, settings):
         bpy.ops.facet4d.download_weights(licence_accepted=True)
     assert "broke off" in shown() and "it will go on" in shown()
     server.broken_after = None
-    server.content[hub.GSLRM] = CONTENT[hub.GSLRM][:-1] + b"x"
+    server.content[facelift_weights.GSLRM] = CONTENT[facelift_weights.GSLRM][:-1] + b"x"
     with pytest.raises(RuntimeError, match="arrived damaged; download it again"):
         bpy.ops.facet4d.download_weights(licence_accepted=True)
 

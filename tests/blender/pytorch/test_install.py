@@ -30,7 +30,7 @@ import blender_addon
 from blender_addon import job_operator, jobs
 from blender_addon.panels.run import FACET4D_PT_reconstruct
 from blender_addon.pytorch import install as pytorch_install
-from blender_addon.pytorch import operators as operators_pytorch
+from blender_addon.pytorch import operators as pytorch_operators
 from blender_addon.pytorch.install import BUILDS, Build, fitting_build
 
 pytestmark = pytest.mark.blender
@@ -271,13 +271,13 @@ def test_the_panel_offers_the_installation_and_shows_how_far_it_is_and_why_it_fa
     assert "Install PyTorch" in draw(FACET4D_PT_reconstruct)
     released = threading.Event()
     job = jobs.Job(lambda progress: progress("Downloading torch (190 MB)", 0.25) or released.wait(30))
-    monkeypatch.setattr(operators_pytorch, "installation", job)
+    monkeypatch.setattr(pytorch_operators, "installation", job)
     wait_until(lambda: job.update() or job.fraction)
     shown = draw(FACET4D_PT_reconstruct)
     assert "Downloading torch (190 MB) 25%" in shown and "Cancel" in shown and "Install PyTorch" not in shown
     released.set()
     job.join(5)
-    monkeypatch.setattr(operators_pytorch, "installation", None)
+    monkeypatch.setattr(pytorch_operators, "installation", None)
     bpy.context.window_manager.facet4d.install_error = "The disk is full; free some space and try again."
     shown = draw(FACET4D_PT_reconstruct)
     assert "The disk is full; free some space and try again." in shown and "Install PyTorch" in shown

@@ -16,7 +16,7 @@ from tests.helpers.layout import Layout
 bpy = pytest.importorskip("bpy")
 import blender_addon
 from blender_addon import preferences
-from blender_addon.pytorch import probe as pytorch
+from blender_addon.pytorch import probe
 
 pytestmark = pytest.mark.blender
 ROOT = Path(blender_addon.__file__).parents[1]
@@ -24,30 +24,30 @@ NEEDED = ("torch", "functorch", "pillow", "PIL", "safetensors")
 
 
 def test_what_pytorch_is_and_can_do_is_told(registered):
-    facts = pytorch.examine()
+    facts = probe.examine()
     assert facts["torch"] == torch.__version__ and Path(facts["file"]).parent == Path(torch.__file__).parent
     assert (facts["gpu"] is not None) == torch.cuda.is_available()
     assert bpy.ops.facet4d.examine_pytorch() == {"FINISHED"}
     lines = preferences.report(bpy.context).splitlines()
     assert "GiB of memory free, weights of Small: " in lines[1]
-    assert pytorch.describe(facts)[:15] in lines[-2]
+    assert probe.describe(facts)[:15] in lines[-2]
 
 
 def test_a_gpu_is_described():
     facts = {"torch": "2.13.0", "cuda": "13.0", "gpu": "NVIDIA H100", "free": 70 * 2**30, "total": 80 * 2**30}
-    assert pytorch.describe(facts) == "PyTorch 2.13.0 for CUDA 13.0, NVIDIA H100: 70.0 of 80.0 GiB free"
+    assert probe.describe(facts) == "PyTorch 2.13.0 for CUDA 13.0, NVIDIA H100: 70.0 of 80.0 GiB free"
 
 
 def test_folders_that_do_not_help_are_named(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if "site-packages" not in entry])
     with pytest.raises(UserError, match="There is no folder"):
-        pytorch.examine(tmp_path / "nowhere")
+        probe.examine(tmp_path / "nowhere")
     with pytest.raises(UserError, match="No module named 'torch'"):
-        pytorch.examine(tmp_path)
+        probe.examine(tmp_path)
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("import os; os.abort()")
     with pytest.raises(UserError, match="does not work here"):
-        pytorch.examine(tmp_path)
+        probe.examine(tmp_path)
 
 
 def test_the_preferences_show_what_was_found_and_that_a_location_is_of_another_python(registered):

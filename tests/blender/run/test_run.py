@@ -19,8 +19,8 @@ bpy = pytest.importorskip("bpy")
 
 import blender_addon
 from blender_addon import compat, jobs
-from blender_addon.cloud import object as cloud
-from blender_addon.input import capture as scene_capture
+from blender_addon.cloud.object import active_cloud, build_cloud, cloud_modifier, cloud_objects
+from blender_addon.input.capture import capture_steps
 from blender_addon.panels.result import FACET4D_PT_result
 from blender_addon.panels.run import FACET4D_PT_reconstruct
 from blender_addon.run import estimate, operators
@@ -40,10 +40,10 @@ def test_a_run_puts_one_cloud_into_the_scene(filmed, backend_gives):
 
     assert bpy.ops.facet4d.reconstruct() == {"FINISHED"}
 
-    (made,) = cloud.cloud_objects(filmed)
+    (made,) = cloud_objects(filmed)
     assert filmed.facet4d.cloud == made == bpy.context.object
     assert len(made.data.vertices) == 3
-    keys = compat.find_fcurve(made, compat.input_path(cloud.cloud_modifier(made), "Time")).keyframe_points
+    keys = compat.find_fcurve(made, compat.input_path(cloud_modifier(made), "Time")).keyframe_points
     assert [tuple(key.co) for key in keys] == [(11, 0), (23, 0.5)]
     ((capture, settings),) = calls
     assert sorted(frame.time for frame in capture.frames) == pytest.approx([0, 0, 0.5, 0.5])
@@ -74,7 +74,7 @@ def test_a_second_run_renews_the_cloud_in_place(filmed, backend_gives):
     first.location.x, first.name = 5, "Anna"
     backend_gives(lambda capture, progress: FakeCloud(7))
     bpy.ops.facet4d.reconstruct()
-    assert cloud.cloud_objects(filmed) == [first]
+    assert cloud_objects(filmed) == [first]
     assert (first.name, first.location.x, len(first.data.vertices)) == ("Anna", 5, 7)
 
 
@@ -88,11 +88,11 @@ def test_a_deleted_or_cleared_cloud_is_not_renewed(filmed, backend_gives):
     backend_gives(lambda capture, progress: FakeCloud())
     bpy.ops.facet4d.reconstruct()
     filmed.collection.objects.unlink(filmed.facet4d.cloud)
-    assert cloud.active_cloud(bpy.context) is None
+    assert active_cloud(bpy.context) is None
     bpy.ops.facet4d.reconstruct()
     filmed.facet4d.cloud = None
     bpy.ops.facet4d.reconstruct()
-    assert len(cloud.cloud_objects(filmed)) == 2
+    assert len(cloud_objects(filmed)) == 2
 
 
 def test_one_undo_takes_the_cloud_away_and_one_redo_brings_it_back(filmed, backend_gives):
@@ -100,10 +100,10 @@ def test_one_undo_takes_the_cloud_away_and_one_redo_brings_it_back(filmed, backe
     bpy.ops.ed.undo_push(message="Before")
     bpy.ops.facet4d.reconstruct()
     bpy.ops.ed.undo()
-    assert not cloud.cloud_objects(bpy.context.scene)
+    assert not cloud_objects(bpy.context.scene)
     assert bpy.context.scene.facet4d.cloud is None
     bpy.ops.ed.redo()
-    assert len(cloud.cloud_objects(bpy.context.scene)) == 1
+    assert len(cloud_objects(bpy.context.scene)) == 1
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_the_viewport_stays_usable_and_escape_cancels(running):
     wait_until(lambda: send(operator, "TIMER") == {"CANCELLED"})
     assert operator.stopped
     assert jobs.current is None
-    assert not cloud.cloud_objects(bpy.context.scene)
+    assert not cloud_objects(bpy.context.scene)
 
 
 def test_pictures_are_rendered_one_at_a_time_and_escape_leaves_the_scene_as_it_was(filmed):
@@ -208,7 +208,7 @@ def test_pictures_are_rendered_one_at_a_time_and_escape_leaves_the_scene_as_it_w
     filmed.facet4d.source, filmed.render.engine, filmed.cycles.samples = "RENDER", "CYCLES", 1
     filmed.frame_set(3)
     before = filmed.camera, filmed.render.filepath, filmed.render.film_transparent
-    jobs.current = job = jobs.Job(scene_capture.capture_steps(bpy.context))
+    jobs.current = job = jobs.Job(capture_steps(bpy.context))
     operator = modal_operator(job)
     while job.stage == "Starting":
         send(operator, "TIMER")
@@ -218,7 +218,7 @@ def test_pictures_are_rendered_one_at_a_time_and_escape_leaves_the_scene_as_it_w
     assert send(operator, "ESC") == {"CANCELLED"}
     after = filmed.camera, filmed.render.filepath, filmed.render.film_transparent
     assert (filmed.frame_current, after) == (3, before)
-    assert not cloud.cloud_objects(filmed)
+    assert not cloud_objects(filmed)
 
 
 def test_the_modal_operator_finishes_with_the_cloud(running):
@@ -226,14 +226,14 @@ def test_the_modal_operator_finishes_with_the_cloud(running):
     running.release.set()
     wait_until(lambda: send(operator, "TIMER") == {"FINISHED"})
     assert operator.stopped
-    assert len(cloud.cloud_objects(bpy.context.scene)) == 1
+    assert len(cloud_objects(bpy.context.scene)) == 1
 
 
 @pytest.mark.parametrize("mishap", ["cameras deleted", "undone", "cloud deleted"])
 def test_what_happens_to_the_scene_during_a_run_does_no_harm(filmed, running, mishap):
     operator = modal_operator(running)
     bpy.ops.ed.undo_push(message="Before")
-    bpy.context.scene.facet4d.cloud = old = cloud.build_cloud(bpy.context.scene, FakeCloud().to_splats(), "Old", 1, 13)
+    bpy.context.scene.facet4d.cloud = old = build_cloud(bpy.context.scene, FakeCloud().to_splats(), "Old", 1, 13)
     bpy.ops.ed.undo_push(message="Cloud")
     if mishap == "cameras deleted":
         bpy.data.batch_remove([ob for ob in bpy.data.objects if ob.type == "CAMERA"])
@@ -243,7 +243,7 @@ def test_what_happens_to_the_scene_during_a_run_does_no_harm(filmed, running, mi
         bpy.data.objects.remove(old)
     running.release.set()
     wait_until(lambda: send(operator, "TIMER") == {"FINISHED"})
-    (made,) = cloud.cloud_objects(bpy.context.scene)
+    (made,) = cloud_objects(bpy.context.scene)
     assert len(made.data.vertices) == 3
 
 
@@ -253,7 +253,7 @@ def test_a_scene_deleted_during_a_run_ends_it_quietly(filmed, running):
     bpy.data.scenes.remove(filmed)
     running.release.set()
     wait_until(lambda: send(operator, "TIMER") == {"CANCELLED"})
-    assert not cloud.cloud_objects(other)
+    assert not cloud_objects(other)
 
 
 def modal_operator(job: jobs.Job) -> SimpleNamespace:
@@ -365,7 +365,7 @@ def test_fidelity_is_the_psnr_of_the_pictures_over_white(filmed, backend_gives):
 def test_fidelity_takes_no_more_pictures_than_it_measures(filmed):
     filmed.facet4d.source, filmed.render.engine, filmed.cycles.samples = "RENDER", "CYCLES", 1
     filmed.facet4d.times = 5
-    steps = list(scene_capture.capture_steps(bpy.context, 4))
+    steps = list(capture_steps(bpy.context, 4))
     assert [fraction for _, fraction in steps] == [0.25, 0.5, 0.75, 1.0]
 
 
