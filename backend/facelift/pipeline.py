@@ -24,7 +24,7 @@ from ..gaussians import Gaussians4D
 from ..portrait.matte import cut_from_white, lay_over_white
 from ..portrait.photo import CROP, Box, head_camera, is_picture, prepare_front, read_photo
 from ..portrait.sequence import join_sequence
-from ..portrait.video import video_fronts
+from ..portrait.video import read_front_views
 from ..reconstruct import reconstruct
 from .gslrm import COMMAND_LINE_FILTER, GSLRM, PostFilter, check_gslrm, load_gslrm_halved
 
@@ -100,14 +100,14 @@ def read_fronts(
     matting, index, box: see photo.prepare_front. first, last, every: see video.read_frames.
 
     Raises:
-        UserError: see photo.read_photo, photo.prepare_front and video.video_fronts.
+        UserError: see photo.read_photo, photo.prepare_front and video.read_front_views.
     """
     if is_picture(path):
         front, camera = prepare_front(read_photo(path), matting, index, box)
         return Fronts(np.zeros(1), front[None], [camera])
     if box is not None:
         raise UserError("A face's box can be placed on a photo, not on a video; choose a photo.")
-    return Fronts(*video_fronts(path, matting, index, first, last, every, progress))
+    return Fronts(*read_front_views(path, matting, index, first, last, every, progress))
 
 
 def paint_views(

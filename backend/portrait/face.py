@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where faces are in a picture: MTCNN (Zhang et al., arXiv 1604.02878), three small networks in a cascade.
+"""Face detection by MTCNN (Zhang et al., arXiv 1604.02878), a cascade of three small networks.
 
-FaceLift's canonical crop is defined by this detector's boxes, so another would frame faces otherwise. The first network
-proposes boxes at all places and scales, the second and third look again at what remains; each corrects the boxes. The
-weights in weights/mtcnn.safetensors are those of the package mtcnn (MIT licence), see scripts/pack_mtcnn.py. They equal
-those of facenet-pytorch, which FaceLift runs; rounding and thresholds are facenet-pytorch's too.
+FaceLift's canonical crop is defined by this detector's boxes; another detector would frame faces differently. The first
+network proposes boxes at all places and scales. The second and third examine the boxes that remain. Each network also
+corrects the boxes. The weights in weights/mtcnn.safetensors are those of the package mtcnn (MIT licence), see
+scripts/pack_mtcnn.py. They equal those of facenet-pytorch, which FaceLift runs; rounding and thresholds are
+facenet-pytorch's too.
 """
 
 from __future__ import annotations
@@ -24,39 +25,39 @@ from torch import Tensor
 from ..errors import UserError
 
 WEIGHTS = Path(__file__).parent / "weights" / "mtcnn.safetensors"
-SMALLEST = 20  # pixels; smaller faces are not looked for
-PYRAMID = 0.709  # from one scale to the next
-CELL, STRIDE = 12, 2  # pixels that an output of the first network sees, and from one to the next
-POOLS = {"pnet": (2, 0, 0), "rnet": (3, 3, 0), "onet": (3, 3, 2, 0)}  # after each convolution; 0: none
-LEAST = {"pnet": 0.6, "rnet": 0.7, "onet": 0.7}  # probability with which a box survives
+MIN_FACE_SIDE = 20  # pixels; smaller faces are not detected
+SCALE_STEP = 0.709  # ratio of one scale of the picture to the previous one
+CELL, STRIDE = 12, 2  # pixels that one output of the first network covers, and between neighbouring outputs
+POOLS = {"pnet": (2, 0, 0), "rnet": (3, 3, 0), "onet": (3, 3, 2, 0)}  # size after each convolution; 0: no pooling
+THRESHOLDS = {"pnet": 0.6, "rnet": 0.7, "onet": 0.7}  # the probability that a box needs to be kept
 
 
 class Face(NamedTuple):
-    """A box (left, top, right, bottom) in pixels, which may reach out of the picture, and its probability."""
+    """A face: its box (left, top, right, bottom) in pixels, which may exceed the picture, and its probability."""
 
     box: tuple[float, float, float, float]
     probability: float
 
     @property
     def area(self) -> float:
-        """In square pixels."""
+        """Return the box's area in square pixels."""
         left, top, right, bottom = self.box
         return (right - left) * (bottom - top)
 
 
 @torch.no_grad()
 def detect_faces(picture: np.ndarray) -> list[Face]:
-    """The faces in an upright picture [H, W, 3] uint8, sRGB-encoded; the largest first.
+    """Detect the faces in an upright picture [H, W, 3] uint8, sRGB-encoded, and return them, the largest first.
 
     Raises:
         UserError: the weights are missing or damaged.
     """
     pixels = torch.tensor(picture).permute(2, 0, 1)[None].float()
     boxes = _propose(pixels)
-    scores, boxes, corrections = _look("rnet", pixels, boxes, 24)
+    scores, boxes, corrections = _examine("rnet", pixels, boxes, 24)
     kept = _suppress(boxes, scores, 0.7)
-    boxes = _square(_correct(boxes[kept], corrections[kept], 1))
-    scores, boxes, corrections = _look("onet", pixels, boxes, 48)
+    boxes = _to_squares(_correct(boxes[kept], corrections[kept], 1))
+    scores, boxes, corrections = _examine("onet", pixels, boxes, 48)
     boxes = _correct(boxes, corrections, 1)
     kept = _suppress(boxes, scores, 0.7, of_smaller=True)
     faces = [Face(tuple(box), score) for box, score in zip(boxes[kept].tolist(), scores[kept].tolist(), strict=True)]
@@ -64,43 +65,49 @@ def detect_faces(picture: np.ndarray) -> list[Face]:
 
 
 def _propose(pixels: Tensor) -> Tensor:
-    """Square boxes [N, 4] that may hold a face."""
+    """Return square boxes [N, 4] that may hold a face."""
     height, width = pixels.shape[2:]
-    found = [torch.zeros(0, 9)]
-    scale = CELL / SMALLEST
+    proposals = [torch.zeros(0, 9)]
+    scale = CELL / MIN_FACE_SIDE
     while min(height, width) * scale >= CELL:
         smaller = F.interpolate(pixels, (int(height * scale + 1), int(width * scale + 1)), mode="area")
-        scores, corrections = _network("pnet", smaller)
-        row, column = (scores[0] >= LEAST["pnet"]).nonzero().unbind(1)
+        scores, corrections = _run_network("pnet", smaller)
+        row, column = (scores[0] >= THRESHOLDS["pnet"]).nonzero().unbind(1)
         corner = STRIDE * torch.stack([column, row], 1)
         boxes = torch.cat([(corner + 1) / scale, (corner + CELL) / scale], 1).floor()
         scores, corrections = scores[0, row, column, None], corrections[0, :, row, column].T
         kept = _suppress(boxes, scores[:, 0], 0.5)
-        found.append(torch.cat([boxes, corrections, scores], 1)[kept])
-        scale *= PYRAMID
-    boxes, corrections, scores = torch.cat(found).split([4, 4, 1], 1)
+        proposals.append(torch.cat([boxes, corrections, scores], 1)[kept])
+        scale *= SCALE_STEP
+    boxes, corrections, scores = torch.cat(proposals).split([4, 4, 1], 1)
     kept = _suppress(boxes, scores[:, 0], 0.7)
-    return _square(_correct(boxes[kept], corrections[kept], 0))
+    return _to_squares(_correct(boxes[kept], corrections[kept], 0))
 
 
-def _look(network: str, pixels: Tensor, boxes: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Looks at boxes [N, 4] at side x side pixels: scores [K], boxes and corrections [K, 4] of what survives."""
+def _examine(network: str, pixels: Tensor, boxes: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Run a network on the pictures in boxes [N, 4], resized to side x side pixels.
+
+    Return scores [K], boxes [K, 4] and corrections [K, 4] of the boxes above the network's threshold.
+    """
     height, width = pixels.shape[2:]
     crops = []
-    for left, top, right, bottom in boxes.trunc().int().tolist():  # counted from 1
+    for left, top, right, bottom in boxes.trunc().int().tolist():  # pixels count from 1
         crop = pixels[..., max(top, 1) - 1 : min(bottom, height), max(left, 1) - 1 : min(right, width)]
         empty = 0 in crop.shape
         crops.append(pixels.new_zeros(1, 3, side, side) if empty else F.interpolate(crop, (side, side), mode="area"))
     if not crops:
         return torch.zeros(0), torch.zeros(0, 4), torch.zeros(0, 4)
-    scores, corrections = _network(network, torch.cat(crops))
-    kept = scores > LEAST[network]
+    scores, corrections = _run_network(network, torch.cat(crops))
+    kept = scores > THRESHOLDS[network]
     return scores[kept], boxes[kept], corrections[kept]
 
 
-def _network(name: str, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities of a face [N] and corrections [N, 4] for pictures [N, 3, S, S]; of the first network, maps."""
-    weights = _weights()
+def _run_network(name: str, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the probabilities of a face [N] and corrections [N, 4] for pictures [N, 3, S, S].
+
+    The first network returns maps: [N, H, W] and [N, 4, H, W].
+    """
+    weights = _load_weights()
 
     def run(operation: Callable[..., Tensor], layer: str, x: Tensor) -> Tensor:
         return operation(x, weights[f"{name}.{layer}.weight"], weights[f"{name}.{layer}.bias"])
@@ -118,8 +125,8 @@ def _network(name: str, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @functools.cache
-def _weights() -> dict[str, Tensor]:
-    """Read the three networks' weights: NETWORK.LAYER.weight, .bias and, of a layer's activation, .slope.
+def _load_weights() -> dict[str, Tensor]:
+    """Read the three networks' weights: NETWORK.LAYER.weight, .bias and, for a layer's activation, .slope.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -131,13 +138,13 @@ def _weights() -> dict[str, Tensor]:
 
 
 def _correct(boxes: Tensor, corrections: Tensor, border: int) -> Tensor:
-    """Moves each edge by its correction, in box sizes; border: pixels that a box's size counts beyond its edges."""
+    """Move each edge by its correction, in units of the box's size plus the border in pixels."""
     size = (boxes[:, 2:] - boxes[:, :2] + border).repeat(1, 2)
     return boxes + corrections * size
 
 
-def _square(boxes: Tensor) -> Tensor:
-    """The squares about the boxes' centres, as long as their longer sides."""
+def _to_squares(boxes: Tensor) -> Tensor:
+    """Return squares with the boxes' centres and the lengths of their longer sides."""
     size = boxes[:, 2:] - boxes[:, :2]
     side = size.amax(1, keepdim=True)
     corner = boxes[:, :2] + size / 2 - side / 2
@@ -145,7 +152,10 @@ def _square(boxes: Tensor) -> Tensor:
 
 
 def _suppress(boxes: Tensor, scores: Tensor, overlap: float, of_smaller: bool = False) -> Sequence[int]:
-    """The boxes that no better one covers, best first. overlap: of the union, or of the smaller box."""
+    """Return the numbers of the boxes that no better one overlaps, best first (non-maximum suppression).
+
+    overlap: the share that two boxes may have in common, of their union or of the smaller box.
+    """
     border = 1 if of_smaller else 0
     order, kept = scores.argsort(descending=True), []
     area = (boxes[:, 2:] - boxes[:, :2] + border).prod(1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The person's matte: cut out by a matting model, laid over white, or found again in a white background."""
+"""Mattes of people: predicted by a network or cut from a white background, and pictures laid over white."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from .matting_models import MattingModel, find_matting_file, get_matting_model, 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-WHITE_SIDE, WHITE = 128, 240  # pixels at which a white background is looked for; the least level that counts as white
+WHITE_SIDE, WHITE = 128, 240  # the side in pixels at which white backgrounds are found, and the darkest white
 
 
 def cut_out(photo: np.ndarray, model: str = "u2net") -> np.ndarray:
-    """Return the photo RGBA uint8 [H, W, 4] with the person's matte as its alpha; one that has a matte stays as it is.
+    """Return a photo RGBA uint8 [H, W, 4] with the person's matte as its alpha.
 
-    model: one of MATTING_MODELS, or "none" for a photo that has a white background already.
+    A photo that has transparent pixels is returned as it is. model: one of MATTING_MODELS, or "none" for a photo that
+    has a white background already.
 
     Raises:
         UserError: onnxruntime or the model's file is missing or damaged; nothing is downloaded.
@@ -43,7 +44,7 @@ def cut_out(photo: np.ndarray, model: str = "u2net") -> np.ndarray:
         matte = predict_matte(color, network, _open_session(path))
     except ImportError as error:
         raise UserError(f"Cutting out needs onnxruntime ({error}); install it {alternative}.") from None
-    except Exception as error:  # of whatever kind onnxruntime raises
+    except Exception as error:  # onnxruntime raises many kinds
         raise UserError(f"The matting model {path} cannot be used ({error}); get it again {alternative}.") from None
     return np.dstack([color, matte])
 
@@ -51,40 +52,41 @@ def cut_out(photo: np.ndarray, model: str = "u2net") -> np.ndarray:
 def predict_matte(picture: np.ndarray, model: MattingModel, session: InferenceSession) -> np.ndarray:
     """Return the opacity uint8 [H, W] of the person in a picture uint8 [H, W, 3].
 
-    The network reads the picture as it was trained to (Qin et al., U2-Net, arXiv 2005.09007; Zheng et al., BiRefNet,
-    arXiv 2401.03407). As in their programs its brightest pixel counts as white, and its answer is stretched to 0..255.
+    The picture is resized and normalised as in the network's training (Qin et al., U2-Net, arXiv 2005.09007; Zheng et
+    al., BiRefNet, arXiv 2401.03407). As in their programs, the picture's brightest value is scaled to 1, and the output
+    is stretched to 0..255.
     """
     small = Image.fromarray(picture).resize((model.side, model.side), Image.Resampling.LANCZOS)
     pixels = np.asarray(small) / max(np.asarray(small).max(), 1e-6)
     pixels = ((pixels - model.mean) / model.deviation).transpose(2, 0, 1)[None].astype(np.float32)
-    answer = session.run(None, {session.get_inputs()[0].name: pixels})[0][0, 0]
+    output = session.run(None, {session.get_inputs()[0].name: pixels})[0][0, 0]
     if model.logits:
-        answer = 1 / (1 + np.exp(-answer))
-    least, most = answer.min(), answer.max()
-    opacity = (answer - least) / (most - least) if most > least else np.zeros_like(answer)
+        output = 1 / (1 + np.exp(-output))
+    low, high = output.min(), output.max()
+    opacity = (output - low) / (high - low) if high > low else np.zeros_like(output)
     matte = Image.fromarray((opacity * 255).astype(np.uint8))
     return np.asarray(matte.resize(picture.shape[1::-1], Image.Resampling.LANCZOS))
 
 
 @functools.lru_cache(maxsize=1)
 def _open_session(path: Path) -> InferenceSession:
-    """Load an ONNX file, on the GPU where this onnxruntime can."""
+    """Load an ONNX file, on the GPU if this onnxruntime can use it."""
     from onnxruntime import InferenceSession, get_available_providers
 
-    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-    return InferenceSession(path, providers=[name for name in wanted if name in get_available_providers()])
+    preferred = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    return InferenceSession(path, providers=[name for name in preferred if name in get_available_providers()])
 
 
-def lay_over_white(cut: np.ndarray) -> np.ndarray:
-    """RGBA uint8 [H, W, 4] over white on its encoded values -> uint8 [H, W, 3]."""
-    white = Image.new("RGBA", (cut.shape[1], cut.shape[0]), "white")
-    return np.asarray(Image.alpha_composite(white, Image.fromarray(cut)).convert("RGB"))
+def lay_over_white(image: np.ndarray) -> np.ndarray:
+    """Composite RGBA uint8 [H, W, 4] over white on its encoded values; return uint8 [H, W, 3]."""
+    white = Image.new("RGBA", (image.shape[1], image.shape[0]), "white")
+    return np.asarray(Image.alpha_composite(white, Image.fromarray(image)).convert("RGB"))
 
 
 def cut_from_white(image: np.ndarray) -> np.ndarray:
-    """RGBA uint8 [H, W, 4] with its white background clear: all that is nearly white and connected with the border.
+    """Return RGBA uint8 [H, W, 4] with a transparent background: all nearly white areas connected to the border.
 
-    Looked for at WHITE_SIDE pixels, which is fine enough to tell a network where nothing is.
+    The background is found at WHITE_SIDE pixels, which is fine enough to show a network where nothing is.
     """
     small = Image.fromarray(lay_over_white(image)).resize(2 * [WHITE_SIDE], Image.Resampling.BOX)
     white = Image.fromarray((np.asarray(small).min(-1) >= WHITE).astype(np.uint8))

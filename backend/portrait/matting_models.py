@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The networks that cut people out: which there are, where their files are, and how to fetch them.
+"""The matting networks: their names, where their files are, and how to download them.
 
-The files are the ONNX exports that the program rembg publishes and uses; docs/portrait.md has their licences. One that
-rembg has stored on this machine is read where it lies. Standard library only, like backend.download.
+The files are the ONNX exports that the program rembg publishes and uses; docs/portrait.md has their licences. A file
+that rembg has stored on this machine is read in place. Standard library only, like backend.download.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # means and deviation
 
 
 class MattingModel(NamedTuple):
-    """A matting network and what it reads: a picture of side x side pixels, less the mean, over the deviation.
+    """A matting network. It reads pictures of side x side pixels, from which the mean is subtracted before dividing by
+    the deviation.
 
-    remote_name: of its file in RELEASE; size: of that, in bytes. logits: it answers in logits, not in opacities.
+    remote_name, size: the name of its file in RELEASE and the file's bytes. logits: its output are logits rather than
+    opacities.
     """
 
     remote_name: str
@@ -87,13 +89,13 @@ def get_matting_model(name: str) -> MattingModel:
 
 
 def matting_folder() -> Path:
-    """Return the folder that models are downloaded to: U2NET_HOME, if the user has set it for rembg, or our own."""
+    """Return the folder for downloaded models: U2NET_HOME if the user has set it for rembg, else our own."""
     home = os.environ.get("U2NET_HOME")
     return Path(home).expanduser() if home else CACHE / "matting"
 
 
 def find_matting_file(name: str) -> Path | None:
-    """Return a matting model's file, if it is in our folder or where rembg stores it."""
+    """Return the path of a matting model's file in our folder or rembg's; None if it is in neither."""
     data = os.environ.get("XDG_DATA_HOME")
     older = Path(data or "~", ".u2net")
     newer = Path(os.environ.get("REMBG_HOME") or (Path(data, "rembg") if data else "~/.rembg"))
@@ -103,17 +105,17 @@ def find_matting_file(name: str) -> Path | None:
 
 
 def download_matting_model(name: str, progress: Progress = no_progress, release: str = RELEASE) -> Path:
-    """Fetch a matting model's file, unless it is here, and return where it is.
+    """Download a matting model's file unless it is on this machine, and return its path.
 
     release: the address of the folder that holds the models' files.
 
     Raises:
-        UserError: there is no such model, the network cannot be reached, the file arrived damaged, or the disk is full.
+        UserError: there is no such model, the server cannot be reached, the file arrived damaged, or the disk is full.
         Cancelled: whatever `progress` raises.
     """
     model = get_matting_model(name)
-    if (found := find_matting_file(name)) is not None:
-        return found
+    if (present := find_matting_file(name)) is not None:
+        return present
     target = matting_folder() / f"{name}.onnx"
     remote = RemoteFile(f"{release}/{model.remote_name}", model.sha256)
     download_files({target: remote}, f"{name}'s weights", model.size, target.parent, progress)

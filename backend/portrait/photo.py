@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One photo of a person: read, cut out, cropped around the face, with the camera that took it.
+"""One photo of a person: reading it, cutting out the person, cropping around the face, and the photo's camera.
 
-The photo is cut out, laid over white and cropped so that the face has the place and size it has in FaceLift's training
-pictures (Lyu et al., arXiv 2412.17812). The world is that of GS-LRM there: z up, the face looks toward -y, the head in
-the unit box.
+The crop gives the face the place and size that it has in FaceLift's training pictures (Lyu et al., arXiv 2412.17812).
+Cameras are in the world of FaceLift's GS-LRM: z up, the face looks toward -y, the head fills the unit box.
 """
 
 from __future__ import annotations
@@ -22,45 +21,47 @@ from .matte import cut_out, lay_over_white
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
-SMALLEST = 64  # pixels of a photo's shorter side
-# means over FaceLift's training pictures of the front, of 512 x 512 pixels: the face box's side and its centre
+MIN_SIDE = 64  # pixels of a photo's shorter side
+# the crop's side in pixels; the face box's side and centre, means over FaceLift's training pictures of the front
 CROP, FACE_SIDE, FACE_CENTRE = 512, 194.2749650813705, (251.83270369057132, 280.0133630862363)
-CERTAIN = 0.8  # what is less probably a face is none
-OUTSIDE = 0.1  # of the face box's side: how far it may reach out of the picture
+MIN_PROBABILITY = 0.8  # of a face; less certain detections are ignored
+MAX_OVERHANG = 0.1  # how far the face box may exceed the picture, as a share of the box's side
 FRONT = 270  # azimuth in degrees of the camera that the face looks at
-DISTANCE, FIELD_OF_VIEW = 2.7, 50  # of the cameras around the head, the latter in degrees
-CROWN, CHIN = 0.69, -0.47  # heights in GS-LRM's world: of a head in FaceLift's training data, of the face box's edge
-METRES = 0.24 / (CROWN - CHIN)  # of GS-LRM's unit on a human head
-LARGEST = 2 * Image.MAX_IMAGE_PIXELS  # pixels of a photo scaled for its crop
+DISTANCE, FIELD_OF_VIEW = 2.7, 50  # of the cameras around the head, in GS-LRM's units and in degrees
+CROWN, CHIN = 0.69, -0.47  # z in GS-LRM's world of a head's top in FaceLift's data and of the face box's lower edge
+METRES_PER_UNIT = 0.24 / (CROWN - CHIN)  # of GS-LRM's world, for a head 24 cm high
+MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # of a photo scaled for its crop
 
 
 def read_photo(path: Path | str) -> np.ndarray:
-    """Reads any picture upright as RGBA uint8 [H, W, 4], straight alpha.
+    """Read a picture file upright, as RGBA uint8 [H, W, 4] with straight alpha.
 
     Raises:
-        UserError: the file is missing, damaged, no picture, or too small.
+        UserError: the file is missing or damaged, or is not a picture, or the picture is too small.
     """
     path = Path(path)
     photo = Image.fromarray(read_image(path))
     with Image.open(path) as file:
-        file.load()  # which turns a TIFF upright, and forgets its orientation
+        file.load()  # this turns a TIFF upright and clears its orientation
         photo.getexif()[ExifTags.Base.Orientation] = file.getexif().get(ExifTags.Base.Orientation, 1)
     photo = ImageOps.exif_transpose(photo)
-    if min(photo.size) < SMALLEST:
-        raise UserError(f"{path} is {photo.width} x {photo.height}; choose a photo of at least {SMALLEST} pixels.")
+    if min(photo.size) < MIN_SIDE:
+        raise UserError(f"{path} is {photo.width} x {photo.height}; choose a photo of at least {MIN_SIDE} pixels.")
     return np.asarray(photo)
 
 
 def is_picture(path: Path) -> bool:
-    """Whether the file's name is that of a picture; anything else may be a video."""
-    return Image.registered_extensions().get(path.suffix.lower(), "MPEG") != "MPEG"  # which Pillow knows by name alone
+    """Return whether a file's name has a picture's ending; a file of any other name may be a video."""
+    return (
+        Image.registered_extensions().get(path.suffix.lower(), "MPEG") != "MPEG"
+    )  # Pillow recognises MPEG but cannot read it
 
 
 def find_photos(folder: Path) -> dict[str, Path]:
-    """The pictures in a folder by names for their results.
+    """Find the pictures in a folder, and return their paths by names for their results.
 
     Raises:
-        UserError: there are none.
+        UserError: the folder holds no pictures.
     """
     paths = sorted(path for path in folder.iterdir() if path.is_file() and is_picture(path))
     if not paths:
@@ -70,43 +71,46 @@ def find_photos(folder: Path) -> dict[str, Path]:
 
 
 def is_upright(path: Path | str) -> bool:
-    """Whether a picture's file stores it upright, rather than saying how to turn it."""
+    """Return whether a file stores its picture upright, without an orientation tag that turns it."""
     with Image.open(path) as file:
         return file.getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 
 def find_face(picture: np.ndarray, index: int | None = None) -> Box:
-    """The box of a face in a picture uint8 [H, W, 3]: the largest, or by its index from the left, beginning with 0.
+    """Find a face in a picture uint8 [H, W, 3], and return its box.
+
+    index: which face, counted from the left and from 0; None for the largest.
 
     Raises:
-        UserError: no face, none of that index, or one that the picture's border cuts.
+        UserError: there is no face, none with that index, or the picture's border cuts it.
     """
-    faces = [face for face in detect_faces(picture) if face.probability > CERTAIN]
+    faces = [face for face in detect_faces(picture) if face.probability > MIN_PROBABILITY]
     return choose_face(faces, picture.shape[1], picture.shape[0], index)
 
 
 def choose_face(faces: list[Face], width: int, height: int, index: int | None = None) -> Box:
-    """The box of one of the faces in a picture of width x height; see find_face."""
+    """Choose one of the faces in a picture of width x height pixels, and return its box; see find_face."""
     if not faces:
         raise UserError("No face was found; choose a photo that shows one from the front, or place its box by hand.")
     if index is None:
         face = max(faces, key=lambda face: face.area)
     else:
         if not 0 <= index < len(faces):
-            shown = "one face" if len(faces) == 1 else f"{len(faces)} faces"
-            raise UserError(f"The photo shows {shown}; choose an index from 0 to {len(faces) - 1}.")
+            count = "one face" if len(faces) == 1 else f"{len(faces)} faces"
+            raise UserError(f"The photo shows {count}; choose an index from 0 to {len(faces) - 1}.")
         face = sorted(faces, key=lambda face: face.box[0])[index]
     left, top, right, bottom = face.box
-    beyond = max(-left, -top, right - width, bottom - height)
-    if beyond > OUTSIDE * math.sqrt(face.area):
+    overhang = max(-left, -top, right - width, bottom - height)
+    if overhang > MAX_OVERHANG * math.sqrt(face.area):
         raise UserError("The border of the photo cuts the face; choose a photo that shows the whole head.")
     return face.box
 
 
 def crop_face(picture: np.ndarray, box: Box) -> np.ndarray:
-    """The canonical crop: a picture uint8 [H, W, 3] over white, scaled and moved -> uint8 [512, 512, 3].
+    """Return the canonical crop uint8 [512, 512, 3] of a picture uint8 [H, W, 3] over white, with a face's box in it.
 
-    The box's side and centre come to lie where they do in FaceLift's training pictures, up to the official rounding.
+    The picture is scaled and moved until the box has the side and centre of FaceLift's training pictures, with the
+    official code's rounding.
 
     Raises:
         UserError: the box has no size, lies outside of the picture, or is too small in it.
@@ -119,25 +123,25 @@ def crop_face(picture: np.ndarray, box: Box) -> np.ndarray:
     scaled = int(width * ratio), int(height * ratio)
     if min(scaled) < 1:
         raise UserError("The face box is far larger than the photo; place it on the face.")
-    if scaled[0] * scaled[1] > LARGEST:
+    if scaled[0] * scaled[1] > MAX_PIXELS:
         raise UserError("The face is very small in the photo; cut the photo down to the head and try again.")
     centre = int((left + right) / 2 * ratio), int((top + bottom) / 2 * ratio)
-    offset = [wanted - found for wanted, found in zip(FACE_CENTRE, centre, strict=True)]
+    offset = [target - current for target, current in zip(FACE_CENTRE, centre, strict=True)]
     low = (int(max(0, -move)) for move in offset)
     high = (int(min(size, CROP - move)) for size, move in zip(scaled, offset, strict=True))
-    seen = Image.fromarray(picture).resize(scaled, Image.Resampling.BICUBIC).crop((*low, *high))
+    visible = Image.fromarray(picture).resize(scaled, Image.Resampling.BICUBIC).crop((*low, *high))
     canvas = Image.new("RGB", (CROP, CROP), "white")
-    canvas.paste(seen, tuple(int(max(0, move)) for move in offset))
+    canvas.paste(visible, tuple(int(max(0, move)) for move in offset))
     return np.asarray(canvas)
 
 
 def prepare_front(
     photo: np.ndarray, matting: str = "u2net", index: int | None = None, box: Box | None = None
 ) -> tuple[np.ndarray, Camera]:
-    """A photo RGBA uint8 [H, W, 4] to the front view that the diffusion starts from, uint8 [512, 512, 3].
+    """Prepare a photo RGBA uint8 [H, W, 4] for the diffusion: return the front view uint8 [512, 512, 3] and the camera.
 
-    matting, index: see cut_out and find_face. box: the face's, placed by hand instead of found. Returns also the
-    photo's camera, see photo_camera.
+    matting, index: see cut_out and find_face. box: the face's box if the user has placed it; None to detect the face.
+    The camera is the photo's, see photo_camera.
 
     Raises:
         UserError: see cut_out, find_face and crop_face.
@@ -148,9 +152,9 @@ def prepare_front(
 
 
 def photo_camera(box: Box, width: int, height: int) -> Camera:
-    """The camera of a photo of width x height pixels with a face's box in it, in GS-LRM's world.
+    """Return the camera of a photo of width x height pixels with a face's box in it, in GS-LRM's world.
 
-    It stands where the front view's does; the canonical crop is a part of its picture, but for crop_face's rounding.
+    It has the pose of the front view's camera. The canonical crop is a part of its picture, up to crop_face's rounding.
     """
     corner, pixel = canonical_crop(box)
     front = head_camera(FRONT).resize(*2 * [CROP * pixel])
@@ -158,17 +162,19 @@ def photo_camera(box: Box, width: int, height: int) -> Camera:
 
 
 def canonical_crop(box: Box) -> tuple[np.ndarray, float]:
-    """Where the canonical crop is in the picture that holds the face's box: its left and top [2], and the side of its
-    pixels, in the picture's pixels. It may reach out of the picture."""
+    """Return where the canonical crop lies in the picture that holds the face's box: its corner and its pixels' side.
+
+    The corner is (left, top) [2]. Both are in pixels of the picture. The crop may exceed the picture.
+    """
     left, top, right, bottom = box
     pixel = ((right - left) + (bottom - top)) / 2 / FACE_SIDE
     return np.array([left + right, top + bottom]) / 2 - np.array(FACE_CENTRE) * pixel, pixel
 
 
 def head_camera(azimuth: float, size: int = CROP) -> Camera:
-    """Return a camera that looks level at the head from `azimuth` in degrees, for pictures of size x size pixels.
+    """Return a level camera that looks at the head from an azimuth in degrees, for pictures of size x size pixels.
 
-    In GS-LRM's world: azimuths are counted from +x towards +y, so that FRONT is where the face looks.
+    It is in GS-LRM's world. Azimuths are counted from +x towards +y; FRONT is the direction in which the face looks.
     """
     focal = size / 2 / math.tan(math.radians(FIELD_OF_VIEW / 2))
     towards = np.array([math.cos(math.radians(azimuth)), math.sin(math.radians(azimuth)), 0.0])

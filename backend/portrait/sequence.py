@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A sequence of still clouds becomes one cloud that plays: each is shown about its time, what stands still once.
+"""Joins a sequence of static clouds into one 4D cloud: each cloud is visible around its time, static parts always.
 
-The simplest way to heads in time (FaceLift, arXiv 2412.17812, lifts each frame of a video by itself). A 4D Gaussian's
-window in time is a Gaussian, so a cloud fades in and out between its neighbours' times instead of being switched.
+This is the simplest way to animated heads: FaceLift (arXiv 2412.17812) lifts each frame of a video by itself. A 4D
+Gaussian's opacity is a Gaussian in time, so a cloud fades in and out between its neighbours' times.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from torch import Tensor
 from ..gaussians import Gaussians4D
 from ..rasterize import MIN_ALPHA
 
-# Standard deviation of a cloud's window, in times from one cloud to the next: the widest with which a neighbour is
-# hidden at a cloud's own time. Half way between two, either has a quarter of its opacity.
+# Standard deviation of a cloud's opacity window, as a share of the interval between two clouds: the widest with which
+# the neighbours are invisible at a cloud's own time. Half way between two clouds, each has a quarter of its opacity.
 WINDOW = 1 / math.sqrt(-2 * math.log(MIN_ALPHA))
 
 
 def join_sequence(
     clouds: Sequence[Gaussians4D], identities: Sequence[Tensor], times: Sequence[float], tolerance: float = 0.05
 ) -> Gaussians4D:
-    """Joins clouds that stand still, as gslrm.Splats.cloud gives them, into one that plays them.
+    """Join static clouds, such as gslrm.Splats.to_gaussians returns, into one cloud that plays them.
 
-    identities [N] int64, ascending: which output of the model each Gaussian of a cloud is. One that all clouds hold
-    and that stands still is shown once and always, as the middle cloud has it. tolerance: it stands still if in all
-    clouds its centre and its spread differ by less than this part of its size, and its opacity and color by less than
-    this, from the middle cloud's; 0 joins without merging. times: ascending, in seconds.
+    identities [N] int64, ascending: the number of the model's output that each Gaussian of a cloud is. times: in
+    seconds, ascending. A Gaussian that is in all clouds and does not change is kept once, as the middle cloud has it,
+    and is visible at all times. tolerance: how much an unchanged Gaussian may differ from the middle cloud's: in
+    position as a share of its size, in covariance as a share of its squared size, in opacity and in color; 0 joins
+    without merging.
 
     Raises:
-        ValueError: no clouds, or times that do not ascend.
+        ValueError: there are no clouds, or the times do not ascend.
     """
     moments = np.asarray(times, np.float64)
     if not len(clouds) == len(identities) == len(moments) > 0 or (np.diff(moments) <= 0).any():
@@ -42,34 +43,35 @@ def join_sequence(
     if len(clouds) == 1:
         return replace(clouds[0], time_range=(float(moments[0]),) * 2)
     reference = len(clouds) // 2
-    still = identities[reference]
+    static = identities[reference]
     for cloud, identity in zip(clouds, identities, strict=True):
-        still = still[torch.isin(still, identity)]
-        one, other = cloud.select(_rows(identity, still)), clouds[reference].select(_rows(identities[reference], still))
-        still = still[_alike(one, other, tolerance)]
-    parts = [clouds[reference].select(_rows(identities[reference], still))]
-    spacing = np.gradient(moments)  # half the time from the cloud before to the one after
+        static = static[torch.isin(static, identity)]
+        one = cloud.select(_rows(identity, static))
+        other = clouds[reference].select(_rows(identities[reference], static))
+        static = static[_nearly_equal(one, other, tolerance)]
+    parts = [clouds[reference].select(_rows(identities[reference], static))]
+    spacing = np.gradient(moments)  # half the interval from the cloud before to the one after
     for cloud, identity, moment, step in zip(clouds, identities, moments, spacing, strict=True):
-        moving = cloud.select(~torch.isin(identity, still))
-        mean, scale = moving.mean.clone(), moving.scale.clone()
+        changing = cloud.select(~torch.isin(identity, static))
+        mean, scale = changing.mean.clone(), changing.scale.clone()
         mean[:, 3], scale[:, 3] = moment, WINDOW * step
-        parts.append(replace(moving, mean=mean, scale=scale))
+        parts.append(replace(changing, mean=mean, scale=scale))
     tensors = (torch.cat(values) for values in zip(*(part.tensors() for part in parts), strict=True))
     return Gaussians4D(*tensors, clouds[0].compositing, (float(moments[0]), float(moments[-1])))
 
 
-def _rows(identity: Tensor, wanted: Tensor) -> Tensor:
-    """Where each of the wanted numbers is in the ascending identity, which holds them all."""
-    return torch.searchsorted(identity, wanted)
+def _rows(identity: Tensor, numbers: Tensor) -> Tensor:
+    """Return the positions of numbers in the ascending identity, which holds them all."""
+    return torch.searchsorted(identity, numbers)
 
 
-def _alike(one: Gaussians4D, other: Gaussians4D, tolerance: float) -> Tensor:
-    """The mask [N] of equal Gaussians; see join_sequence."""
+def _nearly_equal(one: Gaussians4D, other: Gaussians4D, tolerance: float) -> Tensor:
+    """Return the mask [N] of Gaussians that are equal within the tolerance; see join_sequence."""
     size = other.scale[:, :3].amax(-1)
-    moved = (one.mean - other.mean)[:, :3].norm(dim=-1)
-    factors = (cloud.factor()[:, :3, :3] for cloud in (one, other))  # exact, as these do not mix space and time
+    distance = (one.mean - other.mean)[:, :3].norm(dim=-1)
+    factors = (cloud.factor()[:, :3, :3] for cloud in (one, other))  # exact for Gaussians without motion
     spread = torch.sub(*(factor @ factor.mT for factor in factors)).norm(dim=(-2, -1))
-    tinted = (one.color - other.color).abs().amax(-1)
-    faded = (one.opacity - other.opacity).abs()
-    near = (moved < tolerance * size) & (spread < tolerance * size.square())
-    return near & (tinted < tolerance) & (faded < tolerance)
+    color_change = (one.color - other.color).abs().amax(-1)
+    opacity_change = (one.opacity - other.opacity).abs()
+    near = (distance < tolerance * size) & (spread < tolerance * size.square())
+    return near & (color_change < tolerance) & (opacity_change < tolerance)

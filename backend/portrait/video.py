@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A video of one person to front views on one clock: decoded, followed, cropped without trembling.
+"""A video of one person: decoding it, following the face, and cropping steady front views with their times.
 
-A video that a 2D re-animation tool made of a photo is a video like any other.
+It may also be a video that a 2D re-animation tool has made of a photo.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ from ..camera import Camera
 from ..errors import Progress, UserError, no_progress
 from .face import Face, detect_faces
 from .matte import cut_out, lay_over_white
-from .photo import CERTAIN, CROP, Box, canonical_crop, choose_face, photo_camera
+from .photo import CROP, MIN_PROBABILITY, Box, canonical_crop, choose_face, photo_camera
 
-SMOOTHING = 0.2  # seconds: standard deviation of the window over which a face box is averaged
+SMOOTHING_SIGMA = 0.2  # seconds: standard deviation of the window over which face boxes are averaged
 
 
 def read_frames(
     path: Path | str, first: int = 0, last: int | None = None, every: int = 1
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Decodes the frames first, first + every, ... up to and including last: seconds, and uint8 [H, W, 3], upright.
+    """Yield a video's frames first, first + every, ... up to and including last: their seconds and upright pictures.
 
-    Frames count from 0, seconds from the first frame of the video. last: None is the video's end.
+    Frames are counted from 0, seconds from the video's first frame. last: None for the video's end. Pictures are uint8
+    [H, W, 3].
 
     Raises:
-        UserError: PyAV or the file is missing, the video cannot be decoded, or has no such frames.
+        UserError: PyAV or the file is missing, the video cannot be decoded, or it has no such frames.
     """
     try:
         import av
     except ImportError as error:
         raise UserError(f"Reading a video needs PyAV, which cannot be used ({error}); install av.") from None
-    found = False
+    empty = True
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
@@ -44,37 +45,39 @@ def read_frames(
             start = None
             for index, frame in enumerate(container.decode(video=0)):
                 if frame.time is None:
-                    raise UserError(f"{path} does not tell the times of its frames; convert it to mp4.")
+                    raise UserError(f"{path} does not store the times of its frames; convert it to mp4.")
                 start = frame.time if start is None else start
                 if last is not None and index > last:
                     break
                 if index >= first and (index - first) % every == 0:
-                    found = True
+                    empty = False
                     picture = frame.to_ndarray(format="rgb24")
                     yield frame.time - start, np.rot90(picture, frame.rotation // 90)  # degrees counterclockwise
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{path} cannot be decoded ({error}); convert it to another format, such as mp4.") from None
-    if not found:
+    if empty:
         raise UserError(f"{path} has no frames in the range that begins with {first}; choose another range.")
 
 
-def follow_face(found: Sequence[list[Face]], width: int, height: int, index: int | None = None) -> list[Box | None]:
-    """The box of one person in every frame of width x height, None where it was not found.
+def follow_face(
+    detections: Sequence[list[Face]], width: int, height: int, index: int | None = None
+) -> list[Box | None]:
+    """Follow one face through frames of width x height pixels: return its box in each, None where it was not detected.
 
-    index: which face to follow, as in portrait.find_face, told by the first frame that shows any.
+    detections: each frame's faces. index: which face of the first frame that shows any, as in photo.find_face.
 
     Raises:
-        UserError: no face in any frame, none of that index, or one that the border cuts.
+        UserError: no frame shows a face, the first has none with that index, or the border cuts it.
     """
     followed: list[Box | None] = []
     last = None
-    for faces in found:
+    for faces in detections:
         box = None
         if last is None:
             if faces:
                 box = choose_face(faces, width, height, index)
         else:
-            # a face farther away than its own size is somebody else's
+            # a face that is farther from the last box than its own size belongs to somebody else
             near = [face.box for face in faces if _distance(face.box, last) < math.sqrt(face.area)]
             box = min(near, key=lambda other: _distance(other, last), default=None)
         last = box or last
@@ -85,15 +88,15 @@ def follow_face(found: Sequence[list[Face]], width: int, height: int, index: int
 
 
 def _distance(one: Box, other: Box) -> float:
-    """Between the boxes' centres."""
+    """Return the distance between the boxes' centres in pixels."""
     return math.hypot(one[0] + one[2] - other[0] - other[2], one[1] + one[3] - other[1] - other[3]) / 2
 
 
 def smooth_boxes(times: np.ndarray, boxes: Sequence[Box | None]) -> np.ndarray:
-    """Boxes [N, 4] without trembling, at times [N] in seconds, also where there was none; steady motion is kept.
+    """Smooth the boxes at times [N] in seconds over time, and fill in missing ones: return boxes [N, 4].
 
-    About every time a straight line is fitted to the boxes, weighted by a Gaussian window: local linear regression
-    (Cleveland, 1979).
+    At each time a straight line is fitted to the boxes, weighted by a Gaussian window around it (local linear
+    regression, Cleveland 1979). Steady motion is preserved.
     """
     known = np.array([box is not None for box in boxes])
     values = np.array([box for box in boxes if box is not None])
@@ -101,13 +104,13 @@ def smooth_boxes(times: np.ndarray, boxes: Sequence[Box | None]) -> np.ndarray:
     smooth = []
     for time in times:
         elapsed = times[known] - time
-        weight = np.exp(-0.5 * (elapsed / SMOOTHING) ** 2) + 1e-6  # some, also across a long gap
+        weight = np.exp(-0.5 * (elapsed / SMOOTHING_SIGMA) ** 2) + 1e-6  # never zero, so that long gaps are filled
         smooth.append(np.polyfit(elapsed, values, degree, w=np.sqrt(weight))[-1])
     return np.array(smooth)
 
 
 def crop_smoothly(picture: np.ndarray, box: Box) -> np.ndarray:
-    """As photo.crop_face, but without the official rounding to whole pixels, which would tremble in a video."""
+    """Return the canonical crop as photo.crop_face does, but without rounding to whole pixels, which would flicker."""
     corner, pixel = canonical_crop(box)
     low, high = np.floor(corner).astype(int), np.ceil(corner + CROP * pixel).astype(int)
     canvas = Image.new("RGB", tuple(high - low), "white")
@@ -116,7 +119,7 @@ def crop_smoothly(picture: np.ndarray, box: Box) -> np.ndarray:
     return np.asarray(canvas.resize((CROP, CROP), Image.Resampling.BICUBIC, region))
 
 
-def video_fronts(
+def read_front_views(
     path: Path | str,
     matting: str = "u2net",
     index: int | None = None,
@@ -125,22 +128,22 @@ def video_fronts(
     every: int = 1,
     progress: Progress = no_progress,
 ) -> tuple[np.ndarray, np.ndarray, list[Camera]]:
-    """The person in a video: times [F] in seconds, and front views uint8 [F, 512, 512, 3] as photo.prepare_front's.
+    """Read the person in a video: return times [F] in seconds, front views uint8 [F, 512, 512, 3], and F cameras.
 
-    matting, index: see matte.cut_out and follow_face. first, last, every: see read_frames. Returns also the frames'
-    cameras, see photo.photo_camera.
+    The front views are like photo.prepare_front's; the cameras are those of the whole frames, see photo.photo_camera.
+    matting, index: see matte.cut_out and follow_face. first, last, every: see read_frames.
 
     Raises:
         UserError: see read_frames, follow_face and matte.cut_out.
         Cancelled: whatever `progress` raises, between two frames at the latest.
     """
-    times, found = [], []
+    times, detections = [], []
     for time, picture in read_frames(path, first, last, every):
         progress(f"Looking for the face, frame {len(times) + 1}", 0.0)
-        found.append([face for face in detect_faces(picture) if face.probability > CERTAIN])
+        detections.append([face for face in detect_faces(picture) if face.probability > MIN_PROBABILITY])
         times.append(time)
         height, width = picture.shape[:2]
-    boxes = smooth_boxes(np.array(times), follow_face(found, width, height, index))
+    boxes = smooth_boxes(np.array(times), follow_face(detections, width, height, index))
     fronts = []
     for (_, picture), box in zip(read_frames(path, first, last, every), boxes, strict=True):
         progress("Cutting out the person", len(fronts) / len(boxes))

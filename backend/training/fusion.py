@@ -30,7 +30,7 @@ from ..facelift.pipeline import fuse_capture, six_cameras
 from ..gaussians import Gaussians4D
 from ..lrm4d import LRM4D
 from ..models import load_model
-from ..portrait.photo import METRES
+from ..portrait.photo import METRES_PER_UNIT
 from ..portrait.sequence import join_sequence
 from ..rasterize import render_pictures
 from ..reconstruct import reconstruct
@@ -55,7 +55,7 @@ class Film:
         model, hair = number % 2, ("short02", "bob02", None)[number % 3]
         surfaces = people.draw_with(rng, 2 * SECONDS[None] - 1, model, hair, "eyebrow004")
         eyes = people.models[model].eyes.centre.mean(0)
-        vertices = (surfaces.vertices - eyes) / 100 / METRES + torch.tensor(EYES)
+        vertices = (surfaces.vertices - eyes) / 100 / METRES_PER_UNIT + torch.tensor(EYES)
         self.surfaces, self.noise = replace(surfaces, vertices=vertices), noise
         self.lights = draw_lights(rng, surfaces.material.albedo)
 

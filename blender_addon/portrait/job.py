@@ -95,7 +95,8 @@ def portrait(settings: Settings) -> Task:
             cloud = facelift.fuse_capture(views, device=settings.device, progress=last)
         else:
             cloud = facelift.lift_capture(views, model.gslrm, settings.tolerance, progress=last)
-        to_scene = backend.camera.Similarity(backend.portrait.photo.METRES, np.eye(3), np.array(settings.place))
+        scale = backend.portrait.photo.METRES_PER_UNIT
+        to_scene = backend.camera.Similarity(scale, np.eye(3), np.array(settings.place))
         matrix = np.diag([to_scene.scale] * 3 + [1.0])
         matrix[:3, 3] = to_scene.translation
         gaussians = cloud.to_splats().transform(matrix)  # seconds of work for a long video

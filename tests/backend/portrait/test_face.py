@@ -73,6 +73,6 @@ def test_missing_or_damaged_weights_are_told(monkeypatch, tmp_path, content):
     monkeypatch.setattr(face, "WEIGHTS", tmp_path / "mtcnn.safetensors")
     if content:
         face.WEIGHTS.write_bytes(content)
-    face._weights.cache_clear()
+    face._load_weights.cache_clear()
     with pytest.raises(UserError, match=r"weights cannot be read .*; install Facet4D again"):
         detect_faces(data.astronaut())

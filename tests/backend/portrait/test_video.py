@@ -10,7 +10,7 @@ from skimage import data
 from backend.errors import Cancelled, UserError
 from backend.portrait.face import Face, detect_faces
 from backend.portrait.photo import FACE_CENTRE, FACE_SIDE, crop_face
-from backend.portrait.video import crop_smoothly, follow_face, read_frames, smooth_boxes, video_fronts
+from backend.portrait.video import crop_smoothly, follow_face, read_frames, read_front_views, smooth_boxes
 from tests.helpers.faces import write_video
 
 
@@ -54,7 +54,7 @@ def test_unusable_videos_are_refused_in_plain_words(tmp_path):
         container.mux(stream.encode(av.VideoFrame.from_ndarray(grey_frames(1)[0], format="rgb24")))
         container.mux(stream.encode())
     for name, words in {
-        "bare.h264": "does not tell the times of its frames; convert it to mp4",
+        "bare.h264": "does not store the times of its frames; convert it to mp4",
         "none.mp4": "none.mp4 cannot be decoded",
         "half.mp4": "half.mp4 cannot be decoded",
         "text.mp4": "text.mp4 cannot be decoded",
@@ -122,7 +122,7 @@ def test_a_video_becomes_front_views(tmp_path):
         frames.append(frame)
     path = write_video(tmp_path / "clip.mp4", frames)
     told = []
-    times, fronts, cameras = video_fronts(path, "none", every=2, progress=lambda stage, done: told.append(stage))
+    times, fronts, cameras = read_front_views(path, "none", every=2, progress=lambda stage, done: told.append(stage))
     assert times == pytest.approx([0, 0.08, 0.16])
     assert fronts.shape == (3, 512, 512, 3)
     for front in fronts:
@@ -138,4 +138,4 @@ def test_a_video_becomes_front_views(tmp_path):
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        video_fronts(path, "none", progress=stop)
+        read_front_views(path, "none", progress=stop)

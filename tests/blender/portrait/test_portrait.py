@@ -16,7 +16,7 @@ from backend.facelift.pipeline import six_cameras
 from backend.portrait import matting_models
 from backend.portrait.matte import lay_over_white
 from backend.portrait.matting_models import MATTING_MODELS
-from backend.portrait.photo import CHIN, CROWN, METRES, canonical_crop, find_face
+from backend.portrait.photo import CHIN, CROWN, METRES_PER_UNIT, canonical_crop, find_face
 from backend.splats import MovingSplats
 from tests.helpers.faces import astronaut, write_video
 from tests.helpers.hub import CONTENT, Hub
@@ -83,9 +83,9 @@ def test_a_photo_becomes_a_head_of_human_size_at_the_cursor(settings, photo):
     assert made == settings.cloud == bpy.context.object
     assert made.name == "astronaut"
     reach = read_cloud(made).position - np.array(CURSOR)
-    assert np.abs(reach).max() <= 1.001 * METRES  # GS-LRM's box
-    assert np.ptp(reach, axis=0).min() > 0.5 * METRES
-    assert pytest.approx(0.24) == METRES * (CROWN - CHIN)
+    assert np.abs(reach).max() <= 1.001 * METRES_PER_UNIT  # GS-LRM's box
+    assert np.ptp(reach, axis=0).min() > 0.5 * METRES_PER_UNIT
+    assert pytest.approx(0.24) == METRES_PER_UNIT * (CROWN - CHIN)
     assert bpy.context.window_manager.facet4d.error == ""
 
 
@@ -94,7 +94,7 @@ def test_the_camera_sees_the_head_where_the_photo_shows_it(settings, photo):
     projection."""
     bpy.ops.facet4d.portrait()
     scene, point = bpy.context.scene, np.array([0.2, -0.5, 0.1])
-    place = Similarity(METRES, np.eye(3), np.array(CURSOR)).apply_points(point)
+    place = Similarity(METRES_PER_UNIT, np.eye(3), np.array(CURSOR)).apply_points(point)
     x, y, _ = world_to_camera_view(scene, scene.camera, Vector(place))
     picture = np.asarray(Image.open(photo))
     corner, pixel = canonical_crop(find_face(lay_over_white(picture)))
@@ -117,7 +117,7 @@ def test_a_wide_photos_camera_gives_the_photo_back(settings, tmp_path):
     assert np.array_equal(frame.image[..., :3], wide)
     corner, pixel = canonical_crop(find_face(wide))
     nose = np.array([0.0, -0.6, 0.0])
-    found = frame.camera.project(Similarity(METRES, np.eye(3), np.array(CURSOR)).apply_points(nose))
+    found = frame.camera.project(Similarity(METRES_PER_UNIT, np.eye(3), np.array(CURSOR)).apply_points(nose))
     assert found == pytest.approx(six_cameras()[0].project(nose) * pixel + corner, abs=0.05)
 
 
@@ -158,7 +158,7 @@ def test_another_run_renews_head_and_camera_where_they_are(settings, photo):
     assert [ob for ob in scene.objects if ob.type == "CAMERA"] == [camera] == [scene.camera]
     again = read_cloud(first)
     assert len(again) != len(before)
-    assert again.position.mean(0) == pytest.approx(before.position.mean(0), abs=0.2 * METRES)
+    assert again.position.mean(0) == pytest.approx(before.position.mean(0), abs=0.2 * METRES_PER_UNIT)
     assert tuple(camera.matrix_world.translation - stood.translation) == pytest.approx((5, 0, 0), abs=1e-5)
 
 
@@ -231,7 +231,7 @@ def test_a_video_becomes_a_head_that_plays(settings, tmp_path, frames):
     camera = scene.camera.data
     (slot,) = camera.background_images
     assert (slot.clip.frame_start, slot.clip.frame_duration) == (11, 3)
-    nose = Similarity(METRES, np.eye(3), np.array(CURSOR)).apply_points(np.array([0.0, -0.6, 0.0]))
+    nose = Similarity(METRES_PER_UNIT, np.eye(3), np.array(CURSOR)).apply_points(np.array([0.0, -0.6, 0.0]))
     seen = []
     for frame in (11, 12, 13):
         scene.frame_set(frame)
