@@ -276,9 +276,10 @@ def test_the_zip_holds_addon_backend_and_licence_and_nothing_of_the_workshop(ext
     names = zipfile.ZipFile(extension_zip).namelist()
     assert {"blender_manifest.toml", "__init__.py", "LICENSE", "backend/__init__.py", "backend/camera.py"} <= set(names)
     assert {"manual/blender.html", "manual/blender.png"} <= set(names)
+    assert {f"backend/portrait/weights/mtcnn.{ending}" for ending in ("safetensors", "LICENSE")} <= set(names)
     assert names == sorted(names)
     folders = {part for name in names for part in Path(name).parts}
-    assert not folders & {"training", "tests", "__pycache__"}
+    assert not folders & {"training", "tests", "scripts", "requirements", "__pycache__"}
     assert not [part for part in folders if part.startswith(".") or part.endswith(".pyc")]
 
 
