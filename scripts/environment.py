@@ -95,6 +95,11 @@ class Environment:
         """The environment's Python."""
         return self.folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
+    def has_pip(self) -> bool:
+        """Tell whether the environment was created, and whole."""
+        command = [str(self.python), "-m", "pip", "--version"]
+        return self.python.exists() and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
     def run_module(self, *arguments: str) -> int:
         """Run `python -m arguments` from the repository root and return its exit code."""
         return subprocess.run([str(self.python), "-m", *arguments], cwd=ROOT, check=False).returncode
@@ -158,8 +163,9 @@ def install(environment: Environment, locked: list[str], unlocked: list[str]) ->
     requirements = folder / "requirements.txt"
     pip = [environment.python, "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
     with log_path.open("w", encoding="utf-8") as log:
-        stage(f"creating {folder.name}")
-        _run([sys.executable, "-m", "venv", folder], log, stage)
+        if not environment.has_pip():
+            stage(f"creating {folder.name}")
+            _run([sys.executable, "-m", "venv", folder], log, stage)
         requirements.write_text("".join(locked), encoding="utf-8")
         stage(f"installing {len(locked)} locked packages (log: {log_path})")
         _run([*pip, "--no-deps", "--require-hashes", "-r", requirements], log, stage)
