@@ -44,7 +44,8 @@ def resolve(extras: list[str], known: str) -> str:
         command += ["--output-file", str(target), str(ROOT / "pyproject.toml")]
         # what is set for this machine, such as a folder of wheels, is for no other
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_"))}
-        subprocess.run(command, check=True, env=environment)
+        if subprocess.run(command, check=False, env=environment).returncode != 0:
+            sys.exit("uv found no versions that fit together, see above; change the pins in pyproject.toml.")
         return target.read_text(encoding="utf-8")
 
 

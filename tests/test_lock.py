@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What uv resolves becomes locks that fit any build of PyTorch, with conditions that are easy to read."""
 
-import pytest
+from importlib import metadata
 
-from scripts.environment import split_lock
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from scripts.environment import locked_requirements, read_pins, split_lock
 from scripts.lock import name_of, simplify, without_pytorch
 
 RESOLVED = """\
@@ -55,3 +59,17 @@ def test_pytorch_and_what_only_cuda_needs_are_left_out():
 def test_conditions_that_hold_on_both_pythons_are_dropped(condition, simple):
     requirement = f"idna==3.20{condition} \\\n    --hash=sha256:0\n"
     assert simplify(f"{requirement}    # via requests\n") == f"idna==3.20{simple} \\\n    --hash=sha256:0\n"
+
+
+def test_whatever_a_locked_package_needs_is_locked_too():
+    """pip installs the locks without looking for more; asked of those packages that are installed here."""
+    locked = map(Requirement, (each.split("\\")[0] for each in locked_requirements(sorted(read_pins()))))
+    names = {each.name for each in locked if each.marker is None or each.marker.evaluate()}
+    installed = {canonicalize_name(each.metadata["Name"]): each for each in metadata.distributions()}
+    assert len(names & installed.keys()) > 30
+    for name in names & installed.keys():
+        needs = map(Requirement, installed[name].requires or [])
+        asked = {
+            canonicalize_name(need.name) for need in needs if not need.marker or need.marker.evaluate({"extra": ""})
+        }
+        assert asked <= names | {"torch"}, name
