@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """GS-LRM (Zhang et al., arXiv 2404.19702) as FaceLift (arXiv 2412.17812) ships it: posed pictures to 3D Gaussians.
 
-The static ancestor of 4D-LRM, weight-compatible with FaceLift's official checkpoint (Adobe Research License,
-non-commercial): nine channels a pixel (color, ray direction, the ray's point nearest to the origin), the same
-transformer, 14 numbers a pixel (one Gaussian), and a few free Gaussians bound to no pixel. Rays and everything from
-the last linear layer on are computed in float32, also where the official code rounds them to half precision.
+GS-LRM is the static predecessor of 4D-LRM. This module loads FaceLift's official checkpoint (Adobe Research License,
+non-commercial). A pixel has nine input channels: its color, its ray's direction, and the ray's point nearest to the
+origin. The transformer is that of 4D-LRM. It returns 14 numbers for each pixel, which are one Gaussian, and a few free
+Gaussians that belong to no pixel. Rays, and everything from the last linear layer on, are computed in float32; the
+official code rounds some of them to half precision.
 
-The official weights know heads in a world of their own: z up, the face looks toward -y, the head fills the unit box,
+The official weights expect heads in their own world: z up, the face looks toward -y, the head fills the unit box, and
 cameras stand about 2.7 from the origin with a field of view of 50 degrees.
 """
 
@@ -30,16 +31,14 @@ from ..cache import load_or_make
 from ..errors import UserError
 from ..gaussians import Gaussians4D
 from ..lrm4d import Block, nearest_points, patchify, rays
-from ..splats import SH_C0
+from ..splats import SH_C0, STATIC_SIGMA
 
 PIXEL_CHANNELS = 9
 DEPTH_RANGE = 1.8  # centres lie within +- this of the ray's point nearest to the origin
 SCALE_BIAS, LOG_SCALE_LIMIT, OPACITY_BIAS = -2.3, -1.2, -2.0
-STILL = 1e3  # standard deviation in time, in seconds, of what is there at every time of any clip
+HEAD_WIDTH = 64  # channels of an attention head; they cannot be inferred from a checkpoint's shapes
 
-HEAD_WIDTH = 64  # channels of an attention head; a checkpoint's shapes do not tell it
-
-# ours -> the official checkpoint's
+# our names of modules and the official checkpoint's
 NAMES = {
     "free_tokens": "gaussian_position_embeddings",
     "embed": "patch_embedder.1",
@@ -58,7 +57,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class GSLRMConfig:
-    """Sizes; FaceLift's by default. sh_degree: of the spherical harmonics that the color is made of."""
+    """A GS-LRM's sizes; the defaults are FaceLift's. sh_degree: of the color's spherical harmonics."""
 
     layers: int = 24
     width: int = 1024
@@ -69,7 +68,10 @@ class GSLRMConfig:
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Outputs a Gaussian: position (a pixel's: three votes on its depth), harmonics, scale, rotation, opacity."""
+        """Return how many numbers describe a Gaussian: position, harmonics, scale, rotation, opacity.
+
+        The position of a pixel's Gaussian is three estimates of its depth.
+        """
         return 3, 3 * (self.sh_degree + 1) ** 2, 3, 4, 1
 
 
@@ -87,20 +89,20 @@ class Splats(NamedTuple):
     logit: Tensor
 
     def select(self, keep: Tensor | int) -> Splats:
-        """The Gaussians of a mask or index; of a batch, the set of Gaussians."""
+        """Return the Gaussians that a mask or index selects; of a batch, the sets of Gaussians."""
         return Splats(*(tensor[keep] for tensor in self))
 
-    def cloud(self) -> Gaussians4D:
-        """The same as 4D Gaussians that stand still; colors are seen from all sides alike (the zeroth harmonic)."""
-        # equal isoclinic quaternions turn space alone, in 4DGS's order of components; see splats.quaternion
+    def to_gaussians(self) -> Gaussians4D:
+        """Return the same as static 4D Gaussians; their color is the zeroth harmonic, the same from all sides."""
+        # equal isoclinic quaternions rotate space alone, in 4DGS's order of components; see splats.quaternion
         w, x, y, z = F.normalize(self.rotation, dim=-1).unbind(-1)
-        turn = torch.stack([w, -z, -y, -x], -1)
-        still = torch.full_like(self.logit, STILL)[..., None]
+        isoclinic = torch.stack([w, -z, -y, -x], -1)
+        sigma = torch.full_like(self.logit, STATIC_SIGMA)[..., None]
         return Gaussians4D(
-            mean=torch.cat([self.position, torch.zeros_like(still)], -1),
-            scale=torch.cat([self.log_scale.exp(), still], -1),
-            left=turn,
-            right=turn.clone(),  # a cloud's file must not hold one tensor twice
+            mean=torch.cat([self.position, torch.zeros_like(sigma)], -1),
+            scale=torch.cat([self.log_scale.exp(), sigma], -1),
+            left=isoclinic,
+            right=isoclinic.clone(),  # safetensors does not store one tensor under two names
             opacity=self.logit.sigmoid(),
             color=(SH_C0 * self.harmonics[..., 0, :] + 0.5).clamp_min(0),
             compositing="srgb",
@@ -110,11 +112,11 @@ class Splats(NamedTuple):
 
 @dataclass(frozen=True)
 class PostFilter:
-    """FaceLift's clean-up of a head in the official weights' world; the defaults are its command line's.
+    """FaceLift's clean-up of a head in the official weights' world; the defaults are those of its command line.
 
-    opacity: fainter Gaussians go. scale: of the lower half (z <= 0), larger ones go. corner: below z = -corner, what is
-    farther than this from the middle in both x and y goes: floaters beside the shoulders. box: half sizes along x, y, z
-    of the box outside which nothing stays.
+    It drops Gaussians: those fainter than opacity; those of the lower half (z <= 0) that are larger than scale; those
+    below z = -corner that are farther than corner from the middle in both x and y, which are floaters beside the
+    shoulders; and those outside the box, whose half sizes along x, y and z are given.
     """
 
     opacity: float = 0.04
@@ -122,8 +124,8 @@ class PostFilter:
     corner: float = 0.6
     box: tuple[float, float, float] = (0.91, 0.91, 1.0)
 
-    def keep(self, splats: Splats) -> Tensor:
-        """The mask [..., N] of what stays."""
+    def mask(self, splats: Splats) -> Tensor:
+        """Return the mask [..., N] of the Gaussians to keep."""
         x, y, z = splats.position.unbind(-1)
         visible = splats.logit.sigmoid() > self.opacity
         small = (splats.log_scale.exp().amax(-1) < self.scale) | (z > 0)
@@ -132,11 +134,11 @@ class PostFilter:
         return visible & small & ~floater & inside
 
 
-COMMAND_LINE_FILTER = PostFilter()  # FaceLift's
+COMMAND_LINE_FILTER = PostFilter()  # of FaceLift
 
 
 class GSLRM(nn.Module):
-    """GS-LRM of any size. See `forward` for what goes in and out."""
+    """The network, in any size; `forward` describes its inputs and outputs."""
 
     def __init__(self, config: GSLRMConfig):
         super().__init__()
@@ -152,11 +154,11 @@ class GSLRM(nn.Module):
         self.decode_free = nn.Linear(width, outputs, bias=False)
 
     def forward(self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor) -> Splats:
-        """Predicts the 3D Gaussians of B subjects from V pictures each, any V.
+        """Predict the 3D Gaussians of B subjects from V pictures each; V may be any number.
 
         images [B, V, 3, H, W] sRGB-encoded in 0..1, over white; H and W multiples of the patch size.
         camera_to_world [B, V, 4, 4] OpenCV; intrinsics [B, V, 4] fx fy cx cy in pixels.
-        Returns [B, N]: the free Gaussians, then V * H * W pixels patch by patch.
+        Returns Gaussians [B, N]: first the free ones, then those of the V * H * W pixels, patch by patch.
 
         Raises:
             ValueError: H or W is not a multiple of the patch size.
@@ -181,7 +183,7 @@ class GSLRM(nn.Module):
             geometry = patchify(torch.cat([direction, nearest], -1), patch).reshape(*raw.shape[:2], 6)
             direction, nearest = geometry.split(3, -1)
             depth = DEPTH_RANGE * (2 * torch.sigmoid(raw[..., :3].mean(-1, keepdim=True)) - 1)
-            centre = nearest + depth * direction  # a free Gaussian's is as it comes
+            centre = nearest + depth * direction  # free Gaussians have their positions as outputs
             _, harmonics, scale, rotation, opacity = torch.cat([free, raw], 1).split(self.config.channels, -1)
         return Splats(
             position=torch.cat([free[..., :3], centre], 1),
@@ -193,22 +195,22 @@ class GSLRM(nn.Module):
 
 
 def load_gslrm(path: Path | str, head_width: int = HEAD_WIDTH) -> GSLRM:
-    """The model of an official checkpoint (.pt), or of its network as safetensors, ready to predict.
+    """Load a GS-LRM, ready to predict, from an official checkpoint (.pt) or its network as safetensors.
 
-    Sizes are inferred from the weights, but for the attention heads' width in channels. Of a .pt file only the network
-    is read: the file is mapped into memory, nothing in it is executed.
+    head_width: channels of an attention head; the other sizes are inferred from the weights. Of a .pt file only the
+    network is read: the file is mapped into memory, and nothing in it is executed.
 
     Raises:
-        UserError: missing, damaged, or not a GS-LRM.
+        UserError: the file is missing, damaged, or not a GS-LRM.
     """
-    return _model_of(read_checkpoint(path), head_width, path)
+    return _load_state(read_checkpoint(path), head_width, path)
 
 
 def load_gslrm_halved(path: Path) -> GSLRM:
-    """As load_gslrm, of a checkpoint whose network is kept beside it from the first time on, as safetensors with its
-    matrices in half precision: 0.6 GB rather than 3.7 GB.
+    """Load a GS-LRM as load_gslrm does, and keep its network beside the checkpoint for the next time.
 
-    That costs no accuracy against the official inference, which rounds the same matrices when it uses them.
+    The kept file is safetensors with matrices in half precision: 0.6 GB rather than 3.7 GB. This costs no accuracy
+    against the official inference, which rounds the same matrices when it uses them.
 
     Raises:
         UserError: see load_gslrm.
@@ -216,22 +218,22 @@ def load_gslrm_halved(path: Path) -> GSLRM:
 
     def halve() -> dict[str, Tensor]:
         state = read_checkpoint(path)
-        _outline(state, HEAD_WIDTH, path)
+        _build_on_meta(state, HEAD_WIDTH, path)
         return {name: value.half() if value.ndim > 1 else value for name, value in state.items()}
 
-    return _model_of(load_or_make(path.with_suffix(".safetensors"), path, halve), HEAD_WIDTH, path)
+    return _load_state(load_or_make(path.with_suffix(".safetensors"), path, halve), HEAD_WIDTH, path)
 
 
 def check_gslrm(path: Path) -> None:
-    """Raises the UserError that load_gslrm would, without reading the weights themselves."""
-    _outline(read_checkpoint(path), HEAD_WIDTH, path)
+    """Raise the UserError that load_gslrm would raise, without reading the values of the weights."""
+    _build_on_meta(read_checkpoint(path), HEAD_WIDTH, path)
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
-    """The network's weights by their official names, from a .pt training checkpoint (mapped) or safetensors.
+    """Read the network's weights by their official names, from a .pt training checkpoint (mapped) or safetensors.
 
     Raises:
-        UserError: missing, damaged, or without weights.
+        UserError: the file is missing, damaged, or without weights.
     """
     try:
         if Path(path).suffix == ".safetensors":
@@ -246,27 +248,31 @@ def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
     except (OSError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"The checkpoint {path} is damaged ({reason}); delete it and download it again.") from None
-    # FaceLift trains with a perceptual loss whose VGG-19 it saves too
+    # FaceLift also saves the VGG-19 of its perceptual loss
     return {name: value for name, value in state.items() if not name.startswith("loss_calculator.")}
 
 
 def official_name(name: str) -> str:
-    """A parameter's name in the official checkpoint."""
+    """Return a parameter's name in the official checkpoint."""
     name = f".{name}."
     for ours, theirs in NAMES.items():
         name = name.replace(f".{ours}.", f".{theirs}.")
     return name.strip(".")
 
 
-def _model_of(state: Mapping[str, Tensor], head_width: int, path: Path | str) -> GSLRM:
-    model = _outline(state, head_width, path)
+def _load_state(state: Mapping[str, Tensor], head_width: int, path: Path | str) -> GSLRM:
+    model = _build_on_meta(state, head_width, path)
     names = {official_name(name): name for name in model.state_dict()}
     model.load_state_dict({names[name]: value.float() for name, value in state.items()}, assign=True)
     return model.eval().requires_grad_(False)
 
 
-def _outline(state: Mapping[str, Tensor], head_width: int, path: Path | str) -> GSLRM:
-    """The model on the meta device that the weights, by their official names, fit exactly."""
+def _build_on_meta(state: Mapping[str, Tensor], head_width: int, path: Path | str) -> GSLRM:
+    """Return a model on the meta device with the sizes of the weights, which are given by their official names.
+
+    Raises:
+        UserError: the weights do not fit a GS-LRM exactly.
+    """
     try:
         free_gaussians, width = state[NAMES["free_tokens"]].shape
         outputs = len(state[NAMES["decode_free"] + ".weight"])

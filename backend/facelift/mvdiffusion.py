@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""FaceLift's multi-view diffusion (Lyu et al., arXiv 2412.17812): one portrait to six pictures around the head.
+"""FaceLift's multi-view diffusion (Lyu et al., arXiv 2412.17812): from one portrait to six views around the head.
 
-Stable Diffusion 2.1 unCLIP from stock diffusers and transformers parts. What is FaceLift's own is how the six views of
-one head are made to agree: they are denoised together, and each self-attention also looks at the front view. The
-picture enters three times: as latents beside the noise, as a CLIP embedding, and as the front view to be reproduced;
-which view is painted the text alone says. The only module that imports diffusers and transformers.
+It is Stable Diffusion 2.1 unCLIP, made of stock parts of diffusers and transformers. FaceLift adds what makes the six
+views of a head agree: they are denoised together, and each self-attention also attends to the front view. The portrait
+is used in three ways: as latents beside the noise, as a CLIP embedding, and as the front view to be reproduced. Only
+the text prompt says which view to paint. No other module imports diffusers and transformers.
 
 The official weights (a folder in diffusers' layout) are under the Adobe Research License, non-commercial.
 """
@@ -51,7 +51,7 @@ STOCK_BLOCKS = {
     "CrossAttnUpBlockMV2D": "CrossAttnUpBlock2D",
     "UNetMidBlockMV2DCrossAttn": "UNetMidBlock2DCrossAttn",
 }
-# fields of the official config that are not diffusers' own: with other values it would be another network
+# fields of the official config that diffusers does not know, with the values of the network that is implemented here
 SUPPORTED = {
     "multiview_attention": (True, False),
     "sparse_mv_attention": (True, False),
@@ -61,7 +61,7 @@ SUPPORTED = {
     "addition_downsample": (False,),
     "num_attention_heads": (None,),
 }
-# fields of the scheduler's config that diffusers checks only when it is used
+# fields of the scheduler's config that diffusers checks late, when the scheduler is used
 SCHEDULES = {
     "prediction_type": ("epsilon", "sample", "v_prediction"),
     "timestep_spacing": ("linspace", "leading", "trailing"),
@@ -69,17 +69,17 @@ SCHEDULES = {
 
 
 class MultiViewAttention:
-    """Self-attention of a UNet, across the views of one head; an attention processor for diffusers.
+    """A UNet's self-attention across the views of one head, as an attention processor for diffusers.
 
-    Samples come as [heads * views], the views of one head side by side. sparse: a view looks at the front view, its
-    head's first, and at itself; otherwise at all views.
+    The batch is [heads * views] with the views of one head next to each other, the front view first. sparse: a view
+    attends to the front view and to itself, otherwise to all views.
     """
 
     def __init__(self, views: int, sparse: bool):
         self.views, self.sparse = views, sparse
 
     def __call__(self, attention: Attention, hidden_states: Tensor, *_, **__) -> Tensor:
-        """hidden_states [heads * views, L, C] -> the same shape."""
+        """Return the attention's output for hidden_states [heads * views, L, C], in the same shape."""
         projections = (attention.to_q, attention.to_k, attention.to_v)
         query, key, value = (projection(hidden_states).unflatten(0, (-1, self.views)) for projection in projections)
         if self.sparse:
@@ -94,14 +94,14 @@ class MultiViewAttention:
 
 
 def build_unet(config: dict) -> UNet2DConditionModel:
-    """The UNet of an official config, without its weights: diffusers' own, but for the self-attention.
+    """Build the UNet of an official config, without its weights: that of diffusers with another self-attention.
 
     Raises:
-        UserError: a field says that it is another network.
+        UserError: a field describes another network.
     """
     _check("UNet", config, SUPPORTED)
-    known = config.keys() & inspect.signature(UNet2DConditionModel).parameters.keys()
-    stock = {name: config[name] for name in known}
+    supported = config.keys() & inspect.signature(UNet2DConditionModel).parameters.keys()
+    stock = {name: config[name] for name in supported}
     stock["mid_block_type"] = STOCK_BLOCKS.get(config["mid_block_type"], config["mid_block_type"])
     for name in ("down_block_types", "up_block_types"):
         stock[name] = [STOCK_BLOCKS.get(kind, kind) for kind in config[name]]
@@ -115,8 +115,10 @@ def build_unet(config: dict) -> UNet2DConditionModel:
 
 @dataclass(eq=False)
 class MultiViewDiffusion:
-    """The loaded parts. prompts [6, T, C]: the text's embeddings, which tell the views apart. normaliser: mean and
-    standard deviation [1, D] of CLIP's embeddings. offload: a part is on the device only while it works.
+    """The loaded networks of the diffusion and their settings.
+
+    prompts [6, T, C]: the text embeddings of the views. normaliser: mean and standard deviation [1, D] of CLIP's
+    embeddings. offload: a network is on the device only while it runs.
     """
 
     unet: UNet2DConditionModel
@@ -132,7 +134,7 @@ class MultiViewDiffusion:
 
     @property
     def size(self) -> int:
-        """Side of the pictures in pixels."""
+        """Return the side of the pictures in pixels."""
         return self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     def generate(
@@ -143,11 +145,10 @@ class MultiViewDiffusion:
         steps: int = 50,
         progress: Progress = no_progress,
     ) -> np.ndarray:
-        """Paints the six views of the person in a picture.
+        """Paint the six views of the person in a picture, and return them as uint8 [6, S, S, 3] in the order of VIEWS.
 
-        picture [S, S, 3] uint8: the front view, S = size, cropped as portrait.crop_face does, over white. generator:
-        seeded, on any device; one on the CPU gives the same noise on every machine. guidance: 1 does not guide.
-        Returns uint8 [6, S, S, 3] in the order of VIEWS.
+        picture [S, S, 3] uint8: the front view over white, cropped by photo.crop_face; S is `size`. generator: seeded,
+        on any device; on the CPU it gives the same noise on every machine. guidance: its scale; 1 switches it off.
 
         Raises:
             UserError: the device's memory is too small.
@@ -168,46 +169,46 @@ class MultiViewDiffusion:
     def denoise(
         self, picture: np.ndarray, generator: torch.Generator, guidance: float = 3.0, steps: int = 50
     ) -> Iterator[Tensor]:
-        """The latents [6, 4, S/8, S/8] after every step; see `generate`.
+        """Yield the latents [6, 4, S/8, S/8] after every step; see `generate`.
 
-        Noise is drawn in the official order: CLIP's, the latents', one a step.
+        Noise is drawn in the official order: for CLIP's embedding, for the latents, then once for each step.
         """
         if picture.shape != (self.size, self.size, 3):
             raise ValueError(f"a picture of {picture.shape}; the model paints [{self.size}, {self.size}, 3]")
-        seen = self._embed(picture, generator)  # [6, 2 D]
+        embedding = self._embed(picture, generator)  # [6, 2 D]
         front = self._encode(picture)  # [6, 4, S/8, S/8]
         prompts = self.prompts.to(self.device)
         guided = guidance != 1
-        if guided:  # the unguided half sees no picture, but reads the text
-            seen, front = (torch.cat([torch.zeros_like(part), part]) for part in (seen, front))
+        if guided:  # the unguided half gets the text but no picture
+            embedding, front = (torch.cat([torch.zeros_like(part), part]) for part in (embedding, front))
             prompts = prompts.repeat(2, 1, 1)
         self.scheduler.set_timesteps(steps, device=self.device)
         latents = self._noise(front[: len(VIEWS)].shape, generator) * self.scheduler.init_noise_sigma
-        with self._working(self.unet) as unet:
+        with self._on_device(self.unet) as unet:
             for time in self.scheduler.timesteps:
                 noisy = torch.cat([latents.repeat(1 + guided, 1, 1, 1), front], 1)
-                noisy, text, label = (part.to(unet.dtype) for part in (noisy, prompts, seen))
+                noisy, text, label = (part.to(unet.dtype) for part in (noisy, prompts, embedding))
                 output = unet(noisy, time, encoder_hidden_states=text, class_labels=label).sample.float()
                 if guided:
-                    without, output = output.chunk(2)
-                    output = without + guidance * (output - without)
+                    unguided, output = output.chunk(2)
+                    output = unguided + guidance * (output - unguided)
                 noise = self._noise(latents.shape, generator)
                 latents = self.scheduler.step(output, time, latents, eta=1.0, variance_noise=noise).prev_sample
                 yield latents
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> np.ndarray:
-        """Latents [6, 4, S/8, S/8] to pictures uint8 [6, S, S, 3], one at a time to save memory."""
-        with self._working(self.vae) as vae:
+        """Decode latents [6, 4, S/8, S/8] to pictures uint8 [6, S, S, 3], one at a time to save memory."""
+        with self._on_device(self.vae) as vae:
             latents = (latents / vae.config.scaling_factor).to(vae.dtype)
             pictures = torch.cat([vae.decode(latent).sample for latent in latents.split(1)])
         levels = (255 * (pictures.float() / 2 + 0.5)).round().clamp(0, 255)
         return levels.byte().permute(0, 2, 3, 1).cpu().numpy()
 
     def _embed(self, picture: np.ndarray, generator: torch.Generator) -> Tensor:
-        """CLIP's embedding as unCLIP wants it [6, 2 D]: with a little noise, and the noise level's own embedding."""
+        """Return unCLIP's input [6, 2 D]: CLIP's embedding with a little noise, and the noise level's embedding."""
         pixels = self.image_processor(Image.fromarray(picture), return_tensors="pt").pixel_values
-        with self._working(self.image_encoder) as encoder:
+        with self._on_device(self.image_encoder) as encoder:
             embedding = encoder(pixels.to(self.device, encoder.dtype)).image_embeds.float()  # [1, D]
         mean, deviation = (part.to(self.device) for part in self.normaliser)
         embedding = ((embedding - mean) / deviation).expand(len(VIEWS), -1)
@@ -218,10 +219,10 @@ class MultiViewDiffusion:
         return torch.cat([embedding, cosines_and_sines.expand_as(embedding)], 1)
 
     def _encode(self, picture: np.ndarray) -> Tensor:
-        """The picture's latents, the same for every view [6, 4, S/8, S/8]."""
+        """Return the picture's latents, repeated for every view [6, 4, S/8, S/8]."""
         pixels = torch.tensor(picture, device=self.device).permute(2, 0, 1)[None]
-        pixels = (pixels / 255 * 2 - 1).half()  # rounded as the official pipeline does, whatever the model's precision
-        with self._working(self.vae) as vae:
+        pixels = (pixels / 255 * 2 - 1).half()  # the official pipeline rounds so, at any precision of the model
+        with self._on_device(self.vae) as vae:
             latents = vae.encode(pixels.to(vae.dtype)).latent_dist.mode().float() * vae.config.scaling_factor
         return latents.expand(len(VIEWS), -1, -1, -1)
 
@@ -229,8 +230,8 @@ class MultiViewDiffusion:
         return torch.randn(shape, generator=generator, device=generator.device).to(self.device)
 
     @contextmanager
-    def _working(self, part: nn.Module) -> Iterator[nn.Module]:
-        """The part on the device, and afterwards where it was."""
+    def _on_device(self, part: nn.Module) -> Iterator[nn.Module]:
+        """Move a network to the device while it runs, and with offloading back to the CPU afterwards."""
         part.to(self.device)
         try:
             yield part
@@ -246,16 +247,16 @@ def load_mvdiffusion(
     offload: bool = False,
     progress: Progress = no_progress,
 ) -> MultiViewDiffusion:
-    """Loads a folder in the official layout, part by part; nothing is downloaded.
+    """Load the networks from a folder in the official layout; nothing is downloaded.
 
-    model_index.json is not followed: it names a class of diffusers' that does something else. dtype: float32, float16
-    or bfloat16; pictures are encoded and decoded in float16 rather than in bfloat16, which would show bands. The text
-    encoder is used once; what it gives is kept in the folder.
+    model_index.json is ignored, because it names a class of diffusers that does something else. dtype: float32, float16
+    or bfloat16; with bfloat16, pictures are still encoded and decoded in float16, because bfloat16 shows bands. The
+    text encoder runs once, and its output is kept in the folder.
 
     Raises:
-        UserError: a part is missing, damaged or of another network.
+        UserError: a file is missing, damaged or of another network.
     """
-    transformers.logging.disable_progress_bar()  # `progress` is told instead
+    transformers.logging.disable_progress_bar()  # `progress` reports instead
     folder = Path(folder)
     place = torch.device("cpu" if offload else device)
     half = dtype if dtype == torch.float32 else torch.float16
@@ -301,7 +302,7 @@ def load_mvdiffusion(
 
 @torch.no_grad()
 def _embed_prompts(tokenizer: Path, encoder: Path) -> dict[str, Tensor]:
-    """The text encoder's last hidden states of the views' texts: prompts [6, T, C], float32."""
+    """Return the text encoder's last hidden states for the views' texts: prompts [6, T, C], float32."""
     texts = [PROMPT.format(view=view) for view in VIEWS]
     tokenize = _load_settings(CLIPTokenizer, tokenizer)
     tokens = tokenize(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
@@ -310,7 +311,7 @@ def _embed_prompts(tokenizer: Path, encoder: Path) -> dict[str, Tensor]:
 
 
 def _check(part: str, config: Mapping[str, Any], allowed: Mapping[str, tuple]) -> None:
-    """Raises UserError if a part's config gives a field none of the values allowed."""
+    """Raise UserError if a field of a part's config has a value that is not allowed."""
     for name, values in allowed.items():
         if name in config and config[name] not in values:
             choices = " or ".join(map(repr, values))
@@ -318,7 +319,7 @@ def _check(part: str, config: Mapping[str, Any], allowed: Mapping[str, tuple]) -
 
 
 def _load_unet(folder: Path, dtype: torch.dtype, needed: Mapping[str, tuple]) -> UNet2DConditionModel:
-    """The UNet in a folder. needed: fields of its config, and the values with which it fits the other parts."""
+    """Load the UNet of a folder. needed: fields of its config, and the values that fit the other networks."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         with torch.device("meta"):
@@ -335,7 +336,7 @@ def _load_unet(folder: Path, dtype: torch.dtype, needed: Mapping[str, tuple]) ->
 
 
 def _load_stock(kind: type[ModelMixin | PreTrainedModel], weights: Path, **options) -> nn.Module:
-    """A model of diffusers or transformers with all its weights, from their file in its folder."""
+    """Load a model of diffusers or transformers with all its weights, whose file is in the model's folder."""
     options |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     try:
         model, report = kind.from_pretrained(weights.parent, **options)
@@ -347,15 +348,15 @@ def _load_stock(kind: type[ModelMixin | PreTrainedModel], weights: Path, **optio
 
 
 def _load_settings(kind: type, folder: Path) -> Any:
-    """What has a configuration but no weights: a scheduler, tokenizer or image processor."""
+    """Load a scheduler, tokenizer or image processor, which have a configuration but no weights."""
     try:
         return kind.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # a tokenizer's failure may be of any kind
+    except Exception as error:  # tokenizers raise many kinds
         raise _damaged(folder, error) from None
 
 
 def _read_weights(path: Path, names: Iterable[str] = ()) -> dict[str, Tensor]:
-    """All tensors of a file, among which those of the given names must be."""
+    """Read all tensors of a file; raise UserError if it lacks one of the names."""
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:

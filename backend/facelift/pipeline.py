@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""FaceLift from end to end (Lyu et al., arXiv 2412.17812): a photo or video to timed views, and these to a cloud.
+"""FaceLift from end to end (Lyu et al., arXiv 2412.17812): from a photo or video to timed views, and on to a cloud.
 
-The views are a capture like any other, in GS-LRM's world: they can be saved, replaced by pictures of other origin, or
-given to 4D-LRM instead.
+The views are an ordinary capture in GS-LRM's world. They can be saved, replaced by pictures from elsewhere, or given to
+4D-LRM instead.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .gslrm import COMMAND_LINE_FILTER, GSLRM, PostFilter, check_gslrm, load_gsl
 
 if TYPE_CHECKING:
     from ..lrm4d import LRM4D
-    from .mvdiffusion import MultiViewDiffusion  # which imports diffusers, only needed for painting
+    from .mvdiffusion import MultiViewDiffusion  # it imports diffusers, which only painting needs
     from .weights import FaceLiftWeights
 
 AZIMUTHS = (270, 225, 180, 90, 0, 315)  # of mvdiffusion.VIEWS, in degrees
@@ -42,12 +42,12 @@ def six_cameras(size: int = CROP) -> list[Camera]:
 
 
 class FaceLift:
-    """The official weights on a device, each part loaded when it is first asked for.
+    """FaceLift's two networks on a device, each loaded when it is first used.
 
     offload: see mvdiffusion.MultiViewDiffusion.
 
-    Raises, when asked for a part:
-        UserError: it is damaged, or the GPU's memory is too small.
+    Raises, on the first use of a network:
+        UserError: its weights are damaged, or the GPU's memory is too small.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class FaceLift:
 
     @functools.cached_property
     def diffusion(self) -> MultiViewDiffusion:
-        """What paints the views, on CUDA in half precision."""
+        """Load the network that paints the views; on CUDA in half precision."""
         from .mvdiffusion import load_mvdiffusion
 
-        check_gslrm(self._weights.gslrm)  # rather than fail after painting, which takes hours on a CPU
+        check_gslrm(self._weights.gslrm)  # before painting, which takes hours on a CPU
         dtype = torch.float16 if self._device.type == "cuda" else torch.float32
         try:
             return load_mvdiffusion(self._weights.diffusion, self._device, dtype, self._offload, self._progress)
@@ -69,7 +69,7 @@ class FaceLift:
 
     @functools.cached_property
     def gslrm(self) -> GSLRM:
-        """What lifts the views."""
+        """Load the network that lifts the views to Gaussians."""
         try:
             return load_gslrm_halved(self._weights.gslrm).to(self._device)
         except torch.OutOfMemoryError:
@@ -77,8 +77,8 @@ class FaceLift:
 
 
 class Fronts(NamedTuple):
-    """One person at F times in seconds [F]: front views uint8 [F, 512, 512, 3] as photo.prepare_front's, and the
-    cameras of the photo or of the video's frames, in GS-LRM's world."""
+    """One person at F times: times [F] in seconds, front views uint8 [F, 512, 512, 3] like photo.prepare_front's, and
+    the cameras of the photo or of the video's frames, in GS-LRM's world."""
 
     times: np.ndarray
     pictures: np.ndarray
@@ -95,7 +95,7 @@ def read_fronts(
     every: int = 1,
     progress: Progress = no_progress,
 ) -> Fronts:
-    """A photo or video to front views.
+    """Read a photo or video as front views.
 
     matting, index, box: see photo.prepare_front. first, last, every: see video.read_frames.
 
@@ -119,10 +119,10 @@ def paint_views(
     steps: int = 50,
     progress: Progress = no_progress,
 ) -> Capture:
-    """Paints six views for each of the front views uint8 [F, 512, 512, 3] at times [F] in seconds.
+    """Paint six views for each of the front views uint8 [F, 512, 512, 3] at times [F] in seconds.
 
-    seed: the noise begins with it at every time, so that it is the same in every picture of a video, which flickers
-    less. guidance, steps: see MultiViewDiffusion.generate. Returns the views as mvdiffusion.VIEWS names them.
+    seed: of the noise, which is the same at every time, so that a video flickers less. guidance, steps: see
+    MultiViewDiffusion.generate. Frames are named after mvdiffusion.VIEWS.
 
     Raises:
         UserError: the device's memory is too small.
@@ -134,11 +134,11 @@ def paint_views(
     frames = []
     for index, (time, front) in enumerate(zip(times, fronts, strict=True)):
 
-        def tell(stage: str, done: float, index: int = index) -> None:
+        def report(stage: str, done: float, index: int = index) -> None:
             progress(stage, (index + done) / len(fronts))
 
         front = np.asarray(Image.fromarray(front).resize((size, size)))
-        views = diffusion.generate(front, torch.Generator().manual_seed(seed), guidance, steps, tell)
+        views = diffusion.generate(front, torch.Generator().manual_seed(seed), guidance, steps, report)
         for name, camera, view in zip(VIEWS, six_cameras(size), views, strict=True):
             opaque = np.dstack([view, np.full((size, size), 255, np.uint8)])
             frames.append(Frame(camera, float(time), opaque, f"{name}_{index:04}" if len(fronts) > 1 else name))
@@ -152,10 +152,11 @@ def lift_views(
     post_filter: PostFilter = COMMAND_LINE_FILTER,
     progress: Progress = no_progress,
 ) -> tuple[Gaussians4D, torch.Tensor]:
-    """Pictures of one head uint8 [V, H, W, 3] over white to a cloud that stands still, on the CPU, in GS-LRM's world.
+    """Lift pictures of one head, uint8 [V, H, W, 3] over white, to a static cloud on the CPU, in GS-LRM's world.
 
-    cameras: of the views, in GS-LRM's world, such as six_cameras. Runs where the model is, on CUDA in bfloat16. Returns
-    what passes the filter, and which of the model's outputs that is: int64 [N], ascending.
+    cameras: of the views, in GS-LRM's world, such as six_cameras. The model runs on its own device, on CUDA in
+    bfloat16. Return the Gaussians that pass the filter, and their numbers among the model's outputs: int64 [N],
+    ascending.
 
     Raises:
         UserError: the GPU's memory is too small.
@@ -178,8 +179,8 @@ def lift_views(
     finally:
         for hook in hooks:
             hook.remove()
-    (kept,) = post_filter.keep(splats).nonzero(as_tuple=True)
-    cloud = splats.select(kept).cloud().to("cpu")
+    (kept,) = post_filter.mask(splats).nonzero(as_tuple=True)
+    cloud = splats.select(kept).to_gaussians().to("cpu")
     progress("Lifting the views", 1.0)
     return cloud, kept.cpu()
 
@@ -191,7 +192,7 @@ def lift_capture(
     post_filter: PostFilter = COMMAND_LINE_FILTER,
     progress: Progress = no_progress,
 ) -> Gaussians4D:
-    """Lifts the views of each time of a capture in GS-LRM's world, and joins the clouds of all times, on the CPU.
+    """Lift the views of each time of a capture in GS-LRM's world, and join the clouds of all times, on the CPU.
 
     tolerance: see sequence.join_sequence.
 
@@ -208,12 +209,12 @@ def lift_capture(
     clouds, identities = [], []
     for index, time in enumerate(times):
 
-        def tell(stage: str, done: float, index: int = index) -> None:
+        def report(stage: str, done: float, index: int = index) -> None:
             progress(stage, (index + done) / len(times))
 
-        now = [frame for frame in frames if frame.time == time]
-        views = np.stack([lay_over_white(frame.image) for frame in now])
-        cloud, identity = lift_views(views, [frame.camera for frame in now], model, post_filter, tell)
+        current = [frame for frame in frames if frame.time == time]
+        views = np.stack([lay_over_white(frame.image) for frame in current])
+        cloud, identity = lift_views(views, [frame.camera for frame in current], model, post_filter, report)
         clouds.append(cloud)
         identities.append(identity)
     return join_sequence(clouds, identities, times, tolerance)
@@ -222,9 +223,10 @@ def lift_capture(
 def fuse_capture(
     capture: Capture, model: str | Path | LRM4D = "small", device: str = "auto", progress: Progress = no_progress
 ) -> Gaussians4D:
-    """Fuses the views of all times to moving Gaussians with 4D-LRM, in place of lifting each time's and joining them.
+    """Fuse the views of all times to moving Gaussians with 4D-LRM, instead of lifting each time's views by themselves.
 
-    The views' white background is cut off, which 4D-LRM takes for fog. model, device: see reconstruct.reconstruct.
+    The views' white background is cut off, because 4D-LRM would reconstruct it as fog. model, device: see
+    reconstruct.reconstruct.
 
     Raises:
         UserError, Cancelled: see reconstruct.reconstruct.

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""FaceLift's official weights: found on this machine, or fetched from the Hugging Face Hub once the user agreed.
+"""FaceLift's official weights: finding them on this machine, and downloading them from the Hugging Face Hub.
 
-They are under the Adobe Research License, for non-commercial research only. One revision is pinned, and what arrives is
-checked against its SHA-256. The Hub's own client finds what other programs have fetched; fetching is done here, because
-that client begins a broken file anew, which may have 3.7 GB.
+Their licence is the Adobe Research License, for non-commercial research only; a download needs the user's consent. One
+revision is pinned, and downloaded files are checked against their SHA-256. The Hub's own client finds what other
+programs have downloaded. Downloads do not use it, because it starts a broken file again from the beginning, and one has
+3.7 GB.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SIZE = 9_316_311_496  # bytes of the weights; the other files have less than 2 M
 TITLE = "FaceLift's weights"
 LICENCE_FILE = "LICENSE"
 GSLRM, DIFFUSION = "gslrm/ckpt_0000000000021125.pt", "mvdiffusion/pipeckpts"
-# paths in the repository to their SHA-256, where they hold weights
+# paths in the repository, and the SHA-256 of those that hold weights
 FILES = {
     LICENCE_FILE: None,
     f"{DIFFUSION}/model_index.json": None,
@@ -56,14 +57,17 @@ FILES = {
 
 
 class FaceLiftWeights(NamedTuple):
-    """What gslrm.load_gslrm and mvdiffusion.load_mvdiffusion read."""
+    """Where the weights are: the file for gslrm.load_gslrm and the folder for mvdiffusion.load_mvdiffusion."""
 
     gslrm: Path
     diffusion: Path
 
 
 def find_weights(folder: Path | str = FOLDER) -> FaceLiftWeights | None:
-    """The official weights if all files are here: in a folder laid out as the repository, or in the Hub's cache."""
+    """Find the official weights, in a folder laid out as the repository or in the Hub's cache.
+
+    Return None if neither has all files.
+    """
     for root in filter(None, (Path(folder), find_in_cache())):
         if all((root / name).is_file() for name in FILES):
             return FaceLiftWeights(root / GSLRM, root / DIFFUSION)
@@ -71,7 +75,10 @@ def find_weights(folder: Path | str = FOLDER) -> FaceLiftWeights | None:
 
 
 def find_in_cache() -> Path | None:
-    """Where the Hub's own client, if there is one, keeps what has been fetched of the pinned revision."""
+    """Return the folder of the pinned revision in the cache of the Hub's own client.
+
+    Return None if the client is not installed or the cache lacks GS-LRM's weights.
+    """
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
@@ -80,13 +87,13 @@ def find_in_cache() -> Path | None:
     return Path(cached).parents[1] if isinstance(cached, str) else None
 
 
-def bytes_here(folder: Path | str = FOLDER) -> int:
-    """How much of the repository's files is in a folder already, parts of files included."""
+def count_downloaded_bytes(folder: Path | str = FOLDER) -> int:
+    """Count the bytes of the repository's files that a folder already has, incomplete files included."""
     return count_bytes(Path(folder) / name for name in FILES)
 
 
 def fetch_licence(folder: Path | str = FOLDER, endpoint: str = ENDPOINT) -> str:
-    """The text of the weights' licence, fetched if the folder lacks it.
+    """Return the text of the weights' licence; download it if the folder lacks it.
 
     Raises:
         UserError: the Hub cannot be reached, or the folder cannot be written.
@@ -106,9 +113,9 @@ def download_weights(
     progress: Progress = no_progress,
     endpoint: str = ENDPOINT,
 ) -> FaceLiftWeights:
-    """Fetches what the folder lacks of the official weights; a broken download goes on where it was.
+    """Download the official weights that the folder lacks; a broken download is continued.
 
-    licence_accepted: the user has read LICENCE and agreed. endpoint: the Hub's address, or a mirror's.
+    licence_accepted: whether the user has read LICENCE and agreed. endpoint: the Hub's address, or a mirror's.
 
     Raises:
         UserError: the licence is not accepted, the Hub cannot be reached, a file arrived damaged, or the disk is full.

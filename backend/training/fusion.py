@@ -125,7 +125,7 @@ def as_still(moving: MovingSplats) -> Gaussians4D:
     """A cloud of one moment in the form that join_sequence takes."""
     values = (moving.position, (moving.color - 0.5)[:, None] / SH_C0, np.log(moving.scale.clip(1e-9)), moving.rotation)
     splats = Splats(*map(torch.from_numpy, values), torch.from_numpy(moving.opacity).logit(1e-6))
-    return replace(splats.cloud(), compositing=moving.compositing)
+    return replace(splats.to_gaussians(), compositing=moving.compositing)
 
 
 def score(cloud: Gaussians4D, truth: np.ndarray, cameras: Sequence[Camera]) -> dict[str, float]:

@@ -66,7 +66,10 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
         if portrait_job.find_weights(folder):
             layout.label(text="FaceLift's weights: research only", icon="CHECKMARK")
             return True
-        here, size = facelift_weights.bytes_here(folder or facelift_weights.FOLDER) / 1e9, facelift_weights.SIZE / 1e9
+        here, size = (
+            facelift_weights.count_downloaded_bytes(folder or facelift_weights.FOLDER) / 1e9,
+            facelift_weights.SIZE / 1e9,
+        )
         text = f"FaceLift's weights, {here:.1f} of {size:.1f} GB here; for non-commercial research only"
         wrapped(context, layout, text, "INFO")
         row = layout.row()

@@ -64,7 +64,7 @@ def test_outputs_are_the_published_functions(recorded):
 def test_a_cloud_shows_at_any_time_what_the_published_rasteriser_receives(recorded):
     splats, outputs = recorded
     seen = {name.removeprefix("act.b0."): value for name, value in outputs.items() if name.startswith("act.b0.")}
-    mean, covariance, opacity = (part[0] for part in splats.select(0).cloud().at(torch.tensor([7.0])))
+    mean, covariance, opacity = (part[0] for part in splats.select(0).to_gaussians().at(torch.tensor([7.0])))
     axes = rotation_matrix(seen["rotations"]) * seen["scales"][:, None, :]
     torch.testing.assert_close(mean, seen["means3D"], atol=1e-4, rtol=0)
     torch.testing.assert_close(opacity, seen["opacities"][:, 0], atol=1e-4, rtol=0)
@@ -88,7 +88,7 @@ def test_the_post_filter_keeps_what_facelift_keeps(recorded):
 @pytest.mark.oracle
 def test_filtered_splats_are_those_of_facelifts_ply(recorded):
     splats = recorded[0].select(0)
-    kept = splats.select(PostFilter().keep(splats))
+    kept = splats.select(PostFilter().mask(splats))
     header, _, body = (ORACLE / "filtered_cli.ply").read_bytes().partition(b"end_header\n")
     lines = [line.split() for line in header.decode().splitlines() if line.startswith("property")]
     dtype = np.dtype([(name, {"float": "<f4", "uchar": "u1"}[kind]) for _, kind, name in lines])
@@ -217,7 +217,7 @@ def test_the_post_filter_keeps_what_the_plain_rules_keep(post_filter):
         outside = abs(x) > box[0] or abs(y) > box[1] or abs(z) > box[2]
         kept.append(not (faint or large or floats or outside))
     assert 0 < sum(kept) < 4000
-    assert post_filter.keep(splats).tolist() == kept
+    assert post_filter.mask(splats).tolist() == kept
 
 
 def test_rays_and_heads_stay_in_float32_under_autocast():
@@ -337,7 +337,7 @@ def test_large_starts_as_the_static_function():
     """4D-LRM made from a GS-LRM shows the same Gaussians at every time, whenever the pictures were taken."""
     model = random_model(GSLRMConfig(layers=2, width=32, heads=2, patch=4))
     images, poses, intrinsics = rig()
-    expected = model(images, poses, intrinsics).select(0).cloud()
+    expected = model(images, poses, intrinsics).select(0).to_gaussians()
     free = model.config.free_gaussians
     with torch.no_grad():
         cloud = to_lrm4d(model).predict(images, poses, intrinsics, torch.tensor([[-1.0, 0.3, 1.0]])).select(0)

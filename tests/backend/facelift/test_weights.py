@@ -60,7 +60,7 @@ def test_the_licence_can_be_read_before_the_rest(server, tmp_path):
     assert len(server.asked) == 1
     (tmp_path / "holiday.mp4").write_bytes(bytes(1000))  # somebody else's
     (tmp_path / f"{facelift_weights.LICENCE_FILE}.part").write_bytes(bytes(10))
-    assert facelift_weights.bytes_here(tmp_path) == len(CONTENT[facelift_weights.LICENCE_FILE]) + 10
+    assert facelift_weights.count_downloaded_bytes(tmp_path) == len(CONTENT[facelift_weights.LICENCE_FILE]) + 10
     with pytest.raises(UserError, match=r"licence cannot be fetched.*try again"):
         facelift_weights.fetch_licence(tmp_path / "other", "http://127.0.0.1:9")
 

@@ -28,7 +28,7 @@ def ball(centre: tuple[float, float, float], radius: float, color: float, count:
         log_scale=np.log(0.05) + 0.3 * torch.randn(count, 3, generator=generator),
         rotation=torch.randn(count, 4, generator=generator),
         logit=torch.full((count,), 1.0),
-    ).cloud()
+    ).to_gaussians()
 
 
 def together(one: Gaussians4D, other: Gaussians4D) -> Gaussians4D:
