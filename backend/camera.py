@@ -16,6 +16,10 @@ from .errors import UserError
 
 _FLIP_YZ = np.diag([1.0, -1.0, -1.0, 1.0])
 
+# Changes of the axis that points up, [4, 4]: a quarter turn about x takes (x, y, z) to (x, z, -y), or back.
+Z_UP_TO_Y_UP = Y_DOWN_TO_Z_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+Y_UP_TO_Z_UP = Z_UP_TO_Y_DOWN = Z_UP_TO_Y_UP.T
+
 
 def opengl_to_opencv(camera_to_world: np.ndarray) -> np.ndarray:
     """Turns camera-to-world matrices [..., 4, 4] from OpenGL to OpenCV camera axes; its own inverse."""

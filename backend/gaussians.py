@@ -25,33 +25,11 @@ from torch import Tensor
 
 from .camera import Similarity
 from .errors import UserError
-from .splats import ISOCLINIC_BASIS, STATIC_SIGMA, MovingSplats
+from .rotations import isoclinic_from_rotation, rotation_from_isoclinic
+from .splats import STATIC_SIGMA, MovingSplats
 
 FORMAT = "facet4d-cloud-1"
 TENSORS = ("mean", "scale", "left", "right", "opacity", "color")
-
-
-_BASIS = torch.from_numpy(ISOCLINIC_BASIS)
-
-
-def rotation_from_isoclinic(left: Tensor, right: Tensor) -> Tensor:
-    """Return R [..., 4, 4] on (x, y, z, t) of left and right unit quaternions [..., 4], in the 4DGS convention."""
-    basis = _BASIS.to(left)
-    return torch.einsum("...i,...j,ijab->...ab", left, right, basis)
-
-
-def isoclinic_from_rotation(rotation: Tensor) -> tuple[Tensor, Tensor]:
-    """Return left and right quaternions [..., 4] of R [..., 4, 4] in SO(4), up to the common sign of the pair.
-
-    This is the inverse of rotation_from_isoclinic.
-
-    The basis matrices are orthogonal with squared norm 4, so <R, E_ij> / 4 is the rank-one matrix left right^T.
-    """
-    product = torch.einsum("...ab,ijab->...ij", rotation, _BASIS.to(rotation)) / 4
-    best = product.norm(dim=-2).argmax(-1)  # the column of the largest entry of `right`
-    left = torch.take_along_dim(product, best[..., None, None], -1)[..., 0]
-    left = torch.nn.functional.normalize(left, dim=-1)
-    return left, torch.nn.functional.normalize(torch.einsum("...i,...ij->...j", left, product), dim=-1)
 
 
 class ConditionedGaussians(NamedTuple):
@@ -198,12 +176,6 @@ def _decompose(factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     flip = torch.ones_like(scale)
     flip[..., 0] = torch.linalg.det(axes).sign()
     return scale, *isoclinic_from_rotation(axes * flip[..., None, :])
-
-
-def rotation_matrix(quaternion: Tensor) -> Tensor:
-    """Convert unit quaternions [..., 4] (w, x, y, z) to rotation matrices [..., 3, 3]."""
-    isoclinic = quaternion[..., [0, 3, 2, 1]] * quaternion.new_tensor([1, -1, -1, -1])
-    return rotation_from_isoclinic(isoclinic, isoclinic)[..., :3, :3]
 
 
 def save_cloud(cloud: Gaussians4D, path: Path | str) -> None:

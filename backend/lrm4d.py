@@ -17,8 +17,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from .color import SH_C0
 from .gaussians import Gaussians4D
-from .splats import SH_C0
 
 PIXEL_CHANNELS = 10
 GAUSSIAN_CHANNELS = (3, 3, 3, 4, 1, 1, 1, 4)  # depth (as xyz), color, scale, left, opacity | time, time scale, right

@@ -16,26 +16,16 @@ import torch
 from torch import Tensor
 
 from .camera import Camera
+from .color import linear_to_srgb, srgb_to_linear
 from .errors import Progress, no_progress
 from .gaussians import ConditionedGaussians, Gaussians4D
+from .splats import VISIBLE
 
 LOW_PASS = 0.1  # variance of the pixel filter in px^2, about that of a box-filtered supersampled picture
-MIN_ALPHA, MAX_ALPHA, MIN_TRANSMITTANCE = 1 / 255, 0.999, 1e-4
+MAX_ALPHA, MIN_TRANSMITTANCE = 0.999, 1e-4
 UNSEEN = -10.0  # exponent below which nothing is seen; where the exponential underflows a CPU takes ten times as long
 NEAR = 0.01
 TILE = 16
-
-
-def srgb_to_linear(encoded: Tensor) -> Tensor:
-    """The sRGB transfer curve, as splats.srgb_to_linear, differentiable."""
-    encoded = encoded.clamp_min(0)
-    return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4)
-
-
-def linear_to_srgb(linear: Tensor) -> Tensor:
-    """The inverse of srgb_to_linear, differentiable."""
-    linear = linear.clamp_min(0)
-    return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055)
 
 
 def over_white_srgb(color: Tensor, alpha: Tensor) -> Tensor:
@@ -192,7 +182,7 @@ def _rasterize_view(
     width: int,
     height: int,
 ) -> tuple[Tensor, Tensor]:
-    visible = (opacity.detach() >= MIN_ALPHA).nonzero()[:, 0]
+    visible = (opacity.detach() >= VISIBLE).nonzero()[:, 0]
     mean, covariance, opacity, color = mean[visible], covariance[visible], opacity[visible], color[visible]
     pixels, depth, spread, energy = project(mean, covariance, world_to_camera, intrinsics, width, height)
     opacity = opacity * energy
@@ -201,12 +191,12 @@ def _rasterize_view(
     conic = torch.stack([yy, -xy, xx], -1) / determinant[:, None]
 
     with torch.no_grad():
-        reach = (2 * torch.log((opacity / MIN_ALPHA).clamp_min(1))).sqrt().clamp_max(3.33)
+        reach = (2 * torch.log((opacity / VISIBLE).clamp_min(1))).sqrt().clamp_max(3.33)
         radius = (reach[:, None] * torch.stack([xx, yy], -1).sqrt()).ceil()
         # tiles [left, right) x [top, bottom) that each splat's bounding box touches
         size = radius.new_tensor([width, height])
         grid = [(width + TILE - 1) // TILE, (height + TILE - 1) // TILE]
-        seen = (opacity >= MIN_ALPHA) & (depth > NEAR) & (determinant > 0) & pixels.isfinite().all(-1)
+        seen = (opacity >= VISIBLE) & (depth > NEAR) & (determinant > 0) & pixels.isfinite().all(-1)
         seen &= ((pixels + radius > 0) & (pixels - radius < size)).all(-1)
         splat = seen.nonzero()[:, 0]
         splat = splat[depth[splat].argsort(stable=True)]
@@ -288,7 +278,7 @@ def _layers(powers: Tensor, exponents: Tensor, chunk: int = 512) -> Iterator[tup
     for start in range(0, exponents.shape[1], chunk):
         part = slice(start, start + chunk)
         alpha = (powers @ exponents[:, part]).clamp_min_(UNSEEN).exp_()
-        torch.nn.functional.threshold_(alpha, MIN_ALPHA, 0).clamp_max_(MAX_ALPHA)
+        torch.nn.functional.threshold_(alpha, VISIBLE, 0).clamp_max_(MAX_ALPHA)
         after = running * torch.cumprod(1 - alpha, -1)
         weight = alpha * torch.cat([running, after[:, :-1]], -1)
         yield part, alpha, weight.masked_fill_(after <= MIN_TRANSMITTANCE, 0)

@@ -21,6 +21,7 @@ BACKEND = (
     ("lrm4d", "rasterize"),
     ("gaussians", "capture", "formats/"),
     ("camera", "splats", "memory", "download"),
+    ("color", "rotations"),
     ("cache", "errors", "pip_failures", "__init__"),
 )
 ADDON = (

@@ -28,10 +28,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..cache import load_or_make
+from ..color import color_from_harmonic
 from ..errors import UserError
 from ..gaussians import Gaussians4D
 from ..lrm4d import Block, nearest_points, patchify, rays
-from ..splats import SH_C0, STATIC_SIGMA
+from ..rotations import isoclinic_from_quaternion
+from ..splats import STATIC_SIGMA
 
 PIXEL_CHANNELS = 9
 DEPTH_RANGE = 1.8  # centres lie within +- this of the ray's point nearest to the origin
@@ -94,9 +96,7 @@ class Splats(NamedTuple):
 
     def to_gaussians(self) -> Gaussians4D:
         """Return the same as static 4D Gaussians; their color is the zeroth harmonic, the same from all sides."""
-        # equal isoclinic quaternions rotate space alone, in 4DGS's order of components; see splats.quaternion
-        w, x, y, z = F.normalize(self.rotation, dim=-1).unbind(-1)
-        isoclinic = torch.stack([w, -z, -y, -x], -1)
+        isoclinic = isoclinic_from_quaternion(F.normalize(self.rotation, dim=-1))
         sigma = torch.full_like(self.logit, STATIC_SIGMA)[..., None]
         return Gaussians4D(
             mean=torch.cat([self.position, torch.zeros_like(sigma)], -1),
@@ -104,7 +104,7 @@ class Splats(NamedTuple):
             left=isoclinic,
             right=isoclinic.clone(),  # safetensors does not store one tensor under two names
             opacity=self.logit.sigmoid(),
-            color=(SH_C0 * self.harmonics[..., 0, :] + 0.5).clamp_min(0),
+            color=color_from_harmonic(self.harmonics[..., 0, :]).clamp_min(0),
             compositing="srgb",
             time_range=(0.0, 0.0),
         )

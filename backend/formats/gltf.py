@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..camera import Z_UP_TO_Y_UP
+from ..color import harmonic_from_color, srgb_to_linear
 from ..errors import UserError, writing
-from ..splats import MovingSplats, harmonic_from_color, srgb_to_linear
-from .spz import Y_UP
+from ..rotations import scalar_last
+from ..splats import MovingSplats
 
 _EXTENSION = "KHR_gaussian_splatting"
 _COLOR_SPACES = {"linear": "lin_rec709_display", "srgb": "srgb_rec709_display"}
@@ -29,7 +31,7 @@ def write_glb(cloud: MovingSplats, path: Path | str, time: float) -> int:
     Raises:
         UserError: nothing is visible at that time (glTF allows no empty clouds), or the file cannot be written.
     """
-    visible = cloud.freeze(time).transform(Y_UP)
+    visible = cloud.freeze(time).transform(Z_UP_TO_Y_UP)
     if not len(visible):
         raise UserError(f"The cloud is empty at {time:g} s, which a glTF file cannot be; choose another time.")
     linear = np.asarray(srgb_to_linear(visible.color), np.float32)
@@ -37,7 +39,7 @@ def write_glb(cloud: MovingSplats, path: Path | str, time: float) -> int:
     attributes = {
         "POSITION": visible.position,
         "COLOR_0": np.c_[np.clip(linear, 0, 1), visible.opacity],
-        f"{_EXTENSION}:ROTATION": np.roll(visible.rotation, -1, 1),
+        f"{_EXTENSION}:ROTATION": scalar_last(visible.rotation),
         f"{_EXTENSION}:SCALE": visible.scale,
         f"{_EXTENSION}:OPACITY": visible.opacity[:, None],
         f"{_EXTENSION}:SH_DEGREE_0_COEF_0": harmonics,

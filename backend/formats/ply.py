@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..color import color_from_harmonic, harmonic_from_color
 from ..errors import UserError, writing
-from ..splats import STATIC_SIGMA, MovingSplats, color_from_harmonic, harmonic_from_color
+from ..splats import STATIC_SIGMA, MovingSplats
 
 PROPERTIES = (
     *("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..camera import Y_UP_TO_Z_UP, Z_UP_TO_Y_UP
+from ..color import color_from_harmonic, harmonic_from_color
 from ..errors import UserError, writing
-from ..splats import STATIC_SIGMA, MovingSplats, color_from_harmonic, harmonic_from_color
-
-Y_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # from Z up: (x, y, z) to (x, z, -y)
+from ..rotations import scalar_first, scalar_last
+from ..splats import STATIC_SIGMA, MovingSplats
 
 _HEADER = np.dtype(
     [("magic", "S4"), ("version", "<u4"), ("count", "<u4"), ("degree", "u1"), ("bits", "u1"), ("_", "V2")]
@@ -37,7 +38,7 @@ def write_spz(cloud: MovingSplats, path: Path | str, time: float) -> int:
     Raises:
         UserError: the cloud reaches too far from the origin, or the file cannot be written.
     """
-    visible = cloud.freeze(time).transform(Y_UP)
+    visible = cloud.freeze(time).transform(Z_UP_TO_Y_UP)
     reach = np.abs(visible.position).max(initial=1e-9)
     bits = min(_FRACTION_BITS, int(np.floor(np.log2((2**23 - 1) / reach))))
     if bits < 0:
@@ -102,7 +103,7 @@ def read_spz(path: Path | str) -> MovingSplats:
         color=color_from_harmonic((color - np.float32(127.5)) / np.float32(_COLOR_SCALE)),
         compositing="srgb",
     )
-    return cloud.transform(Y_UP.T)
+    return cloud.transform(Y_UP_TO_Z_UP)
 
 
 def _to_bytes(values: np.ndarray) -> np.ndarray:
@@ -116,7 +117,7 @@ def _pack_rotation(rotation: np.ndarray) -> np.ndarray:
     which one that is. Ten bits follow for each of the other three: a sign bit, and 9 bits for the magnitude in
     0..sqrt(1/2).
     """
-    xyzw = np.roll(rotation, -1, 1)
+    xyzw = scalar_last(rotation)
     largest = np.abs(xyzw).argmax(1)
     rows = np.arange(len(xyzw))
     xyzw = xyzw * np.where(xyzw[rows, largest] < 0, -1, 1)[:, None]
@@ -135,7 +136,7 @@ def _unpack_rotation(packed: np.ndarray) -> np.ndarray:
     xyzw = np.empty((len(values), 4))
     is_largest = (values >> 30)[:, None] == np.arange(4)
     xyzw[is_largest], xyzw[~is_largest] = largest, others.ravel()
-    return np.roll(xyzw, 1, 1).astype(np.float32)
+    return scalar_first(xyzw).astype(np.float32)
 
 
 def _unpack_rotation_v2(packed: np.ndarray) -> np.ndarray:

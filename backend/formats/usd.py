@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..color import harmonic_from_color, srgb_to_linear
 from ..errors import writing
-from ..splats import VISIBLE, MovingSplats, harmonic_from_color, srgb_to_linear
+from ..splats import VISIBLE, MovingSplats
 
 
 def write_usda(

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from ..gaussians import Gaussians4D
-from ..rasterize import MIN_ALPHA
+from ..splats import VISIBLE
 
 # Standard deviation of a cloud's opacity window, as a share of the interval between two clouds: the widest with which
 # the neighbours are invisible at a cloud's own time. Half way between two clouds, each has a quarter of its opacity.
-WINDOW = 1 / math.sqrt(-2 * math.log(MIN_ALPHA))
+WINDOW = 1 / math.sqrt(-2 * math.log(VISIBLE))
 
 
 def join_sequence(

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ..camera import Camera
+from ..camera import Y_UP_TO_Z_UP, Camera
 from ..capture import Capture, Frame, save_capture
+from ..rasterize import encode_picture
 from .scenes.people import People
-from .scenes.rigs import Z_UP, look_at
+from .scenes.rigs import look_at
 from .scenes.sampler import draw_lights
 from .scenes.shading import Noise, Surfaces, render
 
@@ -61,7 +61,7 @@ def make_demo_capture(assets: Path, seed: int) -> Capture:
     centre = people.models[_ICT].eyes.centre.mean(0) * torch.tensor([1.0, 1, 0])
     vertices = (surfaces.vertices - centre) / 100
     world = np.eye(4)
-    world[:3, :3] = Z_UP
+    world[:3, :3] = Y_UP_TO_Z_UP[:3, :3]
     focal = 0.5 * _RESOLUTION / np.tan(_FIELD_OF_VIEW / 2)
     intrinsics = np.array([focal, focal, _RESOLUTION / 2, _RESOLUTION / 2])
     lights = draw_lights(rng, surfaces.material.albedo)
@@ -77,16 +77,9 @@ def make_demo_capture(assets: Path, seed: int) -> Capture:
             _SUPERSAMPLES,
         )[0][0, 0]
         camera = Camera(world @ poses[view], *intrinsics, _RESOLUTION, _RESOLUTION)
-        frames.append(Frame(camera, float(seconds[view]), straight_srgb(image), name, name.startswith("held_out")))
+        picture = encode_picture(image[..., :3], image[..., 3], "linear")
+        frames.append(Frame(camera, float(seconds[view]), picture, name, name.startswith("held_out")))
     return Capture(frames)
-
-
-def straight_srgb(image: Tensor) -> np.ndarray:
-    """Linear premultiplied RGBA [..., 4] as uint8 with straight alpha and sRGB-encoded color."""
-    alpha = image[..., 3:]
-    linear = (image[..., :3] / alpha.clamp_min(1e-6)).clamp(0, 1)
-    encoded = torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clamp_min(1e-6) ** (1 / 2.4) - 0.055)
-    return (torch.cat([encoded, alpha], -1) * 255).round().to(torch.uint8).numpy()
 
 
 def main() -> None:

@@ -22,8 +22,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..camera import Camera
+from ..camera import Y_UP_TO_Z_UP, Camera
 from ..capture import Capture, Frame, over_white
+from ..color import harmonic_from_color
 from ..evaluate import psnr
 from ..facelift.gslrm import Splats
 from ..facelift.pipeline import fuse_capture, six_cameras
@@ -32,12 +33,11 @@ from ..lrm4d import LRM4D
 from ..models import load_model
 from ..portrait.photo import METRES_PER_UNIT
 from ..portrait.sequence import join_sequence
-from ..rasterize import render_pictures
+from ..rasterize import encode_picture, render_pictures
 from ..reconstruct import reconstruct
-from ..splats import SH_C0, MovingSplats
-from .demo_capture import straight_srgb
+from ..splats import MovingSplats
 from .scenes.people import People
-from .scenes.rigs import Z_UP, look_at
+from .scenes.rigs import look_at
 from .scenes.sampler import draw_lights
 from .scenes.shading import Noise, Surfaces, render
 
@@ -62,11 +62,12 @@ class Film:
     def shoot(self, camera: Camera, moment: int) -> np.ndarray:
         """The picture over white, float32 [SIZE, SIZE, 3]."""
         pose = camera.camera_to_world.copy()
-        pose[:3] = Z_UP.T @ pose[:3]
+        pose[:3] = Y_UP_TO_Z_UP[:3, :3].T @ pose[:3]
         surfaces = self.surfaces
         now = Surfaces(surfaces.vertices[:, moment : moment + 1], surfaces.faces, surfaces.material)
         rig = (torch.as_tensor(part[None, None], dtype=torch.float32) for part in (pose, camera.intrinsics))
-        return over_white(straight_srgb(render(now, self.lights, *rig, SIZE, self.noise, 4)[0][0, 0]))
+        image = render(now, self.lights, *rig, SIZE, self.noise, 4)[0][0, 0]
+        return over_white(encode_picture(image[..., :3], image[..., 3], "linear"))
 
 
 def held_out_cameras(rng: np.random.Generator) -> list[Camera]:
@@ -75,7 +76,7 @@ def held_out_cameras(rng: np.random.Generator) -> list[Camera]:
     front = six_cameras(SIZE)[0]
     toward = [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)]
     poses = look_at(np.linalg.norm(front.position) * np.stack(toward, -1), np.zeros(3))
-    poses[:, :3] = Z_UP @ poses[:, :3]
+    poses[:, :3] = Y_UP_TO_Z_UP[:3, :3] @ poses[:, :3]
     return [replace(front, camera_to_world=pose) for pose in poses]
 
 
@@ -123,7 +124,8 @@ def lift(frames: Sequence[Frame], model: LRM4D) -> Gaussians4D:
 
 def as_still(moving: MovingSplats) -> Gaussians4D:
     """A cloud of one moment in the form that join_sequence takes."""
-    values = (moving.position, (moving.color - 0.5)[:, None] / SH_C0, np.log(moving.scale.clip(1e-9)), moving.rotation)
+    harmonics = harmonic_from_color(moving.color)[:, None]
+    values = (moving.position, harmonics, np.log(moving.scale.clip(1e-9)), moving.rotation)
     splats = Splats(*map(torch.from_numpy, values), torch.from_numpy(moving.opacity).logit(1e-6))
     return replace(splats.to_gaussians(), compositing=moving.compositing)
 

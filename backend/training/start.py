@@ -15,6 +15,7 @@ from ..facelift.gslrm import GSLRM, PIXEL_CHANNELS, GSLRMConfig, load_gslrm
 from ..facelift.weights import LICENCE
 from ..lrm4d import LARGE_FROM_GSLRM, LRM4D
 from ..models import load_model, read_card
+from ..rotations import isoclinic_from_quaternion
 
 
 def to_lrm4d(model: GSLRM) -> LRM4D:
@@ -48,7 +49,7 @@ def to_lrm4d(model: GSLRM) -> LRM4D:
 def _with_time(decoder: Tensor) -> Tensor:
     """Rows of 14 outputs a Gaussian [K * 14, D] to the 20 of 4D-LRM [K * 20, D]: in the middle of time, and at rest."""
     position, color, scale, rotation, opacity = decoder.unflatten(0, (-1, 14)).split(GSLRMConfig().channels, 1)
-    turn = rotation[:, [0, 3, 2, 1]] * rotation.new_tensor([1, -1, -1, -1])[:, None]  # as in Splats.cloud
+    turn = isoclinic_from_quaternion(rotation.mT).mT
     zero = torch.zeros_like(opacity)
     return torch.cat([position, color, scale, turn, opacity, zero, zero, turn], 1).flatten(0, 1)
 

@@ -11,7 +11,7 @@ from bpy.types import Context, Event, FileHandler, Menu, NodesModifier, Operator
 from bpy_extras.io_utils import ExportHelper, ImportHelper, poll_file_object_drop
 
 from .. import compat
-from .._backend import errors, formats
+from .._backend import camera, errors, formats
 from .object import (
     active_cloud,
     build_cloud,
@@ -27,7 +27,6 @@ _UP = (
     ("Z", "Z", "As in Blender, and as this add-on writes it"),
     ("-Y", "-Y", "As most 3DGS tools write and show it: X right, Y down, Z forward"),
 )
-_FROM_Y_DOWN = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 
 
 class FACET4D_OT_import_splats(ImportHelper, Operator):
@@ -61,7 +60,7 @@ class FACET4D_OT_import_splats(ImportHelper, Operator):
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         if self.up == "-Y" and _is_ply(paths[0]):
-            gaussians = gaussians.transform(_FROM_Y_DOWN)
+            gaussians = gaussians.transform(camera.Y_DOWN_TO_Z_UP)
         frames = (scene.frame_start + seconds * fps for seconds in gaussians.time_range)
         made = build_cloud(scene, gaussians, paths[0].stem, *frames)
         if len(paths) > 1:
@@ -153,7 +152,7 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
 
     def _turned(self, gaussians, path: Path):
         turns = self.up == "-Y" and _is_ply(path)
-        return gaussians.transform(np.linalg.inv(_FROM_Y_DOWN)) if turns else gaussians
+        return gaussians.transform(camera.Z_UP_TO_Y_DOWN) if turns else gaussians
 
 
 class FACET4D_FH_splats(FileHandler):

@@ -18,7 +18,8 @@ the faintest tails: a lone Gaussian loses up to 8 % of its coverage there.
 import bpy
 from bpy.types import Material, Scene, ShaderNodeTree
 
-from .nodes import VERSION_KEY, VISIBLE, TreeBuilder, find_stamped
+from .._backend import splats
+from .nodes import VERSION_KEY, TreeBuilder, find_stamped
 
 MATERIAL_NAME = "Facet4D Splats"
 GROUP_NAME = "Facet4D Splat"
@@ -110,7 +111,7 @@ def _build(group: ShaderNodeTree) -> None:
 
     # A ray meets the sphere twice; the far side stays clear. A square it meets once, from behind if it is an instance.
     front = tree.math("MAXIMUM", tree.math("SUBTRACT", 1.0, surface["Backfacing"]), facing)
-    seen = tree.math("MULTIPLY", tree.math("GREATER_THAN", alpha, VISIBLE), front)
+    seen = tree.math("MULTIPLY", tree.math("GREATER_THAN", alpha, splats.VISIBLE), front)
     covered = tree.math("MAXIMUM", tree.math("MULTIPLY", alpha, seen), attribute("solid")["Fac"])
     tree.node("NodeGroupOutput", attribute("radiance")["Color"], covered)
     tree.arrange()

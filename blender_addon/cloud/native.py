@@ -15,7 +15,7 @@ import numpy as np
 from bpy.types import GeometryNodeTree, Material, Object, PointCloud
 
 from .. import compat
-from .._backend import splats
+from .._backend import color
 from .nodes import TreeBuilder, stepped_time
 from .object import METADATA_KEY, cloud_modifier, read_cloud
 from .ownership import add_child
@@ -65,7 +65,7 @@ def native_attributes(source: Object) -> dict[str, np.ndarray]:
         "position": gaussians.position - origin,
         "scale": gaussians.scale,
         "rotation": gaussians.rotation,
-        "radiance:base": np.c_[splats.harmonic_from_color(gaussians.color), gaussians.opacity],
+        "radiance:base": np.c_[color.harmonic_from_color(gaussians.color), gaussians.opacity],
         "velocity": gaussians.velocity,
         "time_mean": gaussians.time_mean,
         "time_sigma": gaussians.time_sigma,

@@ -22,14 +22,12 @@ from collections.abc import Iterable
 import bpy
 from bpy.types import ID, GeometryNodeTree, Node, NodeSocket, NodeTree
 
+from .. import _backend as backend
 from .. import compat
 
 GROUP_NAME = "Facet4D Evaluate"
 GROUP_VERSION = 5
 VERSION_KEY = "facet4d_version"
-
-# Below one step of an 8-bit picture a Gaussian is not drawn; the rasteriser has the same bound.
-VISIBLE = 1 / 255
 
 # Points and ellipsoids are as large as the Gaussian is at least this opaque.
 SOLID = 1 / 10
@@ -232,8 +230,8 @@ def _build(group: GeometryNodeTree) -> None:
 
     # Renders keep the invisible Gaussians, with radius 0: motion blur compares the points of neighbouring
     # subframes one by one and is silently off where their number changes.
-    visible = switch("BOOLEAN", in_viewport, True, above(VISIBLE))
-    splats = points(visible, tree.math("MULTIPLY", largest, reach(VISIBLE)))
+    visible = switch("BOOLEAN", in_viewport, True, above(backend.splats.VISIBLE))
+    splats = points(visible, tree.math("MULTIPLY", largest, reach(backend.splats.VISIBLE)))
     facing = tree.math("MULTIPLY", in_render, group_input["Face Camera"])
     splats = choose(facing, splats, _squares(tree, splats, store, attribute))
 

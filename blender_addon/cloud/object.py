@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 import bpy
 import numpy as np
 from bpy.types import Attribute, Context, Depsgraph, FCurve, LayerCollection, Mesh, NodesModifier, Object, Scene
+from mathutils import Matrix
 
+from .. import _backend as backend
 from .. import compat
 from .._backend import errors, splats
 from .material import splat_material
@@ -177,12 +179,10 @@ def read_cloud(cloud: Object) -> MovingSplats:
     """
     _check(cloud)
     mesh = cloud.data
-    position = np.empty(3 * len(mesh.vertices), np.float32)
-    mesh.vertices.foreach_get("co", position)
     data = {name: _read(mesh.attributes[name]) for name in _ATTRIBUTES if name != "crowding"}
     return splats.MovingSplats(
-        position=position.reshape(-1, 3) + np.array(cloud[METADATA_KEY]["origin"], np.float32),
-        color=splats.linear_to_srgb(data.pop("radiance")[:, :3]).astype(np.float32),
+        position=_vertex_positions(mesh) + np.array(cloud[METADATA_KEY]["origin"], np.float32),
+        color=backend.color.linear_to_srgb(data.pop("radiance")[:, :3]).astype(np.float32),
         compositing=mesh[METADATA_KEY]["compositing"],
         time_range=tuple(mesh[METADATA_KEY]["time_range"]),
         **data,
@@ -195,10 +195,12 @@ def gaussians_in_place(cloud: Object, depsgraph: Depsgraph) -> MovingSplats:
     Raises:
         UserError: as read_cloud and evaluated_cloud.
     """
-    origin = np.eye(4)
-    origin[:3, 3] = cloud[METADATA_KEY]["origin"]
-    world = np.array(evaluated_cloud(cloud, depsgraph).matrix_world)
-    return read_cloud(cloud).transform(world @ np.linalg.inv(origin))
+    return read_cloud(cloud).transform(motion_since_made(cloud, evaluated_cloud(cloud, depsgraph).matrix_world))
+
+
+def motion_since_made(cloud: Object, world: Matrix) -> np.ndarray:
+    """Return what takes a cloud from where it was made to where its matrix is `world`, [4, 4]."""
+    return np.array(world) @ np.array(Matrix.Translation(cloud[METADATA_KEY]["origin"]).inverted())
 
 
 def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingSplats:
@@ -218,7 +220,7 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingS
     if points is None or "solid" in points.attributes or not all(name in points.attributes for name in names):
         raise errors.UserError(f"'{cloud.name}' shows no splats; set its Display to Splats.")
     position, alpha, radiance, scale, rotation = (_read(points.attributes[name]) for name in names)
-    color = splats.linear_to_srgb(radiance[:, :3]).astype(np.float32)
+    color = backend.color.linear_to_srgb(radiance[:, :3]).astype(np.float32)
     ones = np.ones(len(position), np.float32)
     light = cloud.data[METADATA_KEY]["compositing"]
     still = (0 * position, time * ones, splats.STATIC_SIGMA * ones, scale, rotation)
@@ -248,6 +250,17 @@ def _check(cloud: Object) -> None:
         raise errors.UserError(reason)
 
 
+def inner_box(cloud: Object) -> tuple[np.ndarray, np.ndarray]:
+    """Return the corners [3], in object space, of the box around a cloud's Gaussians without the outermost percent."""
+    return splats.inner_box(_vertex_positions(cloud.data))
+
+
+def _vertex_positions(mesh: Mesh) -> np.ndarray:
+    position = np.empty(3 * len(mesh.vertices), np.float32)
+    mesh.vertices.foreach_get("co", position)
+    return position.reshape(-1, 3)
+
+
 def _read(attribute: Attribute) -> np.ndarray:
     """The values of an attribute: [N] of FLOAT, [N, 3] of FLOAT_VECTOR, [N, 4] of QUATERNION and FLOAT_COLOR."""
     kinds = {
@@ -265,6 +278,7 @@ def _read(attribute: Attribute) -> np.ndarray:
 def _finite_attributes(gaussians: MovingSplats) -> dict[str, np.ndarray]:
     """Vertex attributes in world space, without Gaussians that have a value which is not finite."""
     scale = np.asarray(gaussians.scale, np.float32)
+    radiance = backend.color.srgb_to_linear(np.asarray(gaussians.color))
     data = {
         "position": gaussians.position,
         "velocity": gaussians.velocity,
@@ -275,7 +289,7 @@ def _finite_attributes(gaussians: MovingSplats) -> dict[str, np.ndarray]:
         "scale": np.maximum(scale, np.maximum(1e-3 * scale.max(axis=1, keepdims=True), 1e-9)),
         "rotation": gaussians.rotation,
         "opacity": gaussians.opacity,
-        "radiance": np.pad(splats.srgb_to_linear(np.asarray(gaussians.color)), ((0, 0), (0, 1)), constant_values=1),
+        "radiance": np.pad(radiance, ((0, 0), (0, 1)), constant_values=1),
     }
     data = {name: np.asarray(values, np.float32) for name, values in data.items()}
     finite = np.all([np.isfinite(v).all(axis=tuple(range(1, v.ndim))) for v in data.values()], axis=0)
@@ -298,7 +312,7 @@ def crowding(position: np.ndarray) -> np.ndarray:
     if not len(position):
         return np.zeros(0, np.float32)
     side = min(round(len(position) ** (1 / 3)) + 1, 64)
-    low, high = np.percentile(position, (1, 99), axis=0)
+    low, high = splats.inner_box(position)
     cell = np.floor((position - low) * (side / max(float((high - low).max()), 1e-9)))
     shape = 3 * (side + 6,)
     cell = np.ravel_multi_index(tuple(np.clip(cell, -2, side + 1).astype(int).T + 3), shape)

@@ -9,7 +9,7 @@ from bpy.types import Context, Object, Operator, Scene
 from .. import compat
 from .._backend import errors
 from . import material, native
-from .object import active_cloud, cloud_modifier, make_active
+from .object import active_cloud, cloud_modifier, inner_box, make_active
 from .ownership import add_child
 from .retime import retime
 from .shadow_proxy import add_shadow_proxy, shadow_proxy
@@ -79,9 +79,7 @@ class FACET4D_OT_add_crop_box(CloudOperator, Operator):
 
     def execute(self, context: Context) -> set[str]:
         cropped = active_cloud(context)
-        points = np.empty(3 * len(cropped.data.vertices), np.float32)
-        cropped.data.vertices.foreach_get("co", points)
-        low, high = np.percentile(points.reshape(-1, 3), (1, 99), axis=0) if len(points) else np.zeros((2, 3))
+        low, high = inner_box(cropped)
         box = add_child(cropped, f"{cropped.name} Crop Box", None)
         box.empty_display_type = "CUBE"
         box.location, box.scale = (low + high) / 2, np.maximum(0.55 * (high - low), 1e-3)

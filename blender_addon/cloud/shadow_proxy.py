@@ -7,11 +7,11 @@ cloud shows there: voxels around the centres of the Gaussians that are opaque en
 """
 
 import bpy
-import numpy as np
 from bpy.types import GeometryNodeTree, Object, Scene
 
 from .. import compat
 from .nodes import TreeBuilder
+from .object import inner_box
 from .ownership import add_child
 
 GROUP_NAME = "Facet4D Shadow Proxy"
@@ -40,9 +40,7 @@ def add_shadow_proxy(cloud: Object, catches: bool) -> Object:
     modifier = proxy.modifiers.new("Facet4D Shadow Proxy", "NODES")
     modifier.node_group = _proxy_group()
     compat.set_input(modifier, "Cloud", cloud)
-    points = np.empty(3 * len(cloud.data.vertices), np.float32)
-    cloud.data.vertices.foreach_get("co", points)
-    low, high = np.percentile(points.reshape(-1, 3), (1, 99), axis=0) if len(points) else np.zeros((2, 3))
+    low, high = inner_box(cloud)
     compat.set_input(modifier, "Voxel Size", max(float((high - low).max()), 1e-3) / RESOLUTION)
     return proxy
 

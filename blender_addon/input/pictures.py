@@ -155,7 +155,7 @@ def image_pixels(image: Image) -> np.ndarray:
     if image.is_float and image.alpha_mode != "CHANNEL_PACKED":
         color = np.divide(color, alpha, out=np.zeros_like(color), where=alpha > 0)
     if image.is_float or image.colorspace_settings.name.startswith("Linear"):
-        color = backend.splats.linear_to_srgb(color)
+        color = backend.color.linear_to_srgb(color)
     return np.rint(np.concatenate([color.clip(0, 1), alpha], axis=-1) * 255).astype(np.uint8)
 
 

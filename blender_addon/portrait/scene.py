@@ -15,7 +15,7 @@ from mathutils import Matrix
 
 from .. import _backend as backend
 from .. import compat
-from ..cloud.object import METADATA_KEY, build_cloud, cloud_objects, last_run, make_active
+from ..cloud.object import build_cloud, cloud_objects, last_run, make_active, motion_since_made
 from ..input import comparison
 from ..input.import_capture import new_camera, set_lens
 
@@ -45,7 +45,7 @@ def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path)
 
     camera = _renew(settings.camera, new_camera(cameras[0], f"{path.stem} Camera"), scene)
     camera.data.display_size = DISPLAY_SIZE
-    camera.matrix_world = Matrix(_moved(made)) @ Matrix(cameras[0].to_opengl())
+    camera.matrix_world = Matrix(motion_since_made(made, made.matrix_world)) @ Matrix(cameras[0].to_opengl())
     _key_lens(camera.data, cameras, frames)
     if picture:
         _show_behind(camera.data, picture)
@@ -63,13 +63,6 @@ def place(scene: Scene) -> tuple[float, float, float]:
     existing, cursor = scene.facet4d.portrait.cloud, scene.cursor.location
     renewed = existing in cloud_objects(scene)
     return tuple(last_run(existing).get("place", cursor) if renewed else cursor)
-
-
-def _moved(made: Object) -> np.ndarray:
-    """What the artist has moved a cloud by since it was made [4, 4]."""
-    origin = np.eye(4)
-    origin[:3, 3] = made[METADATA_KEY]["origin"]
-    return np.array(made.matrix_world) @ np.linalg.inv(origin)
 
 
 def _load_picture(path: Path, camera: Camera, upright: np.ndarray | None) -> Image | MovieClip | None:

@@ -7,17 +7,19 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from backend import splats
 from backend.camera import Similarity
 from backend.errors import UserError
 from backend.gaussians import (
     Gaussians4D,
     from_splats,
-    isoclinic_from_rotation,
     load_cloud,
-    rotation_from_isoclinic,
-    rotation_matrix,
     save_cloud,
+)
+from backend.rotations import (
+    isoclinic_from_rotation,
+    quaternion_from_rotation,
+    rotation_from_isoclinic,
+    rotation_from_quaternion,
 )
 from tests.helpers.clouds import random_cloud
 
@@ -114,11 +116,11 @@ def test_isoclinic_decomposition_inverts_composition():
 def test_quaternions_are_the_usual_ones():
     quarter_about_z = torch.tensor([[0.5**0.5, 0, 0, 0.5**0.5]], dtype=torch.float64)
     expected = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]], dtype=torch.float64)
-    assert torch.allclose(rotation_matrix(quarter_about_z)[0], expected, atol=1e-14)
+    assert torch.allclose(rotation_from_quaternion(quarter_about_z)[0], expected, atol=1e-14)
     turned = random_cloud().left.numpy()
-    matrices = splats.rotation_matrix(turned)
-    assert matrices == pytest.approx(rotation_matrix(torch.from_numpy(turned)).numpy(), abs=1e-14)
-    assert np.abs((splats.quaternion(matrices) * turned).sum(-1)) == pytest.approx(1)
+    matrices = rotation_from_quaternion(turned)
+    assert matrices == pytest.approx(rotation_from_quaternion(torch.from_numpy(turned)).numpy(), abs=1e-14)
+    assert np.abs((quaternion_from_rotation(matrices) * turned).sum(-1)) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("time", [-0.8, 0.0, 0.55])
@@ -130,7 +132,7 @@ def test_moving_form_equals_conditioning(time):
     position, alpha = moving.at(time)
     assert np.abs(position - mean).max() < 1e-4
     assert np.abs(alpha - opacity).max() < 1e-6
-    axes = rotation_matrix(torch.from_numpy(moving.rotation).double()).numpy()
+    axes = rotation_from_quaternion(torch.from_numpy(moving.rotation).double()).numpy()
     shape = axes * moving.scale[:, None, :].astype(np.float64) ** 2 @ axes.transpose(0, 2, 1)
     assert np.abs(shape - covariance).max() < 1e-6
 
@@ -151,7 +153,7 @@ def test_a_moving_cloud_in_a_sheared_world_is_the_world_sheared():
     for time in (-0.5, 0.3):
         assert changed.at(time)[0] == pytest.approx(cloud.at(time)[0] @ linear.T + matrix[:3, 3], abs=1e-4)
         assert changed.at(time)[1] == pytest.approx(cloud.at(time)[1])
-    axes, before = (splats.rotation_matrix(c.rotation) * c.scale[:, None, :] for c in (changed, cloud))
+    axes, before = (rotation_from_quaternion(c.rotation) * c.scale[:, None, :] for c in (changed, cloud))
     sheared = linear @ before
     assert axes @ axes.transpose(0, 2, 1) == pytest.approx(sheared @ sheared.transpose(0, 2, 1), abs=1e-5)
 
@@ -163,7 +165,7 @@ def test_change_of_world_and_clock_is_exact(size, tolerance):
     In a tiny world a splat is far longer in time than in space, and float32 quaternions limit its shape.
     """
     cloud = random_cloud().to(torch.float32)
-    turn = rotation_matrix(
+    turn = rotation_from_quaternion(
         torch.nn.functional.normalize(torch.tensor([0.3, -0.5, 0.7, 0.4], dtype=torch.float64), dim=0)
     )
     similarity = Similarity(size, turn.numpy(), size * np.array([3.0, -2.0, 1.0]))

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from backend.color import linear_to_srgb
 from backend.lrm4d import BASE, LARGE, LRM4D, SMALL, LRM4DConfig, PlaneSweep, patchify, rays
-from backend.rasterize import linear_to_srgb, render
+from backend.rasterize import render
 from tests.helpers.tiny_lrm import rig
 
 ROOT = Path(__file__).parents[2]

@@ -11,16 +11,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from backend import rasterize
 from backend.camera import Camera
+from backend.color import linear_to_srgb, srgb_to_linear
 from backend.gaussians import Gaussians4D
 from backend.rasterize import (
     LOW_PASS,
-    linear_to_srgb,
     project,
     render,
     render_pictures,
-    srgb_to_linear,
 )
-from backend.splats import srgb_to_linear as numpy_srgb_to_linear
 
 POSE = torch.eye(4)[None]
 INTRINSICS = torch.tensor([[80.0, 80.0, 32.5, 24.5]])
@@ -61,7 +59,7 @@ def test_one_splat_is_a_gaussian_of_the_projected_size():
     )
     expected[expected < 1 / 255] = 0
     assert np.abs(alpha.numpy() - expected).max() < 1e-5
-    assert torch.allclose(color[..., 1], alpha * float(numpy_srgb_to_linear(0.5)), atol=1e-6)
+    assert torch.allclose(color[..., 1], alpha * float(srgb_to_linear(np.array(0.5))), atol=1e-6)
     assert color[..., 2].abs().max() == 0
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.splats import MovingSplats, linear_to_srgb, srgb_to_linear
+from backend.color import linear_to_srgb, srgb_to_linear
+from backend.splats import MovingSplats
 
 bpy = pytest.importorskip("bpy")
 from mathutils import Vector

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pad
 
-from ...rasterize import linear_to_srgb, srgb_to_linear
+from ...color import linear_to_srgb, srgb_to_linear
 from .motion import rotations
 from .rigs import Rig
 from .transfer import constant, to_device

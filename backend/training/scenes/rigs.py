@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...camera import Camera, normalise_rig
+from ...camera import Y_UP_TO_Z_UP, Camera, normalise_rig
 
 RINGS = ("ring", "arc", "sphere", "orbit")
 TIMINGS = ("free", "shared", "alternating", "gap", "static")
@@ -181,7 +181,4 @@ def draw_world(rng: np.random.Generator) -> np.ndarray:
         return q * np.sign(np.linalg.det(q))
     yaw = rng.normal(0, 0.5) if rng.random() < 0.5 else rng.uniform(-np.pi, np.pi)
     turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
-    return turn if kind < 0.4 else Z_UP @ turn
-
-
-Z_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # from +y up, +z front to +z up, -y front
+    return turn if kind < 0.4 else Y_UP_TO_Z_UP[:3, :3] @ turn

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...rasterize import linear_to_srgb
+from ...color import linear_to_srgb
 from .environments import Environment, read_environments
 from .faults import grade, miscalibrate, photograph
 from .mesh import transform

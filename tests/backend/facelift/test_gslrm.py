@@ -21,7 +21,7 @@ from backend.facelift.gslrm import (
     load_gslrm_halved,
     official_name,
 )
-from backend.gaussians import rotation_matrix
+from backend.rotations import rotation_from_quaternion
 from backend.training.start import to_lrm4d
 from tests.helpers.shared import SHARED
 from tests.helpers.tiny_gslrm import TINY, random_model, save_checkpoint
@@ -65,7 +65,7 @@ def test_a_cloud_shows_at_any_time_what_the_published_rasteriser_receives(record
     splats, outputs = recorded
     seen = {name.removeprefix("act.b0."): value for name, value in outputs.items() if name.startswith("act.b0.")}
     mean, covariance, opacity = (part[0] for part in splats.select(0).to_gaussians().at(torch.tensor([7.0])))
-    axes = rotation_matrix(seen["rotations"]) * seen["scales"][:, None, :]
+    axes = rotation_from_quaternion(seen["rotations"]) * seen["scales"][:, None, :]
     torch.testing.assert_close(mean, seen["means3D"], atol=1e-4, rtol=0)
     torch.testing.assert_close(opacity, seen["opacities"][:, 0], atol=1e-4, rtol=0)
     torch.testing.assert_close(covariance, axes @ axes.mT, atol=1e-5, rtol=0)

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from backend.color import SH_C0, srgb_to_linear
 from backend.errors import UserError
 from backend.formats.gltf import write_glb
-from backend.splats import SH_C0, rotation_matrix, srgb_to_linear
+from backend.rotations import rotation_from_quaternion, scalar_first
 from tests.helpers.clouds import random_cloud, recorded_cloud
 from tests.helpers.files import FROM_Y_UP, read_glb
 
@@ -24,8 +25,8 @@ def test_the_attributes_are_the_cloud(tmp_path):
     assert document["accessors"][0]["min"] == found["POSITION"].min(0).tolist()
     assert document["accessors"][0]["max"] == found["POSITION"].max(0).tolist()
     rotation, scale = found["KHR_gaussian_splatting:ROTATION"], found["KHR_gaussian_splatting:SCALE"]
-    factor = FROM_Y_UP @ rotation_matrix(np.roll(rotation, 1, 1)) * scale[:, None, :]
-    expected = rotation_matrix(seen.rotation) * seen.scale[:, None, :]
+    factor = FROM_Y_UP @ rotation_from_quaternion(scalar_first(rotation)) * scale[:, None, :]
+    expected = rotation_from_quaternion(seen.rotation) * seen.scale[:, None, :]
     np.testing.assert_allclose(factor @ factor.transpose(0, 2, 1), expected @ expected.transpose(0, 2, 1), atol=1e-6)
     np.testing.assert_allclose(found["KHR_gaussian_splatting:OPACITY"][:, 0], seen.opacity, atol=1e-6)
 

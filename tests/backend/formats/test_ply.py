@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from backend.color import SH_C0
 from backend.errors import UserError
 from backend.formats.ply import PROPERTIES_4D, read_ply, write_ply, write_ply_4d
 from backend.gaussians import from_splats
-from backend.splats import SH_C0
 from tests.helpers.clouds import random_cloud
 
 

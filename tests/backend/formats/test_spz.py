@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from backend.camera import Y_UP_TO_Z_UP
 from backend.errors import UserError
-from backend.formats.spz import Y_UP, read_spz, write_spz
-from backend.splats import STATIC_SIGMA, MovingSplats, rotation_matrix
+from backend.formats.spz import read_spz, write_spz
+from backend.rotations import rotation_from_quaternion
+from backend.splats import STATIC_SIGMA, MovingSplats
 from tests.helpers.clouds import RECORDED, random_cloud, recorded_cloud
 
 
 def ellipsoids(cloud: MovingSplats) -> np.ndarray:
     """The covariances, each relative to its largest variance."""
-    factor = rotation_matrix(cloud.rotation) * (cloud.scale / cloud.scale.max(1, keepdims=True))[:, None, :]
+    factor = rotation_from_quaternion(cloud.rotation) * (cloud.scale / cloud.scale.max(1, keepdims=True))[:, None, :]
     return factor @ factor.transpose(0, 2, 1)
 
 
@@ -32,12 +34,12 @@ def assert_same(found: MovingSplats, expected: MovingSplats) -> None:
 @pytest.mark.parametrize("version", RECORDED)
 def test_files_of_niantics_library_are_read(tmp_path, version):
     (tmp_path / "recorded.spz").write_bytes(base64.b64decode(RECORDED[version]))
-    assert_same(read_spz(tmp_path / "recorded.spz"), recorded_cloud().transform(Y_UP.T))
+    assert_same(read_spz(tmp_path / "recorded.spz"), recorded_cloud().transform(Y_UP_TO_Z_UP))
 
 
 def test_the_file_is_the_one_that_niantics_library_writes(tmp_path):
     """Byte for byte, but for the order of the axes of an ellipsoid, which says nothing."""
-    write_spz(recorded_cloud().transform(Y_UP.T), tmp_path / "ours.spz", 0.0)
+    write_spz(recorded_cloud().transform(Y_UP_TO_Z_UP), tmp_path / "ours.spz", 0.0)
     ours = gzip.decompress((tmp_path / "ours.spz").read_bytes())
     theirs = gzip.decompress(base64.b64decode(RECORDED[3]))
     before_scales = 16 + 4 * (9 + 1 + 3)
@@ -58,7 +60,7 @@ def test_rotations_keep_a_fifth_of_a_degree(tmp_path):
     cloud.time_sigma[:] = STATIC_SIGMA
     cloud.opacity[:] = 1
     write_spz(cloud, tmp_path / "cloud.spz", 0.0)
-    found, expected = (rotation_matrix(c.rotation) for c in (read_spz(tmp_path / "cloud.spz"), cloud))
+    found, expected = (rotation_from_quaternion(c.rotation) for c in (read_spz(tmp_path / "cloud.spz"), cloud))
     cosines = np.abs(np.einsum("nij,nij->nj", found, expected))  # an axis may point either way
     assert np.degrees(np.arccos(np.clip(cosines, 0, 1))).max() < 0.2
 

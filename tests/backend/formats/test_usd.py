@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from backend.color import SH_C0
 from backend.errors import UserError
 from backend.formats.usd import write_usda
-from backend.splats import SH_C0, VISIBLE, MovingSplats
+from backend.splats import VISIBLE, MovingSplats
 from tests.helpers.clouds import random_cloud, recorded_cloud
 from tests.helpers.files import read_usda
 

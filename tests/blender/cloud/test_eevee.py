@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from backend.splats import srgb_to_linear
+from backend.color import srgb_to_linear
 from tests.helpers.looks import (
     aim,
     head_of_discs,

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backend.color import linear_to_srgb, srgb_to_linear
 from backend.formats.exchange import write_sequence, write_splats
 from backend.formats.ply import read_ply, write_ply
-from backend.splats import linear_to_srgb, rotation_matrix, srgb_to_linear
+from backend.rotations import rotation_from_quaternion
 from tests.helpers.files import FROM_Y_UP, read_glb, read_usda
 from tests.helpers.points import assert_shows, points_at
 
@@ -27,7 +28,7 @@ PLACE = Matrix.Translation((3, -1, 2)) @ Matrix.Rotation(0.7, 4, "X") @ Matrix.D
 
 
 def covariance(gaussians) -> np.ndarray:
-    factor = rotation_matrix(gaussians.rotation) * gaussians.scale[:, None, :]
+    factor = rotation_from_quaternion(gaussians.rotation) * gaussians.scale[:, None, :]
     return factor @ factor.transpose(0, 2, 1)
 
 

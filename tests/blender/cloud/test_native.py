@@ -4,8 +4,8 @@
 import numpy as np
 import pytest
 
+from backend.color import SH_C0
 from backend.formats.ply import read_ply
-from backend.splats import SH_C0
 
 bpy = pytest.importorskip("bpy")
 from mathutils import Matrix

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from backend.splats import rotation_matrix
+from backend.rotations import rotation_from_quaternion
 from tests.helpers.points import assert_shows, points_at, time_curve
 
 bpy = pytest.importorskip("bpy")
@@ -84,7 +84,7 @@ def test_points_have_the_shapes_of_the_gaussians_and_only_what_draws_them(scene,
     scene.frame_set(1)
     depsgraph = bpy.context.evaluated_depsgraph_get()
     shown = shown_gaussians(cloud, depsgraph, 0.0)
-    axes, expected = (rotation_matrix(g.rotation) * g.scale[:, None, :] for g in (shown, gaussians))
+    axes, expected = (rotation_from_quaternion(g.rotation) * g.scale[:, None, :] for g in (shown, gaussians))
     covariance, expected = axes @ axes.transpose(0, 2, 1), expected @ expected.transpose(0, 2, 1)
     np.testing.assert_allclose(covariance, 1.5**2 * expected, atol=1e-6)
     geometry = cloud.evaluated_get(depsgraph).evaluated_geometry()

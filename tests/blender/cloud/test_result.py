@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from backend.splats import linear_to_srgb, srgb_to_linear
+from backend.color import linear_to_srgb, srgb_to_linear
 from tests.helpers.looks import aim, one_gaussian, photograph
 from tests.helpers.points import assert_shows, points_at, time_curve
 from tests.helpers.stage import add_camera, add_picture, assert_refused_twice, save_picture

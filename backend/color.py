@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Colors of NumPy arrays and torch tensors alike: the sRGB transfer curve, and the zeroth spherical harmonic.
+
+A function returns the kind of array that it is given, and torch can differentiate through it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = TypeVar("Array", np.ndarray, "Tensor")
+
+SH_C0 = 0.28209479177387814  # zeroth-order spherical harmonic: rgb = SH_C0 * f_dc + 0.5
+
+
+def srgb_to_linear(encoded: Array) -> Array:
+    """Decode sRGB values by the transfer curve of IEC 61966-2-1, continued above 1; negative values become 0."""
+    encoded = encoded.clip(min=0)
+    # each branch is kept from the other's values, where its gradient would not be finite
+    return _choose(encoded <= 0.04045, encoded / 12.92, ((encoded.clip(min=0.04045) + 0.055) / 1.055) ** 2.4)
+
+
+def linear_to_srgb(linear: Array) -> Array:
+    """Encode linear values by the sRGB transfer curve; the inverse of srgb_to_linear."""
+    linear = linear.clip(min=0)
+    return _choose(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clip(min=0.0031308) ** (1 / 2.4) - 0.055)
+
+
+def _choose(condition: Array, yes: Array, no: Array) -> Array:
+    """Return the values of `yes` where the condition holds, and of `no` elsewhere."""
+    return np.where(condition, yes, no) if isinstance(yes, np.ndarray | np.generic) else yes.where(condition, no)
+
+
+def harmonic_from_color(color: Array) -> Array:
+    """Convert colors [..., 3] to coefficients [..., 3] of the zeroth spherical harmonic, 3DGS's f_dc."""
+    return (color - 0.5) / SH_C0
+
+
+def color_from_harmonic(coefficient: Array) -> Array:
+    """Convert coefficients [..., 3] of the zeroth spherical harmonic to colors; the inverse of harmonic_from_color."""
+    return coefficient * SH_C0 + 0.5

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rotations of space, and of space with time, for NumPy arrays and torch tensors alike.
+
+A function returns the kind of array that it is given, and torch can differentiate through it. In space a rotation is a
+unit quaternion (w, x, y, z). In (x, y, z, t) it is a pair of unit quaternions, the left and the right isoclinic one, in
+the convention of 4DGS (Yang et al., arXiv 2310.10642, and its published PLY files): a vector is the quaternion
+v = t + z i + y j + x k, and turns to left v conj(right). So left == right turns space alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = TypeVar("Array", np.ndarray, "Tensor")
+
+
+def _isoclinic_basis() -> np.ndarray:
+    """Return E [4, 4, 4, 4]: E[i, j] is the matrix of v -> e_i v conj(e_j) on quaternions v = t + z i + y j + x k."""
+    # left[i] @ v = e_i * v and right[j] @ v = v * e_j, components ordered (scalar, i, j, k)
+    left, right = np.zeros((2, 4, 4, 4))
+    product = [[(0, 1), (1, 1), (2, 1), (3, 1)], [(1, 1), (0, -1), (3, 1), (2, -1)]]
+    product += [[(2, 1), (3, -1), (0, -1), (1, 1)], [(3, 1), (2, 1), (1, -1), (0, -1)]]
+    for a in range(4):
+        for b in range(4):
+            component, sign = product[a][b]  # e_a * e_b = sign * e_component
+            left[a, component, b] = sign
+            right[b, component, a] = sign
+    basis = np.einsum("iab,jbc,j->ijac", left, right, [1.0, -1.0, -1.0, -1.0])
+    return basis[..., ::-1, ::-1].copy()  # (t, z, y, x) -> (x, y, z, t)
+
+
+_BASIS = _isoclinic_basis().reshape(16, 16)  # (i, j) by (row, column)
+
+
+def _like(values: np.ndarray, array: Array) -> Array:
+    """Return constants as what computes with an array: a tensor of its type and device, or themselves, in float64."""
+    return values if isinstance(array, np.ndarray) else array.new_tensor(values)
+
+
+def rotation_from_isoclinic(left: Array, right: Array) -> Array:
+    """Return R [..., 4, 4] on (x, y, z, t) of left and right unit quaternions [..., 4]."""
+    pairs = left[..., :, None] * right[..., None, :]
+    return (pairs.reshape(*pairs.shape[:-2], 16) @ _like(_BASIS, left)).reshape(pairs.shape)
+
+
+def isoclinic_from_rotation(rotation: Array) -> tuple[Array, Array]:
+    """Return left and right quaternions [..., 4] of R [..., 4, 4] in SO(4), up to the common sign of the pair.
+
+    This is the inverse of rotation_from_isoclinic. The basis matrices are orthogonal with squared norm 4, so
+    <R, E_ij> / 4 is the rank-one matrix left right^T.
+    """
+    product = rotation.reshape(*rotation.shape[:-2], 16) @ _like(_BASIS.T / 4, rotation)
+    product = product.reshape(rotation.shape)
+    best = (product**2).sum(-2).argmax(-1)  # the column of the largest entry of `right`
+    left = normalize((product @ _like(np.eye(4), rotation)[best][..., None])[..., 0])
+    return left, normalize((left[..., None, :] @ product)[..., 0, :])
+
+
+def isoclinic_from_quaternion(quaternion: Array) -> Array:
+    """Convert quaternions [..., 4] (w, x, y, z) to the left, and equal right, isoclinic ones of the same rotation.
+
+    4DGS keeps the components in the order (t, z, y, x) with flipped axes: (w, -z, -y, -x). The map is linear, and
+    its own inverse.
+    """
+    return quaternion[..., [0, 3, 2, 1]] * _like(np.array([1.0, -1.0, -1.0, -1.0]), quaternion)
+
+
+quaternion_from_isoclinic = isoclinic_from_quaternion
+
+
+def quaternion_from_rotation(rotation: np.ndarray) -> np.ndarray:
+    """Convert rotation matrices [N, 3, 3] to unit quaternions [N, 4] (w, x, y, z), float64."""
+    spatial = np.zeros((len(rotation), 4, 4))
+    spatial[:, :3, :3], spatial[:, 3, 3] = rotation, 1.0
+    return quaternion_from_isoclinic(isoclinic_from_rotation(spatial)[0])
+
+
+def rotation_from_quaternion(quaternion: Array) -> Array:
+    """Convert unit quaternions [..., 4] (w, x, y, z) to rotation matrices [..., 3, 3]; NumPy's are float64."""
+    isoclinic = isoclinic_from_quaternion(quaternion)
+    return rotation_from_isoclinic(isoclinic, isoclinic)[..., :3, :3]
+
+
+def normalize(quaternion: Array) -> Array:
+    """Return quaternions [..., 4] at unit length."""
+    return quaternion / (quaternion**2).sum(-1)[..., None] ** 0.5
+
+
+def scalar_last(quaternion: Array) -> Array:
+    """Convert quaternions [..., 4] from (w, x, y, z) to (x, y, z, w), the order of glTF and SPZ."""
+    return quaternion[..., [1, 2, 3, 0]]
+
+
+def scalar_first(quaternion: Array) -> Array:
+    """Convert quaternions [..., 4] from (x, y, z, w) to (w, x, y, z); the inverse of scalar_last."""
+    return quaternion[..., [3, 0, 1, 2]]
