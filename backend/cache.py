@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A cache for tensors that are computed from a weights file: they are kept beside it and loaded the next time."""
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +8,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
+
+from .files import replacing
 
 
 def load_or_make(target: Path, source: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -21,11 +22,6 @@ def load_or_make(target: Path, source: Path, make: Callable[[], dict[str, Tensor
         if target.stat().st_mtime_ns >= source.stat().st_mtime_ns:
             return load_file(target)
     tensors = make()
-    partial = target.with_name(target.name + ".part")
-    try:
+    with suppress(OSError), replacing(target) as partial:
         partial.write_bytes(save(tensors))
-        os.replace(partial, target)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink()
     return tensors

@@ -21,6 +21,7 @@ from PIL import Image
 
 from .camera import Camera, opengl_to_opencv
 from .errors import UserError
+from .files import replacing
 from .memory import check_memory
 
 TRANSFORMS = "transforms.json"
@@ -199,7 +200,8 @@ def save_capture(capture: Capture, folder: Path | str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for frame in capture.frames:
             file_path = f"{frame.name}.png"
-            Image.fromarray(frame.image).save(folder / file_path, optimize=True)
+            with replacing(folder / file_path) as partial:
+                Image.fromarray(frame.image).save(partial, "PNG", optimize=True)
             entries.append({"file_path": file_path, "time": frame.time, **_write_camera(frame.camera)})
             if frame.held_out:
                 held_out.append(file_path)
@@ -207,7 +209,8 @@ def save_capture(capture: Capture, folder: Path | str) -> Path:
         if held_out:
             document["test_filenames"] = held_out
         path = folder / TRANSFORMS
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"The capture cannot be written to {folder} ({error.strerror}); choose another folder."

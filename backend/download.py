@@ -17,9 +17,9 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from .errors import Progress, UserError, no_progress
+from .files import PART
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "facet4d"
-PART = ".part"  # ends the name of a file that is not complete
 CHUNK, TIMEOUT = 2**20, 30  # bytes read at a time, seconds without any
 RANGE_NOT_SATISFIABLE = 416
 

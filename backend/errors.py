@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a user is told, and how a long task reports and stops."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 
 Progress = Callable[[str, float], None]
 """Called with (stage, fraction 0..1) from the working thread; raises `Cancelled` to stop the task."""
@@ -19,12 +17,3 @@ class Cancelled(Exception):
 
 def no_progress(stage: str, fraction: float) -> None:
     """The `Progress` of a caller who does not listen."""
-
-
-@contextmanager
-def writing(path: Path | str) -> Iterator[None]:
-    """Says as a `UserError` why a file could not be written within it."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); choose another folder.") from None

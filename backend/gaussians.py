@@ -25,6 +25,7 @@ from torch import Tensor
 
 from .camera import Similarity
 from .errors import UserError
+from .files import writing
 from .rotations import isoclinic_from_rotation, rotation_from_isoclinic
 from .splats import STATIC_SIGMA, MovingSplats
 
@@ -186,10 +187,8 @@ def save_cloud(cloud: Gaussians4D, path: Path | str) -> None:
     """
     metadata = {"format": FORMAT, "compositing": cloud.compositing, "time_range": json.dumps(cloud.time_range)}
     tensors = {name: value.detach().cpu().contiguous() for name, value in zip(TENSORS, cloud.tensors(), strict=True)}
-    try:
-        Path(path).write_bytes(save(tensors, metadata))  # save_file would make the file its owner's alone
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); choose another folder.") from None
+    with writing(path) as partial:
+        partial.write_bytes(save(tensors, metadata))  # save_file would make the file its owner's alone
 
 
 def load_cloud(path: Path | str) -> Gaussians4D:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .errors import UserError
+from .files import replacing
 from .lrm4d import BASE, LARGE, LARGE_FROM_GSLRM, LRM4D, SMALL, LRM4DConfig, PlaneSweep
 
 CONFIGS = {"small": SMALL, "base": BASE, "large": LARGE, "large_from_gslrm": LARGE_FROM_GSLRM}
@@ -94,9 +94,8 @@ def save_weights(state: Mapping[str, Tensor], model: str, path: Path, card: dict
         (path.with_suffix(".json"), json.dumps(document, indent=1).encode() + b"\n"),
         (path, weights),
     ):
-        partial = target.with_name(target.name + ".part")
-        partial.write_bytes(content)
-        os.replace(partial, target)
+        with replacing(target) as partial:
+            partial.write_bytes(content)
 
 
 def read_card(path: Path) -> dict:

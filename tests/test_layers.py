@@ -20,9 +20,9 @@ BACKEND = (
     ("refine",),
     ("lrm4d", "rasterize"),
     ("gaussians", "capture", "formats/"),
-    ("camera", "splats", "memory", "download"),
-    ("color", "rotations"),
-    ("cache", "errors", "pip_failures", "__init__"),
+    ("camera", "splats", "memory", "download", "cache"),
+    ("color", "files", "rotations"),
+    ("errors", "pip_failures", "__init__"),
 )
 ADDON = (
     ("__init__", "demo"),

@@ -15,7 +15,8 @@ import numpy as np
 
 from ..camera import Z_UP_TO_Y_UP
 from ..color import harmonic_from_color, srgb_to_linear
-from ..errors import UserError, writing
+from ..errors import UserError
+from ..files import writing
 from ..rotations import scalar_last
 from ..splats import MovingSplats
 
@@ -76,6 +77,6 @@ def write_glb(cloud: MovingSplats, path: Path | str, time: float) -> int:
     chunks = [(b"JSON", text + b" " * (-len(text) % 4)), (b"BIN\0", b"".join(array.tobytes() for array in arrays))]
     parts = [part for kind, body in chunks for part in (len(body).to_bytes(4, "little"), kind, body)]
     length = 12 + sum(map(len, parts))
-    with writing(path):
-        Path(path).write_bytes(b"glTF" + (2).to_bytes(4, "little") + length.to_bytes(4, "little") + b"".join(parts))
+    with writing(path) as partial:
+        partial.write_bytes(b"glTF" + (2).to_bytes(4, "little") + length.to_bytes(4, "little") + b"".join(parts))
     return len(visible)

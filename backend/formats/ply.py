@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from ..color import color_from_harmonic, harmonic_from_color
-from ..errors import UserError, writing
+from ..errors import UserError
+from ..files import writing
 from ..splats import STATIC_SIGMA, MovingSplats
 
 PROPERTIES = (
@@ -108,7 +109,7 @@ def _logit(opacity: np.ndarray) -> np.ndarray:
 def _write(path: Path | str, properties: tuple[str, ...], table: np.ndarray, comments: list[str]) -> None:
     lines = ["ply", "format binary_little_endian 1.0", *(f"comment facet4d {comment}" for comment in comments)]
     lines += [f"element vertex {len(table)}", *(f"property float {name}" for name in properties), "end_header", ""]
-    with writing(path), open(path, "wb") as file:
+    with writing(path) as partial, open(partial, "wb") as file:
         file.write("\n".join(lines).encode("ascii"))
         file.write(table.tobytes())
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from ..camera import Y_UP_TO_Z_UP, Z_UP_TO_Y_UP
 from ..color import color_from_harmonic, harmonic_from_color
-from ..errors import UserError, writing
+from ..errors import UserError
+from ..files import writing
 from ..rotations import scalar_first, scalar_last
 from ..splats import STATIC_SIGMA, MovingSplats
 
@@ -53,8 +54,8 @@ def write_spz(cloud: MovingSplats, path: Path | str, time: float) -> int:
         _to_bytes(16 * (np.log(visible.scale) + 10)),
         _pack_rotation(visible.rotation),
     )
-    with writing(path):
-        Path(path).write_bytes(gzip.compress(b"".join(array.tobytes() for array in arrays), mtime=0))
+    with writing(path) as partial:
+        partial.write_bytes(gzip.compress(b"".join(array.tobytes() for array in arrays), mtime=0))
     return len(visible)
 
 

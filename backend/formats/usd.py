@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..color import harmonic_from_color, srgb_to_linear
-from ..errors import writing
+from ..files import writing
 from ..splats import VISIBLE, MovingSplats
 
 
@@ -56,7 +56,7 @@ def write_usda(
     extent = np.stack([ends.min(0) - reach, ends.max(0) + reach])
     harmonics = harmonic_from_color(cloud.color)
     name = re.sub("[^A-Za-z0-9_]|^(?=[0-9]|$)", "_", Path(path).stem)
-    with writing(path), open(path, "w", encoding="ascii", newline="\n") as file:
+    with writing(path) as partial, open(partial, "w", encoding="ascii", newline="\n") as file:
         file.write(_header(name, cloud.compositing, list(frames), frames_per_second))
         file.write(f'def ParticleField3DGaussianSplat "{name}" ( prepend apiSchemas = ["ColorSpaceAPI"] )\n{{\n')
         file.write('    uniform token colorSpace:name = "srgb_rec709_scene"\n')

@@ -40,6 +40,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import UserError
+from ..files import replacing
 from ..lrm4d import LRM4D
 from ..models import CONFIGS, load_model, save_weights
 from .config import TrainConfig
@@ -282,9 +283,8 @@ def save(run: Run, out: Path) -> None:
     state = run.state_dict()
     if run.rank:
         return
-    part = out / "state.pt.part"
-    torch.save(state, part)
-    os.replace(part, out / "state.pt")
+    with replacing(out / "state.pt") as part:
+        torch.save(state, part)
     card = {"licence": run.licence, "trained_on": "synthetic scenes", "step": run.step}
     weights = out / f"{run.config.model}.safetensors"
     save_weights(state["average"], run.config.model, weights, card)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..evaluate import psnr, ssim
+from ..files import replacing
 from ..models import load_model
 from ..rasterize import over_white_srgb
 from .contact_sheet import contact_sheet
@@ -128,9 +128,8 @@ def _measure(weights: Path, assets: Path | None, scenes: int, sheet: Path | None
                 print(f"{label:32} {table[label]}", flush=True)
     card = weights.with_suffix(".json")
     document = json.loads(card.read_text(encoding="utf-8")) | {"validation": table}
-    part = card.with_name(card.name + ".part")
-    part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, card)
+    with replacing(card) as part:
+        part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
