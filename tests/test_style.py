@@ -11,15 +11,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Rooms and modules whose docstrings and names have been read through. The list grows until it holds both packages.
 ROOMS = (
-    "backend/facelift",
-    "backend/formats",
-    "backend/portrait",
-    "backend/splats.py",
-    "backend/cache.py",
-    "backend/gaussians.py",
+    *("backend/facelift", "backend/formats", "backend/portrait", "backend/training/scenes"),
+    *("backend/splats.py", "backend/cache.py", "backend/gaussians.py"),
 )
+OPEN = ("rigs.py", "sampler.py")  # not yet
 VERBS = re.compile(
-    r"""(Add|Ask|Build|Call|Change|Check|Choose|Clean|Clear|Close|Combine|Composite|Compute|Condition|Convert|Copy|Count|Crop|Cut|Decode|
+    r"""(Add|Ask|Bend|Build|Call|Change|Check|Choose|Clean|Clear|Close|Combine|Composite|Compute|Condition|Convert|Copy|Count|Crop|Cut|Decode|
     Decompose|Detect|Download|Draw|Drop|Encode|Estimate|Evaluate|Explain|Fetch|Find|Fit|Follow|Freeze|Fuse|Generate|Give|
     Hide|Import|Interpolate|Join|Keep|Lay|Lift|List|Load|Make|Measure|Merge|Mix|Name|Normalise|Move|Open|Order|Pack|Paint|
     Pick|Place|Plan|Predict|Prepare|Project|Prune|Raise|Rasterise|Read|Reconstruct|Record|Refine|Release|Remove|Render|
@@ -33,7 +30,8 @@ BANNED = {"made", "told", "found", "derived", "moving", "finer", "least", "nativ
 
 def paths() -> list[Path]:
     """Return the files of the rooms that are done."""
-    return [file for room in ROOMS for file in ([ROOT / room] if room.endswith(".py") else (ROOT / room).rglob("*.py"))]
+    files = (file for room in ROOMS for file in ((ROOT / room).rglob("*.py") if "." not in room else [ROOT / room]))
+    return [file for file in files if file.name not in OPEN]
 
 
 def definitions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef, bool]]:

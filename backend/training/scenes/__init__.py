@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Synthetic scenes to learn from, made and rendered on the GPU while training goes on."""
+"""Synthetic training scenes, generated and rendered on the GPU during training."""

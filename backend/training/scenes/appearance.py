@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Colors of heads: skin, lips, beards, hair, eyes and teeth, per vertex, in linear light.
 
-Skin follows the two pigments that color it: light is absorbed exponentially by melanin and blood (haemoglobin), so
-their amounts add in log space.
+Skin is colored by two pigments, melanin and haemoglobin (blood). Both absorb light exponentially, so their amounts add
+up in log space.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .heads import Eyes, HeadModel, Part
 from .shading import Material, Noise
 from .transfer import constant, to_device
 
-# log-space absorption of red, green, blue, chosen so that melanin 0..1 spans the range of human skin
+# absorption of red, green and blue in log space, chosen so that melanin in 0..1 spans the range of human skin
 _BASE = (0.36, 0.62, 0.78)
 _MELANIN = (1.95, 2.30, 2.60)
 _BLOOD = (0.06, 0.52, 0.42)
@@ -29,16 +29,16 @@ _PHEOMELANIN = (0.35, 1.15, 2.3)
 
 @dataclass
 class Look:
-    """What one draw of people shares between parts of a head; S scenes."""
+    """Colors that the parts of a head share, for S scenes."""
 
     melanin: Tensor  # [S, 1]
     hair: Tensor  # [S, 3] albedo
     brows: Tensor  # [S, 3] albedo of brows and beard, which are not dyed
-    offset: Tensor  # [S, 3] where each scene's noise is read
+    offset: Tensor  # [S, 3] where each scene samples the noise
 
 
 def draw_look(rng: np.random.Generator, scenes: int, device: torch.device) -> Look:
-    """Random complexion and hair color; dark skin mostly has dark hair, some hair is grey or dyed."""
+    """Draw complexions and hair colors; dark skin mostly has dark hair, and some hair is grey or dyed."""
     melanin = rng.beta(0.7, 1.9, (scenes, 1))
     dark = np.maximum(rng.beta(1.2, 0.9, (scenes, 1)), 1.2 * melanin).clip(0, 1)
     red = rng.beta(0.8, 2.0, (scenes, 1)) * (1 - melanin)
@@ -46,8 +46,8 @@ def draw_look(rng: np.random.Generator, scenes: int, device: torch.device) -> Lo
     grey = rng.random((scenes, 1)) < 0.1
     hair = np.where(grey, rng.uniform(0.25, 0.65, (scenes, 1)) * np.array([1, 0.97, 0.92]), hair)
     dyed = rng.random((scenes, 1)) < 0.06
-    worn = np.where(dyed, rng.uniform(0.02, 0.6, (scenes, 3)), hair)
-    return Look(*to_device(device, melanin, worn, hair, rng.random((scenes, 3))))
+    visible = np.where(dyed, rng.uniform(0.02, 0.6, (scenes, 3)), hair)
+    return Look(*to_device(device, melanin, visible, hair, rng.random((scenes, 3))))
 
 
 def paint_body(
@@ -59,11 +59,11 @@ def paint_body(
     wears_brows: bool,
     sky_share: Tensor,
 ) -> Material:
-    """Skin with its regions, stubble or beard, scalp, mouth and teeth."""
+    """Paint skin with its regions, stubble or beard, scalp, mouth and teeth, and a shirt on half of the people."""
     scenes, device = len(look.melanin), look.melanin.device
 
     def draw(low: float, high: float, share: float = 1.0) -> np.ndarray:
-        """[S, 1] uniform for a share of the people, 0 for the others."""
+        """Draw uniform values [S, 1] for a share of the people, 0 for the others."""
         return rng.uniform(low, high, (scenes, 1)) * (rng.random((scenes, 1)) < share)
 
     cheerful, flush, flush_coarse, flush_fine = to_device(
@@ -121,20 +121,20 @@ def paint_body(
     offset = torch.lerp(offset, -2.4 * freckled, speckled) + freckled * (mask["cheek"] + mask["nose"])
     period = torch.lerp(period, freckle_period, speckled)
     gloss = (glossy * (1 + 0.3 * mask["nose"]) + 0.25 * mask["lips"] + 0.6 * inner).clamp(0, 1)
-    # half of the people wear a shirt below a round or pointed neckline
+    # shirts have a round or pointed neckline
     x, y, z = rest.unbind(-1)
     edge = head.floor + level + point * (x.abs() - 4) - back * (z - head.pivot[2] + 3) - 20 * (dressed < 1).float()
     cloth = ((edge - y) / 0.6).clamp(0, 1)
     skin = torch.lerp(skin, dye[0], cloth[..., None])
     second = torch.lerp(second, torch.lerp(dye[0], dye[1], 0.5), cloth[..., None])
     gloss = gloss * (1 - 0.7 * covered[..., 0]) * (1 - 0.9 * cloth)
-    # shut in at rest, in the open in a laugh
+    # the inside of the mouth is enclosed at rest, but open in a laugh
     sky_share = torch.lerp(sky_share.clamp_min(0.15), 0.3 + 0.3 * head.regions["teeth"], 0.9 * inner[0])
     return _material(skin, second, place / period[..., None], offset, strength, gloss, sky_share)
 
 
 def paint_eyes(rng: np.random.Generator, look: Look, eyes: Eyes, sky_share: Tensor) -> Material:
-    """Pupil, iris with a dark limbus, and the white, by the angle off the gaze axis."""
+    """Paint pupil, iris with a dark limbus, and the white of the eye, by the angle to the gaze axis."""
     scenes, device = len(look.melanin), look.melanin.device
     angle = eyes.angle[None, :, None]
     light = np.array([[0.20, 0.33, 0.45], [0.25, 0.36, 0.22], [0.34, 0.36, 0.36], [0.30, 0.19, 0.08]])
@@ -163,7 +163,7 @@ def paint_eyes(rng: np.random.Generator, look: Look, eyes: Eyes, sky_share: Tens
 
 
 def paint_hair(rng: np.random.Generator, look: Look, albedo: Tensor, part: Part, sky_share: Tensor) -> Material:
-    """Hair of albedo [S, 3]: strands along v of the shell's uv, lighter towards the tips."""
+    """Paint hair of albedo [S, 3]: strands along v of the shell's uv, lighter towards the tips."""
     scenes, device = len(look.melanin), look.melanin.device
     pace, contrast, tips, gloss = to_device(
         device,
@@ -181,7 +181,10 @@ def paint_hair(rng: np.random.Generator, look: Look, albedo: Tensor, part: Part,
 
 
 def absorb(melanin: Tensor, blood: Tensor) -> Tensor:
-    """Skin albedo [..., 3] for amounts of pigment [...]: Beer-Lambert absorption, 0..1 each over the human range."""
+    """Return the albedo [..., 3] of skin with amounts of pigment [...], by Beer-Lambert absorption.
+
+    The human range of each pigment is 0..1.
+    """
     base, brown, red = constant((_BASE, _MELANIN, _BLOOD), melanin.device)
     melanin, blood = melanin.clamp(-0.05, 1.1)[..., None], blood.clamp(-0.2, 2)[..., None]
     return torch.exp(-(base + melanin * brown + blood * red))
@@ -196,7 +199,7 @@ def _material(
     gloss: Tensor,
     sky_share: Tensor,
 ) -> Material:
-    """A noise-patterned material from fields [S, N, 3] and [S, N]."""
+    """Make a noise-patterned material of fields [S, N, 3] and [S, N]."""
     scalars = [value.expand_as(albedo[..., 0])[..., None] for value in (offset, strength, gloss, sky_share[None])]
     pattern = torch.zeros_like(albedo[..., :1])
     return Material(albedo, second, coordinate, pattern, *scalars)

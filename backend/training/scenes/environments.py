@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real light: environment maps as smooth ambient light and one key light towards their brightest spot."""
+"""Environment maps, represented by smooth ambient light and one key light from their brightest spot."""
 
 from __future__ import annotations
 
@@ -12,36 +12,38 @@ import torch
 from ...errors import UserError
 from .shading import sky
 
-_ROWS = 32  # of the map that is integrated; as many pictures' columns are twice that
+_ROWS = 32  # of the map that is integrated, which has twice as many columns
 _KEY_RADIUS = np.cos(np.radians(25))
-_KEY_EXCESS = 3.0  # of the map's mean, above which light near the brightest spot is the key's
+_KEY_EXCESS = 3.0  # times the map's mean; brighter light near the brightest spot belongs to the key light
 
 
 @dataclass(frozen=True, eq=False)
 class Environment:
-    """ambient [9, 3], irradiance / pi in sky()'s polynomials; the key light's unit direction [3] and color [3]."""
+    """Light from all around: ambient [9, 3], irradiance / pi in the polynomials of shading.sky, and a key light with
+    unit direction [3] and color [3]."""
 
     ambient: np.ndarray
     direction: np.ndarray
     color: np.ndarray
 
     def turned(self, rotation: np.ndarray) -> Environment:
-        """The environment turned by rotation [3, 3]; the polynomials of one order go over into one another."""
+        """Return the environment rotated by a matrix [3, 3]; rotation maps polynomials of one order to that order."""
         normals = _spiral(64)
         ambient = np.linalg.lstsq(_sky(normals), _sky(normals @ rotation) @ self.ambient, rcond=None)[0]
         return Environment(ambient, rotation @ self.direction, self.color)
 
 
 def read_environments(folder: Path) -> list[Environment]:
-    """The environments of a folder's .hdr files, brightness 1 in the mean; none if there is no folder."""
+    """Read the .hdr files of a folder as environments of mean brightness 1; none if there is no folder."""
     return [project(read_radiance(path)) for path in sorted(folder.glob("*.hdr"))]
 
 
 def project(radiance: np.ndarray) -> Environment:
-    """An equirectangular map [H, W, 3] with +y up and +z in the middle as an environment.
+    """Project an equirectangular map [H, W, 3] with +y up and +z in the middle onto an environment.
 
-    Irradiance is integrated over the map at normals all around, and fitted by polynomials of order 2, which hold all
-    but 1 % of it (Ramamoorthi and Hanrahan 2001, "An Efficient Representation for Irradiance Environment Maps").
+    Irradiance is integrated over the map for normals in all directions, and fitted by polynomials of order 2, which
+    represent all but 1 % of it (Ramamoorthi and Hanrahan 2001, "An Efficient Representation for Irradiance Environment
+    Maps").
     """
     height, width = (size - size % (k * _ROWS) for size, k in zip(radiance.shape, (1, 2), strict=False))
     blocks = radiance[:height, :width].reshape(_ROWS, height // _ROWS, 2 * _ROWS, width // (2 * _ROWS), 3)
@@ -68,13 +70,13 @@ def project(radiance: np.ndarray) -> Environment:
 
 
 def read_radiance(path: Path) -> np.ndarray:
-    """A Radiance picture as linear RGB [H, W, 3] float32.
+    """Read a Radiance picture as linear RGB [H, W, 3] float32.
 
     The format: a text header, then scan lines of RGBE pixels whose four planes are run-length encoded one by one
     (Ward, "Real Pixels", Graphics Gems II).
 
     Raises:
-        UserError: not a Radiance picture with scan lines from the top, left to right, encoded so.
+        UserError: the file is not a run-length encoded Radiance picture with scan lines from the top, left to right.
     """
     data = path.read_bytes()
     header, _, rest = data.partition(b"\n\n")
@@ -91,17 +93,17 @@ def read_radiance(path: Path) -> np.ndarray:
                 raise UserError(f"{path} is not run-length encoded; save it again as .hdr.")
             start += 4
             for plane in row:
-                filled = 0
-                while filled < width:
+                column = 0
+                while column < width:
                     count = body[start]
                     if count > 128:
                         count -= 128
-                        plane[filled : filled + count] = body[start + 1]
+                        plane[column : column + count] = body[start + 1]
                         start += 2
                     else:
-                        plane[filled : filled + count] = np.frombuffer(body, np.uint8, count, start + 1)
+                        plane[column : column + count] = np.frombuffer(body, np.uint8, count, start + 1)
                         start += 1 + count
-                    filled += count
+                    column += count
     except (IndexError, ValueError):
         raise UserError(f"{path} ends early or is damaged; fetch it again.") from None
     mantissa, exponent = planes[:, :3].transpose(0, 2, 1).astype(np.float32), planes[:, 3].astype(np.int32)
@@ -109,12 +111,12 @@ def read_radiance(path: Path) -> np.ndarray:
 
 
 def _sky(normals: np.ndarray) -> np.ndarray:
-    """sky() of normals [N, 3] -> [N, 9]."""
+    """Return shading.sky's polynomials [N, 9] of normals [N, 3]."""
     return sky(torch.as_tensor(normals.T)).T.numpy()
 
 
 def _spiral(count: int) -> np.ndarray:
-    """Unit vectors [count, 3] spread evenly over the sphere."""
+    """Return unit vectors [count, 3] spread evenly over the sphere."""
     index = np.arange(count) + 0.5
     height, angle = 1 - 2 * index / count, index * np.pi * (3 - 5**0.5)
     ring = np.sqrt(1 - height**2)

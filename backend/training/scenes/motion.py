@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Motion over a clip: smooth random curves, and facial expressions from recorded performances or made up.
+"""Motion over a clip: smooth random curves, and facial expressions, recorded or composed.
 
-tau is a clip's time in [-1, 1]. Expressions are ARKit weights in 0..1, in the spelling jawOpen, eyeBlinkLeft.
+tau is a clip's time in [-1, 1]. Expressions are ARKit weights in 0..1, spelt like jawOpen and eyeBlinkLeft.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _LEFT_RIGHT = ("Left", "Right")
 def smooth_curves(
     rng: np.random.Generator, tau: np.ndarray, amplitude: np.ndarray, shape: tuple[int, ...], quickness: float = 3.0
 ) -> np.ndarray:
-    """Random smooth functions of tau [S, V] -> [S, V, *shape] of deviation about amplitude [S]; 0 amplitude stands.
+    """Return random smooth functions [S, V, *shape] of tau [S, V], with a deviation of about amplitude [S].
 
-    Each is a sum of three sinusoids of up to `quickness` radians a unit of tau.
+    Each is a sum of three sinusoids with frequencies of up to `quickness` radians per unit of tau.
     """
     scenes = len(tau)
     size = (scenes, 1, 3, *shape)
@@ -34,7 +34,7 @@ def smooth_curves(
 
 
 def rotations(vector: np.ndarray) -> np.ndarray:
-    """Matrices [..., 3, 3] of rotation vectors [..., 3], radians times unit axis (Rodrigues' formula)."""
+    """Return the matrices [..., 3, 3] of rotation vectors [..., 3], radians times unit axis (Rodrigues' formula)."""
     angle = np.linalg.norm(vector, axis=-1)[..., None, None]
     x, y, z = np.moveaxis(vector, -1, 0) / angle[..., 0, 0].clip(1e-8)
     zero = np.zeros_like(x)
@@ -44,20 +44,20 @@ def rotations(vector: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Expressions:
-    """Expression weights of S scenes at V times: [S, V, E], and gaze [S, V, 2, 2] as heads.Eyes.shape takes it."""
+    """Expressions of S scenes at V times: weights [S, V, E], and gaze [S, V, 2, 2] as heads.gaze_rotation takes it."""
 
     weights: np.ndarray
     gaze: np.ndarray
 
 
 class Performances:
-    """Recorded and made-up expressions for one list of shape names."""
+    """A source of recorded and composed expressions for one list of shape names."""
 
     def __init__(self, assets: Path, names: list[str], split: str):
         self.names = names
         with np.load(find_pack(assets / "llf_performances.npz")) as pack:
             channels = [name[0].lower() + name[1:] for name in pack["names"]]
-            # a shape that only one side has in one list and both in the other is taken for both
+            # where the recording does not tell left from right, both sides use its one channel
             sources = [name if name in channels else name.removesuffix("Right").removesuffix("Left") for name in names]
             columns = [channels.index(name) if name in channels else -1 for name in sources]
             self.takes = [
@@ -67,8 +67,8 @@ class Performances:
 
     @staticmethod
     def _take(frames: np.ndarray, columns: list[int], split: str) -> np.ndarray:
-        cut = round(len(frames) * (1 - _HELD_OUT_SHARE))
-        part = frames[:cut] if split == "train" else frames[cut:]
+        boundary = round(len(frames) * (1 - _HELD_OUT_SHARE))
+        part = frames[:boundary] if split == "train" else frames[boundary:]
         weights = part[:, np.maximum(columns, 0)] * (np.array(columns) >= 0)
         return weights.clip(0, 1)
 
@@ -79,7 +79,7 @@ class Performances:
         return name
 
     def draw(self, rng: np.random.Generator, tau: np.ndarray, seconds: np.ndarray) -> Expressions:
-        """Expressions at tau [S, V] of clips that last `seconds` [S]."""
+        """Draw expressions at tau [S, V] of clips that last `seconds` [S]."""
         weights = np.zeros((*tau.shape, len(self.names)), np.float32)
         for scene in range(len(tau)):
             kind = rng.random()
@@ -93,17 +93,17 @@ class Performances:
         take = self.takes[rng.integers(len(self.takes))]
         frames = min(seconds * FRAMES_PER_SECOND, len(take) - 1)
         bend = rng.uniform(-0.4, 0.4)
-        warped = (tau + 1) / 2 + bend * (1 - tau**2) / 4  # slows one half of the clip, hurries the other
-        where = rng.uniform(0, len(take) - 1 - frames) + warped * frames
-        low = np.floor(where).astype(int).clip(0, len(take) - 2)
-        part = (where - low)[:, None]
+        progress = (tau + 1) / 2 + bend * (1 - tau**2) / 4  # slower in one half of the clip, faster in the other
+        position = rng.uniform(0, len(take) - 1 - frames) + progress * frames
+        low = np.floor(position).astype(int).clip(0, len(take) - 2)
+        part = (position - low)[:, None]
         weights = take[low] * (1 - part) + take[low + 1] * part
         if rng.random() < 0.5:
             weights = weights[:, self._mirror]
         return weights * rng.uniform(0.6, 1.15)
 
     def _composed(self, rng: np.random.Generator, tau: np.ndarray, seconds: float) -> np.ndarray:
-        """A few shapes that come and go, talking, blinks and a wandering gaze."""
+        """Return a few shapes that come and go, talking, blinks and a wandering gaze."""
         time = (tau + 1) / 2 * seconds
         weights = np.zeros((len(tau), len(self.names)))
 
@@ -139,9 +139,9 @@ class Performances:
         return weights
 
     def gaze(self, weights: np.ndarray) -> np.ndarray:
-        """Yaw to the subject's left and pitch up of each eye, radians [..., 2, 2], that go with the eyeLook shapes.
+        """Return each eye's yaw to the subject's left and pitch up, in radians [..., 2, 2], of the eyeLook weights.
 
-        0.6 and 0.75 radians at full weight are what the recorded eye rotations show.
+        0.6 and 0.75 radians at full weight were measured on the recorded eye rotations.
         """
         look = {
             (way, side): weights[..., self.names.index(f"eyeLook{way}{side}")]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where asset packs are looked for, and what a user is told where one is missing."""
+"""Finds asset packs, and says what to do if one is missing."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ from ...errors import UserError
 
 
 def find_pack(path: Path) -> Path:
-    """The path of an asset pack that is there.
+    """Return the path of an asset pack.
 
     Raises:
-        UserError: it is not.
+        UserError: there is no such file.
     """
     if not path.is_file():
-        raise UserError(f"The asset pack {path} is missing; make it as docs/training.md tells.")
+        raise UserError(f"The asset pack {path} is missing; make it as docs/training.md describes.")
     return path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Materials, lights and the picture of posed meshes: shaded per sample in linear light, then box-filtered."""
+"""Renders posed meshes with materials and lights: samples are shaded in linear light, then box-filtered."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .transfer import constant
 
 NOISE, STRIPES, CHECKS = 0, 1, 2  # patterns
 _SHADOW_RESOLUTION, _SHADOW_BIAS = 256, 0.03
-_TAPS = ((0.0, 0.0), (1.4, 0.5), (-0.5, 1.4), (-1.4, -0.5), (0.5, -1.4))  # of shadow look-ups, pixels
+_TAPS = ((0.0, 0.0), (1.4, 0.5), (-0.5, 1.4), (-1.4, -0.5), (0.5, -1.4))  # offsets of shadow look-ups, pixels
 
 
 @dataclass
 class Material:
-    """Surface color per vertex; S scenes, N vertices; linear light.
+    """Surface properties at the N vertices of S scenes, in linear light.
 
-    The pixel's color goes from albedo to second by the mix offset + strength * pattern, clamped to 0..1, where
-    pattern is a solid texture of mean 0 and deviation about 1 at `coordinate` (periods). gloss 0..1 sets strength and
-    sharpness of the highlight; occlusion is the share of the sky that is seen.
+    A pixel's color is interpolated from albedo to second by offset + strength * texture, clamped to 0..1. The texture
+    is solid, has mean 0 and a deviation of about 1, and is sampled at `coordinate` (periods). gloss in 0..1 sets
+    strength and sharpness of the highlight; occlusion is the visible share of the sky.
     """
 
     albedo: Tensor  # [S, N, 3]
@@ -37,17 +37,17 @@ class Material:
     occlusion: Tensor  # [S, N, 1]
 
     def stack(self) -> Tensor:
-        """[S, N, 14] in the order of the fields."""
+        """Stack the fields in their order to [S, N, 14]."""
         return torch.cat(list(vars(self).values()), -1)
 
     @staticmethod
     def split(stacked: Tensor) -> list[Tensor]:
-        """The fields of stacked values [14, P], in order."""
+        """Split stacked values [14, P] into the fields, in their order."""
         return list(stacked.split([3, 3, 3, 1, 1, 1, 1, 1]))
 
     @staticmethod
     def concatenate(parts: list[Material]) -> Material:
-        """The vertices of all parts in one list."""
+        """Join the materials of several meshes, as their vertices are joined."""
         return Material(*(torch.cat(fields, 1) for fields in zip(*(vars(p).values() for p in parts), strict=True)))
 
 
@@ -62,18 +62,18 @@ class Surfaces:
 
 @dataclass
 class Lights:
-    """Per scene: smooth ambient light and D soft directional lights, in the axes of the vertices."""
+    """The lights of S scenes: smooth ambient light and D soft directional lights, in the axes of the vertices."""
 
     ambient: Tensor  # [S, 9, 3] irradiance / pi, in the polynomials of sky()
     direction: Tensor  # [S, D, 3] unit, towards the light
     color: Tensor  # [S, D, 3]
-    wrap: Tensor  # [S, D, 1] 0 a point's sharp terminator and cast shadows, 1 half-Lambert without shadows
+    wrap: Tensor  # [S, D, 1] from 0, a sharp terminator and cast shadows, to 1, half-Lambert without shadows
 
 
 @dataclass
 class Visibility:
-    """What B pictures' samples see: screen [B, N, 3], triangle and inverse_depth [B, H, W], as mesh.rasterize has them;
-    supersamples squared samples a pixel."""
+    """What the samples of B pictures show: screen [B, N, 3] of mesh.project, triangle and inverse_depth [B, H, W] of
+    mesh.rasterize. A pixel has supersamples squared samples."""
 
     screen: Tensor
     triangle: Tensor
@@ -94,20 +94,20 @@ class Noise:
         self.volume = torch.as_tensor(field, dtype=torch.float32, device=device)[None, None]
 
     def __call__(self, coordinate: Tensor) -> Tensor:
-        """Values [...] at coordinates [..., 3] in periods."""
+        """Sample the texture at coordinates [..., 3] in periods; return values [...]."""
         grid = (coordinate.frac() + 1).frac() * 2 - 1
         values = grid_sample(self.volume, grid.reshape(1, 1, 1, -1, 3), align_corners=True, padding_mode="border")
         return values.reshape(coordinate.shape[:-1])
 
 
 def sky(direction: Tensor) -> Tensor:
-    """The nine polynomials of order up to 2 that span smooth ambient light, [3, ...] -> [9, ...]."""
+    """Return the nine polynomials [9, ...] of order up to 2 of unit directions [3, ...]; they span ambient light."""
     x, y, z = direction
     return torch.stack([torch.ones_like(x), x, y, z, x * y, y * z, z * x, x * x - y * y, 3 * z * z - 1])
 
 
 def surface_color(material: list[Tensor], noise: Noise) -> Tensor:
-    """Albedo [3, P] of interpolated material fields [.., P]."""
+    """Return the albedo [3, P] of interpolated material fields [.., P]."""
     albedo, second, coordinate, pattern, offset, strength = material[:6]
     waves = (2 * torch.pi * coordinate).sin()
     value = torch.where(
@@ -125,11 +125,11 @@ def render(
     noise: Noise,
     supersamples: int = 2,
 ) -> tuple[Tensor, Visibility]:
-    """Pictures [S, V, R, R, 4], linear light, premultiplied, 0..1, of cameras [S, V, 4, 4] with intrinsics [S, V, 4];
-    and what they see.
+    """Render pictures [S, V, R, R, 4] for cameras [S, V, 4, 4] with intrinsics [S, V, 4], and return what they show.
 
-    Every pixel averages supersamples squared samples; a sample's light is clipped at 1, as a sensor's well is. Values
-    at samples are kept component by component, [components, P]: sums over components are quick so.
+    Pictures are in linear light, premultiplied, in 0..1. Every pixel averages supersamples squared samples; a sample's
+    light is clipped at 1, like a full sensor. Values at samples are stored as [components, P], because then sums over
+    components are fast.
     """
     scenes, views = camera_to_world.shape[:2]
     size = resolution * supersamples
@@ -137,27 +137,27 @@ def render(
     poses = camera_to_world.flatten(0, 1)
     screen = mesh.project(vertices, poses, intrinsics.flatten(0, 1) * supersamples)
     visibility = Visibility(screen, *mesh.rasterize(screen, faces, size, size), supersamples)
-    seen = mesh.fragments(screen, faces, visibility.triangle)
+    fragments = mesh.fragments(screen, faces, visibility.triangle)
     shadow = shadow_screen(vertices, lights.direction[:, :1].expand(-1, views, -1).flatten(0, 1), _SHADOW_RESOLUTION)
     toward_camera = poses[:, None, :3, 3] - vertices
     geometry = torch.cat([mesh.vertex_normals(vertices, faces), toward_camera, shadow], -1)
-    normal, toward_camera, place = seen.interpolate(geometry).T.contiguous().split(3)
+    normal, toward_camera, place = fragments.interpolate(geometry).T.contiguous().split(3)
     normal, toward_camera = normalize(normal, dim=0), normalize(toward_camera, dim=0)
-    normal = torch.where(seen.front, normal, -normal)  # hair shells are seen from both sides
-    lit = unshadowed(shadow, faces, place, seen.image, _SHADOW_RESOLUTION)
-    material = Material.split(seen.interpolate(surfaces.material.stack(), views).T.contiguous())
-    scene = seen.image.div(views, rounding_mode="floor")
+    normal = torch.where(fragments.front, normal, -normal)  # hair shells are visible from both sides
+    lit = light_share(shadow, faces, place, fragments.image, _SHADOW_RESOLUTION)
+    material = Material.split(fragments.interpolate(surfaces.material.stack(), views).T.contiguous())
+    scene = fragments.image.div(views, rounding_mode="floor")
     light = shade(surface_color(material, noise), *material[6:], lit, normal, toward_camera, lights, scene)
     samples = torch.zeros(4, scenes * views * size * size, device=light.device)
-    samples.index_copy_(1, seen.pixel, torch.cat([light.clamp(0, 1), torch.ones_like(light[:1])]))
+    samples.index_copy_(1, fragments.pixel, torch.cat([light.clamp(0, 1), torch.ones_like(light[:1])]))
     pictures = avg_pool2d(samples.view(4, -1, size, size), supersamples).permute(1, 2, 3, 0)
     return pictures.reshape(scenes, views, resolution, resolution, 4), visibility
 
 
 def shadow_screen(vertices: Tensor, toward_light: Tensor, resolution: int) -> Tensor:
-    """Vertices [B, N, 3] in orthographic pictures from distant lights in unit directions [B, 3], as screen vertices.
+    """Project vertices [B, N, 3] into orthographic pictures from distant lights in unit directions [B, 3].
 
-    They fill the picture; the last component runs over 2 -+ 1 and is larger nearer to the light.
+    Return screen vertices [B, N, 3] that fill the picture. The last component is in 1..3 and larger near the light.
     """
     side = normalize(torch.linalg.cross(toward_light, toward_light.roll(1, -1)), dim=-1)
     axes = torch.stack([side, torch.linalg.cross(toward_light, side), toward_light], 1)  # [B, 3, 3]
@@ -167,10 +167,10 @@ def shadow_screen(vertices: Tensor, toward_light: Tensor, resolution: int) -> Te
     return torch.cat([(local[..., :2] * 0.95 + 1) * (resolution / 2), local[..., 2:] + 2], -1)
 
 
-def unshadowed(screen: Tensor, faces: Tensor, place: Tensor, image: Tensor, resolution: int) -> Tensor:
-    """The share [P] of a distant light that reaches places [3, P] on the pictures image [P] of shadow_screen.
+def light_share(screen: Tensor, faces: Tensor, place: Tensor, image: Tensor, resolution: int) -> Tensor:
+    """Return the share [P] of a distant light that reaches places [3, P] on the pictures image [P] of shadow_screen.
 
-    The light's depth picture is looked up around the place for a soft edge.
+    Shadows have soft edges, because the light's depth picture is sampled at several points around each place.
     """
     _, nearest = mesh.rasterize(screen, faces, resolution, resolution)
     taps = constant(_TAPS, screen.device)
@@ -189,11 +189,11 @@ def shade(
     lights: Lights,
     scene: Tensor,
 ) -> Tensor:
-    """Light [3, P] that leaves surface points towards the camera; scene [P] chooses the lights.
+    """Return the light [3, P] that leaves surface points towards the camera; scene [P] selects the lights.
 
-    albedo and the unit vectors normal and toward_camera are [3, P], gloss and occlusion [1, P]. Diffuse light wraps
-    around the terminator by blending Lambert's cosine with half-Lambert's squared one; highlights are normalised
-    Blinn-Phong. Only the first light casts shadows (lit [P] of it arrives).
+    albedo and the unit vectors normal and toward_camera are [3, P], gloss and occlusion [1, P]. Diffuse light blends
+    Lambert's cosine with half-Lambert's squared one, which wraps around the terminator. Highlights are normalised
+    Blinn-Phong. Only the first light casts shadows; lit [P] is the share of it that arrives.
     """
     direction, color = (field.permute(2, 1, 0)[..., scene] for field in (lights.direction, lights.color))  # [3, D, P]
     wrap = lights.wrap[..., 0].T[:, scene]  # [D, P]
@@ -201,7 +201,7 @@ def shade(
     lit = torch.cat([lit[None], torch.ones_like(wrap[1:])])
     cosine = (normal[:, None] * direction).sum(0)
     lambert = torch.lerp(cosine.clamp_min(0) * lit, (0.5 + 0.5 * cosine) ** 2, wrap)
-    # the half vector is light + camera over its length, the root of 2 + 2 light . camera
+    # the half vector is (light + camera) divided by its length, sqrt(2 + 2 light . camera)
     length = (2 + 2 * (toward_camera[:, None] * direction).sum(0)).clamp_min(1e-8).sqrt()
     lobe = ((cosine + (normal * toward_camera).sum(0)) / length).clamp_min(1e-4)
     power = 8 * (3.2 * gloss).exp()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From numpy draws to device tensors without making the host wait: a scene's numbers travel packed."""
+"""Copies a scene's random numbers from numpy to the device in one transfer, without making the host wait."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.types import Number
 
 
 def to_device(device: torch.device, *arrays: np.ndarray | Number) -> list[Tensor]:
-    """The arrays as float32 tensors of the same shapes, moved in one copy that the host does not wait for."""
+    """Copy arrays to the device as float32 tensors of the same shapes, in one transfer; the host does not wait."""
     arrays = [np.asarray(array, np.float32) for array in arrays]
     packed = torch.from_numpy(np.concatenate([array.ravel() for array in arrays]))
     if device.type == "cuda":
@@ -23,5 +23,5 @@ def to_device(device: torch.device, *arrays: np.ndarray | Number) -> list[Tensor
 
 @cache
 def constant(values: tuple, device: torch.device) -> Tensor:
-    """A float32 tensor of nested tuples of numbers, moved once; not to be written to."""
+    """Return nested tuples of numbers as a float32 tensor on the device. It is cached: do not write to it."""
     return torch.tensor(values, dtype=torch.float32, device=device)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a picture's pixels show of moving surfaces: where the point is and how it moves, without any filter."""
+"""The ground truth behind pixels: the surface point that each pixel shows, and its velocity, unfiltered."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from .shading import Visibility
 def surface_truth(
     visibility: Visibility, faces: Tensor, vertices: Tensor, velocity: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Points [S, I, R, R, 3], velocities [S, I, R, R, 3] and where there are any, covered [S, I, R, R] bool.
+    """Return points and velocities [S, I, R, R, 3], and where there are any: covered [S, I, R, R] bool.
 
-    vertices and their velocity are [S, I, N, 3]; the scenes' first I pictures are looked at. A pixel shows what the
-    frontmost of the samples next to its centre sees: nothing is averaged across an edge. Where no sample sees a
-    surface, values have no meaning.
+    vertices and their velocity are [S, I, N, 3], of the scenes' first I pictures. A pixel takes the values of the
+    frontmost sample next to its centre, so nothing is averaged across an edge. Where covered is false, the values have
+    no meaning.
     """
     scenes, inputs = vertices.shape[:2]
     supersamples = visibility.supersamples
     central = slice((supersamples - 1) // 2, supersamples // 2 + 1)
 
-    def of_inputs(pictures: Tensor) -> Tensor:
+    def select_inputs(pictures: Tensor) -> Tensor:
         return pictures.unflatten(0, (scenes, -1))[:, :inputs].flatten(0, 1)
 
-    def next_to_centre(samples: Tensor) -> Tensor:
-        """[B, H, W] -> [B, R, R, central samples]."""
+    def select_central(samples: Tensor) -> Tensor:
+        """Return the samples next to each pixel's centre: from [B, H, W] to [B, R, R, central samples]."""
         cells = samples.unflatten(2, (-1, supersamples)).unflatten(1, (-1, supersamples))
         return cells[:, :, central, :, central].movedim(2, 3).flatten(3)
 
-    triangle = of_inputs(visibility.triangle)
+    triangle = select_inputs(visibility.triangle)
     number = torch.arange(triangle.numel(), device=triangle.device).view(triangle.shape)
-    front = next_to_centre(of_inputs(visibility.inverse_depth)).argmax(-1, keepdim=True)
-    pixel = next_to_centre(number).gather(-1, front)[..., 0]  # [S * I, R, R]
-    seen = mesh.fragments(of_inputs(visibility.screen), faces, triangle, pixel.flatten())
-    values = seen.interpolate(torch.cat([vertices, velocity], -1).flatten(0, 1))
+    front = select_central(select_inputs(visibility.inverse_depth)).argmax(-1, keepdim=True)
+    pixel = select_central(number).gather(-1, front)[..., 0]  # [S * I, R, R]
+    fragments = mesh.fragments(select_inputs(visibility.screen), faces, triangle, pixel.flatten())
+    values = fragments.interpolate(torch.cat([vertices, velocity], -1).flatten(0, 1))
     points, velocity = values.view(scenes, inputs, *pixel.shape[1:], 6).split(3, -1)
     return points, velocity, (triangle.flatten()[pixel] >= 0).view(points.shape[:-1])

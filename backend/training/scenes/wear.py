@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hats and glasses, made to measure for posed heads: caps, beanies, brimmed hats and headbands; clear and dark glasses.
+"""Hats and glasses that fit posed heads: caps, beanies, brimmed hats and headbands; clear and dark glasses.
 
-Each has one grid topology for all heads and all its varieties. Where a scene goes without, the vertices lie in one
-point, which covers no pixel. Lengths are centimetres in the heads' axes (heads.py).
+Hats have one grid topology for all heads and kinds, and so do glasses. In a scene without them, their vertices lie in
+one point, which covers no pixel. Lengths are centimetres in the heads' axes (heads.py).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _HAT_SHARE, _GLASSES_SHARE, _DARK_SHARE = 0.2, 0.25, 0.3
 _CAP, _BEANIE, _BRIMMED, _BAND = range(4)
 _CROWN, _BRIM, _AROUND = 14, 4, 36  # rows of a hat's crown and brim, columns
 _RIM, _SECTION, _BRIDGE, _TEMPLE = 28, 6, 5, 8  # points along and around the tubes of a frame
-_SKULL_TILT = 0.26  # radians by which the lower border of what a hat can cover rises to the front
+_SKULL_TILT = 0.26  # radians by which the lower border of the area that hats cover rises to the front
 
 
 class Hats:
-    """Hats for one head model: rest [N, 3] is where they sit, faces [F, 3] their topology."""
+    """A source of hats for one head model: rest [N, 3] are their positions at rest, faces [F, 3] their topology."""
 
     def __init__(self, head: HeadModel):
         eyes = head.eyes.centre.mean(0)
@@ -39,9 +39,10 @@ class Hats:
     def draw(
         self, rng: np.random.Generator, body: Tensor, eyes: Tensor, hair: Tensor | None
     ) -> tuple[Tensor, Material, Tensor | None]:
-        """Vertices [S, N, 3] of a hat now and then, its material, and how far it moves the hair, [S, H, 3].
+        """Draw hats for some of the scenes: return vertices [S, N, 3], material, and the offsets of hair [S, H, 3].
 
-        body [S, B, 3] and hair [S, H, 3] are posed vertices, eyes [S, 2, 3] the eyeballs' centres.
+        body [S, B, 3] and hair [S, H, 3] are posed vertices, eyes [S, 2, 3] the eyeballs' centres. The offsets press
+        the hair under the hat; they are None where hair is None.
         """
         size = (len(body), 1)
         kind = rng.choice(4, size, p=[0.35, 0.25, 0.2, 0.2])
@@ -62,7 +63,7 @@ class Hats:
             rng.uniform(-0.1, 0.35, size) + 0.15 * cap,
             np.where(cap & (rng.random(size) < 0.15), -1, 1),
         )
-        worn, tilt, edge, upper, slack, cuff, raised, squared, width, peaked, droop, ahead = (
+        worn, tilt, edge, upper, slack, cuff, height_gain, squareness, width, peaked, droop, facing = (
             number[..., None] for number in to_device(body.device, *numbers)
         )  # each [S, 1, 1]
         side = constant((1.0, 0.0, 0.0), body.device)
@@ -72,7 +73,7 @@ class Hats:
         height = torch.lerp(middle[:, 1], high[:, 1], 0.27)
         centre = torch.stack([middle[:, 0], height, (low[:, 2] + high[:, 2]) / 2], -1)[:, None]
 
-        # a hat's own axes: its edge is level
+        # in the hat's own axes its edge is level
         azimuth = torch.arange(_AROUND, device=body.device) * (2 * torch.pi / _AROUND)
         down = torch.linspace(0, 1, _CROWN, device=body.device)[:, None]
         elevation = torch.lerp(upper, edge, down).expand(-1, -1, _AROUND)
@@ -80,43 +81,44 @@ class Hats:
         up = constant((0.0, 1.0, 0.0), body.device)
         direction = elevation.cos()[..., None] * outward + elevation.sin()[..., None] * up  # [S, rows, columns, 3]
         skull = rotate(skull - centre, side, tilt)
-        # the support function: the distance of the plane across the direction that just touches the skull
+        # the support function: the distance of the plane perpendicular to the direction that touches the skull
         reach = (direction.flatten(1, 2) @ skull.mT).amax(-1).view(elevation.shape)
-        cuffed = cuff * (down > 0.72)
-        radius = reach * (1 + squared * (2 * elevation).sin() ** 2) + slack + cuffed
+        cuff_bulge = cuff * (down > 0.72)
+        radius = reach * (1 + squareness * (2 * elevation).sin() ** 2) + slack + cuff_bulge
         crown = direction * radius[..., None]
-        crown = crown + up * (raised * crown[..., 1].clamp_min(0))[..., None]
-        visor = ((ahead * azimuth.cos() - 0.35) / 0.5).clamp(0, 1)
+        crown = crown + up * (height_gain * crown[..., 1].clamp_min(0))[..., None]
+        visor = ((facing * azimuth.cos() - 0.35) / 0.5).clamp(0, 1)
         width = width * torch.where(peaked > 0, visor * visor * (3 - 2 * visor), 1)
-        reached = (torch.linspace(0, 1, _BRIM, device=body.device)[:, None] * width)[..., None]
+        brim_width = (torch.linspace(0, 1, _BRIM, device=body.device)[:, None] * width)[..., None]
         curl = outward - up * droop[..., None]
-        brim = crown[:, -1:] + reached * curl
+        brim = crown[:, -1:] + brim_width * curl
         hat = torch.cat([crown, brim], 1).flatten(1, 2)
         material = self._paint(rng, hat)
         vertices = centre + worn * rotate(hat, side, -tilt)
         if hair is None:
             return vertices, material, None
-        own = rotate(hair - centre, side, tilt)
-        pressed = own * _pressed_share(own, reach + 0.25, edge, upper)
-        return vertices, material, worn * rotate(pressed - own, side, -tilt)
+        local = rotate(hair - centre, side, tilt)
+        pressed = local * _pressing_factors(local, reach + 0.25, edge, upper)
+        return vertices, material, worn * rotate(pressed - local, side, -tilt)
 
     @staticmethod
     def _paint(rng: np.random.Generator, hat: Tensor) -> Material:
-        """Plain, mottled, striped or checked cloth."""
+        """Paint plain, mottled, striped or checked cloth."""
         size = (len(hat), 1, 1)
         pattern = rng.choice([NOISE, STRIPES, CHECKS], size, p=[0.6, 0.25, 0.15])
         period = np.where(pattern == NOISE, rng.uniform(20, 80, size), rng.uniform(1.5, 8, size))
         strength = rng.choice([0.1, 0.4, 4.0], size, p=[0.5, 0.25, 0.25])
-        turn = np.roll(np.eye(3), 1, 0) if rng.random() < 0.5 else np.eye(3)  # stripes across or around
-        turn = torch.as_tensor(turn, dtype=hat.dtype, device=hat.device)
+        axes = np.roll(np.eye(3), 1, 0) if rng.random() < 0.5 else np.eye(3)  # stripes across or around
+        axes = torch.as_tensor(axes, dtype=hat.dtype, device=hat.device)
         (period,) = to_device(hat.device, period)
-        return _material(hat @ turn / period, rng, pattern, strength, rng.uniform(0, 0.3, size))
+        return _material(hat @ axes / period, rng, pattern, strength, rng.uniform(0, 0.3, size))
 
 
-def _pressed_share(points: Tensor, reach: Tensor, edge: Tensor, upper: Tensor) -> Tensor:
-    """The factors [S, N, 1] that bring points [S, N, 3] about a hat's centre under it, smoothly at its edge.
+def _pressing_factors(points: Tensor, reach: Tensor, edge: Tensor, upper: Tensor) -> Tensor:
+    """Return factors [S, N, 1] that move points [S, N, 3] towards the hat's centre until they lie under the hat.
 
-    reach [S, rows, columns] is how far out hair may be, along the hat's directions.
+    Points are relative to the centre; the factors go smoothly to 1 at the hat's edge. reach [S, rows, columns]: how far
+    out hair may be, along the hat's directions.
     """
     x, y, z = points.unbind(-1)
     distance = points.norm(dim=-1).clamp_min(1e-3)
@@ -132,7 +134,7 @@ def _pressed_share(points: Tensor, reach: Tensor, edge: Tensor, upper: Tensor) -
 
 
 class Glasses:
-    """Glasses for one head model: rest [N, 3] is where they sit, faces [F, 3] their topology."""
+    """A source of glasses for one head model: rest [N, 3] are their positions at rest, faces [F, 3] their topology."""
 
     def __init__(self, head: HeadModel):
         eyes = head.eyes.centre.mean(0)
@@ -153,7 +155,7 @@ class Glasses:
         self.rest = eyes.expand(sum(self._sizes), -1)
 
     def draw(self, rng: np.random.Generator, body: Tensor, eyes: Tensor) -> tuple[Tensor, Material]:
-        """Vertices [S, N, 3] of glasses now and then, and their material.
+        """Draw glasses for some of the scenes: return vertices [S, N, 3] and material.
 
         body [S, B, 3] are posed vertices, eyes [S, 2, 3] the eyeballs' centres, left first.
         """
@@ -171,26 +173,26 @@ class Glasses:
             np.where(bold, rng.uniform(0.15, 0.3, size), rng.uniform(0.07, 0.12, size)),
             rng.uniform(-0.5, 0.0, size),
         )
-        worn, dark, spread, wide, tall, roundness, thick, lower = to_device(device, *numbers)
+        worn, dark, spread, wide, tall, roundness, thickness, drop = to_device(device, *numbers)
         lens, nose, side, ear = (body[:, vertices] for vertices in self._regions.values())
         middle = eyes.mean(1)
         half = (eyes[:, 0] - eyes[:, 1]).norm(dim=-1, keepdim=True) / 2
         aside = half * spread  # of the lenses' centres
         a = (half * wide).clamp_max(aside - 0.6)
         b = a * tall
-        level = middle[:, 1:2] + lower
-        front = torch.maximum(lens[..., 2].amax(1, keepdim=True), middle[:, 2:] + 1.8) + 0.1 + 0.5 * thick
-        bridge_front = torch.maximum(front, nose[..., 2].amax(1, keepdim=True) + thick)
+        level = middle[:, 1:2] + drop
+        front = torch.maximum(lens[..., 2].amax(1, keepdim=True), middle[:, 2:] + 1.8) + 0.1 + 0.5 * thickness
+        bridge_front = torch.maximum(front, nose[..., 2].amax(1, keepdim=True) + thickness)
         temple = torch.maximum((side[..., 0].amax(1) - middle[:, 0])[:, None], aside + a + 0.1)
         over_ear = ear.mean(1)
         angle = torch.arange(_RIM, device=device) * (2 * torch.pi / _RIM)
 
         def rounded(wave: Tensor) -> Tensor:
-            """A superellipse's coordinate [S, RIM]."""
+            """Return a superellipse's coordinate [S, RIM]."""
             return wave.sign() * wave.abs() ** (2 / roundness)
 
         def points(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-            """[S, K, 3] about the middle of the face; z recedes to the sides as lenses do."""
+            """Return points [S, K, 3] about the middle of the face; z recedes to the sides as lenses do."""
             x, y, z = torch.broadcast_tensors(x, y, z)
             return torch.stack([middle[:, :1] + x, y, z - 0.12 * (x.abs() - 1.5).clamp_min(0)], -1)
 
@@ -199,7 +201,7 @@ class Glasses:
         ahead, up = constant((0.0, 0.0, 1.0), device), constant((0.0, 1.0, 0.0), device)
         for sign in (1, -1):
             rim = points(sign * aside + a * rounded(angle.cos()), level + b * rounded(angle.sin()), front)
-            rims.append(_tube(rim, along, ahead, thick))
+            rims.append(_tube(rim, along, ahead, thickness))
             centre = rim.mean(1, keepdim=True)
             lenses.append(torch.cat([torch.lerp(centre, rim, dark[..., None]), centre.expand_as(rim)], 1))
             height = level + 0.55 * b
@@ -213,18 +215,18 @@ class Glasses:
             steps = torch.linspace(0, 1, _TEMPLE - 3, device=device)[1:, None]
             path = [corner, hinge, torch.lerp(hinge, ear_point, steps), torch.lerp(ear_point, tip, 0.5), tip]
             outer = constant((sign * 0.7, 0.0, 0.7), device)
-            temples.append(_tube(torch.cat(path, 1), outer, up, thick))
+            temples.append(_tube(torch.cat(path, 1), outer, up, thickness))
         share = torch.linspace(-1, 1, _BRIDGE, device=device)
         arch = 1 - share**2
         gap = aside - a
         bridge = points(share * gap, level + 0.35 * b + 0.25 * arch, torch.lerp(front, bridge_front, arch))
-        pieces = [*rims, *lenses, _tube(bridge, ahead, up, thick), *temples]
+        pieces = [*rims, *lenses, _tube(bridge, ahead, up, thickness), *temples]
         pivot = middle[:, None]
         vertices = pivot + worn[..., None] * (torch.cat(pieces, 1) - pivot)
         return vertices, self._paint(rng, vertices)
 
     def _paint(self, rng: np.random.Generator, vertices: Tensor) -> Material:
-        """Black, metal, colored or mottled frames; lenses dark, some tinted."""
+        """Paint black, metal, colored or mottled frames, and dark lenses, some of them tinted."""
         scenes = len(vertices)
         frame = _material(vertices / 60, rng, np.zeros((scenes, 1, 1)), rng.choice([0.05, 0.6], (scenes, 1, 1)), 0.8)
         black, shade = rng.random((scenes, 1, 1)) < 0.45, rng.uniform(0.01, 0.08, (scenes, 1, 1))
@@ -242,7 +244,10 @@ class Glasses:
 def _material(
     coordinate: Tensor, rng: np.random.Generator, pattern: np.ndarray, strength: np.ndarray, gloss: np.ndarray | float
 ) -> Material:
-    """Two random colors in a solid texture at coordinates [S, N, 3]; pattern, strength and gloss [S, 1, 1]."""
+    """Make a material of two random colors in a solid texture at coordinates [S, N, 3].
+
+    pattern, strength and gloss are [S, 1, 1].
+    """
     size = (len(coordinate), 1, 3)
     colors = rng.uniform(0, 1, (2, *size)) ** rng.choice([1.0, 2.5], (2, len(coordinate), 1, 1)) * 0.8 + 0.015
     gloss = np.broadcast_to(gloss, strength.shape)
@@ -254,14 +259,14 @@ def _material(
 
 
 def _tube(path: Tensor, across: Tensor, other: Tensor, thickness: Tensor) -> Tensor:
-    """A tube's vertices [S, K * SECTION, 3] about a path [S, K, 3]; its sections lie along two unit vectors [.., 3]."""
+    """Return a tube's vertices [S, K * SECTION, 3] around a path [S, K, 3]; sections span two unit vectors [.., 3]."""
     angle = torch.arange(_SECTION, device=path.device)[:, None] * (2 * torch.pi / _SECTION)
     section = angle.cos() * across[..., None, :] + angle.sin() * other
     return (path[:, :, None] + thickness[..., None, None] * section).flatten(1, 2)
 
 
 def _grid(rows: int, columns: int, closed: bool = False) -> np.ndarray:
-    """Triangles [F, 3] of a grid whose columns close to a ring, and whose rows do if `closed`."""
+    """Return the triangles [F, 3] of a grid whose columns close to a ring; its rows do so if `closed`."""
     row, column = np.mgrid[: rows if closed else rows - 1, :columns]
     down, right = (row + 1) % rows, (column + 1) % columns
     a, b, c, d = (r * columns + k for r, k in ((row, column), (row, right), (down, right), (down, column)))

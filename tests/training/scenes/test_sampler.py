@@ -11,7 +11,7 @@ from backend.training.scenes import sampler as scenes
 from backend.training.scenes.appearance import absorb
 from backend.training.scenes.motion import Performances, smooth_curves
 from backend.training.scenes.sampler import SceneSampler, draw_lights
-from backend.training.scenes.shading import Material, Noise, Surfaces, render, shadow_screen, unshadowed
+from backend.training.scenes.shading import Material, Noise, Surfaces, light_share, render, shadow_screen
 from tests.helpers.shared import SHARED
 
 ASSETS = SHARED / "assets"
@@ -145,7 +145,7 @@ def test_shadows_lie_where_the_light_is_blocked():
     x, z = torch.meshgrid(torch.linspace(-3, 3, 61), torch.linspace(-3, 3, 61), indexing="ij")
     points = torch.stack([x, torch.zeros_like(x), z], -1).reshape(-1, 3)
     screen = shadow_screen(torch.cat([square, ground, points])[None], toward, 512)
-    lit = unshadowed(screen, faces, screen[0, 8:].T, torch.zeros(len(points), dtype=torch.int64), 512)
+    lit = light_share(screen, faces, screen[0, 8:].T, torch.zeros(len(points), dtype=torch.int64), 512)
     hit = points + toward / toward[0, 1]  # where the ray to the light crosses the square's plane
     far = (hit[:, [0, 2]].abs() - 1).amax(1)  # outside its border
     assert (lit[far < -0.15] == 0).all() and (far < -0.15).sum() > 200
