@@ -140,8 +140,8 @@ def run_tests(arguments: list[str]) -> int:
 
 def stage_extension(folder: Path) -> None:
     """Lay the extension out in `folder`: the add-on at its root, backend and manual inside, the licence beside them."""
-    shutil.copytree(ROOT / "blender_addon", folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    # Training is for checkouts; an artist's Blender only reconstructs.
+    # The demo and training are for checkouts; an artist's Blender only reconstructs.
+    shutil.copytree(ROOT / "blender_addon", folder, ignore=shutil.ignore_patterns("__pycache__", ".*", "demo.py"))
     unneeded = shutil.ignore_patterns("__pycache__", ".*", "training")
     shutil.copytree(ROOT / "backend", folder / "backend", ignore=unneeded)
     shutil.copy(ROOT / "LICENSE", folder / "LICENSE")

@@ -4,5 +4,3 @@
 Importing the package is free of cost: `camera`, `capture`, `moving` and `exchange` need numpy alone, most of the rest
 imports torch.
 """
-
-__version__ = "0.1.0"

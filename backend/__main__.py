@@ -336,11 +336,11 @@ def _train(options: argparse.Namespace) -> None:
 def _info(options: argparse.Namespace) -> None:
     import torch
 
-    from . import __version__
     from .facelift.weights import LICENCE, SIZE, find_weights
     from .models import list_models
+    from .version import read_version
 
-    print(f"Facet4D {__version__}, Python {sys.version.split()[0]}, PyTorch {torch.__version__}")
+    print(f"Facet4D {read_version()}, Python {sys.version.split()[0]}, PyTorch {torch.__version__}")
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         print(f"GPU: {torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")

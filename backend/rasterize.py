@@ -8,7 +8,6 @@ splats below 1/255 are skipped, one splat covers at most 0.999, a pixel is done 
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -19,6 +18,7 @@ from .camera import Camera
 from .color import linear_to_srgb, srgb_to_linear
 from .errors import Progress, no_progress
 from .gaussians import ConditionedGaussians, Gaussians4D
+from .logs import log
 from .splats import VISIBLE
 
 LOW_PASS = 0.1  # variance of the pixel filter in px^2, about that of a box-filtered supersampled picture
@@ -92,7 +92,7 @@ def _gsplat_works() -> bool:
     else:
         reason = "its kernels could not be built"
     if kernels is None:
-        warnings.warn(f"gsplat cannot be used ({reason}); pictures are made by slower PyTorch code.", stacklevel=2)
+        log.warning("gsplat cannot be used (%s); pictures are made by slower PyTorch code.", reason)
     return kernels is not None
 
 

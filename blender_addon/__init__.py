@@ -5,7 +5,7 @@ Layers point one way: panels -> run, portrait -> input -> cloud -> compat; `_bac
 PyTorch is first imported in the worker thread of jobs.
 """
 
-from . import job_operator, manual, preferences, properties
+from . import job_operator, manual, preferences, properties, report
 from .cloud import file_operators
 from .cloud import operators as cloud_operators
 from .input import operators as input_operators
@@ -21,6 +21,7 @@ from .run import operators as run_operators
 
 # in the order of registration: settings before what shows them, panels as they stand in the sidebar
 MODULES = (
+    report,
     properties,
     pytorch_operators,
     preferences,

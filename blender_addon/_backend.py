@@ -29,11 +29,13 @@ if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follo
     from backend import errors as errors
     from backend import evaluate as evaluate
     from backend import gaussians as gaussians
+    from backend import logs as logs
     from backend import memory as memory
     from backend import pip_failures as pip_failures
     from backend import rasterize as rasterize
     from backend import reconstruct as reconstruct
     from backend import splats as splats
+    from backend import version as version
 
     facelift = backend.facelift
     formats = backend.formats

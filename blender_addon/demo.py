@@ -27,7 +27,7 @@ from .cloud.object import read_cloud
 from .input.import_capture import new_camera
 from .input.pictures import Picture, render_still
 from .input.survey import survey
-from .preferences import package_versions
+from .report import package_versions
 
 CAPTURE = Path(backend.capture.__file__).parent / "demo_capture"
 STILL_SAMPLES, MOVIE_SAMPLES, CYCLES_VIEWS = 4, 2, 1

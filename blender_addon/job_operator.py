@@ -53,14 +53,10 @@ class JobOperator:
     def execute(self, context: Context) -> set[str]:
         """The blocking path, for scripts and background mode."""
         self._start(context)
-        stage = ""
         while not self.job.done:
             if not self.job.gathering:
                 time.sleep(MODAL_INTERVAL)
             self.job.update()
-            if self.job.stage != stage:
-                stage = self.job.stage
-                print(f"Facet4D: {stage}")
         return self._finish(context)
 
     def invoke(self, context: Context, _event: Event) -> set[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import queue
 import threading
 import time
-import traceback
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _backend as backend
-from ._backend import errors
+from ._backend import errors, logs
 
 if TYPE_CHECKING:
     from backend.capture import Capture
@@ -85,6 +84,7 @@ class Job:
         self.error = self.error_fix = ""
         self._reports: queue.SimpleQueue[tuple[str, float]] = queue.SimpleQueue()
         self._cancelled = threading.Event()
+        self._logged_stage = ""
         self._start = time.monotonic()
         self.gathering: Gathering | None = None
         if callable(task):
@@ -124,6 +124,7 @@ class Job:
         try:
             while time.monotonic() < end:
                 self.stage, self.fraction = next(self.gathering)
+                self._log_stage(self.stage)
         except StopIteration as last:
             self.gathering, self.done = None, self._cancelled.is_set()
             if not self.done:
@@ -149,7 +150,13 @@ class Job:
     def _report(self, stage: str, fraction: float) -> None:
         if self._cancelled.is_set():
             raise errors.Cancelled
+        self._log_stage(stage)
         self._reports.put((stage, fraction))
+
+    def _log_stage(self, stage: str) -> None:
+        if stage != self._logged_stage:
+            logs.log.info(stage)
+        self._logged_stage = stage
 
     def _work(self, task: Task) -> None:
         try:
@@ -162,13 +169,16 @@ class Job:
 
 
 def explain(error: Exception) -> str:
-    """One sentence for the artist; what nobody foresaw also goes to the console, with its traceback."""
+    """Return one sentence for the artist, and log the error; one that nobody foresaw with its traceback."""
     if isinstance(error, errors.UserError):
-        return str(error)
-    if isinstance(error, ModuleNotFoundError):
-        return f"The Python package '{error.name}' is not installed; see the add-on's preferences."
-    traceback.print_exception(error)
-    return f"Something went wrong ({type(error).__name__}: {error}); the system console has the details."
+        sentence = str(error)
+    elif isinstance(error, ModuleNotFoundError):
+        sentence = f"The Python package '{error.name}' is not installed; see the add-on's preferences."
+    else:
+        logs.log.error("%s: %s", type(error).__name__, error, exc_info=error)
+        return f"Something went wrong ({type(error).__name__}: {error}); the system console has the details."
+    logs.log.info("Stopped: %s", sentence)
+    return sentence
 
 
 def fix_for(error: Exception) -> str:

@@ -2,7 +2,6 @@
 """The add-on's preferences: what it found on this machine, and what to do about what is missing."""
 
 import platform
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,12 +9,11 @@ import bpy
 from bpy.props import BoolProperty, StringProperty
 from bpy.types import AddonPreferences, Context, Event, Operator
 
-from . import _backend as backend
 from ._backend import ROOT, errors
 from .pytorch import operators as pytorch_operators
 from .pytorch import probe
+from .report import machine_lines, package_versions, write_report
 
-PACKAGES = ("torch", "pillow", "safetensors", "gsplat")
 OPTIONAL = {"gsplat"}  # the CPU does without
 
 
@@ -156,44 +154,15 @@ def _python() -> str:
 
 
 class FACET4D_OT_copy_report(Operator):
-    """Copy what the add-on found on this machine, and the last error, for a bug report"""
+    """Copy what the add-on found on this machine, the last error, and the last lines of the log, for a bug report"""
 
     bl_idname = "facet4d.copy_report"
     bl_label = "Copy Report"
 
     def execute(self, context: Context) -> set[str]:
-        context.window_manager.clipboard = report(context)
+        context.window_manager.clipboard = write_report(context)
         self.report({"INFO"}, "The report is in the clipboard")
         return {"FINISHED"}
-
-
-def report(context: Context) -> str:
-    """What the preferences show, and the last error, a line each."""
-    packages = [f"{package} {version or 'missing'}" for package, version in package_versions().items()]
-    session = context.window_manager.facet4d
-    examined = session.examined or "PyTorch was not examined"
-    return "\n".join([*machine_lines(), *packages, examined, f"Last error: {session.error or 'none'}"])
-
-
-def machine_lines() -> list[str]:
-    """A line for the system, and one for memory and bundled weights."""
-    system = f"Blender {bpy.app.version_string}, Python {platform.python_version()}, {platform.platform()}"
-    memory = backend.memory.free_memory()
-    free = f"{memory / 2**30:.1f} GiB of memory free" if memory < float("inf") else "free memory unknown"
-    weights = Path(backend.errors.__file__).with_name("weights") / "small.safetensors"
-    size = f"{weights.stat().st_size / 2**20:.1f} MiB" if weights.is_file() else "missing"
-    return [system, f"{free}, weights of Small: {size}"]
-
-
-def package_versions() -> dict[str, str]:
-    """The versions of the Python packages that the backend needs, empty where one is missing; imports none."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = ""
-    return versions
 
 
 CLASSES = (

@@ -279,7 +279,7 @@ def test_the_zip_holds_addon_backend_and_licence_and_nothing_of_the_workshop(ext
     assert {f"backend/portrait/weights/mtcnn.{ending}" for ending in ("safetensors", "LICENSE")} <= set(names)
     assert names == sorted(names)
     folders = {part for name in names for part in Path(name).parts}
-    assert not folders & {"training", "tests", "scripts", "requirements", "__pycache__"}
+    assert not folders & {"training", "tests", "scripts", "requirements", "__pycache__", "demo.py"}
     assert not [part for part in folders if part.startswith(".") or part.endswith(".pyc")]
 
 

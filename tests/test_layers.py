@@ -21,7 +21,7 @@ BACKEND = (
     ("lrm4d", "rasterize"),
     ("gaussians", "capture", "formats/"),
     ("camera", "splats", "memory", "download", "cache"),
-    ("color", "files", "rotations"),
+    ("color", "files", "rotations", "logs", "version"),
     ("errors", "pip_failures", "__init__"),
 )
 ADDON = (
@@ -33,7 +33,7 @@ ADDON = (
     ("job_operator",),
     ("input/",),
     ("cloud/",),
-    ("jobs", "compat"),
+    ("jobs", "compat", "report"),
     ("_backend",),
 )
 

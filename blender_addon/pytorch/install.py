@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._backend import errors, pip_failures
+from .._backend import errors, logs, pip_failures
 from . import probe
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def _run_pip(target: Path, build: Build, progress: "Progress") -> None:
             child.wait()
         text = log.read_text(encoding="utf-8", errors="replace")
     if child.returncode != 0:
-        print(text)
+        logs.log.warning("pip failed:\n%s", text)
         raise errors.UserError(explain(text))
 
 

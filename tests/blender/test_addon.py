@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import backend.memory
+from backend.logs import log
+from backend.version import read_version
 from tests.helpers.layout import draw
 from tests.helpers.stage import FakeCloud, add_camera, read_capture, small_capture, wait_until
 
@@ -18,12 +20,13 @@ bpy = pytest.importorskip("bpy")
 import addon_utils
 
 import blender_addon
-from blender_addon import job_operator, jobs, manual, preferences
+from blender_addon import job_operator, jobs, manual, preferences, report
 from blender_addon.input.survey import survey
 from blender_addon.panels.input import FACET4D_PT_input
 from blender_addon.panels.result import FACET4D_PT_result
 from blender_addon.panels.run import FACET4D_PT_reconstruct
 from blender_addon.pytorch import operators as pytorch_operators
+from blender_addon.report import write_report
 
 pytestmark = pytest.mark.blender
 ROOT = Path(blender_addon.__file__).parents[1]
@@ -244,11 +247,42 @@ def test_a_dropped_transforms_json_loads_its_capture(registered, tmp_path):
 
 def test_the_report_names_the_machine_and_the_last_error(registered):
     bpy.context.window_manager.facet4d.error = "The GPU is full."
-    lines = preferences.report(bpy.context).splitlines()
-    assert lines[0].startswith(f"Blender {bpy.app.version_string}, Python 3.")
+    lines = write_report(bpy.context).splitlines()
+    assert lines[0].startswith(f"Facet4D {read_version()}, Blender {bpy.app.version_string}, Python 3.")
     assert any(line.startswith("torch 2") for line in lines)
-    assert lines[-1] == "Last error: The GPU is full."
+    assert "Last error: The GPU is full." in lines
     assert bpy.ops.facet4d.copy_report() == {"FINISHED"}
+
+
+def test_the_report_holds_the_last_traceback_and_the_log(filmed, backend_gives, capsys):
+    report.recent_log.lines.clear()
+
+    def fail(capture, progress):
+        progress("Dividing", 0.5)
+        return 1 / 0
+
+    backend_gives(fail)
+    with pytest.raises(RuntimeError, match="division by zero"):
+        bpy.ops.facet4d.reconstruct()
+    _, traceback, logged = write_report(bpy.context).split("\n\n")
+    assert traceback.startswith("Last traceback:\nTraceback (most recent call last):")
+    assert traceback.endswith("ZeroDivisionError: division by zero") and "return 1 / 0" in traceback
+    assert logged.startswith("Log:\n")
+    assert logged.index(" INFO Dividing\n") < logged.index(" ERROR ZeroDivisionError: division by zero\n")
+    printed = capsys.readouterr()
+    assert "Facet4D: Dividing\n" in printed.out and "Facet4D: Error: ZeroDivisionError" in printed.err
+
+
+def test_the_report_holds_the_last_hundred_lines_and_no_more_after_unregistering(registered):
+    for number in range(150):
+        log.info("Line %d", number)
+    lines = write_report(bpy.context).splitlines()
+    assert lines[-1].endswith("INFO Line 149") and lines[-100].endswith("INFO Line 50")
+    assert lines[-101] == "Log:"
+    report.unregister()
+    log.info("Line 150")
+    report.register()
+    assert write_report(bpy.context).splitlines() == lines
 
 
 def test_match_source_colors_shows_the_pictures_own_colors(registered):
