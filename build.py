@@ -2,7 +2,8 @@
 """The one door for people: sets up .venv on first use, then runs one command.
 
     python3 build.py demo    reconstruct the bundled capture and render it into out/demo
-    python3 build.py test    run the tests; further arguments go to pytest, for example: test -k camera
+    python3 build.py test    run the tests, several at a time; --quick leaves out those that take long.
+                             Further arguments go to pytest, which then runs one at a time: test -k camera
                              test --blender 4.5 runs those of Blender with another version (or 5.0, 5.2, 5.3, newest),
                              in an environment of its own
     python3 build.py lint    check the code with ruff, and that requirements/ fits pyproject.toml
@@ -57,6 +58,8 @@ PLATFORMS = {
     "windows-x64": ["win_amd64"],
 }
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+
+SEVERAL_PROCESSES = ["--numprocesses=auto", "--maxprocesses=8", "--dist=worksteal"]  # of pytest-xdist
 
 # The extras of pyproject.toml that a command needs; lint looks up the types of all that is imported.
 EXTRAS = {
@@ -118,14 +121,20 @@ def install(extras: list[str]) -> int:
 
 
 def run_tests(arguments: list[str]) -> int:
-    """Run pytest; with --blender only Blender's tests, under that version.
+    """Run pytest; with --blender only Blender's tests, under that version, with --quick only those that are not slow.
 
     Raises:
         BuildError: that Blender needs another Python.
     """
     parser = argparse.ArgumentParser(prog="build.py test", add_help=False, allow_abbrev=False)
     parser.add_argument("--blender", choices=sorted(BLENDERS))
+    parser.add_argument("--quick", action="store_true")
     options, rest = parser.parse_known_args(arguments)
+    chosen = [] if rest else SEVERAL_PROCESSES  # what the caller asks of pytest, a debugger say, may need a single one
+    if options.quick:
+        chosen = [*chosen, "-m", "not slow"]
+    if options.blender and not rest:
+        chosen = [*chosen, "tests/blender"]
     environment = ENVIRONMENT
     if options.blender:
         bpy, python = BLENDERS[options.blender]
@@ -133,9 +142,8 @@ def run_tests(arguments: list[str]) -> int:
             command = "python{}.{} build.py test --blender {}".format(*python, options.blender)
             raise BuildError(f"Blender {options.blender} runs on another Python. Run: {command}", exit_code=2)
         environment = Environment(ROOT / f".venv-{options.blender}", bpy)
-        rest = rest or ["tests/blender"]
     environment.add(EXTRAS["test"])
-    return environment.run_module("pytest", *rest)
+    return environment.run_module("pytest", *chosen, *rest)
 
 
 def stage_extension(folder: Path) -> None:

@@ -2,8 +2,10 @@
 """What every test relies on: Blender leaves the user's own settings alone, and marked tests run where they can."""
 
 import os
+import re
 import tempfile
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,18 @@ from tests.helpers.shared import SHARED
 # bpy reads this when it is first imported, so it is set before any test module is.
 _user_resources = tempfile.TemporaryDirectory(prefix="facet4d-blender-")
 os.environ["BLENDER_USER_RESOURCES"] = _user_resources.name
+
+# Several processes that each use all cores get in each other's way: ten times as much work for small networks.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files that are slow as a whole where slow tests are left out, so that what they import is not."""
+    if config.getoption("markexpr") == "not slow" and collection_path.suffix == ".py":
+        text = collection_path.read_text(encoding="utf-8")
+        return bool(re.search(r"^pytestmark = .*pytest\.mark\.slow", text, re.MULTILINE)) or None
+    return None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -25,3 +39,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device")
+
+
+@pytest.fixture
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reconstruction from small pictures, without refinements, which take minutes where no subject is shown."""
+    from backend import memory
+
+    monkeypatch.setattr(memory, "CPU_REFINEMENTS", 0)
+    monkeypatch.setattr(memory, "CPU_TOKENS", 1)
+    monkeypatch.setattr(memory, "CPU_LEAST", 64)

@@ -215,19 +215,30 @@ def pytest_runs(installs, monkeypatch) -> list[tuple]:
     return runs
 
 
+def test_the_whole_suite_runs_in_several_processes_and_what_is_chosen_in_one(installs, pytest_runs):
+    for arguments in ([], ["--quick"], ["-k", "camera", "--pdb"], ["--quick", "tests/backend"]):
+        assert build.main(["test", *arguments]) == 0
+    several, quick = build.SEVERAL_PROCESSES, ["-m", "not slow"]
+    expected = [several, [*several, *quick], ["-k", "camera", "--pdb"], [*quick, "tests/backend"]]
+    assert [list(arguments[1:]) for _, arguments in pytest_runs] == expected
+
+
 def test_another_blender_is_tested_in_an_environment_of_its_own(installs, pytest_runs, monkeypatch):
     monkeypatch.setattr(build.sys, "version_info", (3, 11, 0, "final", 0))
     assert build.main(["test", "--blender", "4.5", "-x"]) == 0
     assert build.main(["test", "--blender", "4.5"]) == 0
     assert installs == [["oil==1", "torch==2", "bpy==4.5.15"]]
-    assert pytest_runs == [(".venv-4.5", ("pytest", "-x")), (".venv-4.5", ("pytest", "tests/blender"))]
+    assert pytest_runs == [
+        (".venv-4.5", ("pytest", "-x")),
+        (".venv-4.5", ("pytest", *build.SEVERAL_PROCESSES, "tests/blender")),
+    ]
 
 
 def test_the_newest_blender_is_whatever_the_index_has(installs, pytest_runs, monkeypatch):
     monkeypatch.setattr(build.sys, "version_info", (3, 13, 0, "final", 0))
     assert build.main(["test", "--blender", "newest"]) == 0
     assert installs == [["oil==1", "torch==2", "bpy"]]
-    assert pytest_runs == [(".venv-newest", ("pytest", "tests/blender"))]
+    assert pytest_runs == [(".venv-newest", ("pytest", *build.SEVERAL_PROCESSES, "tests/blender"))]
 
 
 def test_a_blender_of_another_python_is_refused_with_the_command_to_use(pytest_runs, monkeypatch, capsys):

@@ -197,6 +197,7 @@ def test_pictures_that_do_not_divide_are_refused():
         tiny()(images[..., :23], *rest)
 
 
+@pytest.mark.slow
 def test_a_tiny_model_learns_one_picture():
     """Gradients reach every parameter and lead somewhere."""
     model = tiny(LRM4DConfig(layers=2, width=32, heads=2, time_scale_bias=-0.7))  # visible at any time

@@ -174,6 +174,7 @@ class CountNumbers(TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 def test_a_splat_costs_what_it_covers_and_not_the_whole_picture():
     cloud = random_cloud(20_000)
     intrinsics = torch.tensor([[300.0, 300, 128, 128]])

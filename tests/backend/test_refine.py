@@ -50,6 +50,7 @@ def refined(channels, model, pixels, images, poses, steps):
     return refine(channels, lambda value: model.gaussians(value, pixels), images, *poses, steps)
 
 
+@pytest.mark.slow
 def test_each_step_brings_the_cloud_closer_to_its_pictures(scene):
     model, channels, pixels, images, poses = scene
     errors = [error(channels, model, pixels, images, poses)]
@@ -95,6 +96,7 @@ def test_a_gaussian_of_the_wrong_color_takes_on_the_pictures():
     assert not result[..., :3].any() and not result[..., 6:].any()
 
 
+@pytest.mark.slow
 def test_scenes_of_a_batch_and_parts_of_the_views_do_not_matter(scene, monkeypatch):
     model, channels, pixels, images, poses = scene
     together = refined(channels, model, pixels, images, poses, model.step_sizes)
@@ -124,6 +126,7 @@ def test_refinements_that_the_model_has_not_learned_are_refused(scene):
         reconstruct(load_capture(DEMO), scene[0], "cpu", 8, refinements=5)
 
 
+@pytest.mark.slow
 def test_the_bundled_models_first_refinement_shows_unseen_views_better():
     capture = load_capture(DEMO)
     inputs = [index for index, frame in enumerate(capture.frames) if not frame.held_out][::3]

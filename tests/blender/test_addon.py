@@ -35,6 +35,7 @@ ROOT = Path(blender_addon.__file__).parents[1]
 # Registration
 
 
+@pytest.mark.slow
 def test_registering_a_hundred_times_leaves_nothing_behind():
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     before = footprint()
@@ -101,6 +102,7 @@ def _operator_id(name: str) -> str:
     return "bpy.ops." + name.replace("_OT_", ".").lower()
 
 
+@pytest.mark.slow
 def test_registering_and_looking_at_the_scene_import_no_torch():
     code = (
         "import sys, bpy, blender_addon; blender_addon.register();"
@@ -159,6 +161,7 @@ def test_the_installed_extension_carries_its_own_backend(tmp_path):
     assert not hasattr(bpy.types.Scene, "facet4d")
 
 
+@pytest.mark.slow
 def test_enabling_loads_only_the_add_on_and_blender_ends_with_it_enabled(tmp_path):
     """In a process of its own, with PyTorch in it; Blender 4.5 hangs at exit where anything is left in its handlers."""
     package = lay_out_extension(tmp_path / "extensions" / "facet4d")

@@ -23,7 +23,7 @@ import blender_addon
 from blender_addon import demo
 from blender_addon.cloud.object import cloud_objects
 
-pytestmark = pytest.mark.blender
+pytestmark = [pytest.mark.blender, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ def one_gaussian(make_gaussians, **replaced) -> MovingSplats:
 
 
 def head_of_discs(make_gaussians, count: int) -> MovingSplats:
-    """A bumpy, patterned ball covered by discs, as reconstructions of a surface are."""
+    """A bumpy, patterned ball covered by discs, as reconstructions of a surface are; the more, the smaller they are."""
     random = np.random.default_rng(0)
     normal = random.normal(size=(count, 3))
     normal /= np.linalg.norm(normal, axis=1)[:, None]
@@ -108,7 +108,7 @@ def head_of_discs(make_gaussians, count: int) -> MovingSplats:
         position=normal * (0.8 + 0.06 * np.sin(6 * normal[:, :1]) * np.cos(5 * normal[:, 2:])),
         velocity=random.normal(0, 0.05, (count, 3)),
         time_sigma=random.uniform(0.5, 3, count),
-        scale=0.02 * np.exp(random.normal(0, 0.3, (count, 3))) * [1, 1, 0.2],
+        scale=1.8 / np.sqrt(count) * np.exp(random.normal(0, 0.3, (count, 3))) * [1, 1, 0.2],
         rotation=turn / np.linalg.norm(turn, axis=1)[:, None],
         opacity=random.uniform(0.3, 1, count),
         color=0.5 + 0.4 * np.sin(pattern),

@@ -18,6 +18,8 @@ from tests.helpers.plain_mvdiffusion import PlainUNet, kept_signal, paint
 from tests.helpers.shared import SHARED
 from tests.helpers.tiny_mvdiffusion import IMAGE, SIZE, TEXT, UNET, randomise, write_folder
 
+pytestmark = pytest.mark.slow
+
 ORACLES = SHARED / "oracles"
 
 

@@ -12,7 +12,6 @@ from PIL import Image
 from skimage import data
 
 import backend
-from backend import memory
 from backend.__main__ import main
 from backend.capture import Capture, load_capture
 from backend.errors import Cancelled, UserError
@@ -28,6 +27,8 @@ from backend.portrait.photo import find_photos, is_picture
 from backend.reconstruct import reconstruct
 from tests.helpers.faces import astronaut, write_video
 from tests.helpers.tiny_mvdiffusion import SIZE, randomise, write_weights
+
+pytestmark = pytest.mark.slow
 
 DEMO_CAPTURE = Path(backend.__file__).parent / "demo_capture"
 
@@ -123,13 +124,7 @@ def test_a_video_becomes_one_cloud_that_plays(weights, tmp_path):
     assert counts[1] < counts[0]
 
 
-@pytest.fixture
-def unrefined(monkeypatch):
-    """Reconstruction without refinements, which take minutes for pictures that show no subject."""
-    monkeypatch.setattr(memory, "CPU_REFINEMENTS", 0)
-
-
-def test_a_videos_views_can_be_fused_to_moving_gaussians(weights, tmp_path, unrefined):
+def test_a_videos_views_can_be_fused_to_moving_gaussians(weights, tmp_path, coarse):
     """By 4D-LRM: what reconstructing the views gives, once their white background is cut off."""
     picture = np.asarray(Image.fromarray(data.astronaut()).resize((320, 320)))[:240]
     movie = write_video(tmp_path / "clip.mp4", [picture, picture // 2])
@@ -144,9 +139,9 @@ def test_a_videos_views_can_be_fused_to_moving_gaussians(weights, tmp_path, unre
     assert fused.time_range == pytest.approx((0, 0.04))
 
 
-def test_fusing_takes_no_white_background_for_fog(unrefined):
+def test_fusing_takes_no_white_background_for_fog(coarse):
     """Pictures over white, without a matte, as the diffusion paints them: as good as those with the true matte."""
-    frames = [frame for frame in load_capture(DEMO_CAPTURE).frames if not frame.held_out][::3]
+    frames = [frame for frame in load_capture(DEMO_CAPTURE).frames if not frame.held_out][::6]
     white = np.full((*frames[0].image.shape[:2], 1), 255, np.uint8)
     opaque = Capture([replace(frame, image=np.dstack([lay_over_white(frame.image), white])) for frame in frames])
     clouds = (

@@ -112,6 +112,7 @@ def test_a_smooth_crop_is_the_canonical_one_to_a_fraction_of_a_pixel():
     assert difference.mean() < 4
 
 
+@pytest.mark.slow
 def test_a_video_becomes_front_views(tmp_path):
     """The astronaut wanders through the picture; in the crops she does not."""
     astronaut = np.asarray(Image.fromarray(data.astronaut()).resize((320, 320)))[:240]

@@ -231,6 +231,7 @@ def test_dropped_files_are_imported(registered):
     assert (handler.bl_import_operator, handler.bl_file_extensions) == ("facet4d.import_splats", ".ply;.spz")
 
 
+@pytest.mark.slow
 def test_exchange_needs_no_torch(make_gaussians, tmp_path):
     write_ply(make_gaussians(5), tmp_path / "cloud.ply", 1.0)
     file = str(tmp_path / "cloud.ply")

@@ -33,7 +33,7 @@ from blender_addon.cloud.object import METADATA_KEY, cloud_objects, read_cloud
 from blender_addon.panels.portrait import FACET4D_PT_portrait
 from blender_addon.panels.run import FACET4D_PT_reconstruct
 
-pytestmark = pytest.mark.blender
+pytestmark = [pytest.mark.blender, pytest.mark.slow]
 CURSOR = (1.0, 2.0, 3.0)
 
 
@@ -212,7 +212,7 @@ def test_what_takes_seconds_is_done_by_the_jobs_thread(settings, photo, monkeypa
 
 
 @pytest.mark.parametrize("frames", ["LIFT", "FUSE"])
-def test_a_video_becomes_a_head_that_plays(settings, tmp_path, frames):
+def test_a_video_becomes_a_head_that_plays(settings, coarse, tmp_path, frames):
     """The astronaut wanders to the right by 10 pixels a frame, and the camera's frame follows her."""
     picture = np.asarray(Image.fromarray(data.astronaut()).resize((320, 320)))[:240]
     pictures = []

@@ -33,7 +33,7 @@ from blender_addon.pytorch import install as pytorch_install
 from blender_addon.pytorch import operators as pytorch_operators
 from blender_addon.pytorch.install import BUILDS, Build, fitting_build
 
-pytestmark = pytest.mark.blender
+pytestmark = [pytest.mark.blender, pytest.mark.slow]
 ROOT = Path(blender_addon.__file__).parents[1]
 CPU = BUILDS["cpu"]
 

@@ -18,7 +18,7 @@ import blender_addon
 from blender_addon import preferences
 from blender_addon.pytorch import probe
 
-pytestmark = pytest.mark.blender
+pytestmark = [pytest.mark.blender, pytest.mark.slow]
 ROOT = Path(blender_addon.__file__).parents[1]
 NEEDED = ("torch", "functorch", "pillow", "PIL", "safetensors")
 

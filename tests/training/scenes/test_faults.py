@@ -64,6 +64,7 @@ def test_exposure_differs_between_cameras_and_not_within_one(only, ball):
     assert first[0, 0].min() == 1  # the white that a matte leaves is no part of the exposure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["UNEVEN", "SOFT", "NOISY", "COMPRESSED", "ROUGH_MATTE", "NO_MATTE"])
 def test_the_truth_does_not_carry_what_befalls_the_pictures(only, name):
     only()
@@ -77,6 +78,7 @@ def test_the_truth_does_not_carry_what_befalls_the_pictures(only, name):
     assert difference.median() < (1 if name == "NO_MATTE" else 0.05)
 
 
+@pytest.mark.slow
 def test_backgrounds_show_where_there_is_no_matte_and_never_in_the_truth(only):
     only("NO_MATTE")
     batch = sample()
@@ -133,6 +135,7 @@ def test_calibration_errs_per_input_camera_and_by_little(only):
     assert 0.003 < np.median(moved) < 0.01 and moved.max() < 0.04  # of a picture's width
 
 
+@pytest.mark.slow
 def test_calibration_moves_what_the_model_is_told_and_no_picture(only):
     """Points lie in their pixels for the cameras that shot them: the told ones miss by about a pixel."""
     only()

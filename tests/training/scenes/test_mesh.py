@@ -53,6 +53,7 @@ def test_interpolation_is_perspective_correct():
     assert torch.allclose(seen.interpolate(points[None])[inside], expected[inside], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_visible_triangles_equal_a_loop_over_all_pixels():
     generator = torch.Generator().manual_seed(0)
     screen = torch.rand(2, 40, 3, generator=generator) * torch.tensor([30.0, 24, 1]) - torch.tensor([4.0, 4, -0.2])
@@ -115,6 +116,7 @@ def test_cutting_keeps_the_area_on_the_inner_side_and_the_winding():
     assert (points[np.unique(kept)] @ [1, 0.3, 0] <= 0.25 + 1e-6).all()
 
 
+@pytest.mark.slow
 def test_a_box_without_lid_is_dark_at_the_bottom_and_open_outside():
     box = torch.tensor([[x, y, z] for x in (-1.0, 1) for y in (-1.0, 1) for z in (-1.0, 1)])
     floor = torch.tensor([[0.0, -0.98, 0], [0.1, -0.98, 0], [0, -0.98, 0.1]])  # faces up

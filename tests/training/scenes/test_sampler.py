@@ -83,6 +83,7 @@ def test_input_rigs_are_normalised(shape_batch):
         assert np.allclose(similarity.translation, 0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_subject_lies_in_the_unit_ball():
     """A ball drawn around the subject leaves the normalised unit ball rarely and by little."""
     rng = np.random.default_rng(0)
@@ -95,6 +96,7 @@ def test_the_subject_lies_in_the_unit_ball():
     assert np.median(reach) > 0.7
 
 
+@pytest.mark.slow
 def test_seed_and_number_decide_the_scenes(shape_sampler):
     """In any order, in any process: a batch needs nothing but its number."""
     first, second = (shape_sampler.sample(number, 2, 2, 1, 16) for number in (0, 1))
@@ -108,6 +110,7 @@ def test_seed_and_number_decide_the_scenes(shape_sampler):
     assert not torch.equal(second.images, first.images)
 
 
+@pytest.mark.slow
 def test_two_views_see_the_same_color_at_the_same_place():
     """Without highlights, light leaves a point alike in all directions: colors at visible vertices agree."""
     rng = np.random.default_rng(4)
@@ -152,6 +155,7 @@ def test_shadows_lie_where_the_light_is_blocked():
     assert (lit[far > 0.15] == 1).all() and (far > 0.15).sum() > 2000
 
 
+@pytest.mark.slow
 def test_turning_the_world_changes_no_picture(monkeypatch):
     """Subject, lights and rig turn together: the same pictures, with cameras, points and velocities turned."""
     turn = torch.as_tensor(rigs.draw_world(np.random.default_rng(1)), dtype=torch.float32)
@@ -166,6 +170,7 @@ def test_turning_the_world_changes_no_picture(monkeypatch):
     assert torch.allclose(turn @ still.camera_to_world[..., :3, :], turned.camera_to_world[..., :3, :], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_points_are_seen_in_their_pixels(calibrated_batch):
     inputs = calibrated_batch.points.shape[1]
     poses, intrinsics = (
@@ -185,6 +190,7 @@ def test_points_are_valid_just_where_the_picture_shows_the_subject(shape_batch):
     assert not shape_batch.points[~shape_batch.covered].any() and not shape_batch.velocity[~shape_batch.covered].any()
 
 
+@pytest.mark.slow
 def test_velocity_leads_back_to_the_surface_of_another_time(monkeypatch):
     """Points of a ball that drifts and swells, moved back to tau 0 by their velocity, lie on the ball of tau 0."""
 
