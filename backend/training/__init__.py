@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Training from synthetic 4D scenes that are made on the fly."""
+"""Training on synthetic 4D scenes that are generated on the fly."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Renders the bundled demo capture: a head that speaks and turns a little, filmed by eight cameras.
+"""Renders the bundled demo capture: a head that speaks and turns slightly, filmed by eight cameras.
 
     python -m backend.training.demo_capture --assets DIR --out backend/demo_capture [--seed N]
 
-The head wears a style and performs a recording that training never shows. World: metres, z up, facing -y.
+Training never uses the head's styles and its recorded performance. The world is in metres, z up; the head faces -y.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _ICT, _HAIR, _BROWS = 0, "short02", "eyebrow004"
 
 
 def demo_rig(azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray:
-    """Camera-to-world [V, 4, 4] in the head's axes (+y up, +z front), metres, for angles in degrees."""
+    """Return camera-to-world [V, 4, 4] in the head's axes (+y up, +z front), in metres, for angles in degrees."""
     a, e = np.radians(azimuth), np.radians(elevation)
     toward = np.stack([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)], -1)
     return look_at(_TARGET + _DISTANCE * toward, _TARGET)
 
 
 def demo_views(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Poses [32, 4, 4], seconds [32] and names: eight cameras at three times, then eight held-out views."""
+    """Return poses [32, 4, 4], seconds [32] and names: eight cameras at three times, then eight held-out views."""
     azimuth = np.linspace(-100, 100, 8)
     elevation = np.tile([-5.0, 18.0], 4)
     inputs = demo_rig(np.tile(azimuth, 3), np.tile(elevation, 3))
@@ -52,7 +52,7 @@ def demo_views(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[s
 
 
 def make_demo_capture(assets: Path, seed: int) -> Capture:
-    """The demo capture, on the CPU."""
+    """Render the demo capture on the CPU."""
     rng = np.random.default_rng(seed)
     poses, seconds, names = demo_views(rng)
     noise = Noise("cpu")
@@ -83,6 +83,7 @@ def make_demo_capture(assets: Path, seed: int) -> Capture:
 
 
 def main() -> None:
+    """Render the demo capture and write it to a folder."""
     parser = argparse.ArgumentParser(description="Render the bundled demo capture.")
     parser.add_argument("--assets", type=Path, required=True, help="folder of the training assets")
     parser.add_argument("--out", type=Path, required=True, help="capture folder to write")

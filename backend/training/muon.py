@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Muon (Jordan et al. 2024) for many matrices of a few shapes: what torch.optim.Muon computes, in a few launches.
+"""The optimizer Muon (Jordan et al. 2024) for many matrices of a few shapes, also where FSDP2 shards them by rows.
 
-It takes parameters that FSDP2 shards by rows too.
-
-A transformer's step is short; orthogonalising its matrices one by one keeps the CPU busy for longer than the GPU.
+It computes what torch.optim.Muon does, but orthogonalises all matrices of a shape at once. One by one, they would keep
+the CPU busy for longer than a transformer's step takes on the GPU.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
-        """Moves the parameters by their gradients; a closure is what torch hands to any optimizer, and stays unused."""
+        """Update the parameters by their gradients. closure: of torch's interface for optimizers; it is not used."""
         for group in self.param_groups:
-            alike = defaultdict(list)
+            by_shape = defaultdict(list)
             for parameter in group["params"]:
-                alike[parameter.shape].append(parameter)
-            for parameters in alike.values():
-                self._step_alike(parameters, **{name: group[name] for name in ("lr", "weight_decay", "momentum")})
+                by_shape[parameter.shape].append(parameter)
+            for parameters in by_shape.values():
+                self._step_shape(parameters, **{name: group[name] for name in ("lr", "weight_decay", "momentum")})
 
-    def _step_alike(self, parameters: list[Tensor], lr: float, weight_decay: float, momentum: float) -> None:
-        """One step of parameters of one shape."""
+    def _step_shape(self, parameters: list[Tensor], lr: float, weight_decay: float, momentum: float) -> None:
+        """Update parameters that all have one shape."""
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
@@ -57,7 +56,11 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise_rows(rows: Tensor, like: DTensor) -> Tensor:
-    """This process's rows of matrices that are all sharded as one is, orthogonalised: each process does some, whole."""
+    """Orthogonalise matrices that are sharded by rows, and return this process's rows [K, rows, columns].
+
+    rows: this process's rows of the matrices. like: a parameter that is sharded in the same way. Each process gathers
+    and orthogonalises some of the matrices.
+    """
     mesh, shape = like.device_mesh, torch.Size([len(rows), *like.shape])
     sizes = {"shape": shape, "stride": (shape[1] * shape[2], shape[2], 1), "run_check": False}
     whole = DTensor.from_local(rows, mesh, [Shard(1)], **sizes).redistribute(placements=[Shard(0)]).to_local()
@@ -66,7 +69,7 @@ def orthogonalise_rows(rows: Tensor, like: DTensor) -> Tensor:
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """Matrices [K, rows, columns] with all singular values drawn to about 1, in bfloat16."""
+    """Return matrices [K, rows, columns] with all singular values brought to about 1, in bfloat16."""
     a, b, c = _NEWTON_SCHULZ
     x = matrices.bfloat16()
     wide = x.shape[-2] <= x.shape[-1]

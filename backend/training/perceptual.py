@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A distance between pictures in the features of MobileNetV2 (Sandler et al., arXiv 1801.04381), trained on ImageNet.
+"""A perceptual distance between pictures, in the features of MobileNetV2 (Sandler et al., arXiv 1801.04381).
 
-A stand-in for VGG's perceptual losses where only small weights are at hand; it is neither LPIPS nor comparable with it.
-The weights' names are torchvision's, so that its published state dict loads as it is.
+The network was trained on ImageNet. It replaces VGG's perceptual losses where weights must be small; the distance is
+not LPIPS and not comparable with it. The weights' names are torchvision's, so that its published state dict loads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class _Block(nn.Module):
-    """Expand, filter each channel, project; added to the input where shapes allow."""
+    """An inverted residual block: expand, filter each channel, project; the input is added where shapes allow."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, stride: int):
         super().__init__()
@@ -43,10 +43,10 @@ def _convolution(inputs: int, outputs: int, size: int, stride: int = 1, groups: 
 
 
 class MobileNetV2(nn.Module):
-    """The classifier, frozen: features of pictures [P, 3, H, W] in 0..1, sRGB-encoded, and their classes."""
+    """The frozen classifier: features and classes of pictures [P, 3, H, W] in 0..1, sRGB-encoded."""
 
     def __init__(self, weights: Path):
-        """weights: torchvision's state dict, any float type.
+        """Load weights: torchvision's state dict, any float type.
 
         Raises:
             UserError: the file is missing.
@@ -69,24 +69,27 @@ class MobileNetV2(nn.Module):
         self.eval().requires_grad_(False)
 
     def taps(self, pictures: Tensor) -> list[Tensor]:
-        """Features [P, C, h, w] after each of TAPS."""
-        x, found = (pictures - self.mean) / self.deviation, []
+        """Return the features [P, C, h, w] after each of the layers TAPS."""
+        x, features = (pictures - self.mean) / self.deviation, []
         for index, layer in enumerate(self.features[: TAPS[-1] + 1]):
             x = layer(x)
             if index in TAPS:
-                found.append(x)
-        return found
+                features.append(x)
+        return features
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Logits [P, 1000] of ImageNet's classes."""
+        """Return the logits [P, 1000] of ImageNet's classes."""
         return self.classifier(self.features((pictures - self.mean) / self.deviation).mean((2, 3)))
 
     def distance(self, pictures: Tensor, truth: Tensor) -> Tensor:
-        """Mean distance of features [P, H, W, 3] -> [P]: per layer, the absolute difference in units of the truth's
-        deviation in that channel over all pictures, so that every channel and layer counts alike."""
+        """Return the mean distance [P] between the features of pictures and truth, both [P, H, W, 3].
+
+        A layer's distance is the absolute difference, in units of each channel's deviation over all true pictures, so
+        that every channel and layer has the same weight.
+        """
         pairs = zip(self.taps(pictures.permute(0, 3, 1, 2)), self.taps(truth.permute(0, 3, 1, 2)), strict=True)
         layers = []
-        for found, true in pairs:
+        for features, true in pairs:
             deviation = true.std((0, 2, 3), keepdim=True).clamp_min(1e-3)
-            layers.append(((found - true).abs() / deviation).mean((1, 2, 3)))
+            layers.append(((features - true).abs() / deviation).mean((1, 2, 3)))
         return torch.stack(layers).mean(0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Models that several processes hold in parts (FSDP2), for those whose training state is too large for one GPU."""
+"""Shards models over several processes (FSDP2), for those whose training state is too large for one GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..lrm4d import LRM4D
 
 
 def shard(model: LRM4D) -> None:
-    """Leaves each process a part of every parameter, by rows; blocks are put together while they compute.
+    """Shard every parameter of a model by rows, one part for each process; blocks are gathered while they compute.
 
     All processes must hold the same values before.
     """
@@ -24,10 +24,10 @@ def shard(model: LRM4D) -> None:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """The part of a sharded tensor that this process holds, sharing its memory; of any other tensor, all of it."""
+    """Return this process's part of a sharded tensor, sharing its memory; return any other tensor as it is."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A sharded tensor put together, which all processes must ask for; any other as it is."""
+    """Gather a sharded tensor, for which all processes must call this; return any other tensor as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where training starts: from weights of ours, or from a GS-LRM's, rewritten as a 4D-LRM."""
+"""The weights that training starts from: our own, or a GS-LRM's converted to a 4D-LRM's."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ..rotations import isoclinic_from_quaternion
 
 
 def to_lrm4d(model: GSLRM) -> LRM4D:
-    """A 4D-LRM that computes the same function: the same Gaussians, at rest, whatever the pictures' times.
+    """Convert a GS-LRM to a 4D-LRM that predicts the same Gaussians, at rest, for pictures of any times.
 
-    The start of training `large` from FaceLift's weights (4D-LRM's "Init", arXiv 2506.18890, table 1). Its Gaussians
-    come in another order, the free ones last, and in the world that GS-LRM saw. What is new, the time channel and the
-    outputs for time, starts at zero.
+    Training of `large` starts so from FaceLift's weights (4D-LRM's "Init", arXiv 2506.18890, table 1). The Gaussians
+    are in GS-LRM's world, and in another order: the free ones come last. The new weights, for the time channel and the
+    outputs for time, start at zero.
 
     Raises:
         ValueError: the colors depend on the direction of view, which 4D-LRM's do not.
@@ -38,7 +38,7 @@ def to_lrm4d(model: GSLRM) -> LRM4D:
         state["embed.weight"] = F.pad(model.embed.weight.unflatten(1, (-1, PIXEL_CHANNELS)), (0, 1)).flatten(1)
         state["embed_norm.weight"] = model.embed_norm.weight
         state["free_tokens"] = model.embed_norm(model.free_tokens)  # 4D-LRM normalises pixels' tokens only
-        # 4D-LRM has one last norm, GS-LRM two: their weights go into the matrices that follow
+        # 4D-LRM has one last norm, GS-LRM two: their weights are multiplied into the matrices that follow
         state["decode_norm.weight"] = torch.ones_like(model.decode_norm.weight)
         state["decode.weight"] = _with_time(model.decode.weight * model.decode_norm.weight)
         state["decode_free.weight"] = _with_time(model.decode_free.weight * model.decode_free_norm.weight)
@@ -47,20 +47,24 @@ def to_lrm4d(model: GSLRM) -> LRM4D:
 
 
 def _with_time(decoder: Tensor) -> Tensor:
-    """Rows of 14 outputs a Gaussian [K * 14, D] to the 20 of 4D-LRM [K * 20, D]: in the middle of time, and at rest."""
+    """Expand a decoder of 14 outputs per Gaussian [K * 14, D] to 4D-LRM's 20 [K * 20, D].
+
+    The added outputs put the Gaussians in the middle of time and at rest.
+    """
     position, color, scale, rotation, opacity = decoder.unflatten(0, (-1, 14)).split(GSLRMConfig().channels, 1)
-    turn = isoclinic_from_quaternion(rotation.mT).mT
+    isoclinic = isoclinic_from_quaternion(rotation.mT).mT
     zero = torch.zeros_like(opacity)
-    return torch.cat([position, color, scale, turn, opacity, zero, zero, turn], 1).flatten(0, 1)
+    return torch.cat([position, color, scale, isoclinic, opacity, zero, zero, isoclinic], 1).flatten(0, 1)
 
 
 def load_start(path: Path) -> tuple[LRM4D, str]:
-    """What training may start from, and the licence of it: weights and their card, or a GS-LRM's, as 4D-LRM.
+    """Load the model that training starts from, and return it with the licence of its weights.
 
-    Files without a card are taken for a GS-LRM: FaceLift's checkpoint, or its network as safetensors.
+    A file without a card is taken for a GS-LRM, which is converted: FaceLift's checkpoint, or its network as
+    safetensors.
 
     Raises:
-        UserError: what load_model or gslrm.load_gslrm raises; the GS-LRM's colors depend on the direction of view.
+        UserError: see load_model and gslrm.load_gslrm; or the GS-LRM's colors depend on the direction of view.
     """
     if not path.is_file() or path.with_suffix(".json").is_file():
         return load_model(path), read_card(path).get("licence", "unknown")

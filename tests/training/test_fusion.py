@@ -12,7 +12,7 @@ from backend.lrm4d import LRM4D
 from backend.portrait.photo import CROWN
 from backend.portrait.sequence import join_sequence
 from backend.rasterize import render_pictures
-from backend.training.fusion import Film, as_still, disturb, held_out_cameras, lift
+from backend.training.fusion import Film, disturb, held_out_cameras, lift, to_static
 from backend.training.scenes.people import People
 from backend.training.scenes.shading import Noise
 from tests.helpers.shared import SHARED
@@ -33,7 +33,7 @@ def test_a_cloud_of_one_moment_looks_the_same_among_joined_ones():
     )
     now = moving.freeze(0.2)
     cloud = join_sequence(
-        [as_still(now.to_splats()), as_still(moving.freeze(0.8).to_splats())], 2 * [torch.arange(60)], [0, 9]
+        [to_static(now.to_splats()), to_static(moving.freeze(0.8).to_splats())], 2 * [torch.arange(60)], [0, 9]
     )
     camera = six_cameras(64)[0]
     (expected,), (found,) = (render_pictures(each, [(camera, 0.0)]) for each in (now, cloud))

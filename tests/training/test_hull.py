@@ -72,7 +72,7 @@ def test_the_hull_of_a_ball_lies_within_a_voxel_of_it():
     origin = centre + 3 * outward
     distance, alpha = hull.trace(occupancy, origin[None], -outward[None, :, None, None])
     assert (alpha > 0.99).all()
-    voxel = 2 * hull.REACH / hull.SIDE
+    voxel = 2 * hull.HALF_SIDE / hull.SIDE
     assert (3 - distance - radius).abs().max() < voxel
 
 

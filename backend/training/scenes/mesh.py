@@ -195,9 +195,8 @@ def ambient_occlusion(vertices: Tensor, faces: Tensor, directions: int = 40, res
     _, nearest = rasterize(screen, faces, resolution, resolution)
     column, row = screen[..., :2].long().unbind(-1)
     image = torch.arange(directions, device=vertices.device)[:, None]
-    seen = (
-        screen[..., 2] > nearest[image, row, column] - 3 / resolution
-    )  # a slope of 45 degrees does not occlude itself
+    tolerance = 3 / resolution  # so that a slope of 45 degrees does not occlude itself
+    seen = screen[..., 2] > nearest[image, row, column] - tolerance
     cosine = (vertex_normals(vertices[None], faces)[0] @ toward.T).clamp_min(0).T
     return (cosine * seen).sum(0) / cosine.sum(0).clamp_min(1e-6)
 
