@@ -9,6 +9,6 @@ MANIFESTS = (ROOT / "blender_manifest.toml", ROOT / "blender_addon" / "blender_m
 
 
 def read_version() -> str:
-    """Return Facet4D's version, such as "0.1.0"."""
+    """Return Facet4D's version: major, minor and patch, joined by dots."""
     manifest = next(path for path in MANIFESTS if path.is_file())
     return tomllib.loads(manifest.read_text(encoding="utf-8"))["version"]
