@@ -267,8 +267,6 @@ class LRM4D(nn.Module):
         """
         height, width = images.shape[-2:]
         patch = self.config.patch
-        if height % patch or width % patch:
-            raise ValueError(f"pictures of {width} x {height} do not divide into patches of {patch}")
         origin, direction = rays(camera_to_world, intrinsics, width, height)  # [B, V, 3], [B, V, H, W, 3]
         nearest = nearest_points(origin, direction)  # [B, V, H, W, 3]
         clock = times[..., None, None, None].expand(*direction.shape[:-1], 1)
@@ -362,7 +360,13 @@ def nearest_points(origin: Tensor, direction: Tensor) -> Tensor:
 
 def patchify(pixels: Tensor, patch: int) -> Tensor:
     """[B, V, H, W, C] -> [B, V * H/patch * W/patch, patch * patch * C]: views, patch rows, patch columns; in a patch
-    row-major, channels fastest."""
+    row-major, channels fastest.
+
+    Raises:
+        ValueError: H or W is not a multiple of the patch size.
+    """
     batch, views, height, width, channels = pixels.shape
+    if height % patch or width % patch:
+        raise ValueError(f"pictures of {width} x {height} do not divide into patches of {patch}")
     grid = pixels.view(batch, views, height // patch, patch, width // patch, patch, channels)
     return grid.transpose(3, 4).reshape(batch, -1, patch * patch * channels)

@@ -165,8 +165,6 @@ class GSLRM(nn.Module):
         """
         height, width = images.shape[-2:]
         patch = self.config.patch
-        if height % patch or width % patch:
-            raise ValueError(f"pictures of {width} x {height} do not divide into patches of {patch}")
         with torch.autocast(images.device.type, enabled=False):
             origin, direction = rays(camera_to_world, intrinsics, width, height)  # [B, V, 3], [B, V, H, W, 3]
             nearest = nearest_points(origin, direction)  # [B, V, H, W, 3]

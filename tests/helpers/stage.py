@@ -3,8 +3,6 @@
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -17,20 +15,7 @@ from backend.capture import Capture, Frame, save_capture
 from backend.splats import MovingSplats
 
 bpy = pytest.importorskip("bpy")
-import blender_addon
 from blender_addon.input import capture
-
-
-@contextmanager
-def registered_scene() -> Iterator[bpy.types.Scene]:
-    """An empty scene of one frame of 32 x 24 pixels, with the add-on registered."""
-    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
-    blender_addon.register()
-    scene = bpy.context.scene
-    scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = 32, 24, 100
-    scene.frame_start, scene.frame_end, scene.render.fps = 1, 1, 24
-    yield scene
-    blender_addon.unregister()
 
 
 def add_camera(name: str = "Camera", location=(0.0, -4.0, 0.0)) -> bpy.types.Object:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from backend.camera import Camera
-from tests.helpers.stage import add_camera, add_picture, read_capture, registered_scene, save_picture
+from tests.helpers.stage import add_camera, add_picture, read_capture, save_picture
 
 bpy = pytest.importorskip("bpy")
 from bpy_extras.object_utils import world_to_camera_view
@@ -18,12 +18,6 @@ from blender_addon.input import cameras
 from blender_addon.input.survey import chosen_frames, survey
 
 pytestmark = pytest.mark.blender
-
-
-@pytest.fixture(autouse=True)
-def scene():
-    with registered_scene() as scene:
-        yield scene
 
 
 def frame_camera(camera: bpy.types.Object, render) -> Camera:

@@ -9,7 +9,7 @@ import pytest
 from backend.camera import Camera
 from backend.capture import Capture, Frame, load_capture, save_capture
 from backend.errors import UserError
-from tests.helpers.stage import add_camera, add_picture, read_capture, registered_scene, save_picture
+from tests.helpers.stage import add_camera, add_picture, read_capture, save_picture
 
 bpy = pytest.importorskip("bpy")
 from mathutils import Matrix
@@ -18,12 +18,6 @@ from blender_addon.input.import_capture import import_capture
 from blender_addon.input.survey import survey
 
 pytestmark = pytest.mark.blender
-
-
-@pytest.fixture(autouse=True)
-def scene():
-    with registered_scene() as scene:
-        yield scene
 
 
 def rig(times=(0.0, 0.5), held_out=False) -> Capture:

@@ -20,13 +20,11 @@ pytestmark = pytest.mark.blender
 
 
 @pytest.fixture
-def small(registered):
-    """A scene of three frames of 32 x 24 pixels."""
-    render = registered.render
-    render.resolution_x, render.resolution_y, render.resolution_percentage = 32, 24, 100
-    registered.frame_start, registered.frame_end, registered.facet4d.times = 10, 12, 3
-    registered.facet4d.source = "RENDER"
-    return registered
+def small(scene):
+    """A scene of three frames, to be rendered."""
+    scene.frame_start, scene.frame_end, scene.facet4d.times = 10, 12, 3
+    scene.facet4d.source = "RENDER"
+    return scene
 
 
 def drop(folder: Path, *names: str) -> set[str]:
@@ -130,7 +128,7 @@ def test_movies_and_gaps_in_the_numbers_part_sequences():
 
 
 @pytest.mark.parametrize(("tab", "is_open", "accepted"), [("Facet4D", True, True), ("Item", True, False)])
-def test_drops_are_taken_only_while_our_tab_is_open(registered, tab, is_open, accepted):
+def test_drops_are_taken_only_while_our_tab_is_open(tab, is_open, accepted):
     handler = FACET4D_FH_pictures
     assert {".png", ".jpg", ".exr", ".mp4"} <= set(handler.bl_file_extensions.split(";"))
     assert handler.bl_import_operator == "facet4d.add_pictures"

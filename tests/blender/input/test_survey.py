@@ -9,7 +9,7 @@ from PIL import Image
 
 from backend.errors import UserError
 from tests.helpers.layout import bpy_operator, draw
-from tests.helpers.stage import add_camera, add_picture, read_capture, registered_scene, save_picture
+from tests.helpers.stage import add_camera, add_picture, read_capture, save_picture
 
 bpy = pytest.importorskip("bpy")
 from blender_addon.input import rig
@@ -18,12 +18,6 @@ from blender_addon.input.survey import survey
 from blender_addon.panels.input import FACET4D_PT_input
 
 pytestmark = pytest.mark.blender
-
-
-@pytest.fixture(autouse=True)
-def scene():
-    with registered_scene() as scene:
-        yield scene
 
 
 @pytest.fixture
