@@ -26,7 +26,7 @@ from .memory import check_memory
 
 TRANSFORMS = "transforms.json"
 _LARGEST = 1e12  # the cube of a larger number overflows float32
-_LARGEST_PICTURE = 2 * Image.MAX_IMAGE_PIXELS  # where Pillow refuses to read, in pixels
+LARGEST_PICTURE = 2 * (Image.MAX_IMAGE_PIXELS or math.inf)  # where Pillow refuses to read, in pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,12 +285,12 @@ def _read_camera(document: dict, entry: dict, name: str, folder: Path) -> Camera
         matrix = np.vstack([matrix, [0, 0, 0, 1]])
     if matrix.shape != (4, 4) or matrix.dtype.kind not in "if":
         raise UserError(f"The frame '{name}' has no 4x4 'transform_matrix'; export its camera pose again.")
-    if get("w") is None or get("h") is None:
+    if (width := get("w")) is None or (height := get("h")) is None:
         with _opened(_inside(folder, name)) as picture:
             width, height = picture.size
     else:
-        width, height = round(get("w")), round(get("h"))
-        if min(width, height) < 1 or width * height > _LARGEST_PICTURE:
+        width, height = round(width), round(height)
+        if min(width, height) < 1 or width * height > LARGEST_PICTURE:
             raise UserError(f"'w' and 'h' of '{name}' are {width} x {height}; they must be its picture's size.")
 
     def focal(key: str, angle_key: str, size: int) -> float | None:

@@ -72,8 +72,8 @@ def score_pictures(names: Sequence[str], pictures: Sequence[np.ndarray], truth: 
             raise UserError(f"'{name}' is smaller than 11 pixels and cannot be scored; use larger pictures.")
         x, y = (torch.from_numpy(over_white(image)) for image in (picture, true))
         each[name] = {"psnr": round(float(psnr(x, y)), 4), "ssim": round(float(ssim(x, y)), 5)}
-    means = (round(float(np.mean([score[key] for score in each.values()])), 4) for key in ("psnr", "ssim"))
-    return Scores(*means, each)
+    means = {key: round(float(np.mean([score[key] for score in each.values()])), 4) for key in ("psnr", "ssim")}
+    return Scores(means["psnr"], means["ssim"], each)
 
 
 def score_cloud(cloud: Gaussians4D, targets: Capture, progress: Progress = no_progress) -> Scores:

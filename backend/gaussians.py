@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -67,16 +67,17 @@ class Gaussians4D:
         """Return mean, scale, left, right, opacity and color."""
         return tuple(getattr(self, name) for name in TENSORS)
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Gaussians4D:
-        return Gaussians4D(*map(change, self.tensors()), self.compositing, self.time_range)
+    def map(self, change: Callable[[Tensor], Tensor]) -> Gaussians4D:
+        """Apply a function to every tensor and return the result."""
+        return replace(self, **{name: change(getattr(self, name)) for name in TENSORS})
 
     def to(self, *args) -> Gaussians4D:
         """Call Tensor.to on every tensor and return the result."""
-        return self._map(lambda tensor: tensor.to(*args))
+        return self.map(lambda tensor: tensor.to(*args))
 
-    def select(self, keep: Tensor) -> Gaussians4D:
-        """Return the Gaussians that a mask [N] or an index [K] selects; of a batch, the clouds."""
-        return self._map(lambda tensor: tensor[keep])
+    def select(self, keep: Tensor | int) -> Gaussians4D:
+        """Return the Gaussians that a mask [N] or an index [K] selects; of a batch, the clouds, or one by its number."""
+        return self.map(lambda tensor: tensor[keep])
 
     def factor(self) -> Tensor:
         """Return M = R diag(scale) [..., N, 4, 4]; the covariance is M M^T."""
@@ -162,13 +163,21 @@ class Gaussians4D:
     def to_splats(self) -> MovingSplats:
         """Return the same cloud as moving 3D splats in numpy; they are exact at every time."""
         arrays = [tensor.detach().cpu().numpy() for tensor in self.tensors()]
-        return MovingSplats.from_4d(*arrays, self.compositing, self.time_range)
+        return MovingSplats.from_4d(*arrays, compositing=self.compositing, time_range=self.time_range)
 
 
 def from_splats(splats: MovingSplats) -> Gaussians4D:
     """Return moving 3D splats as 4D Gaussians; the inverse of Gaussians4D.to_splats."""
     arrays = (*splats.to_4d(), splats.opacity, splats.color)
-    return Gaussians4D(*map(torch.from_numpy, arrays), splats.compositing, splats.time_range)
+    tensors = map(torch.from_numpy, arrays)
+    return Gaussians4D(*tensors, compositing=splats.compositing, time_range=splats.time_range)
+
+
+def concatenate(clouds: Sequence[Gaussians4D]) -> Gaussians4D:
+    """Join several clouds into one, in order; it has the compositing and the time range of the first."""
+    axis = clouds[0].opacity.ndim - 1
+    fields = {name: torch.cat([getattr(cloud, name) for cloud in clouds], axis) for name in TENSORS}
+    return replace(clouds[0], **fields)
 
 
 def _decompose(factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -204,7 +213,8 @@ def load_cloud(path: Path | str) -> Gaussians4D:
                 raise UserError(f"{path} is not a Facet4D cloud; make one with 'python -m backend reconstruct'.")
             tensors = [file.get_tensor(name).float() for name in TENSORS]
             first, last = map(float, json.loads(metadata["time_range"]))
-            return check_cloud(Gaussians4D(*tensors, metadata["compositing"], (first, last)), path)
+            cloud = Gaussians4D(*tensors, compositing=metadata["compositing"], time_range=(first, last))
+            return check_cloud(cloud, path)
     except FileNotFoundError:
         raise UserError(f"There is no cloud at {path}; make one with 'python -m backend reconstruct'.") from None
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:

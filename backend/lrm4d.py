@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .color import SH_C0
-from .gaussians import Gaussians4D
+from .gaussians import Gaussians4D, concatenate
 
 PIXEL_CHANNELS = 10
 GAUSSIAN_CHANNELS = (3, 3, 3, 4, 1, 1, 1, 4)  # depth (as xyz), color, scale, left, opacity | time, time scale, right
@@ -308,8 +308,7 @@ class LRM4D(nn.Module):
         else:
             cloud = self._activate(bound, centre)
         if free.shape[1]:
-            free = self._activate(free, free[..., :3])
-            cloud = Gaussians4D(*(torch.cat(parts, 1) for parts in zip(cloud.tensors(), free.tensors(), strict=True)))
+            cloud = concatenate([cloud, self._activate(free, free[..., :3])])
         return cloud
 
     def _activate(

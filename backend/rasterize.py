@@ -8,6 +8,7 @@ splats below 1/255 are skipped, one splat covers at most 0.999, a pixel is done 
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -86,7 +87,7 @@ def encode_picture(color: Tensor, alpha: Tensor, compositing: str) -> np.ndarray
 def _gsplat_works() -> bool:
     """Whether gsplat is here and its kernels are built, or can be: that takes a minute and the CUDA toolkit."""
     try:
-        from gsplat.cuda._backend import _C as kernels
+        kernels = importlib.import_module("gsplat.cuda._backend")._C
     except Exception as error:  # a compiler's failure may be of any kind
         kernels, reason = None, str(error).strip().split("\n")[0]
     else:
@@ -141,7 +142,7 @@ def _rasterize_torch(
     covariance = splats.covariance.expand(*splats.mean.shape, 3)
     parts = (splats.mean, covariance, splats.opacity, color, world_to_camera, intrinsics)
     flat = zip(*(part.reshape(views.numel(), *part.shape[len(views) :]) for part in parts), strict=True)
-    pictures = [_rasterize_view(*view, width, height) for view in flat]
+    pictures = [_rasterize_view(*view, width=width, height=height) for view in flat]
     colors, alphas = zip(*pictures, strict=True)
     return torch.stack(colors).view(*views, height, width, 3), torch.stack(alphas).view(*views, height, width)
 
@@ -257,7 +258,8 @@ class _Composite(torch.autograd.Function):
         return picture
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[None, Tensor, Tensor]:
+    def backward(ctx, *grad_outputs: Tensor) -> tuple[None, Tensor, Tensor]:
+        (gradient,) = grad_outputs
         powers, exponents, rgba, picture = ctx.saved_tensors
         by_exponents, by_rgba = torch.zeros_like(exponents), torch.zeros_like(rgba)
         behind = (gradient * picture).sum(-1, keepdim=True)  # [P, 1] what all splats not yet passed add to the loss
@@ -278,7 +280,7 @@ def _layers(powers: Tensor, exponents: Tensor, chunk: int = 512) -> Iterator[tup
     for start in range(0, exponents.shape[1], chunk):
         part = slice(start, start + chunk)
         alpha = (powers @ exponents[:, part]).clamp_min_(UNSEEN).exp_()
-        torch.nn.functional.threshold_(alpha, VISIBLE, 0).clamp_max_(MAX_ALPHA)
+        torch.threshold_(alpha, VISIBLE, 0).clamp_max_(MAX_ALPHA)
         after = running * torch.cumprod(1 - alpha, -1)
         weight = alpha * torch.cat([running, after[:, :-1]], -1)
         yield part, alpha, weight.masked_fill_(after <= MIN_TRANSMITTANCE, 0)

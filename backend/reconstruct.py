@@ -124,7 +124,7 @@ def reconstruct(
         decode = partial(network.gaussians, pixels=pixels[:, inside])
         if refinements and channels.shape[1]:
             steps = network.step_sizes[:refinements].detach()
-            channels = refine(channels, decode, images, *tensors, steps, refining)
+            channels = refine(channels, decode, images, *tensors, step_sizes=steps, progress=refining)
         cloud = decode(channels).select(0).prune()
         progress("Placing Gaussians", 0.9)
         cloud = cloud.transform(normalisation.inverse(), half, middle).to("cpu")

@@ -7,7 +7,7 @@ Conditioned on time, a 4D Gaussian has a constant covariance, a mean affine in t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from .rotations import (
     rotation_from_quaternion,
 )
 
+ARRAYS = ("position", "velocity", "time_mean", "time_sigma", "scale", "rotation", "opacity", "color")
 STATIC_SIGMA = 1e3  # seconds: the time_sigma of a splat whose opacity stays constant within any clip
 VISIBLE = 1 / 255  # the least opacity that renderers draw
 
@@ -66,13 +67,12 @@ class MovingSplats:
 
     def select(self, keep: np.ndarray) -> MovingSplats:
         """Return the splats that a boolean mask [N] or an index array [K] selects."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return MovingSplats(*(value[keep] if isinstance(value, np.ndarray) else value for value in values))
+        return replace(self, **{name: getattr(self, name)[keep] for name in ARRAYS})
 
     def drop_invalid(self) -> MovingSplats:
         """Return the splats without those that have a zero scale, rotation or time_sigma, or a non-finite value."""
         positive = np.column_stack([self.scale, self.time_sigma, np.linalg.norm(self.rotation, axis=1)]) > 0
-        values = np.column_stack([getattr(self, field.name) for field in fields(self)[:8]])
+        values = np.column_stack([getattr(self, name) for name in ARRAYS])
         return self.select(positive.all(1) & np.isfinite(values).all(1))
 
     def transform(self, matrix: np.ndarray) -> MovingSplats:
@@ -94,10 +94,21 @@ class MovingSplats:
         factor[:, 3, 3:] = sigma
         scale, axes = _principal_axes(factor)
         mean = np.concatenate([self.position, self.time_mean[:, None]], 1)
-        return tuple(array.astype(np.float32) for array in (mean, scale, *isoclinic_from_rotation(axes)))
+        left, right = (array.astype(np.float32) for array in isoclinic_from_rotation(axes))
+        return mean.astype(np.float32), scale.astype(np.float32), left, right
 
     @classmethod
-    def from_4d(cls, mean, scale, left, right, opacity, color, compositing, time_range) -> MovingSplats:
+    def from_4d(
+        cls,
+        mean: np.ndarray,
+        scale: np.ndarray,
+        left: np.ndarray,
+        right: np.ndarray,
+        opacity: np.ndarray,
+        color: np.ndarray,
+        compositing: str,
+        time_range: tuple[float, float],
+    ) -> MovingSplats:
         """Make moving splats of the fields of a gaussians.Gaussians4D; the inverse of to_4d.
 
         With M = R diag(scale) = [X; m] (three rows of space, one of time), sigma = |m| and u = m / sigma: the velocity
@@ -111,7 +122,8 @@ class MovingSplats:
         along = (space * unit[:, None]).sum(-1)
         shape = scale_and_rotation(space - along[..., None] * unit[:, None])
         arrays = (mean[:, :3], along / sigma, mean[:, 3], sigma[:, 0], *shape, opacity, color)
-        return cls(*(np.asarray(array, np.float32) for array in arrays), compositing, time_range)
+        values = (np.asarray(array, np.float32) for array in arrays)
+        return cls(*values, compositing=compositing, time_range=time_range)
 
 
 def scale_and_rotation(factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -144,4 +144,4 @@ def _read(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     if len(body) < count * dtype.itemsize:
         raise UserError(f"{path} ends early; export it again.")
     values = np.frombuffer(body, dtype, count)
-    return {name: values[name] for name in dtype.names}, comments
+    return {name: values[name] for _, name in properties}, comments

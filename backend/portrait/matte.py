@@ -59,22 +59,24 @@ def predict_matte(picture: np.ndarray, model: MattingModel, session: InferenceSe
     small = Image.fromarray(picture).resize((model.side, model.side), Image.Resampling.LANCZOS)
     pixels = np.asarray(small) / max(np.asarray(small).max(), 1e-6)
     pixels = ((pixels - model.mean) / model.deviation).transpose(2, 0, 1)[None].astype(np.float32)
-    output = session.run(None, {session.get_inputs()[0].name: pixels})[0][0, 0]
+    output = np.asarray(session.run(None, {session.get_inputs()[0].name: pixels})[0])[0, 0]
     if model.logits:
         output = 1 / (1 + np.exp(-output))
     low, high = output.min(), output.max()
     opacity = (output - low) / (high - low) if high > low else np.zeros_like(output)
     matte = Image.fromarray((opacity * 255).astype(np.uint8))
-    return np.asarray(matte.resize(picture.shape[1::-1], Image.Resampling.LANCZOS))
+    return np.asarray(matte.resize((picture.shape[1], picture.shape[0]), Image.Resampling.LANCZOS))
 
 
 @functools.lru_cache(maxsize=1)
 def _open_session(path: Path) -> InferenceSession:
     """Load an ONNX file, on the GPU if this onnxruntime can use it."""
-    from onnxruntime import InferenceSession, get_available_providers
+    import onnxruntime
 
+    # this function is in the compiled part of onnxruntime, which has no stubs
+    available = onnxruntime.get_available_providers()  # pyright: ignore[reportAttributeAccessIssue]
     preferred = ("CUDAExecutionProvider", "CPUExecutionProvider")
-    return InferenceSession(path, providers=[name for name in preferred if name in get_available_providers()])
+    return onnxruntime.InferenceSession(path, providers=[name for name in preferred if name in available])
 
 
 def lay_over_white(image: np.ndarray) -> np.ndarray:
@@ -92,5 +94,6 @@ def cut_from_white(image: np.ndarray) -> np.ndarray:
     white = Image.fromarray((np.asarray(small).min(-1) >= WHITE).astype(np.uint8))
     white = ImageOps.expand(white, 1, 1)
     ImageDraw.floodfill(white, (0, 0), 2)
-    background = white.crop((1, 1, WHITE_SIDE + 1, WHITE_SIDE + 1)).resize(image.shape[1::-1], Image.Resampling.NEAREST)
+    white = white.crop((1, 1, WHITE_SIDE + 1, WHITE_SIDE + 1))
+    background = white.resize((image.shape[1], image.shape[0]), Image.Resampling.NEAREST)
     return np.dstack([image[..., :3], image[..., 3] * (np.asarray(background) != 2)])

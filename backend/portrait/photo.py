@@ -8,13 +8,14 @@ Cameras are in the world of FaceLift's GS-LRM: z up, the face looks toward -y, t
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from ..camera import Camera
-from ..capture import read_image
+from ..capture import LARGEST_PICTURE, read_image
 from ..errors import UserError
 from .face import Face, detect_faces
 from .matte import cut_out, lay_over_white
@@ -30,7 +31,6 @@ FRONT = 270  # azimuth in degrees of the camera that the face looks at
 DISTANCE, FIELD_OF_VIEW = 2.7, 50  # of the cameras around the head, in GS-LRM's units and in degrees
 CROWN, CHIN = 0.69, -0.47  # z in GS-LRM's world of a head's top in FaceLift's data and of the face box's lower edge
 METRES_PER_UNIT = 0.24 / (CROWN - CHIN)  # of GS-LRM's world, for a head 24 cm high
-MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # of a photo scaled for its crop
 
 
 def read_photo(path: Path | str) -> np.ndarray:
@@ -123,15 +123,15 @@ def crop_face(picture: np.ndarray, box: Box) -> np.ndarray:
     scaled = int(width * ratio), int(height * ratio)
     if min(scaled) < 1:
         raise UserError("The face box is far larger than the photo; place it on the face.")
-    if scaled[0] * scaled[1] > MAX_PIXELS:
+    if scaled[0] * scaled[1] > LARGEST_PICTURE:
         raise UserError("The face is very small in the photo; cut the photo down to the head and try again.")
     centre = int((left + right) / 2 * ratio), int((top + bottom) / 2 * ratio)
     offset = [target - current for target, current in zip(FACE_CENTRE, centre, strict=True)]
-    low = (int(max(0, -move)) for move in offset)
-    high = (int(min(size, CROP - move)) for size, move in zip(scaled, offset, strict=True))
-    visible = Image.fromarray(picture).resize(scaled, Image.Resampling.BICUBIC).crop((*low, *high))
+    left, top = (int(max(0, -move)) for move in offset)
+    right, bottom = (int(min(size, CROP - move)) for size, move in zip(scaled, offset, strict=True))
+    visible = Image.fromarray(picture).resize(scaled, Image.Resampling.BICUBIC).crop((left, top, right, bottom))
     canvas = Image.new("RGB", (CROP, CROP), "white")
-    canvas.paste(visible, tuple(int(max(0, move)) for move in offset))
+    canvas.paste(visible, (int(max(0, offset[0])), int(max(0, offset[1]))))
     return np.asarray(canvas)
 
 
@@ -156,9 +156,17 @@ def photo_camera(box: Box, width: int, height: int) -> Camera:
 
     It has the pose of the front view's camera. The canonical crop is a part of its picture, up to crop_face's rounding.
     """
-    corner, pixel = canonical_crop(box)
-    front = head_camera(FRONT).resize(*2 * [CROP * pixel])
-    return front.crop(*-corner, width, height)
+    (left, top), pixel = canonical_crop(box)
+    front = head_camera(FRONT)
+    return replace(
+        front,
+        fx=front.fx * pixel,
+        fy=front.fy * pixel,
+        cx=front.cx * pixel + left,
+        cy=front.cy * pixel + top,
+        width=width,
+        height=height,
+    )
 
 
 def canonical_crop(box: Box) -> tuple[np.ndarray, float]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..gaussians import Gaussians4D
+from ..gaussians import Gaussians4D, concatenate
 from ..splats import VISIBLE
 
 # Standard deviation of a cloud's opacity window, as a share of the interval between two clouds: the widest with which
@@ -56,8 +56,7 @@ def join_sequence(
         mean, scale = changing.mean.clone(), changing.scale.clone()
         mean[:, 3], scale[:, 3] = moment, WINDOW * step
         parts.append(replace(changing, mean=mean, scale=scale))
-    tensors = (torch.cat(values) for values in zip(*(part.tensors() for part in parts), strict=True))
-    return Gaussians4D(*tensors, clouds[0].compositing, (float(moments[0]), float(moments[-1])))
+    return replace(concatenate(parts), time_range=(float(moments[0]), float(moments[-1])))
 
 
 def _rows(identity: Tensor, numbers: Tensor) -> Tensor:

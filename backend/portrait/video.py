@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ def follow_face(
         else:
             # a face that is farther from the last box than its own size belongs to somebody else
             near = [face.box for face in faces if _distance(face.box, last) < math.sqrt(face.area)]
-            box = min(near, key=lambda other: _distance(other, last), default=None)
+            box = min(near, key=partial(_distance, last), default=None)
         last = box or last
         followed.append(box)
     if last is None:
@@ -138,6 +139,7 @@ def read_front_views(
         Cancelled: whatever `progress` raises, between two frames at the latest.
     """
     times, detections = [], []
+    width = height = 0  # until the first frame; without one, read_frames raises
     for time, picture in read_frames(path, first, last, every):
         progress(f"Looking for the face, frame {len(times) + 1}", 0.0)
         detections.append([face for face in detect_faces(picture) if face.probability > MIN_PROBABILITY])
