@@ -76,7 +76,7 @@ class Gaussians4D:
         return self.map(lambda tensor: tensor.to(*args))
 
     def select(self, keep: Tensor | int) -> Gaussians4D:
-        """Return the Gaussians that a mask [N] or an index [K] selects; of a batch, the clouds, or one by its number."""
+        """Return the Gaussians that a mask [N] or an index [K] selects; of a batch, the clouds, or one cloud."""
         return self.map(lambda tensor: tensor[keep])
 
     def factor(self) -> Tensor:

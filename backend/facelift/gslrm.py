@@ -18,7 +18,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn as nn
@@ -233,6 +233,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing, damaged, or without weights.
     """
+    document: dict[str, Any]
     try:
         if Path(path).suffix == ".safetensors":
             document = load_file(path)
@@ -287,7 +288,7 @@ def _build_on_meta(state: Mapping[str, Tensor], head_width: int, path: Path | st
     except (KeyError, ValueError, AttributeError, RuntimeError, ZeroDivisionError) as error:
         raise UserError(f"{path} holds no GS-LRM ({error}); choose FaceLift's official checkpoint.") from None
     expected = {official_name(name): value.shape for name, value in model.state_dict().items()}
-    wrong = [name for name in expected | state if name not in state or state[name].shape != expected.get(name)]
+    wrong = [name for name in {**expected, **state} if name not in state or state[name].shape != expected.get(name)]
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise UserError(f"{path} is not a GS-LRM ({wrong[0]}{more} do not fit); choose FaceLift's official checkpoint.")

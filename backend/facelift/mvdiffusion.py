@@ -19,14 +19,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, ModelMixin, UNet2DConditionModel
-from diffusers.models.attention_processor import Attention
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -68,6 +67,20 @@ SCHEDULES = {
 }
 
 
+Part = TypeVar("Part", bound=nn.Module)
+Stock = TypeVar("Stock", bound="ModelMixin | PreTrainedModel")
+
+
+class SelfAttention(Protocol):
+    """What this module uses of diffusers' Attention, whose own types allow for parts that this UNet never lacks."""
+
+    to_q: nn.Module
+    to_k: nn.Module
+    to_v: nn.Module
+    to_out: Iterable[nn.Module]
+    heads: int
+
+
 class MultiViewAttention:
     """A UNet's self-attention across the views of one head, as an attention processor for diffusers.
 
@@ -78,7 +91,7 @@ class MultiViewAttention:
     def __init__(self, views: int, sparse: bool):
         self.views, self.sparse = views, sparse
 
-    def __call__(self, attention: Attention, hidden_states: Tensor, *_, **__) -> Tensor:
+    def __call__(self, attention: SelfAttention, hidden_states: Tensor, *_, **__) -> Tensor:
         """Return the attention's output for hidden_states [heads * views, L, C], in the same shape."""
         projections = (attention.to_q, attention.to_k, attention.to_v)
         query, key, value = (projection(hidden_states).unflatten(0, (-1, self.views)) for projection in projections)
@@ -108,7 +121,8 @@ def build_unet(config: dict) -> UNet2DConditionModel:
     unet = UNet2DConditionModel(**stock)
     if config.get("multiview_attention", True):
         across = MultiViewAttention(config.get("num_views", len(VIEWS)), config.get("sparse_mv_attention", True))
-        own = {name: across if ".attn1." in name else stock for name, stock in unet.attn_processors.items()}
+        own: dict[str, Any] = dict(unet.attn_processors)
+        own |= {name: across for name in own if ".attn1." in name}
         unet.set_attn_processor(own)
     return unet
 
@@ -135,7 +149,7 @@ class MultiViewDiffusion:
     @property
     def size(self) -> int:
         """Return the side of the pictures in pixels."""
-        return self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return self.unet.config["sample_size"] * 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
     def generate(
         self,
@@ -156,8 +170,11 @@ class MultiViewDiffusion:
         """
         try:
             progress("Painting views", 0.0)
+            latents = None
             for done, latents in enumerate(self.denoise(picture, generator, guidance, steps), 1):  # noqa: B007
                 progress("Painting views", done / (steps + 1))
+            if latents is None:
+                raise ValueError(f"{steps} steps paint nothing")
             views = self.decode(latents)
         except torch.OutOfMemoryError:
             advice = "run this on the CPU" if self.offload else "switch offloading on"
@@ -185,6 +202,7 @@ class MultiViewDiffusion:
         self.scheduler.set_timesteps(steps, device=self.device)
         latents = self._noise(front[: len(VIEWS)].shape, generator) * self.scheduler.init_noise_sigma
         with self._on_device(self.unet) as unet:
+            time: Any  # a tensor, where diffusers' step says int
             for time in self.scheduler.timesteps:
                 noisy = torch.cat([latents.repeat(1 + guided, 1, 1, 1), front], 1)
                 noisy, text, label = (part.to(unet.dtype) for part in (noisy, prompts, embedding))
@@ -193,15 +211,15 @@ class MultiViewDiffusion:
                     unguided, output = output.chunk(2)
                     output = unguided + guidance * (output - unguided)
                 noise = self._noise(latents.shape, generator)
-                latents = self.scheduler.step(output, time, latents, eta=1.0, variance_noise=noise).prev_sample
+                latents = self.scheduler.step(output, time, latents, eta=1.0, variance_noise=noise)[0]
                 yield latents
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> np.ndarray:
         """Decode latents [6, 4, S/8, S/8] to pictures uint8 [6, S, S, 3], one at a time to save memory."""
         with self._on_device(self.vae) as vae:
-            latents = (latents / vae.config.scaling_factor).to(vae.dtype)
-            pictures = torch.cat([vae.decode(latent).sample for latent in latents.split(1)])
+            scaled: Any = (latents / vae.config["scaling_factor"]).to(vae.dtype)  # diffusers says FloatTensor
+            pictures = torch.cat([vae.decode(latent, return_dict=False)[0] for latent in scaled.split(1)])
         levels = (255 * (pictures.float() / 2 + 0.5)).round().clamp(0, 255)
         return levels.byte().permute(0, 2, 3, 1).cpu().numpy()
 
@@ -212,7 +230,7 @@ class MultiViewDiffusion:
             embedding = encoder(pixels.to(self.device, encoder.dtype)).image_embeds.float()  # [1, D]
         mean, deviation = (part.to(self.device) for part in self.normaliser)
         embedding = ((embedding - mean) / deviation).expand(len(VIEWS), -1)
-        level = torch.zeros(1, dtype=torch.long, device=self.device)
+        level: Any = torch.zeros(1, dtype=torch.long, device=self.device)  # diffusers says IntTensor
         embedding = self.noising.add_noise(embedding, self._noise(embedding.shape, generator), level)
         embedding = embedding * deviation + mean
         cosines_and_sines = embedding.new_tensor([1.0, 0.0]).repeat_interleave(embedding.shape[1] // 2)  # of level 0
@@ -223,14 +241,15 @@ class MultiViewDiffusion:
         pixels = torch.tensor(picture, device=self.device).permute(2, 0, 1)[None]
         pixels = (pixels / 255 * 2 - 1).half()  # the official pipeline rounds so, at any precision of the model
         with self._on_device(self.vae) as vae:
-            latents = vae.encode(pixels.to(vae.dtype)).latent_dist.mode().float() * vae.config.scaling_factor
+            posterior = vae.encode(pixels.to(vae.dtype), return_dict=False)[0]
+            latents = posterior.mode().float() * vae.config["scaling_factor"]
         return latents.expand(len(VIEWS), -1, -1, -1)
 
     def _noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
         return torch.randn(shape, generator=generator, device=generator.device).to(self.device)
 
     @contextmanager
-    def _on_device(self, part: nn.Module) -> Iterator[nn.Module]:
+    def _on_device(self, part: Part) -> Iterator[Part]:
         """Move a network to the device while it runs, and with offloading back to the CPU afterwards."""
         part.to(self.device)
         try:
@@ -273,8 +292,8 @@ def load_mvdiffusion(
     progress("Loading the UNet", 0.4)
     needed = {
         "num_views": (len(VIEWS),),
-        "in_channels": (2 * vae.config.latent_channels,),
-        "out_channels": (vae.config.latent_channels,),
+        "in_channels": (2 * vae.config["latent_channels"],),
+        "out_channels": (vae.config["latent_channels"],),
         "cross_attention_dim": (prompts.shape[-1],),
         "class_embed_type": ("projection",),
         "projection_class_embeddings_input_dim": (2 * image_encoder.config.projection_dim,),
@@ -287,9 +306,9 @@ def load_mvdiffusion(
     normaliser = _read_weights(folder / "image_normalizer" / DIFFUSERS_WEIGHTS, ("mean", "std"))
     progress("Loading the UNet", 1.0)
     return MultiViewDiffusion(
-        unet=unet.to(place),
-        vae=vae.to(place),
-        image_encoder=image_encoder.to(place),
+        unet=_put(unet, place),
+        vae=_put(vae, place),
+        image_encoder=_put(image_encoder, place),
         image_processor=_load_settings(CLIPImageProcessorPil, folder / "feature_extractor"),
         normaliser=(normaliser["mean"], normaliser["std"]),
         noising=_load_settings(DDPMScheduler, folder / "image_noising_scheduler"),
@@ -298,6 +317,11 @@ def load_mvdiffusion(
         device=torch.device(device),
         offload=offload,
     )
+
+
+def _put(part: Part, device: torch.device) -> Part:
+    """Move a network to a device and return it; diffusers' own `to` does not say what it returns."""
+    return part.to(device)
 
 
 @torch.no_grad()
@@ -335,19 +359,21 @@ def _load_unet(folder: Path, dtype: torch.dtype, needed: Mapping[str, tuple]) ->
     return unet.eval().requires_grad_(False)
 
 
-def _load_stock(kind: type[ModelMixin | PreTrainedModel], weights: Path, **options) -> nn.Module:
+def _load_stock(kind: type[Stock], weights: Path, **options) -> Stock:
     """Load a model of diffusers or transformers with all its weights, whose file is in the model's folder."""
     options |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+    loaded: Any  # both libraries declare the model alone, but return their report beside it
     try:
-        model, report = kind.from_pretrained(weights.parent, **options)
+        loaded = kind.from_pretrained(weights.parent, **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _damaged(weights, error) from None
+    model, report = loaded
     if report["missing_keys"]:
         raise _damaged(weights, KeyError(min(report["missing_keys"])))
     return model.eval().requires_grad_(False)
 
 
-def _load_settings(kind: type, folder: Path) -> Any:
+def _load_settings(kind: Any, folder: Path) -> Any:
     """Load a scheduler, tokenizer or image processor, which have a configuration but no weights."""
     try:
         return kind.from_pretrained(folder, local_files_only=True)
