@@ -6,14 +6,15 @@ A function returns the kind of array that it is given, and torch can differentia
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
-Array = TypeVar("Array", np.ndarray, "Tensor")
+Array = TypeVar("Array", "NDArray[Any]", "Tensor")
 
 SH_C0 = 0.28209479177387814  # zeroth-order spherical harmonic: rgb = SH_C0 * f_dc + 0.5
 

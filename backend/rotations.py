@@ -9,14 +9,15 @@ v = t + z i + y j + x k, and turns to left v conj(right). So left == right turns
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
-Array = TypeVar("Array", np.ndarray, "Tensor")
+Array = TypeVar("Array", "NDArray[Any]", "Tensor")
 
 
 def _isoclinic_basis() -> np.ndarray:
@@ -37,7 +38,7 @@ def _isoclinic_basis() -> np.ndarray:
 _BASIS = _isoclinic_basis().reshape(16, 16)  # (i, j) by (row, column)
 
 
-def _like(values: np.ndarray, array: Array) -> Array:
+def _like(values: np.ndarray, array: Array) -> Any:
     """Return constants as what computes with an array: a tensor of its type and device, or themselves, in float64."""
     return values if isinstance(array, np.ndarray) else array.new_tensor(values)
 
@@ -88,7 +89,8 @@ def rotation_from_quaternion(quaternion: Array) -> Array:
 
 def normalize(quaternion: Array) -> Array:
     """Return quaternions [..., 4] at unit length."""
-    return quaternion / (quaternion**2).sum(-1)[..., None] ** 0.5
+    squared: Any = (quaternion**2).sum(-1)
+    return quaternion / squared[..., None] ** 0.5
 
 
 def scalar_last(quaternion: Array) -> Array:

@@ -75,7 +75,7 @@ def read_config(path: Path) -> TrainConfig:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as TOML ({error}); correct it.") from None
-    known = {field.name: field.type for field in fields(TrainConfig)}
+    known = {field.name: str(field.type) for field in fields(TrainConfig)}
     unknown = values.keys() - known
     if unknown:
         raise UserError(f"{path} sets {', '.join(sorted(unknown))}, which the trainer does not know; remove it.")

@@ -76,7 +76,7 @@ def make_demo_capture(assets: Path, seed: int) -> Capture:
             noise,
             _SUPERSAMPLES,
         )[0][0, 0]
-        camera = Camera(world @ poses[view], *intrinsics, _RESOLUTION, _RESOLUTION)
+        camera = Camera(world @ poses[view], *intrinsics, width=_RESOLUTION, height=_RESOLUTION)
         picture = encode_picture(image[..., :3], image[..., 3], "linear")
         frames.append(Frame(camera, float(seconds[view]), picture, name, name.startswith("held_out")))
     return Capture(frames)

@@ -65,8 +65,8 @@ class Film:
         pose[:3] = Y_UP_TO_Z_UP[:3, :3].T @ pose[:3]
         surfaces = self.surfaces
         posed = Surfaces(surfaces.vertices[:, moment : moment + 1], surfaces.faces, surfaces.material)
-        rig = (torch.as_tensor(part[None, None], dtype=torch.float32) for part in (pose, camera.intrinsics))
-        image = render(posed, self.lights, *rig, SIZE, self.noise, 4)[0][0, 0]
+        pose, lens = (torch.as_tensor(part[None, None], dtype=torch.float32) for part in (pose, camera.intrinsics))
+        image = render(posed, self.lights, pose, lens, SIZE, self.noise, supersamples=4)[0][0, 0]
         return over_white(encode_picture(image[..., :3], image[..., 3], "linear"))
 
 
@@ -126,7 +126,7 @@ def to_static(splats: MovingSplats) -> Gaussians4D:
     """Convert a cloud of one moment to the static Gaussians that join_sequence takes."""
     harmonics = harmonic_from_color(splats.color)[:, None]
     values = (splats.position, harmonics, np.log(splats.scale.clip(1e-9)), splats.rotation)
-    static = Splats(*map(torch.from_numpy, values), torch.from_numpy(splats.opacity).logit(1e-6))
+    static = Splats(*map(torch.from_numpy, values), logit=torch.from_numpy(splats.opacity).logit(1e-6))
     return replace(static.to_gaussians(), compositing=splats.compositing)
 
 

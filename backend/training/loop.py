@@ -49,7 +49,7 @@ from .muon import Muon
 from .perceptual import MOBILENET, MobileNetV2
 from .predict import predict, predict_views, shown_pixels
 from .scenes.sampler import SceneBatch, SceneSampler
-from .sharding import local, shard, whole
+from .sharding import local, local_gradient, shard, whole
 from .start import load_start
 from .validate import validation_scenes, validation_sheet
 
@@ -116,7 +116,7 @@ class Scenes:
             self._made[number] = self._thread.submit(self._sample, number)
         return self._made[number]
 
-    def _sample(self, number: int) -> tuple[SceneBatch, int, torch.cuda.Event | None]:
+    def _sample(self, number: int) -> tuple[SceneBatch, int, torch.Event | None]:
         with torch.cuda.stream(self._stream):  # does nothing where there is none
             batch = self._sampler.sample(number, *self._config.batch(number))
             most_shown = int(shown_pixels(batch).flatten(1).sum(1).max())
@@ -175,7 +175,7 @@ class Run:
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
         """Gives the model and its average a model's weights."""
-        set_model_state_dict(self.model, weights, options=WHOLE)
+        set_model_state_dict(self.model, {**weights}, options=WHOLE)
         self.average = {name: value.detach().clone() for name, value in self.model.named_parameters()}
 
     def advance(self) -> Tensor:
@@ -194,7 +194,7 @@ class Run:
         if self.features is not None:
             distance = perceptual_loss(self.features, color, alpha, truth)
             loss = loss + config.perceptual_weight * distance
-        bound = cloud._map(lambda value: value[:, : batch.covered[0].numel()])  # without free Gaussians
+        bound = cloud.map(lambda value: value[:, : batch.covered[0].numel()])  # without free Gaussians
         geometry = (batch.times[:, :inputs], batch.points, batch.velocity, batch.covered)
         errors = geometry_errors(bound, *geometry, self.model.config.patch)
         weights = (config.position_weight, config.velocity_weight, config.empty_weight)
@@ -206,7 +206,7 @@ class Run:
         healthy = whole(norm).isfinite()
         self.failures = torch.where(healthy, 0, self.failures + 1)
         for parameter in parameters:  # a step with a non-finite gradient changes nothing but the momenta's decay
-            local(parameter.grad).masked_fill_(~healthy, 0)
+            local_gradient(parameter).masked_fill_(~healthy, 0)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = config.rate(self.step)
@@ -281,7 +281,7 @@ def _train(
 def save(run: Run, out: Path) -> None:
     """Writes state.pt and the averaged weights, each by replacing the old file whole, and pictures of these weights."""
     state = run.state_dict()
-    if run.rank:
+    if run.pictured is None:  # the first process alone writes
         return
     with replacing(out / "state.pt") as part:
         torch.save(state, part)

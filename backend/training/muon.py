@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
 
-from .sharding import local
+from .sharding import local, local_gradient
 
 _NEWTON_SCHULZ = (3.4445, -4.775, 2.0315)
 _STEPS = 5
@@ -30,7 +31,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         """Update the parameters by their gradients. closure: of torch's interface for optimizers; it is not used."""
         for group in self.param_groups:
             by_shape = defaultdict(list)
@@ -44,7 +45,7 @@ class Muon(torch.optim.Optimizer):
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
-        gradients = [local(parameter.grad) for parameter in parameters]
+        gradients = [local_gradient(parameter) for parameter in parameters]
         momenta = [local(self.state[parameter]["momentum"]) for parameter in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - momentum)
         ahead = torch.stack(torch._foreach_lerp(gradients, momenta, momentum)).bfloat16()  # Nesterov

@@ -7,6 +7,7 @@ not LPIPS and not comparable with it. The weights' names are torchvision's, so t
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -45,6 +46,9 @@ def _convolution(inputs: int, outputs: int, size: int, stride: int = 1, groups: 
 class MobileNetV2(nn.Module):
     """The frozen classifier: features and classes of pictures [P, 3, H, W] in 0..1, sRGB-encoded."""
 
+    mean: Tensor  # [3, 1, 1]
+    deviation: Tensor  # [3, 1, 1]
+
     def __init__(self, weights: Path):
         """Load weights: torchvision's state dict, any float type.
 
@@ -53,7 +57,8 @@ class MobileNetV2(nn.Module):
             RuntimeError: the state dict is another network's.
         """
         super().__init__()
-        layers, channels = [_convolution(3, 32, 3, 2)], 32
+        layers: list[nn.Module] = [_convolution(3, 32, 3, 2)]
+        channels = 32
         for expansion, outputs, repeats, stride in STAGES:
             for index in range(repeats):
                 layers.append(_Block(channels, outputs, expansion, stride if index == 0 else 1))
@@ -71,7 +76,7 @@ class MobileNetV2(nn.Module):
     def taps(self, pictures: Tensor) -> list[Tensor]:
         """Return the features [P, C, h, w] after each of the layers TAPS."""
         x, features = (pictures - self.mean) / self.deviation, []
-        for index, layer in enumerate(self.features[: TAPS[-1] + 1]):
+        for index, layer in enumerate(islice(self.features, TAPS[-1] + 1)):
             x = layer(x)
             if index in TAPS:
                 features.append(x)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,23 +39,25 @@ def predict(
     given[1] = given[1] * (pictures.shape[-1] / width)
     with torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.is_cuda):
         channels, pixels = model(pictures, *given)
-    model = getattr(model, "module", model)
-    cloud = model.gaussians(channels, pixels)
-    shown = patchify(shown_pixels(batch, resolution)[..., None], model.config.patch).flatten(1)
+    network = cast(LRM4D, model.module) if isinstance(model, DistributedDataParallel) else model
+    config = network.config
+    cloud = network.gaussians(channels, pixels)
+    shown = patchify(shown_pixels(batch, resolution)[..., None], config.patch).flatten(1)
     order = shown.byte().argsort(dim=1, descending=True, stable=True)[:, : most_shown or int(shown.sum(1).max())]
     shown, pixels = shown.take_along_dim(order, 1), pixels.take_along_dim(order[..., None], 1)
-    free = channels[:, channels.shape[1] - model.config.free_gaussians :]
+    free = channels[:, channels.shape[1] - config.free_gaussians :]
     channels = torch.cat([channels.take_along_dim(order[..., None], 1), free], 1)
     shown = F.pad(shown, (0, free.shape[1]), value=True)
 
     def drawn(channels: Tensor) -> Gaussians4D:
-        cloud = model.gaussians(channels, pixels)
+        cloud = network.gaussians(channels, pixels)
         cloud.opacity = cloud.opacity * shown
         return cloud
 
-    if model.config.refinements and refinements != 0:
-        channels = refine(channels, drawn, pictures, *given, model.step_sizes[:refinements])
-    return cloud, *render(drawn(channels), *(part[:, inputs:] for part in rig), width, height)
+    if config.refinements and refinements != 0:
+        channels = refine(channels, drawn, pictures, *given, step_sizes=network.step_sizes[:refinements])
+    targets = (part[:, inputs:] for part in rig)
+    return cloud, *render(drawn(channels), *targets, width=width, height=height)
 
 
 def predict_views(model: LRM4D, batch: SceneBatch) -> tuple[Tensor, Tensor]:
@@ -65,7 +69,7 @@ def predict_views(model: LRM4D, batch: SceneBatch) -> tuple[Tensor, Tensor]:
 
 def _resized(pictures: Tensor, side: int | None) -> Tensor:
     """Pictures [B, V, C, R, R] as [B, V, C, side, side], much as Pillow's Lanczos filter makes them."""
-    if side in (None, pictures.shape[-1]):
+    if side is None or side == pictures.shape[-1]:
         return pictures
     resized = F.interpolate(pictures.flatten(0, 1), size=(side, side), mode="bicubic", antialias=True)
     return resized.clamp(0, 1).unflatten(0, pictures.shape[:2])

@@ -28,6 +28,17 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
+def local_gradient(parameter: Tensor) -> Tensor:
+    """Return the part of a parameter's gradient that this process holds.
+
+    Raises:
+        ValueError: the loss does not depend on the parameter.
+    """
+    if parameter.grad is None:
+        raise ValueError(f"a parameter of shape {tuple(parameter.shape)} has no gradient")
+    return local(parameter.grad)
+
+
 def whole(tensor: Tensor) -> Tensor:
     """Gather a sharded tensor, for which all processes must call this; return any other tensor as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

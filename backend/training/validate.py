@@ -93,7 +93,9 @@ def validation_sheet(predictor: Predictor, sampler: SceneSampler, inputs: int, r
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m backend.training.validate", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m backend.training.validate", description=(__doc__ or "").split("\n\n")[0]
+    )
     parser.add_argument("weights", type=Path)
     parser.add_argument("--assets", type=Path, help="the folder of asset packs; without it shapes alone are measured")
     parser.add_argument("--scenes", type=int, default=256, help="of each set (256)")
@@ -109,7 +111,7 @@ def _measure(weights: Path, assets: Path | None, scenes: int, sheet: Path | None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(weights, device)
     names = [name for name in SETS if assets or not SETS[name]]
-    samplers = {name: validation_scenes(name, assets, device) for name in names}
+    samplers = {name: validation_scenes(name, assets or Path(), device) for name in names}
     features = None
     if assets and (assets / MOBILENET).exists():
         features = MobileNetV2(assets / MOBILENET).to(device)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -279,7 +280,7 @@ class AnnyHead(HeadModel):
 
 def _attach(
     head: HeadModel,
-    pack: np.lib.npyio.NpzFile,
+    pack: Mapping[str, np.ndarray],
     style: str,
     fitted: str,
     index: np.ndarray,
@@ -293,7 +294,8 @@ def _attach(
     binding = torch.as_tensor(index, dtype=torch.int64, device=device)
 
     def follow(basis: Tensor) -> Tensor:
-        return sum(basis[:, binding[:, k]] * weights[:, k] for k in range(binding.shape[1]))
+        parts = (basis[:, binding[:, k]] * weights[:, k] for k in range(binding.shape[1]))
+        return sum(parts, start=torch.zeros((), device=basis.device))
 
     kept = (vertices[faces][..., 1] > head.floor).all(1)
     part = Part(

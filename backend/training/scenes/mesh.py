@@ -118,13 +118,13 @@ def draw_torch(screen: Tensor, faces: Tensor, height: int, width: int) -> Tensor
 
 @cache
 def _kernels() -> Any:
-    import cupy
+    import cupy  # pyright: ignore[reportMissingImports]  # the extra `train` alone holds it
 
     return cupy.RawModule(code=Path(__file__).with_name("mesh_kernels.cu").read_text(), options=("--std=c++17",))
 
 
 def _draw_cuda(screen: Tensor, faces: Tensor, height: int, width: int) -> Tensor:
-    import cupy
+    import cupy  # pyright: ignore[reportMissingImports]  # the extra `train` alone holds it
 
     images, vertices, _ = screen.shape
     device = screen.device

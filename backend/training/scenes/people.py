@@ -79,7 +79,7 @@ class People:
             body, eyes = vertices[0][:, 0], vertices[1][:, 0].unflatten(1, (2, -1)).mean(2)
             hat, cloth, hair_offset = hats.draw(rng, body, eyes, vertices[2][:, 0] if hair else None)
             frame, metal = glasses.draw(rng, body, eyes)
-            if hair:
+            if hair_offset is not None:
                 vertices[2] = vertices[2] + hair_offset[:, None]
             vertices += [part[:, None].expand(-1, tau.shape[1], -1, -1) for part in (hat, frame)]
             materials += [cloth, metal]

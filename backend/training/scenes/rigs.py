@@ -33,7 +33,7 @@ class Rig:
     def normalise(self, inputs: int) -> tuple[Rig, float, np.ndarray]:
         """The rig in the frame that its first `inputs` cameras define, and the scale and translation [3] into it."""
         cameras = [
-            Camera(pose, *intrinsics, 1, 1)
+            Camera(pose, *intrinsics, width=1, height=1)
             for pose, intrinsics in zip(self.camera_to_world[:inputs], self.intrinsics[:inputs], strict=True)
         ]
         similarity = normalise_rig(cameras)

@@ -95,7 +95,8 @@ class SceneSampler:
     ) -> SceneBatch:
         rigs = [draw_rig(rng, inputs, targets, self._timing) for _ in range(scenes)]
         tau = np.stack([rig.tau for rig in rigs])
-        subject = self._people if rng.random() < self._heads_share else self._shapes
+        people = rng.random() < self._heads_share
+        subject = self._people if people and self._people else self._shapes
         surfaces = subject.draw(rng, np.concatenate([tau, *instants(tau, inputs)], 1))
         world = np.stack([draw_world(rng) for _ in rigs])
         lights = draw_lights(rng, surfaces.material.albedo, self._environments)

@@ -147,7 +147,8 @@ def render(
     lit = light_share(shadow, faces, place, fragments.image, _SHADOW_RESOLUTION)
     material = Material.split(fragments.interpolate(surfaces.material.stack(), views).T.contiguous())
     scene = fragments.image.div(views, rounding_mode="floor")
-    light = shade(surface_color(material, noise), *material[6:], lit, normal, toward_camera, lights, scene)
+    gloss, occlusion = material[6:]
+    light = shade(surface_color(material, noise), gloss, occlusion, lit, normal, toward_camera, lights, scene)
     samples = torch.zeros(4, scenes * views * size * size, device=light.device)
     samples.index_copy_(1, fragments.pixel, torch.cat([light.clamp(0, 1), torch.ones_like(light[:1])]))
     pictures = avg_pool2d(samples.view(4, -1, size, size), supersamples).permute(1, 2, 3, 0)

@@ -13,12 +13,12 @@ from torch.types import Number
 
 def to_device(device: torch.device, *arrays: np.ndarray | Number) -> list[Tensor]:
     """Copy arrays to the device as float32 tensors of the same shapes, in one transfer; the host does not wait."""
-    arrays = [np.asarray(array, np.float32) for array in arrays]
-    packed = torch.from_numpy(np.concatenate([array.ravel() for array in arrays]))
+    values = [np.asarray(array, np.float32) for array in arrays]
+    packed = torch.from_numpy(np.concatenate([array.ravel() for array in values]))
     if device.type == "cuda":
         packed = packed.pin_memory().to(device, non_blocking=True)
-    parts = packed.split([array.size for array in arrays])
-    return [part.view(array.shape) for part, array in zip(parts, arrays, strict=True)]
+    parts = packed.split([array.size for array in values])
+    return [part.view(array.shape) for part, array in zip(parts, values, strict=True)]
 
 
 @cache

@@ -250,12 +250,18 @@ def _material(
     """
     size = (len(coordinate), 1, 3)
     colors = rng.uniform(0, 1, (2, *size)) ** rng.choice([1.0, 2.5], (2, len(coordinate), 1, 1)) * 0.8 + 0.015
-    gloss = np.broadcast_to(gloss, strength.shape)
-    fields = to_device(coordinate.device, *colors, pattern, strength, gloss)
+    fields = to_device(coordinate.device, *colors, pattern, strength, np.broadcast_to(gloss, strength.shape))
     first, second, *scalars = (field.expand(-1, coordinate.shape[1], -1).clone() for field in fields)
-    pattern, strength, gloss = scalars
-    offset = torch.full_like(gloss, 0.4)
-    return Material(first, second, coordinate, pattern, offset, strength, gloss, torch.ones_like(gloss))
+    return Material(
+        albedo=first,
+        second=second,
+        coordinate=coordinate,
+        pattern=scalars[0],
+        offset=torch.full_like(scalars[0], 0.4),
+        strength=scalars[1],
+        gloss=scalars[2],
+        occlusion=torch.ones_like(scalars[2]),
+    )
 
 
 def _tube(path: Tensor, across: Tensor, other: Tensor, thickness: Tensor) -> Tensor:
