@@ -6,7 +6,8 @@
                              Further arguments go to pytest, which then runs one at a time: test -k camera
                              test --blender 4.5 runs those of Blender with another version (or 5.0, 5.2, 5.3, newest),
                              in an environment of its own
-    python3 build.py lint    check the code with ruff, and that requirements/ fits pyproject.toml
+    python3 build.py lint    check the code with ruff and its types with pyright, and that requirements/ fits
+                             pyproject.toml
     python3 build.py zip     write dist/facet4d-<version>.zip, the extension that Blender installs
                              zip --with-wheels linux-x64 brings PyTorch for the processor along, for that platform;
                              --python 3.11 for that Python alone
@@ -102,9 +103,9 @@ def check_python(version: tuple[int, int], arguments: list[str]) -> None:
 
 
 def lint() -> int:
-    """Check code and formatting; both reports are shown even if the first has findings."""
+    """Check code, formatting and types; all reports are shown even if the first has findings."""
     run_module = ENVIRONMENT.run_module
-    return max([run_module("ruff", "check"), run_module("ruff", "format", "--check")])
+    return max([run_module("ruff", "check"), run_module("ruff", "format", "--check"), run_module("pyright")])
 
 
 def install(extras: list[str]) -> int:

@@ -68,7 +68,7 @@ class Gaussians4D:
         return tuple(getattr(self, name) for name in TENSORS)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Gaussians4D:
-        """Apply a function to every tensor and return the result."""
+        """Change every tensor with a function and return the result."""
         return replace(self, **{name: change(getattr(self, name)) for name in TENSORS})
 
     def to(self, *args) -> Gaussians4D:
