@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Facet4D's backend: posed, timed pictures to 4D Gaussians. Never imports bpy; usable without Blender.
+"""Facet4D's backend: it reconstructs 4D Gaussians from posed, timed pictures. It works without Blender.
 
-Importing the package is free of cost. `camera`, `capture`, `splats` and `formats` need NumPy and Pillow alone; most of
-the rest imports torch.
+Importing the package loads nothing. `camera`, `capture`, `splats` and `formats` need only NumPy and Pillow; most other
+modules import torch.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pinhole cameras, similarity transforms and rig normalisation. Every change of convention lives here.
+"""Pinhole cameras, similarity transforms and rig normalisation. All changes between conventions are here.
 
 Camera axes are OpenCV's (x right, y down, z forward); pixel (row i, column j) has its centre at (j + 0.5, i + 0.5).
 Blender and transforms.json use OpenGL's axes (x right, y up, -z forward).
@@ -22,7 +22,7 @@ Y_UP_TO_Z_UP = Z_UP_TO_Y_DOWN = Z_UP_TO_Y_UP.T
 
 
 def opengl_to_opencv(camera_to_world: np.ndarray) -> np.ndarray:
-    """Turns camera-to-world matrices [..., 4, 4] from OpenGL to OpenCV camera axes; its own inverse."""
+    """Convert camera-to-world matrices [..., 4, 4] from OpenGL's camera axes to OpenCV's; it is its own inverse."""
     return np.asarray(camera_to_world, np.float64) @ _FLIP_YZ
 
 
@@ -31,10 +31,9 @@ opencv_to_opengl = opengl_to_opencv
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """A pinhole camera.
+    """A pinhole camera for pictures of width x height pixels.
 
-    camera_to_world: [4, 4] float64, OpenCV axes, rotation without scale.
-    fx, fy, cx, cy: pixels of a picture of width x height.
+    camera_to_world: [4, 4] float64, OpenCV axes, rotation without scale. fx, fy, cx, cy: in pixels.
     """
 
     camera_to_world: np.ndarray
@@ -47,82 +46,86 @@ class Camera:
 
     @property
     def position(self) -> np.ndarray:
-        """Centre of projection in the world, [3]."""
+        """Return the centre of projection [3] in the world."""
         return self.camera_to_world[:3, 3]
 
     @property
     def forward(self) -> np.ndarray:
-        """Unit optical axis in the world, [3]."""
+        """Return the unit optical axis [3] in the world."""
         return self.camera_to_world[:3, 2]
 
     @property
     def intrinsics(self) -> np.ndarray:
-        """[4] fx fy cx cy."""
+        """Return fx, fy, cx and cy as an array [4]."""
         return np.array([self.fx, self.fy, self.cx, self.cy])
 
     @property
     def half_field_of_view(self) -> float:
-        """Radians from the middle of the picture to the nearer pair of edges."""
+        """Return the angle in radians from the middle of the picture to the nearer pair of edges."""
         return float(np.arctan(min(0.5 * self.width / self.fx, 0.5 * self.height / self.fy)))
 
     def crop(self, left: int, top: int, width: int, height: int) -> Camera:
-        """The camera of the picture's rectangle at (left, top); one that exceeds the picture pads it."""
+        """Return the camera of the picture's rectangle at (left, top), which may exceed the picture."""
         return replace(self, cx=self.cx - left, cy=self.cy - top, width=width, height=height)
 
     def resize(self, width: int, height: int) -> Camera:
-        """The camera of the same picture resampled to width x height."""
+        """Return the camera of the same picture resampled to width x height."""
         sx, sy = width / self.width, height / self.height
         return replace(
             self, fx=self.fx * sx, fy=self.fy * sy, cx=self.cx * sx, cy=self.cy * sy, width=width, height=height
         )
 
     def to_opengl(self) -> np.ndarray:
-        """Camera-to-world [4, 4] with OpenGL axes, as Blender and transforms.json want it."""
+        """Return camera-to-world [4, 4] with OpenGL's axes, for Blender and transforms.json."""
         return opencv_to_opengl(self.camera_to_world)
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """World points [..., 3] to pixels [..., 2]; points behind the camera come out mirrored, as in the algebra."""
+        """Project world points [..., 3] to pixels [..., 2]. Points behind the camera are mirrored, not removed."""
         local = (np.asarray(points, np.float64) - self.position) @ self.camera_to_world[:3, :3]
         return local[..., :2] / local[..., 2:] * [self.fx, self.fy] + [self.cx, self.cy]
 
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """x -> scale * rotation @ x + translation; scale > 0, rotation [3, 3] proper, translation [3]."""
+    """The map x -> scale * rotation @ x + translation, with scale > 0, a proper rotation [3, 3] and translation [3]."""
 
     scale: float
     rotation: np.ndarray
     translation: np.ndarray
 
     def inverse(self) -> Similarity:
+        """Return the inverse map."""
         rotation = self.rotation.T
         return Similarity(1 / self.scale, rotation, -(rotation @ self.translation) / self.scale)
 
     def apply_points(self, points: np.ndarray) -> np.ndarray:
-        """[..., 3] -> [..., 3]."""
+        """Transform points [..., 3]."""
         return self.scale * np.asarray(points, np.float64) @ self.rotation.T + self.translation
 
     def apply_pose(self, camera_to_world: np.ndarray) -> np.ndarray:
-        """Camera-to-world [..., 4, 4] -> [..., 4, 4]; rotations stay free of scale."""
+        """Transform camera-to-world matrices [..., 4, 4]; their rotations remain without scale."""
         pose = np.array(camera_to_world, np.float64)
         pose[..., :3, 3] = self.apply_points(pose[..., :3, 3])
         pose[..., :3, :3] = self.rotation @ pose[..., :3, :3]
         return pose
 
     def apply_camera(self, camera: Camera) -> Camera:
+        """Return the camera with its pose transformed."""
         return replace(camera, camera_to_world=self.apply_pose(camera.camera_to_world))
 
 
 def normalise_rig(cameras: Sequence[Camera], target: np.ndarray | None = None) -> Similarity:
-    """The similarity that puts the filmed subject into the unit ball at the origin, for a rig of any size and place.
+    """Return the similarity that moves the filmed subject into the unit ball at the origin, for any rig.
 
     The subject's centre is `target` [3] if given, else the point nearest to all optical axes in the least-squares
-    sense; its radius is the median over the cameras of distance * sin(half field of view): the ball that just fits
-    the pictures. Axes are not turned. Where the axes do not cross (one camera, or parallel ones) depth cannot be told
-    from the poses, and the subject is taken to lie as far in front of the cameras as they stand apart, or one unit.
+    sense. Its radius is the median over the cameras of distance * sin(half field of view): the ball that just fits
+    the pictures. The world is not rotated. Where the optical axes do not cross (one camera, or parallel ones), poses do
+    not determine the depth; the subject is then assumed as far in front of the cameras as they stand apart, or one unit
+    for a single camera.
 
     Raises:
-        UserError: several cameras that all stand at one point, without a target.
+        UserError: without a target, several cameras stand at one point or look away from one another; or the cameras
+            stand at the subject's centre.
     """
     poses = np.stack([camera.camera_to_world for camera in cameras])
     positions, forwards = poses[:, :3, 3], poses[:, :3, 2]
@@ -140,7 +143,7 @@ def normalise_rig(cameras: Sequence[Camera], target: np.ndarray | None = None) -
 
 
 def _axes_crossing(positions: np.ndarray, forwards: np.ndarray, spread: float) -> np.ndarray:
-    """The point [3] with the least sum of squared distances to the rays; see normalise_rig for the degenerate rig."""
+    """Return the point [3] with the least sum of squared distances to the rays; see normalise_rig for parallel ones."""
     mean = positions.mean(0)
     across = np.eye(3) - forwards[:, :, None] * forwards[:, None, :]  # [V, 3, 3] projector off each axis
     normal = across.sum(0)

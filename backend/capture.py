@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Captures: posed, timed pictures, in memory and as a folder with a transforms.json.
 
-transforms.json follows the layout of nerfstudio and instant-ngp: OpenGL `transform_matrix`, `fl_x fl_y cx cy w h`
-global or per frame (or `camera_angle_x`), `file_path` inside the folder, a per-frame `time` in seconds, and frames
-named in `test_filenames` held out from reconstruction. A picture's alpha is the subject's matte.
+transforms.json has the layout of nerfstudio and instant-ngp: an OpenGL `transform_matrix`, `fl_x fl_y cx cy w h` for
+all frames or for each (or `camera_angle_x`), a `file_path` inside the folder, and each frame's `time` in seconds.
+Frames listed in `test_filenames` are held out from reconstruction. A picture's alpha is the subject's matte.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ from .memory import check_memory
 
 TRANSFORMS = "transforms.json"
 _LARGEST = 1e12  # the cube of a larger number overflows float32
-LARGEST_PICTURE = 2 * (Image.MAX_IMAGE_PIXELS or math.inf)  # where Pillow refuses to read, in pixels
+LARGEST_PICTURE = 2 * (Image.MAX_IMAGE_PIXELS or math.inf)  # in pixels; Pillow refuses to read larger ones
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A picture, RGBA uint8 [H, W, 4], straight alpha, sRGB-encoded, top row first; its camera and time in seconds."""
+    """A picture with its camera and its time in seconds.
+
+    image: RGBA uint8 [H, W, 4], straight alpha, sRGB-encoded, top row first. held_out: not used for reconstruction.
+    """
 
     camera: Camera
     time: float
@@ -47,21 +50,21 @@ class Capture:
     frames: list[Frame]
 
     def inputs(self) -> Capture:
-        """The frames to reconstruct from: all that are not held out."""
+        """Return the frames to reconstruct from: all that are not held out."""
         return Capture([frame for frame in self.frames if not frame.held_out])
 
     def select(self, indices: Sequence[int]) -> Capture:
-        """The frames of the given indices, none of them held out any more: who selects decides their use."""
+        """Return the frames of the given indices, none of them held out: the caller decides what they are used for."""
         return Capture([replace(self.frames[index], held_out=False) for index in indices])
 
     @property
     def time_range(self) -> tuple[float, float]:
-        """First and last second."""
+        """Return the times of the first and the last picture in seconds."""
         times = [frame.time for frame in self.frames]
         return min(times), max(times)
 
     def validate(self) -> None:
-        """Raises UserError for a capture that no model can use: empty, of mixed picture sizes, or badly timed."""
+        """Raise UserError if no model can use the capture: it has no pictures, or bad sizes, cameras or times."""
         if not self.frames:
             raise UserError("The capture holds no pictures; give at least one camera a picture.")
         for frame in self.frames:
@@ -82,22 +85,22 @@ class Capture:
                 )
 
     def square(self, resolution: int) -> Capture:
-        """All pictures as resolution x resolution squares, with exactly matching intrinsics.
+        """Return the capture with pictures of resolution x resolution pixels and exactly matching intrinsics.
 
-        The square is the middle of the picture at the length of its shorter side; where that would cut into a matte
-        (and not every picture is fully opaque there) it is the longer side, padded with transparency.
+        A picture is cut to its middle square, with the shorter side of the picture. Where that would cut off a part of
+        a matte, the square has the longer side and is padded with transparency.
         """
         side = self.square_side()
         return Capture([_square(frame, side, resolution) for frame in self.frames])
 
     def square_side(self) -> int:
-        """The side in the pictures' own pixels of the squares that `square` cuts out."""
+        """Return the side of the squares that `square` cuts out, in the pictures' own pixels."""
         height, width = self.frames[0].image.shape[:2]
         side = min(height, width)
         for frame in self.frames:
             alpha = frame.image[..., 3]
             if alpha.min() == 255:
-                continue  # no matte: the background may be cut
+                continue  # without a matte, background may be cut off
             outside = alpha.copy()
             top, left = (height - side) // 2, (width - side) // 2
             outside[top : top + side, left : left + side] = 0
@@ -118,24 +121,27 @@ def _square(frame: Frame, side: int, resolution: int) -> Frame:
 
 
 def over_white(image: np.ndarray) -> np.ndarray:
-    """RGBA uint8 [..., 4] laid over white on its encoded values -> float32 [..., 3] in 0..1, the network's input."""
+    """Composite RGBA uint8 [..., 4] over white on its encoded values; return float32 [..., 3] in 0..1.
+
+    This is the network's input.
+    """
     image = image.astype(np.float32) / 255
     alpha = image[..., 3:]
     return image[..., :3] * alpha + (1 - alpha)
 
 
 def load_capture(path: Path | str) -> Capture:
-    """Reads a capture folder or its transforms.json.
+    """Read a capture folder or its transforms.json.
 
     Raises:
-        UserError: naming the frame and what to do, for anything missing, malformed or unreadable.
+        UserError: something is missing, malformed or unreadable; the message names the frame and says what to do.
     """
     cameras = load_cameras(path)
     folder = _transforms_path(path).parent
     names = picture_names([file_path for _, _, file_path, _ in cameras])
     frames = []
     for (camera, time, file_path, held_out), name in zip(cameras, names, strict=True):
-        image = read_image(_inside(folder, file_path))
+        image = read_image(_picture_path(folder, file_path))
         if not frames:
             check_memory(image.nbytes * len(cameras), "use fewer or smaller pictures")
         frames.append(Frame(_fit_camera(camera, image, file_path), time, image, name, held_out))
@@ -145,9 +151,13 @@ def load_capture(path: Path | str) -> Capture:
 
 
 def load_cameras(path: Path | str) -> list[tuple[Camera, float, str, bool]]:
-    """The cameras of a transforms.json without its pictures: (camera, time in seconds, file_path, held out) a frame.
+    """Read the cameras of a transforms.json without its pictures.
 
-    Where the file gives no `w h`, the header of the picture does.
+    Return (camera, time in seconds, file_path, held_out) for each frame. If the file gives no `w h`, they are read from
+    the header of the picture.
+
+    Raises:
+        UserError: see load_capture.
     """
     path = _transforms_path(path)
     try:
@@ -177,21 +187,27 @@ def load_cameras(path: Path | str) -> list[tuple[Camera, float, str, bool]]:
 
 
 def picture_names(file_paths: Sequence[str]) -> list[str]:
-    """A name for each picture: the stem of its file, or its whole path where files in several folders are called alike.
+    """Return a name for each picture: its file's stem, or its whole path where files in several folders share a name.
 
     Raises:
-        UserError: two frames with the same picture.
+        UserError: two frames have the same picture.
     """
     paths = [Path(file_path).with_suffix("") for file_path in file_paths]
     for names in ([path.name for path in paths], [path.as_posix().replace("/", "_") for path in paths]):
         if len(set(names)) == len(names):
             return names
-    twice = next(name for name in names if names.count(name) > 1)
-    raise UserError(f"Two frames have the same picture or pictures of one name ('{twice}'); give each frame its own.")
+    duplicate = next(name for name in names if names.count(name) > 1)
+    raise UserError(
+        f"Two frames have the same picture or pictures of one name ('{duplicate}'); give each frame its own."
+    )
 
 
 def save_capture(capture: Capture, folder: Path | str) -> Path:
-    """Writes the pictures as PNG and a transforms.json with per-frame intrinsics and times; returns its path."""
+    """Write the pictures as PNG, and a transforms.json with each frame's intrinsics and time; return its path.
+
+    Raises:
+        UserError: two pictures have the same name, or the folder cannot be written.
+    """
     folder = Path(folder)
     if len({frame.name for frame in capture.frames}) != len(capture.frames):
         raise UserError("Two pictures of the capture have the same name; rename one.")
@@ -219,12 +235,12 @@ def save_capture(capture: Capture, folder: Path | str) -> Path:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Reads any picture Pillow knows as RGBA uint8 [H, W, 4], as its pixels are stored.
+    """Read a picture of any format that Pillow supports as RGBA uint8 [H, W, 4], in the orientation that is stored.
 
     Raises:
-        UserError: the file is missing, damaged or no picture.
+        UserError: the file is missing, damaged or not a picture.
     """
-    with _opened(path) as picture:
+    with _open_picture(path) as picture:
         picture.load()
         if picture.mode == "F":
             raise ValueError("its pixels are floats")
@@ -234,8 +250,8 @@ def read_image(path: Path) -> np.ndarray:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """The picture with its header read; what goes wrong until it is closed becomes a UserError."""
+def _open_picture(path: Path) -> Iterator[Image.Image]:
+    """Open a picture and read its header; turn errors that occur before it is closed into a UserError."""
     if not path.is_file():
         raise UserError(f"The picture {path} is missing; restore it or remove its frame.")
     try:
@@ -253,7 +269,8 @@ def _transforms_path(path: Path | str) -> Path:
     return path
 
 
-def _inside(folder: Path, file_path: str) -> Path:
+def _picture_path(folder: Path, file_path: str) -> Path:
+    """Return the path of a frame's picture, which must lie inside the folder."""
     path = folder / file_path
     try:
         if not path.suffix and not path.exists():  # the Blender synthetic layout leaves the suffix out
@@ -286,7 +303,7 @@ def _read_camera(document: dict, entry: dict, name: str, folder: Path) -> Camera
     if matrix.shape != (4, 4) or matrix.dtype.kind not in "if":
         raise UserError(f"The frame '{name}' has no 4x4 'transform_matrix'; export its camera pose again.")
     if (width := get("w")) is None or (height := get("h")) is None:
-        with _opened(_inside(folder, name)) as picture:
+        with _open_picture(_picture_path(folder, name)) as picture:
             width, height = picture.size
     else:
         width, height = round(width), round(height)
@@ -321,7 +338,7 @@ def _read_camera(document: dict, entry: dict, name: str, folder: Path) -> Camera
 
 
 def _without_scale(matrix: np.ndarray, name: str) -> np.ndarray:
-    """The pose with unit axes; exporters leave an object's uniform scale in the matrix."""
+    """Return the pose with unit axes; some exporters leave an object's uniform scale in the matrix."""
     axes = matrix[:3, :3]
     scale = np.cbrt(abs(np.linalg.det(axes))) if np.abs(matrix).max() <= _LARGEST else math.nan
     if not scale > 0 or not np.allclose(axes.T @ axes, scale**2 * np.eye(3), atol=1e-3 * scale**2):
@@ -351,7 +368,7 @@ def _check_camera(camera: Camera, name: str) -> None:
 
 
 def _fit_camera(camera: Camera, image: np.ndarray, name: str) -> Camera:
-    """The camera at its picture's size; transforms.json may speak of another resolution of the same picture."""
+    """Return the camera for its picture's size; transforms.json may describe another resolution of the picture."""
     height, width = image.shape[:2]
     if abs(camera.width / camera.height - width / height) > 0.01 * width / height:
         raise UserError(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Colors of NumPy arrays and torch tensors alike: the sRGB transfer curve, and the zeroth spherical harmonic.
+"""Color conversions for NumPy arrays and torch tensors: the sRGB transfer curve and the zeroth spherical harmonic.
 
-A function returns the kind of array that it is given, and torch can differentiate through it.
+A function returns the kind of array that it gets, and torch can differentiate through it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SH_C0 = 0.28209479177387814  # zeroth-order spherical harmonic: rgb = SH_C0 * f_
 def srgb_to_linear(encoded: Array) -> Array:
     """Decode sRGB values by the transfer curve of IEC 61966-2-1, continued above 1; negative values become 0."""
     encoded = encoded.clip(min=0)
-    # each branch is kept from the other's values, where its gradient would not be finite
+    # each branch is clipped to its own range; outside of it, its gradient may not be finite
     return _choose(encoded <= 0.04045, encoded / 12.92, ((encoded.clip(min=0.04045) + 0.055) / 1.055) ** 2.4)
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files fetched from the network: a broken download goes on where it was, and what arrives is checked.
+"""Downloads files: a broken download is continued, and files are checked against their SHA-256.
 
-Standard library only: Blender's panels ask for what is here while they draw.
+Standard library only: Blender's panels use this module while they draw.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ RANGE_NOT_SATISFIABLE = 416
 
 
 class RemoteFile(NamedTuple):
-    """Where a file is on the network, and the SHA-256 of its content; None where any content will do."""
+    """A file on the network: its address and the SHA-256 of its content, or None to accept any content."""
 
     url: str
     sha256: str | None
 
 
 def count_bytes(paths: Iterable[Path]) -> int:
-    """Return how many bytes of files are here already, of incomplete ones too."""
+    """Count the bytes of files that are on this machine, incomplete ones included."""
     places = (path.with_name(path.name + suffix) for path in paths for suffix in ("", PART))
     return sum(place.stat().st_size for place in places if place.is_file())
 
@@ -40,13 +40,13 @@ def count_bytes(paths: Iterable[Path]) -> int:
 def download_files(
     files: Mapping[Path, RemoteFile], title: str, size: int, folder: Path, progress: Progress = no_progress
 ) -> None:
-    """Fetch those of the files that are not here; a broken download goes on where it was.
+    """Download the files that are missing on this machine; a broken download is continued.
 
-    title: what messages call them, in the plural, such as "FaceLift's weights". size: of all of them, in bytes.
-    folder: which holds them all.
+    title: their name in messages, in the plural, such as "FaceLift's weights". size: of all files, in bytes. folder: of
+    all files.
 
     Raises:
-        UserError: the network cannot be reached, a file arrived damaged, or the disk is full.
+        UserError: the server cannot be reached, a file arrived damaged, or the disk is full.
         Cancelled: whatever `progress` raises, after each MiB at the latest.
     """
     done = count_bytes(files)
@@ -72,9 +72,10 @@ def download_files(
 def fetch_file(
     remote: RemoteFile, target: Path, title: str, count: Callable[[int], None] = lambda arrived: None
 ) -> None:
-    """Fetch a file by way of a .part file, which another attempt goes on with.
+    """Download a file to a .part file, which a later attempt continues, and move it to its place.
 
-    title: see download_files. count: is told how many bytes came, or as a negative number how many were in vain.
+    title: see download_files. count: called with the number of new bytes; it is negative where the server starts again
+    and earlier bytes are discarded.
 
     Raises:
         UserError: the file's content is not what `remote` says.
@@ -88,7 +89,7 @@ def fetch_file(
             request.add_header("Range", f"bytes={file.tell()}-")
         try:
             with urlopen(request, timeout=TIMEOUT) as response:
-                if response.status != 206:  # from the start, whatever was asked for
+                if response.status != 206:  # the server sends the file from its start
                     count(-file.tell())
                     file.seek(0)
                     file.truncate()
@@ -99,12 +100,12 @@ def fetch_file(
                 if file.tell() < expected:
                     raise OSError(f"{expected - file.tell()} bytes of {target.name} are missing")
         except HTTPError as error:
-            if error.code != RANGE_NOT_SATISFIABLE:  # else the part is the whole
+            if error.code != RANGE_NOT_SATISFIABLE:  # otherwise the part is complete
                 raise
     if remote.sha256 is not None:
         with open(partial, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != remote.sha256:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != remote.sha256:
             partial.unlink()
             raise UserError(f"'{target.name}' of {title} arrived damaged; download it again.")
     os.replace(partial, target)

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a user is told, and how a long task reports and stops."""
+"""Errors that the user reads, and the progress of long tasks."""
 
 from collections.abc import Callable
 
 Progress = Callable[[str, float], None]
-"""Called with (stage, fraction 0..1) from the working thread; raises `Cancelled` to stop the task."""
+"""A function that a task calls with (stage, fraction 0..1) from its thread; it raises `Cancelled` to stop the task."""
 
 
 class UserError(Exception):
-    """Bad input or a full machine: one plain sentence that says what is wrong and what to do."""
+    """An error in the input, or a lack of memory or space: one sentence says what is wrong and what to do."""
 
 
 class Cancelled(Exception):
-    """The user stopped the task; nothing was written."""
+    """The user has stopped the task; nothing was written."""
 
 
 def no_progress(stage: str, fraction: float) -> None:
-    """The `Progress` of a caller who does not listen."""
+    """Report nothing: the `Progress` of callers that show none."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How close reconstructed pictures are to the truth: PSNR and SSIM over white, on held-out view-times."""
+"""Scores reconstructions against held-out pictures: PSNR and SSIM over white."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from .rasterize import render_pictures
 
 
 def psnr(pictures: Tensor, truth: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of pictures [..., H, W, 3] in 0..1, one number a picture."""
+    """Return the peak signal-to-noise ratio in dB of pictures [..., H, W, 3] in 0..1, one number for each."""
     return -10 * torch.log10((pictures - truth).square().mean((-3, -2, -1)).clamp_min(1e-10))
 
 
 def ssim(pictures: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004) of pictures [..., H, W, 3] in 0..1, one number a picture.
+    """Return the structural similarity (Wang et al. 2004) of pictures [..., H, W, 3] in 0..1, one number for each.
 
-    An 11-tap Gaussian window of deviation 1.5, K1 = 0.01, K2 = 0.03, population statistics, and the mean over where
-    the window fits inside: scikit-image's structural_similarity(gaussian_weights=True, use_sample_covariance=False).
+    The window is an 11-tap Gaussian of deviation 1.5; K1 = 0.01, K2 = 0.03; statistics are those of the population. The
+    mean is over the places where the window fits into the picture. scikit-image computes the same by
+    structural_similarity(gaussian_weights=True, use_sample_covariance=False).
     """
     height, width = pictures.shape[-3:-1]
     tap = torch.arange(-5, 6, dtype=pictures.dtype, device=pictures.device)
@@ -50,34 +51,40 @@ def ssim(pictures: Tensor, truth: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over the pictures, and each picture's own figures by name."""
+    """Mean scores over the pictures, and each picture's scores by its name."""
 
     psnr: float
     ssim: float
     pictures: dict[str, dict[str, float]]
 
     def to_json(self) -> dict:
+        """Return the scores as a dictionary for JSON."""
         return asdict(self)
 
 
 def score_pictures(names: Sequence[str], pictures: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> Scores:
-    """Scores RGBA uint8 pictures [H, W, 4] against the truth, both laid over white on their encoded values.
+    """Score RGBA uint8 pictures [H, W, 4] against the truth, both composited over white on their encoded values.
 
     Raises:
         UserError: a picture is smaller than SSIM's window of 11 pixels.
     """
-    each = {}
+    scores = {}
     for name, picture, true in zip(names, pictures, truth, strict=True):
         if min(true.shape[:2]) < 11:
             raise UserError(f"'{name}' is smaller than 11 pixels and cannot be scored; use larger pictures.")
         x, y = (torch.from_numpy(over_white(image)) for image in (picture, true))
-        each[name] = {"psnr": round(float(psnr(x, y)), 4), "ssim": round(float(ssim(x, y)), 5)}
-    means = {key: round(float(np.mean([score[key] for score in each.values()])), 4) for key in ("psnr", "ssim")}
-    return Scores(means["psnr"], means["ssim"], each)
+        scores[name] = {"psnr": round(float(psnr(x, y)), 4), "ssim": round(float(ssim(x, y)), 5)}
+    means = {key: round(float(np.mean([score[key] for score in scores.values()])), 4) for key in ("psnr", "ssim")}
+    return Scores(means["psnr"], means["ssim"], scores)
 
 
 def score_cloud(cloud: Gaussians4D, targets: Capture, progress: Progress = no_progress) -> Scores:
-    """Renders a cloud at the view-times of a capture and scores it against the capture's pictures."""
+    """Render a cloud for the cameras and times of a capture, and score it against the capture's pictures.
+
+    Raises:
+        UserError: there are no pictures, or see score_pictures.
+        Cancelled: whatever `progress` raises, between two pictures at the latest.
+    """
     if not targets.frames:
         raise UserError("There are no pictures to score against; hold some out with --inputs or --targets.")
     pictures = render_pictures(cloud, [(frame.camera, frame.time) for frame in targets.frames], progress)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files that are written whole or not at all: beside their place first, and then moved into it."""
+"""Writes files as a whole or not at all: first under another name beside their place, then they are moved."""
 
 import os
 from collections.abc import Iterator
@@ -8,17 +8,17 @@ from pathlib import Path
 
 from .errors import UserError
 
-PART = ".part"  # ends the name of a file that is not complete
+PART = ".part"  # the ending of an incomplete file's name
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Give the path of a new file to write, which takes the place of `path` at the end of the block.
+    """Yield the path of a new file to write; it replaces `path` at the end of the block.
 
-    If the block fails, the new file is removed, and what was at `path` stays as it is.
+    If the block fails, the new file is removed, and `path` remains as it was.
 
     Raises:
-        OSError: the new file cannot take its place.
+        OSError: the new file cannot be moved to `path`.
     """
     partial = Path(f"{path}{PART}")
     try:
@@ -32,7 +32,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path | str) -> Iterator[Path]:
-    """Do what `replacing` does, for a file that the user asked for.
+    """Yield the path of a new file as `replacing` does, for a file that the user asked for.
 
     Raises:
         UserError: the file cannot be written.

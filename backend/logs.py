@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the library says while it works: one logger, and who shows it.
+"""Logging: the library's logger, and the handlers that show its messages.
 
     from .logs import log
     log.warning("One picture alone tells no depth: the unseen sides will be missing.")
 
-The command line and the add-on show what is logged; a program that uses the library handles the logger "facet4d".
+The command line and the add-on show the messages. Other programs that use the library can handle the logger "facet4d".
 """
 
 import logging
@@ -14,9 +14,9 @@ log = logging.getLogger("facet4d")
 
 
 class Console(logging.Handler):
-    """Prints what is logged: information to the standard output, warnings and errors to the standard error.
+    """A handler that prints information to the standard output, warnings and errors to the standard error.
 
-    prefix: begins every message.
+    prefix: the beginning of every message.
     """
 
     def __init__(self, prefix: str = ""):
@@ -24,6 +24,7 @@ class Console(logging.Handler):
         self._prefix = prefix
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Print a message."""
         is_warning = record.levelno >= logging.WARNING
         level = f"{record.levelname.capitalize()}: " if is_warning else ""
         stream = sys.stderr if is_warning else sys.stdout
@@ -31,13 +32,13 @@ class Console(logging.Handler):
 
 
 def attach(*handlers: logging.Handler) -> None:
-    """Have handlers take what is logged from now on, information included."""
+    """Add handlers to the logger, and log information as well as warnings."""
     log.setLevel(logging.INFO)
     for handler in handlers:
         log.addHandler(handler)
 
 
 def detach(*handlers: logging.Handler) -> None:
-    """End what `attach` began."""
+    """Remove handlers from the logger."""
     for handler in handlers:
         log.removeHandler(handler)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The registry of models: a name stands for sizes, weights, a licence. Weights are safetensors with a json card beside.
+"""The registry of models: a name stands for sizes, weights and a licence. Weights are safetensors with a JSON card.
 
-`small` is bundled. `base` and `large` are the published sizes, for which nobody has published weights: train them, and
-give the file's path in place of a name. `large_from_gslrm` is `large` in the form that GS-LRM's weights can start.
+`small` is bundled. `base` and `large` are the published sizes, for which no weights are published: train them, and give
+the file's path instead of a name. `large_from_gslrm` is `large` in the form to which GS-LRM's weights can be converted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a user may want to know of a model; `path` is None where no weights are present."""
+    """A model's properties for the user; `path` is None if no weights are present."""
 
     name: str
     parameters: int
@@ -39,7 +39,7 @@ class ModelInfo:
 
 
 def list_models() -> list[ModelInfo]:
-    """All models known by name, with what is present of each."""
+    """List the registered models, and which weights are present."""
     infos = []
     for name, config in CONFIGS.items():
         path = WEIGHTS / f"{name}.safetensors"
@@ -54,24 +54,24 @@ def list_models() -> list[ModelInfo]:
 
 
 def load_model(name: str | Path, device: torch.device | str = "cpu") -> LRM4D:
-    """The model of a registered name, or of a safetensors file with its json card beside it, ready to predict.
+    """Load a model by its registered name or from a safetensors file with a JSON card beside it, ready to predict.
 
     Raises:
-        UserError: unknown name, weights missing, damaged, or of another model.
+        UserError: the name is unknown, or the weights are missing, damaged, or of another model.
     """
     path = WEIGHTS / f"{name}.safetensors" if name in CONFIGS else Path(name)
     if name not in CONFIGS and path.suffix != ".safetensors":
         raise UserError(f"There is no model '{name}'; choose one of {', '.join(CONFIGS)} or a .safetensors file.")
     if not path.is_file():
         raise UserError(f"The weights of '{name}' are not at {path}; install them there or choose another model.")
-    config = _config_of(read_card(path), path)
+    config = _parse_config(read_card(path), path)
     try:
         state = {key: value.float() for key, value in load_file(path).items()}
     except (OSError, SafetensorError) as error:
         raise UserError(f"The weights {path} are damaged ({error}); install them again.") from None
     another = UserError(f"The weights {path} belong to another model than their card says; install them again.")
     if config.layers * config.width**2 > sum(value.numel() for value in state.values()):
-        raise another  # so large that even its outline would take too long
+        raise another  # a model this large would take too long to build even without values
     with torch.device("meta"):
         model = LRM4D(config)
     expected = {key: value.shape for key, value in model.state_dict().items()}
@@ -84,9 +84,9 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> LRM4D:
 
 
 def save_weights(state: Mapping[str, Tensor], model: str, path: Path, card: dict) -> None:
-    """Writes weights as fp16 safetensors and their json card (the model's config and whatever `card` adds).
+    """Write weights as fp16 safetensors, and their JSON card: the model's config and the entries of `card`.
 
-    Both files are replaced whole, the card first, so that weights never stand beside the card of others.
+    Each file is replaced as a whole, the card first.
     """
     document = {"model": model, "config": asdict(CONFIGS[model]), **card}
     weights = save({key: value.half().contiguous().cpu() for key, value in state.items()})
@@ -99,10 +99,10 @@ def save_weights(state: Mapping[str, Tensor], model: str, path: Path, card: dict
 
 
 def read_card(path: Path) -> dict:
-    """Read the json card beside the weights `path`.
+    """Read the JSON card beside the weights `path`.
 
     Raises:
-        UserError: it is missing or no json.
+        UserError: the card is missing or not JSON.
     """
     card = path.with_suffix(".json")
     try:
@@ -112,7 +112,7 @@ def read_card(path: Path) -> dict:
     return document if isinstance(document, dict) else {}
 
 
-def _config_of(card: dict, path: Path) -> LRM4DConfig:
+def _parse_config(card: dict, path: Path) -> LRM4DConfig:
     values = card.get("config", {})
     known = {field.name for field in fields(LRM4DConfig)}
     try:

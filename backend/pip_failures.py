@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What pip's words mean when it fails, for the two that run it: build.py and the add-on. Standard library only."""
+"""Explains pip's failures, for build.py and the add-on, which both run it. Standard library only."""
 
 import re
 import sys
@@ -25,9 +25,9 @@ FAILURES = (  # a pattern in pip's log, what it means, and what to do
 
 
 def explain_failure(log: str, alternative: str) -> str | None:
-    """Return why pip failed and what to do, as a sentence; None if its log does not tell.
+    """Explain in a sentence why pip failed and what to do; return None if its log does not say.
 
-    alternative: what to do where the index lacks a package, such as "choose another build".
+    alternative: what to do if the index lacks a package, such as "choose another build".
     """
     python = "{}.{}".format(*sys.version_info)
     for pattern, meaning, advice in FAILURES:

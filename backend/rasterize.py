@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pictures of 4D Gaussians: EWA splatting (Zwicker et al. 2001) with a pixel low-pass that keeps each splat's energy.
+"""Renders 4D Gaussians by EWA splatting (Zwicker et al. 2001); a low-pass filter preserves each splat's energy.
 
-`render` uses gsplat on CUDA and a plain torch twin anywhere else; both compute the same function, constants included:
-splats below 1/255 are skipped, one splat covers at most 0.999, a pixel is done when its transmittance falls to 1e-4.
+`render` uses gsplat on CUDA and plain torch code anywhere else. Both compute the same function with the same constants:
+splats below 1/255 are skipped, one splat covers at most 0.999, and a pixel is complete when its transmittance falls to
+1e-4.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from .color import linear_to_srgb, srgb_to_linear
 from .errors import Progress, no_progress
 from .gaussians import ConditionedGaussians, Gaussians4D
 from .logs import log
-from .splats import VISIBLE
+from .splats import MIN_OPACITY
 
-LOW_PASS = 0.1  # variance of the pixel filter in px^2, about that of a box-filtered supersampled picture
+LOW_PASS = 0.1  # variance of the pixel filter in px^2, about that of box-filtered supersamples
 MAX_ALPHA, MIN_TRANSMITTANCE = 0.999, 1e-4
-UNSEEN = -10.0  # exponent below which nothing is seen; where the exponential underflows a CPU takes ten times as long
+MIN_EXPONENT = -10.0  # a splat is invisible below; clamping avoids underflow, which makes a CPU ten times slower
 NEAR = 0.01
 TILE = 16
 
 
 def over_white_srgb(color: Tensor, alpha: Tensor) -> Tensor:
-    """Premultiplied linear color [..., 3] and alpha [...] over white, composited in linear light, sRGB-encoded."""
+    """Composite premultiplied linear color [..., 3] and alpha [...] over white in linear light; encode it as sRGB."""
     return linear_to_srgb(color + (1 - alpha[..., None]))
 
 
@@ -42,10 +43,10 @@ def render(
     width: int,
     height: int,
 ) -> tuple[Tensor, Tensor]:
-    """Splats 4D Gaussians for V cameras, each at its own time; differentiable in everything but the cameras.
+    """Render 4D Gaussians for V cameras, each at its own time; differentiable in everything but the cameras.
 
-    camera_to_world [..., V, 4, 4] OpenCV, intrinsics [..., V, 4] fx fy cx cy in pixels, times [..., V] in the cloud's
-    clock; leading dimensions as the cloud's. Returns premultiplied color [..., V, H, W, 3] in the cloud's compositing
+    camera_to_world [..., V, 4, 4] OpenCV, intrinsics [..., V, 4] fx fy cx cy in pixels, times [..., V] on the cloud's
+    clock; leading dimensions are the cloud's. Returns premultiplied color [..., V, H, W, 3] in the cloud's compositing
     light (linear, or encoded for "srgb") and alpha [..., V, H, W], both float32.
     """
     splats = gaussians.at(times)
@@ -60,7 +61,13 @@ def render(
 def render_pictures(
     gaussians: Gaussians4D, views: Sequence[tuple[Camera, float]], progress: Progress = no_progress
 ) -> list[np.ndarray]:
-    """RGBA uint8 [H, W, 4], straight alpha, sRGB-encoded, each at its camera's own size and time in seconds."""
+    """Render pictures RGBA uint8 [H, W, 4] of a cloud; straight alpha, sRGB-encoded.
+
+    views: cameras, which also give the pictures' sizes, and times in seconds.
+
+    Raises:
+        Cancelled: whatever `progress` raises, between two pictures at the latest.
+    """
     pictures = []
     device = gaussians.mean.device
     for index, (camera, time) in enumerate(views):
@@ -76,7 +83,7 @@ def render_pictures(
 
 
 def encode_picture(color: Tensor, alpha: Tensor, compositing: str) -> np.ndarray:
-    """Premultiplied color [H, W, 3] and alpha [H, W] to straight, sRGB-encoded RGBA uint8 [H, W, 4]."""
+    """Encode premultiplied color [H, W, 3] and alpha [H, W] as sRGB with straight alpha, RGBA uint8 [H, W, 4]."""
     straight = color / alpha[..., None].clamp_min(1e-6)
     encoded = linear_to_srgb(straight) if compositing == "linear" else straight
     picture = torch.cat([encoded, alpha[..., None]], -1).clamp(0, 1)
@@ -85,10 +92,10 @@ def encode_picture(color: Tensor, alpha: Tensor, compositing: str) -> np.ndarray
 
 @functools.cache
 def _gsplat_works() -> bool:
-    """Whether gsplat is here and its kernels are built, or can be: that takes a minute and the CUDA toolkit."""
+    """Return whether gsplat works. Its kernels may be built on first use, which takes a minute and the CUDA toolkit."""
     try:
         kernels = importlib.import_module("gsplat.cuda._backend")._C
-    except Exception as error:  # a compiler's failure may be of any kind
+    except Exception as error:  # compilers fail with many kinds of errors
         kernels, reason = None, str(error).strip().split("\n")[0]
     else:
         reason = "its kernels could not be built"
@@ -100,8 +107,8 @@ def _gsplat_works() -> bool:
 def _rasterize_gsplat(
     splats: ConditionedGaussians, color: Tensor, world_to_camera: Tensor, intrinsics: Tensor, width: int, height: int
 ) -> tuple[Tensor, Tensor]:
-    # gsplat's `rasterization` in its four steps, because there the gradient of the symmetric covariances goes through
-    # an index that costs more than the splatting
+    # gsplat's `rasterization` is called as its four steps: inside it, the gradient of the symmetric covariances goes
+    # through an indexing operation that takes longer than the splatting
     from gsplat import fully_fused_projection, isect_offset_encode, isect_tiles, rasterize_to_pixels
 
     matrix = torch.zeros(*intrinsics.shape[:-1], 3, 3, device=intrinsics.device)
@@ -137,7 +144,7 @@ def _rasterize_gsplat(
 def _rasterize_torch(
     splats: ConditionedGaussians, color: Tensor, world_to_camera: Tensor, intrinsics: Tensor, width: int, height: int
 ) -> tuple[Tensor, Tensor]:
-    """The twin of gsplat's rasterization; loops over views, then over 16 x 16 tiles of depth-sorted splats."""
+    """Compute the same as gsplat's rasterization, looping over views and 16 x 16 tiles of depth-sorted splats."""
     views = intrinsics.shape[:-1]
     covariance = splats.covariance.expand(*splats.mean.shape, 3)
     parts = (splats.mean, covariance, splats.opacity, color, world_to_camera, intrinsics)
@@ -150,14 +157,17 @@ def _rasterize_torch(
 def project(
     mean: Tensor, covariance: Tensor, world_to_camera: Tensor, intrinsics: Tensor, width: int, height: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """EWA projection of N Gaussians: pixels [N, 2], depth [N], low-passed covariance [N, 3] (xx, xy, yy), and the
-    factor [N] on opacity that keeps a splat's energy under the low-pass."""
+    """Project N Gaussians into the picture (EWA).
+
+    Return pixels [N, 2], depth [N], low-passed covariance [N, 3] (xx, xy, yy), and the factor [N] on opacity that
+    preserves a splat's energy under the low-pass filter.
+    """
     rotation, (fx, fy) = world_to_camera[:3, :3], intrinsics[:2]
     local = mean @ rotation.T + world_to_camera[:3, 3]
     depth = local[:, 2]
     safe = depth.clamp_min(NEAR)
     ratio = local[:, :2] / safe[:, None]
-    # far outside the picture the affine approximation blows up: gsplat evaluates it at 1.3 times the field of view
+    # the affine approximation diverges far outside the picture: like gsplat, clamp it to 1.3 times the field of view
     margin = 0.15 * torch.stack([width / fx, height / fy])
     low = -intrinsics[2:] / intrinsics[:2] - margin
     high = (intrinsics.new_tensor([width, height]) - intrinsics[2:]) / intrinsics[:2] + margin
@@ -183,7 +193,7 @@ def _rasterize_view(
     width: int,
     height: int,
 ) -> tuple[Tensor, Tensor]:
-    visible = (opacity.detach() >= VISIBLE).nonzero()[:, 0]
+    visible = (opacity.detach() >= MIN_OPACITY).nonzero()[:, 0]
     mean, covariance, opacity, color = mean[visible], covariance[visible], opacity[visible], color[visible]
     pixels, depth, spread, energy = project(mean, covariance, world_to_camera, intrinsics, width, height)
     opacity = opacity * energy
@@ -192,12 +202,12 @@ def _rasterize_view(
     conic = torch.stack([yy, -xy, xx], -1) / determinant[:, None]
 
     with torch.no_grad():
-        reach = (2 * torch.log((opacity / VISIBLE).clamp_min(1))).sqrt().clamp_max(3.33)
+        reach = (2 * torch.log((opacity / MIN_OPACITY).clamp_min(1))).sqrt().clamp_max(3.33)
         radius = (reach[:, None] * torch.stack([xx, yy], -1).sqrt()).ceil()
         # tiles [left, right) x [top, bottom) that each splat's bounding box touches
         size = radius.new_tensor([width, height])
         grid = [(width + TILE - 1) // TILE, (height + TILE - 1) // TILE]
-        seen = (opacity >= VISIBLE) & (depth > NEAR) & (determinant > 0) & pixels.isfinite().all(-1)
+        seen = (opacity >= MIN_OPACITY) & (depth > NEAR) & (determinant > 0) & pixels.isfinite().all(-1)
         seen &= ((pixels + radius > 0) & (pixels - radius < size)).all(-1)
         splat = seen.nonzero()[:, 0]
         splat = splat[depth[splat].argsort(stable=True)]
@@ -229,8 +239,8 @@ def _rasterize_view(
 
 
 def _composite_tile(pixels: Tensor, conic: Tensor, opacity: Tensor, color: Tensor, left: int, top: int) -> Tensor:
-    """K depth-sorted splats over the tile at (left, top) -> premultiplied RGBA [TILE, TILE, 4]."""
-    # exponents are polynomials of the place in the tile, so that all of them are one product of matrices
+    """Composite K depth-sorted splats over the tile at (left, top); return premultiplied RGBA [TILE, TILE, 4]."""
+    # exponents are polynomials of the position in the tile, so one matrix product computes all of them
     axis = torch.arange(TILE, device=pixels.device, dtype=pixels.dtype) + 0.5 - TILE / 2
     x, y = axis.repeat(TILE), axis.repeat_interleave(TILE)
     powers = torch.stack([x * x, x * y, y * y, x, y, torch.ones_like(x)], -1)  # [256, 6]
@@ -244,9 +254,10 @@ def _composite_tile(pixels: Tensor, conic: Tensor, opacity: Tensor, color: Tenso
 
 
 class _Composite(torch.autograd.Function):
-    """Splats over pixels, front to back: powers [P, 6], exponents [6, K], rgba [K, 4] -> premultiplied [P, 4].
+    """Compositing of splats over pixels, front to back: powers [P, 6], exponents [6, K], rgba [K, 4] -> premultiplied
+    [P, 4].
 
-    The backward pass composites again, because what automatic differentiation keeps would take 15 kB a splat.
+    The backward pass composites again, because automatic differentiation would store 15 kB for each splat.
     """
 
     @staticmethod
@@ -262,25 +273,29 @@ class _Composite(torch.autograd.Function):
         (gradient,) = grad_outputs
         powers, exponents, rgba, picture = ctx.saved_tensors
         by_exponents, by_rgba = torch.zeros_like(exponents), torch.zeros_like(rgba)
-        behind = (gradient * picture).sum(-1, keepdim=True)  # [P, 1] what all splats not yet passed add to the loss
+        behind = (gradient * picture).sum(-1, keepdim=True)  # [P, 1] contribution of the splats behind
         for part, alpha, weight in _layers(powers, exponents):
             by_rgba[part] = weight.T @ gradient
-            added = (gradient @ rgba[part].T).mul_(weight)  # [P, k] by each splat to the loss
+            added = (gradient @ rgba[part].T).mul_(weight)  # [P, k] contribution of each splat
             after = behind - added.cumsum(-1)
             by_exponent = added.sub_(alpha.div(1 - alpha).mul_(after))  # alpha is the exponential
-            by_exponents[:, part] = powers.T @ by_exponent.masked_fill_(alpha >= MAX_ALPHA, 0)  # but for the cut-off
+            by_exponents[:, part] = powers.T @ by_exponent.masked_fill_(
+                alpha >= MAX_ALPHA, 0
+            )  # zero where alpha is clamped
             behind = after[:, -1:]
         return None, by_exponents, by_rgba
 
 
 def _layers(powers: Tensor, exponents: Tensor, chunk: int = 512) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Chunks of the splats, until nothing shines through: which, and over each pixel [P, k] their alpha and each one's
-    share of the pixel, which is its alpha times the transmittance before it."""
-    running = powers.new_ones(len(powers), 1)  # transmittance, also beyond the point where a pixel is done
+    """Yield chunks of the splats until all pixels are opaque: slice, alpha [P, k] and weight [P, k] over each pixel.
+
+    A splat's weight is its alpha times the transmittance in front of it.
+    """
+    running = powers.new_ones(len(powers), 1)  # transmittance, continued where a pixel is complete
     for start in range(0, exponents.shape[1], chunk):
         part = slice(start, start + chunk)
-        alpha = (powers @ exponents[:, part]).clamp_min_(UNSEEN).exp_()
-        torch.threshold_(alpha, VISIBLE, 0).clamp_max_(MAX_ALPHA)
+        alpha = (powers @ exponents[:, part]).clamp_min_(MIN_EXPONENT).exp_()
+        torch.threshold_(alpha, MIN_OPACITY, 0).clamp_max_(MAX_ALPHA)
         after = running * torch.cumprod(1 - alpha, -1)
         weight = alpha * torch.cat([running, after[:, :-1]], -1)
         yield part, alpha, weight.masked_fill_(after <= MIN_TRANSMITTANCE, 0)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rotations of space, and of space with time, for NumPy arrays and torch tensors alike.
+"""Rotations in 3D, and in 4D space and time, for NumPy arrays and torch tensors.
 
-A function returns the kind of array that it is given, and torch can differentiate through it. In space a rotation is a
-unit quaternion (w, x, y, z). In (x, y, z, t) it is a pair of unit quaternions, the left and the right isoclinic one, in
-the convention of 4DGS (Yang et al., arXiv 2310.10642, and its published PLY files): a vector is the quaternion
-v = t + z i + y j + x k, and turns to left v conj(right). So left == right turns space alone.
+A function returns the kind of array that it gets, and torch can differentiate through it. A 3D rotation is a unit
+quaternion (w, x, y, z). A 4D rotation of (x, y, z, t) is a pair of unit quaternions, the left and the right isoclinic
+one, in the convention of 4DGS (Yang et al., arXiv 2310.10642, and its published PLY files): a vector is the quaternion
+v = t + z i + y j + x k, and is rotated to left v conj(right). With left == right, only space is rotated.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _BASIS = _isoclinic_basis().reshape(16, 16)  # (i, j) by (row, column)
 
 
 def _like(values: np.ndarray, array: Array) -> Any:
-    """Return constants as what computes with an array: a tensor of its type and device, or themselves, in float64."""
+    """Return constants in the form of an array: as a tensor of its type and device, or as they are, in float64."""
     return values if isinstance(array, np.ndarray) else array.new_tensor(values)
 
 
@@ -63,10 +63,9 @@ def isoclinic_from_rotation(rotation: Array) -> tuple[Array, Array]:
 
 
 def isoclinic_from_quaternion(quaternion: Array) -> Array:
-    """Convert quaternions [..., 4] (w, x, y, z) to the left, and equal right, isoclinic ones of the same rotation.
+    """Convert quaternions [..., 4] (w, x, y, z) to isoclinic ones; left and right are equal.
 
-    4DGS keeps the components in the order (t, z, y, x) with flipped axes: (w, -z, -y, -x). The map is linear, and
-    its own inverse.
+    4DGS orders the components (t, z, y, x) and flips the axes: (w, -z, -y, -x). The map is linear and its own inverse.
     """
     return quaternion[..., [0, 3, 2, 1]] * _like(np.array([1.0, -1.0, -1.0, -1.0]), quaternion)
 
@@ -88,7 +87,7 @@ def rotation_from_quaternion(quaternion: Array) -> Array:
 
 
 def normalize(quaternion: Array) -> Array:
-    """Return quaternions [..., 4] at unit length."""
+    """Normalise quaternions [..., 4] to unit length."""
     squared: Any = (quaternion**2).sum(-1)
     return quaternion / squared[..., None] ** 0.5
 

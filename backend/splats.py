@@ -20,7 +20,7 @@ from .rotations import (
 
 ARRAYS = ("position", "velocity", "time_mean", "time_sigma", "scale", "rotation", "opacity", "color")
 STATIC_SIGMA = 1e3  # seconds: the time_sigma of a splat whose opacity stays constant within any clip
-VISIBLE = 1 / 255  # the least opacity that renderers draw
+MIN_OPACITY = 1 / 255  # renderers skip splats below this
 
 
 @dataclass(eq=False)
@@ -63,7 +63,7 @@ class MovingSplats:
             *(position, 0 * position, 0 * sigma + np.float32(time), sigma, self.scale, self.rotation, opacity),
             *(self.color, self.compositing, (time, time)),
         )
-        return frozen.select(opacity >= VISIBLE)
+        return frozen.select(opacity >= MIN_OPACITY)
 
     def select(self, keep: np.ndarray) -> MovingSplats:
         """Return the splats that a boolean mask [N] or an index array [K] selects."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Facet4D's version, which stands in the extension's manifest alone."""
+"""Facet4D's version, which is written only in the extension's manifest."""
 
 import tomllib
 from pathlib import Path

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..color import harmonic_from_color, srgb_to_linear
 from ..files import writing
-from ..splats import VISIBLE, MovingSplats
+from ..splats import MIN_OPACITY, MovingSplats
 
 
 def write_usda(
@@ -37,14 +37,14 @@ def write_usda(
     """
     visible = np.zeros(len(cloud), bool)
     for time in times:
-        visible |= cloud.at(time)[1] >= VISIBLE
+        visible |= cloud.at(time)[1] >= MIN_OPACITY
     cloud = cloud.select(visible)
     frames = {first_frame + index: time for index, time in enumerate(times)}
     key_frames = {first_frame + index: times[index] for index in _key_indices(np.asarray(times))}
 
     def opacity(time: float) -> str:
         values = cloud.at(time)[1]
-        return _format_floats(np.where(values >= VISIBLE, values, 0), "%.4g")
+        return _format_floats(np.where(values >= MIN_OPACITY, values, 0), "%.4g")
 
     def position(time: float) -> str:
         return _format_tuples(cloud.at(time)[0], "%.6g")

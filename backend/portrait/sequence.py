@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from ..gaussians import Gaussians4D, concatenate
-from ..splats import VISIBLE
+from ..splats import MIN_OPACITY
 
 # Standard deviation of a cloud's opacity window, as a share of the interval between two clouds: the widest with which
 # the neighbours are invisible at a cloud's own time. Half way between two clouds, each has a quarter of its opacity.
-WINDOW = 1 / math.sqrt(-2 * math.log(VISIBLE))
+WINDOW = 1 / math.sqrt(-2 * math.log(MIN_OPACITY))
 
 
 def join_sequence(

@@ -111,7 +111,7 @@ def _build(group: ShaderNodeTree) -> None:
 
     # A ray meets the sphere twice; the far side stays clear. A square it meets once, from behind if it is an instance.
     front = tree.math("MAXIMUM", tree.math("SUBTRACT", 1.0, surface["Backfacing"]), facing)
-    seen = tree.math("MULTIPLY", tree.math("GREATER_THAN", alpha, splats.VISIBLE), front)
+    seen = tree.math("MULTIPLY", tree.math("GREATER_THAN", alpha, splats.MIN_OPACITY), front)
     covered = tree.math("MAXIMUM", tree.math("MULTIPLY", alpha, seen), attribute("solid")["Fac"])
     tree.node("NodeGroupOutput", attribute("radiance")["Color"], covered)
     tree.arrange()

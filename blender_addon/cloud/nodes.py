@@ -230,8 +230,8 @@ def _build(group: GeometryNodeTree) -> None:
 
     # Renders keep the invisible Gaussians, with radius 0: motion blur compares the points of neighbouring
     # subframes one by one and is silently off where their number changes.
-    visible = switch("BOOLEAN", in_viewport, True, above(backend.splats.VISIBLE))
-    splats = points(visible, tree.math("MULTIPLY", largest, reach(backend.splats.VISIBLE)))
+    visible = switch("BOOLEAN", in_viewport, True, above(backend.splats.MIN_OPACITY))
+    splats = points(visible, tree.math("MULTIPLY", largest, reach(backend.splats.MIN_OPACITY)))
     facing = tree.math("MULTIPLY", in_render, group_input["Face Camera"])
     splats = choose(facing, splats, _squares(tree, splats, store, attribute))
 

@@ -70,7 +70,7 @@ def test_the_steps_of_a_group_of_channels_are_as_long_as_was_learned(scene):
         for cloud, shown in zip(part, seen, strict=True):
             length = (cloud.square().sum() / (shown.sum() * part.shape[-1])).sqrt() / sizes[0, group]
             assert 0.5 < length <= 1 + 1e-5
-            assert cloud.abs().max() <= refinement.LONGEST * sizes[0, group] * (1 + 1e-5)
+            assert cloud.abs().max() <= refinement.MAX_STEP * sizes[0, group] * (1 + 1e-5)
 
 
 def test_a_gaussian_of_the_wrong_color_takes_on_the_pictures():

@@ -8,7 +8,7 @@ import torch
 from backend.color import SH_C0
 from backend.errors import UserError
 from backend.formats.usd import write_usda
-from backend.splats import VISIBLE, MovingSplats
+from backend.splats import MIN_OPACITY, MovingSplats
 from tests.helpers.clouds import random_cloud, recorded_cloud
 from tests.helpers.files import read_usda
 
@@ -45,14 +45,14 @@ def test_a_clip_moves_as_the_cloud_does_when_its_time_is_bent(tmp_path):
     assert list(found["opacities"]) == list(range(101, 126))
     text = (tmp_path / "clip.usda").read_text()
     assert "startTimeCode = 101\n" in text and "endTimeCode = 125\n" in text and "timeCodesPerSecond = 12\n" in text
-    ever = np.max([cloud.at(time)[1] for time in times], 0) >= VISIBLE
+    ever = np.max([cloud.at(time)[1] for time in times], 0) >= MIN_OPACITY
     for frame, time in ((101, 0.0), (107, 0.5), (113, 1.0), (119, 0.75), (125, 0.5)):
         position, opacity = (values[ever] for values in cloud.at(time))
         before, after = max(f for f in (101, 113) if f <= frame), min(f for f in (113, 125) if f >= frame)
         share = (frame - before) / max(after - before, 1)
         samples = found["positions"]
         np.testing.assert_allclose((1 - share) * samples[before] + share * samples[after], position, atol=1e-5)
-        visible = opacity >= VISIBLE
+        visible = opacity >= MIN_OPACITY
         np.testing.assert_allclose(found["opacities"][frame], np.where(visible, opacity, 0), atol=1e-4)
 
 
@@ -92,7 +92,7 @@ def test_blender_reads_the_file(tmp_path):
         scene.frame_set(frame)
         points = found.evaluated_get(bpy.context.evaluated_depsgraph_get()).data.attributes["position"].data
         positions = np.array([list(point.vector) for point in points])
-        ever = np.max([cloud.at(t)[1] for t in np.linspace(0, 2, 49)], 0) >= VISIBLE
+        ever = np.max([cloud.at(t)[1] for t in np.linspace(0, 2, 49)], 0) >= MIN_OPACITY
         np.testing.assert_allclose(positions, cloud.at(time)[0][ever], atol=1e-5)
 
 
