@@ -6,15 +6,7 @@ A function returns the kind of array that it gets, and torch can differentiate t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import Tensor
-
-Array = TypeVar("Array", "NDArray[Any]", "Tensor")
+from .arrays import Array, choose
 
 SH_C0 = 0.28209479177387814  # zeroth-order spherical harmonic: rgb = SH_C0 * f_dc + 0.5
 
@@ -23,18 +15,13 @@ def srgb_to_linear(encoded: Array) -> Array:
     """Decode sRGB values by the transfer curve of IEC 61966-2-1, continued above 1; negative values become 0."""
     encoded = encoded.clip(min=0)
     # each branch is clipped to its own range; outside of it, its gradient may not be finite
-    return _choose(encoded <= 0.04045, encoded / 12.92, ((encoded.clip(min=0.04045) + 0.055) / 1.055) ** 2.4)
+    return choose(encoded <= 0.04045, encoded / 12.92, ((encoded.clip(min=0.04045) + 0.055) / 1.055) ** 2.4)
 
 
 def linear_to_srgb(linear: Array) -> Array:
     """Encode linear values by the sRGB transfer curve; the inverse of srgb_to_linear."""
     linear = linear.clip(min=0)
-    return _choose(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clip(min=0.0031308) ** (1 / 2.4) - 0.055)
-
-
-def _choose(condition: Array, yes: Array, no: Array) -> Array:
-    """Return the values of `yes` where the condition holds, and of `no` elsewhere."""
-    return np.where(condition, yes, no) if isinstance(yes, np.ndarray | np.generic) else yes.where(condition, no)
+    return choose(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clip(min=0.0031308) ** (1 / 2.4) - 0.055)
 
 
 def harmonic_from_color(color: Array) -> Array:

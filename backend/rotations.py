@@ -9,15 +9,11 @@ v = t + z i + y j + x k, and is rotated to left v conj(right). With left == righ
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import Tensor
-
-Array = TypeVar("Array", "NDArray[Any]", "Tensor")
+from .arrays import Array, constant_like
 
 
 def _isoclinic_basis() -> np.ndarray:
@@ -38,15 +34,10 @@ def _isoclinic_basis() -> np.ndarray:
 _BASIS = _isoclinic_basis().reshape(16, 16)  # (i, j) by (row, column)
 
 
-def _like(values: np.ndarray, array: Array) -> Any:
-    """Return constants in the form of an array: as a tensor of its type and device, or as they are, in float64."""
-    return values if isinstance(array, np.ndarray) else array.new_tensor(values)
-
-
 def rotation_from_isoclinic(left: Array, right: Array) -> Array:
     """Return R [..., 4, 4] on (x, y, z, t) of left and right unit quaternions [..., 4]."""
     pairs = left[..., :, None] * right[..., None, :]
-    return (pairs.reshape(*pairs.shape[:-2], 16) @ _like(_BASIS, left)).reshape(pairs.shape)
+    return (pairs.reshape(*pairs.shape[:-2], 16) @ constant_like(_BASIS, left)).reshape(pairs.shape)
 
 
 def isoclinic_from_rotation(rotation: Array) -> tuple[Array, Array]:
@@ -55,10 +46,10 @@ def isoclinic_from_rotation(rotation: Array) -> tuple[Array, Array]:
     This is the inverse of rotation_from_isoclinic. The basis matrices are orthogonal with squared norm 4, so
     <R, E_ij> / 4 is the rank-one matrix left right^T.
     """
-    product = rotation.reshape(*rotation.shape[:-2], 16) @ _like(_BASIS.T / 4, rotation)
+    product = rotation.reshape(*rotation.shape[:-2], 16) @ constant_like(_BASIS.T / 4, rotation)
     product = product.reshape(rotation.shape)
     best = (product**2).sum(-2).argmax(-1)  # the column of the largest entry of `right`
-    left = normalize((product @ _like(np.eye(4), rotation)[best][..., None])[..., 0])
+    left = normalize((product @ constant_like(np.eye(4), rotation)[best][..., None])[..., 0])
     return left, normalize((left[..., None, :] @ product)[..., 0, :])
 
 
@@ -67,7 +58,7 @@ def isoclinic_from_quaternion(quaternion: Array) -> Array:
 
     4DGS orders the components (t, z, y, x) and flips the axes: (w, -z, -y, -x). The map is linear and its own inverse.
     """
-    return quaternion[..., [0, 3, 2, 1]] * _like(np.array([1.0, -1.0, -1.0, -1.0]), quaternion)
+    return quaternion[..., [0, 3, 2, 1]] * constant_like(np.array([1.0, -1.0, -1.0, -1.0]), quaternion)
 
 
 quaternion_from_isoclinic = isoclinic_from_quaternion

@@ -22,7 +22,7 @@ BACKEND = (
     ("gaussians", "capture", "formats/"),
     ("camera", "splats", "memory", "download", "cache"),
     ("color", "files", "rotations", "logs", "version"),
-    ("errors", "pip_failures", "__init__"),
+    ("arrays", "errors", "pip_failures", "__init__"),
 )
 ADDON = (
     ("__init__", "demo"),
