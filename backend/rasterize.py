@@ -279,9 +279,8 @@ class _Composite(torch.autograd.Function):
             added = (gradient @ rgba[part].T).mul_(weight)  # [P, k] contribution of each splat
             after = behind - added.cumsum(-1)
             by_exponent = added.sub_(alpha.div(1 - alpha).mul_(after))  # alpha is the exponential
-            by_exponents[:, part] = powers.T @ by_exponent.masked_fill_(
-                alpha >= MAX_ALPHA, 0
-            )  # zero where alpha is clamped
+            by_exponent.masked_fill_(alpha >= MAX_ALPHA, 0)  # where alpha is clamped
+            by_exponents[:, part] = powers.T @ by_exponent
             behind = after[:, -1:]
         return None, by_exponents, by_rgba
 
