@@ -10,21 +10,28 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Rooms and modules whose docstrings and names have been read through. The list grows until it holds both packages.
-ROOMS = ("backend",)
+ROOMS = ("backend", "blender_addon/cloud")
 OPEN = (
     *("rigs.py", "sampler.py", "loop.py", "config.py", "predict.py", "validate.py", "dry_run.py", "contact_sheet.py"),
     *("lrm4d.py", "reconstruct.py", "__main__.py", "options.py", "memory.py"),
 )  # not yet
 VERBS = re.compile(
     r"""(Add|Ask|Bend|Build|Call|Change|Check|Choose|Clean|Clear|Close|Combine|Composite|Compute|Condition|Convert|Copy|
-    Count|Crop|Cut|Decode|Decompose|Detect|Download|Draw|Drop|Encode|Estimate|Evaluate|Expand|Explain|Fetch|Find|Fit|
-    Follow|Freeze|Fuse|Gather|Generate|Give|Hide|Import|Interpolate|Intersect|Join|Keep|Lay|Lift|List|Load|Make|
+    Count|Crop|Cut|Decode|Decompose|Detect|Download|Draw|Drop|Encode|Estimate|Evaluate|Expand|Explain|Export|Fetch|Find|Fit|
+    Follow|Freeze|Fuse|Gather|Generate|Give|Hide|Import|Interpolate|Intersect|Join|Keep|Key|Lay|Lift|List|Load|Make|
     Measure|Merge|Mix|Move|Name|Normalise|Open|Order|Orthogonalise|Pack|Paint|Pick|Place|Plan|Predict|Prepare|Print|
-    Project|Prune|Raise|Rasterise|Read|Reconstruct|Record|Refine|Release|Remove|Render|Report|Resize|Return|Rotate|
+    Project|Prune|Raise|Rasterise|Read|Reconstruct|Record|Refine|Release|Remove|Render|Replace|Report|Resize|Return|Rotate|Round|
     Run|Sample|Save|Say|Score|Select|Set|Shard|Show|Shuffle|Smooth|Splat|Split|Stack|Start|Stop|Store|Suppress|Take|
     Tell|Test|Train|Transform|Turn|Undo|Unpack|Update|Wait|Warp|Weigh|Write|Yield)\b""",
     re.VERBOSE,
 )
+# Methods and functions that Blender and logging call: their callers say what they do.
+CALLBACKS = (
+    *("register", "unregister", "poll", "invoke", "execute", "modal", "cancel", "draw", "draw_item", "filter_items"),
+    *("poll_drop", "filename_ext", "emit"),
+)
+# Bases of the classes whose docstring Blender shows as a tooltip.
+TOOLTIPS = {"Operator", "FileHandler"}
 # Neither a thing nor an act: what was made, found or told needs its own name.
 BANNED = {"made", "told", "found", "derived", "moving", "finer", "least", "native", "sound", "patience"}
 
@@ -38,7 +45,8 @@ def paths() -> list[Path]:
 def definitions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef, bool]]:
     """Yield the functions and classes of a module: name, node, and whether it must have a docstring.
 
-    Private ones and functions within functions need none, nor does a method that a class above it documents.
+    Private ones and functions within functions need none, nor do callbacks, panels, which Blender shows without, and
+    a method that a class above it documents.
     """
     documented = {}
     for node in ast.walk(tree):
@@ -49,14 +57,18 @@ def definitions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.C
         for node in owner.body:
             if not isinstance(node, ast.FunctionDef | ast.ClassDef):
                 continue
-            bases = [base.id for base in getattr(owner, "bases", []) if isinstance(base, ast.Name)]
-            inherited = any(node.name in documented.get(base, ()) for base in bases)
+            inherited = any(node.name in documented.get(base, ()) for base in _bases(owner))
             shown = public and not node.name.startswith("_")
-            yield prefix + node.name, node, shown and not inherited
+            exempt = node.name in CALLBACKS or "Panel" in _bases(node)
+            yield prefix + node.name, node, shown and not inherited and not exempt
             if isinstance(node, ast.ClassDef):
                 yield from walk(node, f"{node.name}.", shown)
 
     yield from walk(tree, "", True)
+
+
+def _bases(node: ast.AST) -> list[str]:
+    return [base.id for base in getattr(node, "bases", []) if isinstance(base, ast.Name)]
 
 
 def _text(node: ast.AST) -> str | None:
@@ -68,7 +80,8 @@ def docstring_faults(source: str) -> list[str]:
     tree = ast.parse(source)
     faults = [f"{name} has no docstring" for name, node, needed in definitions(tree) if needed and not _text(node)]
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and (text := _text(node)) and not VERBS.match(text):
+        acts = isinstance(node, ast.FunctionDef) or TOOLTIPS & {*_bases(node)}
+        if acts and (text := _text(node)) and not VERBS.match(text):
             faults.append(f"{node.name}: '{text.splitlines()[0]}' begins with no verb of VERBS")
     return faults
 
@@ -94,5 +107,7 @@ def test_faults_are_found():
     assert docstring_faults('def area():\n    """The area."""')
     assert docstring_faults('def area():\n    """Returns the area."""')
     assert not docstring_faults('def area():\n    """Return the area."""\ndef _side(): pass')
+    assert docstring_faults('class Cut(Operator):\n    """The cut."""\n    def execute(self): pass')
+    assert not docstring_faults('class Cut(Operator):\n    """Cut it."""\n    def execute(self): pass')
     assert name_faults("def area(told):\n    found = told") == {"told", "found"}
     assert not name_faults("def area(side):\n    return side.moving")

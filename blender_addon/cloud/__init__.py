@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The cloud in Blender: its object, node groups and material, and the operators on one that is there."""
+"""The cloud in Blender: its object, node groups and material, and the operators that work on it."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""File > Import and File > Export: clouds from and to files of splats. None of it needs PyTorch."""
+"""File > Import and File > Export: read splat files as clouds and write clouds to them. Needs no PyTorch."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,13 +24,13 @@ from .object import (
 from .operators import CloudOperator
 
 _UP = (
-    ("Z", "Z", "As in Blender, and as this add-on writes it"),
+    ("Z", "Z", "As in Blender, and as this add-on writes files"),
     ("-Y", "-Y", "As most 3DGS tools write and show it: X right, Y down, Z forward"),
 )
 
 
 class FACET4D_OT_import_splats(ImportHelper, Operator):
-    """Import Gaussian splats: a 3DGS PLY, a 4D PLY, an SPZ, or several of one moment as the frames of a sequence"""
+    """Import Gaussian splats: a 3DGS PLY, a 4D PLY or an SPZ. Several files of one moment each become a sequence"""
 
     bl_idname = "facet4d.import_splats"
     bl_label = "Import Splats"
@@ -41,10 +41,12 @@ class FACET4D_OT_import_splats(ImportHelper, Operator):
     filepath: StringProperty(subtype="FILE_PATH", options={"HIDDEN", "SKIP_SAVE"})
     directory: StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})
     files: CollectionProperty(type=OperatorFileListElement, options={"HIDDEN", "SKIP_SAVE"})
-    up: EnumProperty(name="Up in PLY", description="The axis that points up in PLY files; SPZ says its own", items=_UP)
+    up: EnumProperty(
+        name="Up in PLY", description="The axis that points up in PLY files; SPZ files state theirs", items=_UP
+    )
 
     def invoke(self, context: Context, _event: Event) -> set[str]:
-        return self.invoke_popup(context)  # the file browser, or after a drop only the options
+        return self.invoke_popup(context)  # opens the file browser, or only the options after a drop
 
     def execute(self, context: Context) -> set[str]:
         names = [file.name for file in self.files if file.name]
@@ -62,16 +64,16 @@ class FACET4D_OT_import_splats(ImportHelper, Operator):
         if self.up == "-Y" and _is_ply(paths[0]):
             gaussians = gaussians.transform(camera.Y_DOWN_TO_Z_UP)
         frames = (scene.frame_start + seconds * fps for seconds in gaussians.time_range)
-        made = build_cloud(scene, gaussians, paths[0].stem, *frames)
+        cloud = build_cloud(scene, gaussians, paths[0].stem, *frames)
         if len(paths) > 1:
-            compat.set_input(cloud_modifier(made), "Time Step", 1 / fps)
-        make_active(context, made)
-        self.report({"INFO"}, f"{made.name}: {len(gaussians):,} Gaussians")
+            compat.set_input(cloud_modifier(cloud), "Time Step", 1 / fps)
+        make_active(context, cloud)
+        self.report({"INFO"}, f"{cloud.name}: {len(gaussians):,} Gaussians")
         return {"FINISHED"}
 
 
 class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
-    """Export the active cloud as Gaussian splats, in the format that the file's ending says"""
+    """Export the active cloud as Gaussian splats, in the format that the file's ending names"""
 
     bl_idname = "facet4d.export_splats"
     bl_label = "Export Splats"
@@ -82,9 +84,9 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
     file_format: EnumProperty(
         name="Format",
         items=(
-            ("PLY", "PLY (.ply)", "What every tool for splats reads; exact, and large"),
-            ("SPZ", "SPZ (.spz)", "A quarter of the size, with positions to a quarter of a millimetre; Y is up"),
-            ("GLB", "glTF (.glb)", "KHR_gaussian_splatting, which keeps the light that splats blend in; Y is up"),
+            ("PLY", "PLY (.ply)", "Every splat tool reads it; exact, and large"),
+            ("SPZ", "SPZ (.spz)", "A quarter of the size, with positions exact to a quarter of a millimetre; Y is up"),
+            ("GLB", "glTF (.glb)", "KHR_gaussian_splatting, which states in which light the splats blend; Y is up"),
             ("USDA", "USD (.usda)", "ParticleField3DGaussianSplat; colored points in older tools. Can hold motion"),
         ),
     )
@@ -92,12 +94,12 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
         name="Content",
         items=(
             ("FRAME", "Current Frame", "What the viewport shows at the current frame"),
-            ("RANGE", "Frame Range", "What the viewport shows at each frame of the scene, a numbered file for each"),
+            ("RANGE", "Frame Range", "What the viewport shows at each frame of the scene, in numbered files"),
             (
                 "CLIP",
                 "Whole Clip in One File",
-                "The cloud with its motion, where it is now, without its looks. "
-                "PLY: all its times, in 4D. USD: a sample at each frame of the scene, as the keys of Time play it",
+                "The cloud with its motion, where the object is now, without the modifier's settings. "
+                "PLY: all times, in 4D. USD: a sample for each frame of the scene, as the keys of Time play it",
             ),
         ),
     )
@@ -124,7 +126,7 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
                 frames = range(scene.frame_start, scene.frame_end + 1, scene.frame_step)
                 paths = {frame: path.with_name(f"{path.stem}_{frame:04d}{path.suffix}") for frame in frames}
                 written = list(paths.values())
-                _at_each_frame(context, frames, lambda frame: self._write_frame(context, paths[frame]))
+                _evaluate_frames(context, frames, lambda frame: self._write_frame(context, paths[frame]))
         except errors.UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -134,29 +136,30 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
 
     def _write_clip(self, context: Context, path: Path) -> None:
         scene, active = context.scene, active_cloud(context)
-        exported = self._turned(gaussians_in_place(active, context.evaluated_depsgraph_get()), path)
+        splats = self._rotate(gaussians_in_place(active, context.evaluated_depsgraph_get()), path)
 
-        def played(_frame: int) -> float:
+        def time_at(_frame: int) -> float:
             evaluated = evaluated_cloud(active, context.evaluated_depsgraph_get())
             return _shown_time(cloud_modifier(evaluated))
 
         frames = () if _is_ply(path) else range(scene.frame_start, scene.frame_end + 1)
-        times = _at_each_frame(context, frames, played)
-        formats.exchange.write_clip(exported, path, times, scene.render.fps / scene.render.fps_base, scene.frame_start)
+        times = _evaluate_frames(context, frames, time_at)
+        formats.exchange.write_clip(splats, path, times, scene.render.fps / scene.render.fps_base, scene.frame_start)
 
     def _write_frame(self, context: Context, path: Path) -> None:
         scene = context.scene
         seconds = (scene.frame_current_final - scene.frame_start) * scene.render.fps_base / scene.render.fps
         shown = shown_gaussians(active_cloud(context), context.evaluated_depsgraph_get(), seconds)
-        formats.exchange.write_splats(self._turned(shown, path), path, seconds)
+        formats.exchange.write_splats(self._rotate(shown, path), path, seconds)
 
-    def _turned(self, gaussians, path: Path):
-        turns = self.up == "-Y" and _is_ply(path)
-        return gaussians.transform(camera.Z_UP_TO_Y_DOWN) if turns else gaussians
+    def _rotate(self, gaussians, path: Path):
+        """Rotate the Gaussians to the file's axes."""
+        y_down = self.up == "-Y" and _is_ply(path)
+        return gaussians.transform(camera.Z_UP_TO_Y_DOWN) if y_down else gaussians
 
 
 class FACET4D_FH_splats(FileHandler):
-    """Drop files of splats into the 3D View to import them"""
+    """Import splat files that are dropped into the 3D View"""
 
     bl_idname = "FACET4D_FH_splats"
     bl_label = "Gaussian Splats"
@@ -172,25 +175,25 @@ def _is_ply(path: Path) -> bool:
     return path.suffix.lower() == ".ply"
 
 
-def _at_each_frame(context: Context, frames: Iterable[int], action: Callable[[int], object]) -> list:
-    """What an action gives at each of the frames; the scene is back where it was afterwards."""
+def _evaluate_frames(context: Context, frames: Iterable[int], action: Callable[[int], object]) -> list:
+    """Return the results of an action at each of the frames; the scene's own frame is restored afterwards."""
     scene, window_manager, frames = context.scene, context.window_manager, list(frames)
-    before = scene.frame_current, scene.frame_subframe
+    frame_before, subframe_before = scene.frame_current, scene.frame_subframe
     results = []
     window_manager.progress_begin(0, len(frames))
     try:
-        for done, frame in enumerate(frames):
-            window_manager.progress_update(done)
+        for index, frame in enumerate(frames):
+            window_manager.progress_update(index)
             scene.frame_set(frame)
             results.append(action(frame))
     finally:
         window_manager.progress_end()
-        scene.frame_set(before[0], subframe=before[1])
+        scene.frame_set(frame_before, subframe=subframe_before)
     return results
 
 
 def _shown_time(modifier: NodesModifier) -> float:
-    """The second of the clip that an evaluated modifier shows: Time, in steps of Time Step as nodes.py has them."""
+    """Return the second of the clip that an evaluated modifier shows: Time in steps of Time Step, as in nodes.py."""
     names = compat.input_names(modifier)
     time, step = (compat.get_input(modifier, name) if name in names else 0.0 for name in ("Time", "Time Step"))
     return float(np.floor((time + 0.01 * step) / step) * step) if step else time

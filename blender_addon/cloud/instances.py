@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Clouds that are shown elsewhere than where they are.
+"""Finds instances that show a cloud in another place or direction than its own.
 
-All instances of an object share its geometry, so the squares that a render shows of a cloud face the camera from where
-the cloud itself is (see nodes.py). Instances that are turned or moved show them askew, which does no harm (37 dB at 75
-degrees) but where they are nearly edge-on. Spheres look the same from all sides.
+All instances of an object share its geometry. Renders draw a cloud as squares that face the camera from where the cloud
+itself is (see nodes.py), so that an instance which is turned or moved shows them askew. This does no harm (37 dB at 75
+degrees) unless they are nearly edge-on. Spheres look the same from all sides.
 """
 
 from collections.abc import Iterable
@@ -16,9 +16,9 @@ from .object import cloud_modifier
 
 
 def instances_note(cloud: Object, objects: Iterable[Object]) -> str | None:
-    """Why renders may show an instance of the cloud thinned out, or None if they will not.
+    """Return a note if renders may show an instance of the cloud thinned out, otherwise None.
 
-    objects: those that may be its instancers. Scattering by Geometry Nodes is not found out.
+    objects: the possible instancers. Scattering by Geometry Nodes is not detected.
     """
     modifier = cloud_modifier(cloud)
     if "Face Camera" not in compat.input_names(modifier) or not compat.get_input(modifier, "Face Camera"):
@@ -30,8 +30,8 @@ def instances_note(cloud: Object, objects: Iterable[Object]) -> str | None:
 def _shows_askew(ob: Object, cloud: Object) -> bool:
     if ob.instance_type in {"VERTS", "FACES"}:
         return cloud.parent == ob
-    shown = ob.instance_collection if ob.instance_type == "COLLECTION" else None
-    if shown is None or shown.all_objects.get(cloud.name) != cloud:
+    collection = ob.instance_collection if ob.instance_type == "COLLECTION" else None
+    if collection is None or collection.all_objects.get(cloud.name) != cloud:
         return False
-    moved = ob.matrix_world @ Matrix.Translation(-shown.instance_offset) - Matrix.Identity(4)
-    return any(abs(value) > 1e-4 for row in moved for value in row)
+    difference = ob.matrix_world @ Matrix.Translation(-collection.instance_offset) - Matrix.Identity(4)
+    return any(abs(value) > 1e-4 for row in difference for value in row)

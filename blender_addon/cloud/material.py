@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The look of the Gaussians: a material for points, and the scene settings that it needs.
 
-A Gaussian is drawn as a sphere that encloses what is visible of it or, in renders, as a square through its centre
-that faces the camera. Where a view ray o + s v meets it, the material asks for the largest value of the Gaussian along
+A Gaussian is drawn as a sphere that encloses its visible part or, in renders, as a square through its centre that faces
+the camera. Where a view ray o + s v meets this surface, the material computes the largest value of the Gaussian along
 the whole ray. With the whitening W (ellipsoid to unit ball), p = W (o - centre) and v' = W v, the ray passes the centre
 at |p x v'| / |v'| standard deviations, so
 
     alpha = opacity exp(-|p x v'|^2 / (2 |v'|^2)),  at most 0.999, and 0 below 1/255,
 
-which does not depend on the sphere or square. All vectors are in object space, hence any transform of the object is
+which does not depend on the sphere or square. All vectors are in object space, so that any transform of the object is
 right. Points and ellipsoids that stand for Gaussians are marked solid, and are opaque.
 
-Cycles traces true spheres. Eevee's viewport draws each as a diamond within the sphere that faces the camera, which cuts
-the faintest tails: a lone Gaussian loses up to 8 % of its coverage there.
+Cycles traces true spheres. Eevee's viewport draws each as a diamond that faces the camera within the sphere. This cuts
+off the faintest tails: a single Gaussian loses up to 8 % of its coverage there.
 """
 
 import bpy
@@ -26,16 +26,16 @@ GROUP_NAME = "Facet4D Splat"
 GROUP_VERSION = 4
 
 MAX_ALPHA = 0.999
-# Rays that run out of bounces turn black, so the limit is Cycles' largest; rays past the lower number end at random,
-# which costs little and only adds noise.
-MAX_BOUNCES, SURE_BOUNCES = 1024, 256
+# Rays that run out of bounces turn black, so the maximum is the largest that Cycles allows. Rays beyond the minimum end
+# at random, which takes little time and only adds noise.
+MAX_BOUNCES, MIN_BOUNCES = 1024, 256
 
 
 def splat_material() -> Material:
-    """The file's splat material, made if missing.
+    """Return the file's splat material; make it if it is missing.
 
-    Its arithmetic lives in a node group, which is rebuilt when an older version of the add-on made it; the nodes
-    of the material around the group are the user's to change.
+    Its arithmetic is in a node group, which is rebuilt if an older version of the add-on made it. The user may change
+    the nodes of the material around the group.
     """
     _splat_group()
     return next(iter(find_stamped(bpy.data.materials)), None) or _new_material()
@@ -83,19 +83,19 @@ def _build(group: ShaderNodeTree) -> None:
         properties = {"vector_type": "VECTOR", "convert_from": "WORLD", "convert_to": "OBJECT"}
         return tree.node("ShaderNodeVectorTransform", vector, properties=properties).outputs[0]
 
-    # the unit quaternion w + u, kept as a color with w as its red
+    # the unit quaternion w + u, stored as a color with w in the red channel
     rotation, scale = attribute("rotation"), attribute("scale")["Vector"]
     w, x, y = tree.node("ShaderNodeSeparateXYZ", rotation["Vector"]).outputs
     u = tree.node("ShaderNodeCombineXYZ", x, y, rotation["Alpha"]).outputs[0]
 
     def whiten(vector):
-        """Into the axes of the ellipsoid, v + 2 u x (u x v - w v), in standard deviations."""
-        turn = tree.vector("SUBTRACT", tree.vector("CROSS_PRODUCT", u, vector), tree.vector("SCALE", vector, Scale=w))
-        turned = tree.vector("MULTIPLY_ADD", tree.vector("CROSS_PRODUCT", u, turn), (2.0, 2.0, 2.0), vector)
-        return tree.vector("DIVIDE", turned, scale)
+        """Rotate into the axes of the ellipsoid, v + 2 u x (u x v - w v), and divide by the standard deviations."""
+        inner = tree.vector("SUBTRACT", tree.vector("CROSS_PRODUCT", u, vector), tree.vector("SCALE", vector, Scale=w))
+        rotated = tree.vector("MULTIPLY_ADD", tree.vector("CROSS_PRODUCT", u, inner), (2.0, 2.0, 2.0), vector)
+        return tree.vector("DIVIDE", rotated, scale)
 
     surface = tree.node("ShaderNodeNewGeometry").outputs
-    # A sphere's centre comes from the point, not from an attribute: this one moves with motion blur.
+    # A sphere's centre comes from the point, which moves with motion blur, and not from an attribute, which does not.
     centre = tree.node("ShaderNodePointInfo").outputs["Position"]
     on_sphere = to_object(tree.vector("SUBTRACT", surface["Position"], centre))
     facing, on_square = attribute("facing")["Fac"], attribute("offset")["Vector"]
@@ -109,41 +109,41 @@ def _build(group: ShaderNodeTree) -> None:
     falloff = tree.math("EXPONENT", tree.math("MULTIPLY", squared, -0.5))
     alpha = tree.math("MINIMUM", tree.math("MULTIPLY", attribute("alpha")["Fac"], falloff), MAX_ALPHA)
 
-    # A ray meets the sphere twice; the far side stays clear. A square it meets once, from behind if it is an instance.
+    # A ray meets a sphere twice, so its far side is transparent. It meets a square once, in instances also from behind.
     front = tree.math("MAXIMUM", tree.math("SUBTRACT", 1.0, surface["Backfacing"]), facing)
-    seen = tree.math("MULTIPLY", tree.math("GREATER_THAN", alpha, splats.MIN_OPACITY), front)
-    covered = tree.math("MAXIMUM", tree.math("MULTIPLY", alpha, seen), attribute("solid")["Fac"])
-    tree.node("NodeGroupOutput", attribute("radiance")["Color"], covered)
+    is_visible = tree.math("MULTIPLY", tree.math("GREATER_THAN", alpha, splats.MIN_OPACITY), front)
+    coverage = tree.math("MAXIMUM", tree.math("MULTIPLY", alpha, is_visible), attribute("solid")["Fac"])
+    tree.node("NodeGroupOutput", attribute("radiance")["Color"], coverage)
     tree.arrange()
 
 
 def prepare_scene_for_cycles(scene: Scene) -> str | None:
-    """Let Cycles look through as many Gaussians as a head has; says what it changed, None if nothing.
+    """Raise the limits of Cycles' transparent bounces to what a head needs; return what was changed, None if nothing.
 
-    Every Gaussian in front of a surface takes a transparent bounce, or two as a sphere, and Blender's default is at
-    most 8. The minimum is raised as well: below it Cycles follows every ray instead of ending some at random, which
-    costs 3 times the time a sample and takes away grain that would need 10 times the samples.
+    A ray spends one bounce on each Gaussian, or two if it is a sphere, and Blender's default is at most 8. The minimum
+    is raised as well: up to it Cycles follows every ray instead of ending some at random. A sample then takes 3 times
+    as long, but this removes grain that would need 10 times the samples.
     """
     cycles = getattr(scene, "cycles", None)
     if cycles is None:
         return None
     before = cycles.transparent_max_bounces, cycles.min_transparent_bounces
     cycles.transparent_max_bounces = max(before[0], MAX_BOUNCES)
-    cycles.min_transparent_bounces = max(before[1], SURE_BOUNCES)
+    cycles.min_transparent_bounces = max(before[1], MIN_BOUNCES)
     if before == (cycles.transparent_max_bounces, cycles.min_transparent_bounces):
         return None
     return f"Raised Cycles' transparent bounces to {MAX_BOUNCES}, so that rays pass through the Gaussians"
 
 
 def bounces_warning(scene: Scene) -> str | None:
-    """Why Cycles would draw the cloud too dark in this scene, or None if it will not."""
-    if scene.render.engine != "CYCLES" or scene.cycles.transparent_max_bounces >= SURE_BOUNCES:
+    """Return why Cycles would draw the cloud too dark in this scene, or None if it would not."""
+    if scene.render.engine != "CYCLES" or scene.cycles.transparent_max_bounces >= MIN_BOUNCES:
         return None
     return f"Cycles stops after {scene.cycles.transparent_max_bounces} transparent bounces: the cloud turns dark"
 
 
 def color_management_warning(scene: Scene) -> str | None:
-    """Why the cloud would not show the colors of its source pictures in this scene, or None if it will."""
+    """Return why the cloud would not show the colors of its source pictures in this scene, or None if it would."""
     view = scene.view_settings
     if view.view_transform != "Standard":
         return f"The {view.view_transform} view transform changes the colors of the source pictures"

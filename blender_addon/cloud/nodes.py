@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The node group "Facet4D Evaluate": moving Gaussians, evaluated at one time, as points with a radius.
+"""The node group "Facet4D Evaluate": it evaluates moving Gaussians at one time and draws them.
 
-Each Gaussian is a vertex with the attributes of `cloud.py`. At the time t (seconds, the keyed Time in steps of Time
-Step), with dt = t - time_mean:
+Each Gaussian is a vertex with the attributes of `object.py`. With t in seconds (the keyed Time, held in steps of Time
+Step) and dt = t - time_mean, the group computes
 
     position + velocity * dt                                 the point
     alpha    = opacity * exp(-(dt / time_sigma)^2 / 2)       its opacity now; 0 if cropped or removed as a floater,
@@ -11,9 +11,9 @@ Step), with dt = t - time_mean:
     scale * Size                                             its standard deviations
     radiance * Tint * 2^Exposure                             its color
 
-Renders show squares of that radius that face the scene's camera, unless Face Camera is off (see _squares).
-Shown as points or ellipsoids instead, a Gaussian is opaque, within the surface where alpha * exp(-d^2 / 2) is 1/10.
-Everything is plain field arithmetic: no handler, no cache, and files play and render without the add-on.
+Renders draw squares of that radius that face the scene's camera, unless Face Camera is off (see _squares).
+As points or ellipsoids Gaussians are opaque, up to the surface where alpha * exp(-d^2 / 2) is 1/10.
+Everything is plain field arithmetic without handlers or caches, so that files play and render without the add-on.
 """
 
 import math
@@ -29,7 +29,7 @@ GROUP_NAME = "Facet4D Evaluate"
 GROUP_VERSION = 5
 VERSION_KEY = "facet4d_version"
 
-# Points and ellipsoids are as large as the Gaussian is at least this opaque.
+# Points and ellipsoids end where the opacity of the Gaussian falls to this value.
 SOLID = 1 / 10
 
 DISPLAYS = ("Splats", "Points", "Ellipsoids")
@@ -39,41 +39,41 @@ _FLOAT, _FACTOR = "NodeSocketFloat", (1.0, 0.0, 1.0, "FACTOR")
 # name, socket type, its settings, tooltip
 _INPUTS = (
     ("Time", _FLOAT, (0.0, -1e6, 1e6, "TIME_ABSOLUTE"), "Moment of the clip in seconds. Move its keys to retime"),
-    ("Opacity", _FLOAT, _FACTOR, "Multiplies the opacity of all Gaussians"),
-    ("Size", _FLOAT, (1.0, 0.01, 10.0, "FACTOR"), "Multiplies the size of all Gaussians"),
+    ("Opacity", _FLOAT, _FACTOR, "Multiply the opacity of all Gaussians"),
+    ("Size", _FLOAT, (1.0, 0.01, 10.0, "FACTOR"), "Multiply the size of all Gaussians"),
     ("Viewport Density", _FLOAT, _FACTOR, "Share of the Gaussians shown in the viewport"),
-    ("Material", "NodeSocketMaterial", (), "Look of the Gaussians"),
+    ("Material", "NodeSocketMaterial", (), "Material of the Gaussians"),
     ("Render Density", _FLOAT, _FACTOR, "Share of the Gaussians shown in renders"),
-    ("Exposure", _FLOAT, (0.0, -10.0, 10.0, "NONE"), "Brightens or darkens the colors, in stops"),
-    ("Tint", "NodeSocketColor", ((1.0, 1.0, 1.0, 1.0),), "Multiplies the colors"),
+    ("Exposure", _FLOAT, (0.0, -10.0, 10.0, "NONE"), "Brighten or darken the colors, in stops"),
+    ("Tint", "NodeSocketColor", ((1.0, 1.0, 1.0, 1.0),), "Multiply the colors"),
     ("Floaters", _FLOAT, (0.0, 0.0, 1.0, "FACTOR"), "Share of the Gaussians to remove, the most isolated first"),
     ("Crop", "NodeSocketBool", (False,), "Show only what is inside the crop box"),
-    ("Crop Box", "NodeSocketObject", (), "An empty shown as a cube; what is outside is removed while Crop is on"),
+    ("Crop Box", "NodeSocketObject", (), "An empty shown as a cube; Crop hides what is outside of it"),
     ("Display", "NodeSocketMenu", (), "How the Gaussians are drawn"),
     (
         "Face Camera",
         "NodeSocketBool",
         (True,),
-        "Render precisely as the scene's camera sees it. Off for instances that are turned by a right angle",
+        "Render precisely what the scene's camera sees. Turn off for instances that are rotated by a right angle",
     ),
     (
         "Time Step",
         _FLOAT,
         (0.0, 0.0, 10.0, "TIME_ABSOLUTE"),
-        "Go through the clip in steps of this many seconds; 0 is smooth. Sequences of files have the length of a frame",
+        "Play the clip in steps of this many seconds; 0 is smooth. For a sequence of files it is the length of a frame",
     ),
     (
         "Matte Cut",
         _FLOAT,
         (0.0, 0.0, 1.0, "FACTOR"),
-        "Take off the haze around the subject: Gaussians that never get this opaque fade, to nothing at half of it",
+        "Remove the haze around the subject: Gaussians that never get this opaque fade, and vanish at half of it",
     ),
-    ("Display in Renders", "NodeSocketBool", (True,), "Draw renders as Display says, too; otherwise as splats"),
+    ("Display in Renders", "NodeSocketBool", (True,), "Use Display in renders, too; otherwise renders show splats"),
 )
 
 
 def evaluate_group() -> GeometryNodeTree:
-    """The file's evaluation group, built if missing; those of an older version of the add-on are rebuilt in place."""
+    """Return the file's evaluation group; build it if it is missing. Rebuild groups of an older version in place."""
     groups = find_stamped(group for group in bpy.data.node_groups if is_evaluate_group(group))
     if not groups:
         groups = [bpy.data.node_groups.new(GROUP_NAME, "GeometryNodeTree")]
@@ -86,17 +86,17 @@ def evaluate_group() -> GeometryNodeTree:
 
 
 def is_evaluate_group(group: NodeTree | None) -> bool:
-    """Whether the node group is an evaluation group of any version."""
+    """Tell whether the node group is an evaluation group of any version."""
     return group is not None and group.bl_idname == "GeometryNodeTree" and VERSION_KEY in group
 
 
 def find_stamped(data_blocks: Iterable[ID]) -> list[ID]:
-    """This file's own data-blocks that bear our version; names are the artist's to change."""
+    """Return this file's own data-blocks that bear our version. Names are no criterion: the artist may change them."""
     return [block for block in data_blocks if VERSION_KEY in block and block.library is None]
 
 
 class TreeBuilder:
-    """Writes node trees as expressions: arguments are sockets to link or values to set, results are sockets."""
+    """A node tree written as expressions: arguments are sockets to link or values to set, results are sockets."""
 
     def __init__(self, tree: NodeTree):
         self.tree = tree
@@ -108,7 +108,7 @@ class TreeBuilder:
         for key, value in (properties or {}).items():
             setattr(node, key, value)
         for key, value in [*enumerate(inputs), *((name.replace("_", " "), v) for name, v in named.items())]:
-            # Nodes with a data type keep one socket per type under the same name; one of them is enabled.
+            # Nodes with a data type have one socket per type under the same name; one of them is enabled.
             socket = node.inputs[key] if isinstance(key, int) else _enabled(node.inputs, key)
             if isinstance(value, NodeSocket):
                 self.tree.links.new(value, socket)
@@ -117,16 +117,16 @@ class TreeBuilder:
         return node
 
     def math(self, operation: str, *inputs) -> NodeSocket:
-        """Scalar arithmetic."""
+        """Add a Math node and return its result."""
         return self.node("ShaderNodeMath", *inputs, properties={"operation": operation}).outputs[0]
 
     def vector(self, operation: str, *inputs, **named) -> NodeSocket:
-        """Vector arithmetic; a dot product gives a scalar."""
+        """Add a Vector Math node and return its result; a dot product is a scalar."""
         node = self.node("ShaderNodeVectorMath", *inputs, properties={"operation": operation}, **named)
         return next(socket for socket in node.outputs if socket.enabled)
 
     def arrange(self) -> None:
-        """Lay the nodes out from left to right by the longest way to the output, for whoever opens the tree."""
+        """Lay the nodes out from left to right by their longest way to the output, so that the tree is readable."""
         column: dict[Node, int] = {}
 
         def depth(node: Node) -> int:
@@ -172,21 +172,23 @@ def _build(group: GeometryNodeTree) -> None:
     deviations = tree.math("DIVIDE", elapsed, attribute("time_sigma", "FLOAT"))
     window = tree.math("EXPONENT", tree.math("MULTIPLY", tree.math("MULTIPLY", deviations, deviations), -0.5))
     opacity = tree.math("MULTIPLY", attribute("opacity", "FLOAT"), group_input["Opacity"])
-    present = tree.math("MULTIPLY", opacity, window)
-    inside, crowded = _inside_crop_box(tree, group_input, position), _no_floater(tree, group_input, attribute)
-    kept = tree.math("MULTIPLY", present, tree.math("MULTIPLY", inside, crowded))
-    kept = tree.math("MULTIPLY", kept, _within_matte(tree, group_input, attribute))
+    full_alpha = tree.math("MULTIPLY", opacity, window)
+    factor = tree.math(
+        "MULTIPLY", _inside_crop_box(tree, group_input, position), _no_floater(tree, group_input, attribute)
+    )
+    factor = tree.math("MULTIPLY", factor, _within_matte(tree, group_input, attribute))
+    reduced_alpha = tree.math("MULTIPLY", full_alpha, factor)
 
     def switch(kind: str, condition: NodeSocket, otherwise, value) -> NodeSocket:
-        """The value where the condition is true. What is not chosen costs nothing."""
+        """Return the value if the condition is true. The branch that is not chosen takes no time."""
         return tree.node("GeometryNodeSwitch", condition, otherwise, value, properties={"input_type": kind}).outputs[0]
 
     def choose(condition: NodeSocket, otherwise: NodeSocket, geometry: NodeSocket) -> NodeSocket:
         return switch("GEOMETRY", condition, otherwise, geometry)
 
-    whole, cut = (store(group_input["Geometry"], "alpha", "FLOAT", value) for value in (present, kept))
-    removing = tree.math("MAXIMUM", group_input["Crop"], group_input["Floaters"])
-    geometry = choose(tree.math("MAXIMUM", removing, group_input["Matte Cut"]), whole, cut)
+    full, reduced = (store(group_input["Geometry"], "alpha", "FLOAT", value) for value in (full_alpha, reduced_alpha))
+    is_reduced = tree.math("MAXIMUM", group_input["Crop"], group_input["Floaters"])
+    geometry = choose(tree.math("MAXIMUM", is_reduced, group_input["Matte Cut"]), full, reduced)
     alpha = attribute("alpha", "FLOAT")
 
     tint = tree.vector("SCALE", group_input["Tint"], Scale=tree.math("POWER", 2.0, group_input["Exposure"]))
@@ -195,20 +197,20 @@ def _build(group: GeometryNodeTree) -> None:
     geometry = choose(is_tinted, geometry, store(geometry, "radiance", "FLOAT_COLOR", radiance))
 
     geometry = tree.node("GeometryNodeSetPosition", geometry, Position=position).outputs[0]
-    # What has done its work would cost time on the way. Also, Cycles would take `velocity` for the speed on the
-    # timeline, which retiming changes.
+    # Attributes that are not needed any more would slow the later nodes down. Also, Cycles would take `velocity` for
+    # the speed on the timeline, which retiming changes.
     for name in ("velocity", "time_mean", "time_sigma", "opacity", "crowding"):
         geometry = tree.node("GeometryNodeRemoveAttribute", Geometry=geometry, Name=name).outputs[0]
 
-    is_resized = tree.math("COMPARE", group_input["Size"], 1.0, 0.0)
-    resized = tree.vector("SCALE", attribute("scale", "FLOAT_VECTOR"), Scale=group_input["Size"])
-    geometry = choose(is_resized, store(geometry, "scale", "FLOAT_VECTOR", resized), geometry)
+    keeps_size = tree.math("COMPARE", group_input["Size"], 1.0, 0.0)
+    new_scale = tree.vector("SCALE", attribute("scale", "FLOAT_VECTOR"), Scale=group_input["Size"])
+    geometry = choose(keeps_size, store(geometry, "scale", "FLOAT_VECTOR", new_scale), geometry)
 
     scale = tree.node("ShaderNodeSeparateXYZ", attribute("scale", "FLOAT_VECTOR")).outputs
     largest = tree.math("MAXIMUM", tree.math("MAXIMUM", scale[0], scale[1]), scale[2])
 
     def reach(bound: float) -> NodeSocket:
-        """At how many standard deviations the opacity falls to the bound; 0 if it is nowhere above it."""
+        """Return at how many standard deviations the opacity falls to the bound; 0 if it is nowhere above it."""
         return tree.math("SQRT", tree.math("LOGARITHM", tree.math("MULTIPLY", alpha, 1 / bound), math.sqrt(math.e)))
 
     def above(bound: float) -> NodeSocket:
@@ -222,14 +224,13 @@ def _build(group: GeometryNodeTree) -> None:
     is_thinned = tree.math("LESS_THAN", share, 1.0)
 
     def points(visible: NodeSocket, radius: NodeSocket | float) -> NodeSocket:
-        drawn = tree.node("FunctionNodeBooleanMath", visible, _enabled(random, "Value")).outputs[0]
-        chosen = switch("BOOLEAN", is_thinned, visible, drawn)
-        kind = "GeometryNodeMeshToPoints"
-        made = tree.node(kind, Mesh=geometry, Selection=chosen).outputs[0]
-        return tree.node("GeometryNodeSetPointRadius", made, Radius=radius).outputs[0]
+        sample = tree.node("FunctionNodeBooleanMath", visible, _enabled(random, "Value")).outputs[0]
+        selection = switch("BOOLEAN", is_thinned, visible, sample)
+        point_cloud = tree.node("GeometryNodeMeshToPoints", Mesh=geometry, Selection=selection).outputs[0]
+        return tree.node("GeometryNodeSetPointRadius", point_cloud, Radius=radius).outputs[0]
 
-    # Renders keep the invisible Gaussians, with radius 0: motion blur compares the points of neighbouring
-    # subframes one by one and is silently off where their number changes.
+    # Renders keep the invisible Gaussians, with radius 0: motion blur compares the points of neighbouring subframes
+    # one by one and is silently off where their number changes.
     visible = switch("BOOLEAN", in_viewport, True, above(backend.splats.MIN_OPACITY))
     splats = points(visible, tree.math("MULTIPLY", largest, reach(backend.splats.MIN_OPACITY)))
     facing = tree.math("MULTIPLY", in_render, group_input["Face Camera"])
@@ -240,17 +241,17 @@ def _build(group: GeometryNodeTree) -> None:
     ball = tree.node("GeometryNodeMeshUVSphere", Segments=8, Rings=5, Radius=1.0).outputs["Mesh"]
     size = tree.vector("SCALE", attribute("scale", "FLOAT_VECTOR"), Scale=reach(SOLID))
     wxyz = tree.node("FunctionNodeSeparateColor", attribute("rotation", "FLOAT_COLOR")).outputs
-    turned = tree.node("FunctionNodeQuaternionToRotation", *wxyz).outputs[0]
+    rotation = tree.node("FunctionNodeQuaternionToRotation", *wxyz).outputs[0]
     balls = tree.node(
-        "GeometryNodeInstanceOnPoints", Points=points(opaque, 0.0), Instance=ball, Rotation=turned, Scale=size
+        "GeometryNodeInstanceOnPoints", Points=points(opaque, 0.0), Instance=ball, Rotation=rotation, Scale=size
     ).outputs[0]
-    # The realized mesh takes over from its first part which color Solid mode shows; so that is the cloud's first
-    # vertex, until it has done its work.
+    # Solid mode shows the active color of a mesh, and the realized mesh takes it from its first part. So the cloud's
+    # first vertex is that part; it is deleted afterwards.
     index = tree.node("GeometryNodeInputIndex").outputs[0]
-    but_first = tree.math("GREATER_THAN", index, 0.5)
-    first = tree.node("GeometryNodeDeleteGeometry", geometry, but_first).outputs[0]
+    is_not_first = tree.math("GREATER_THAN", index, 0.5)
+    first = tree.node("GeometryNodeDeleteGeometry", geometry, is_not_first).outputs[0]
     joined = tree.node("GeometryNodeJoinGeometry", balls)
-    tree.tree.links.new(first, joined.inputs[0])  # the last link is the first part
+    tree.tree.links.new(first, joined.inputs[0])  # the last link becomes the first part
     realized = tree.node("GeometryNodeRealizeInstances", joined.outputs[0]).outputs[0]
     is_first = tree.math("LESS_THAN", index, 0.5)
     ellipsoids = tree.node("GeometryNodeDeleteGeometry", realized, is_first).outputs[0]
@@ -263,20 +264,20 @@ def _build(group: GeometryNodeTree) -> None:
     displays = (splats, store(dots, "solid", "FLOAT", 1.0), store(ellipsoids, "solid", "FLOAT", 1.0))
     for socket, display in zip(menu.inputs[1:4], displays, strict=True):
         tree.tree.links.new(display, socket)
-    # only now the group knows what there is to choose from
+    # set now, because the group learns the items from the menu's link
     interface = group.interface.items_tree
     next(item for item in interface if item.name == "Display").default_value = DISPLAYS[0]
-    as_display_says = tree.math("MAXIMUM", in_viewport, group_input["Display in Renders"])
-    drawn = choose(as_display_says, splats, menu.outputs[0])
+    uses_display = tree.math("MAXIMUM", in_viewport, group_input["Display in Renders"])
+    result = choose(uses_display, splats, menu.outputs[0])
     tree.node(
-        "NodeGroupOutput", tree.node("GeometryNodeSetMaterial", drawn, Material=group_input["Material"]).outputs[0]
+        "NodeGroupOutput", tree.node("GeometryNodeSetMaterial", result, Material=group_input["Material"]).outputs[0]
     )
     tree.arrange()
     _set_defaults(group, new_inputs)
 
 
 def _set_defaults(group: GeometryNodeTree, names: list[str]) -> None:
-    """Give inputs that are new their defaults in the modifiers that use the group; Blender leaves them empty there."""
+    """Set new inputs to their defaults in the modifiers that use the group; Blender leaves them empty there."""
     items = group.interface.items_tree
     defaults = {item.name: item.default_value for item in items if item.name in names}
     modifiers = (modifier for ob in bpy.data.objects for modifier in ob.modifiers if modifier.type == "NODES")
@@ -287,20 +288,21 @@ def _set_defaults(group: GeometryNodeTree, names: list[str]) -> None:
 
 
 def stepped_time(tree: TreeBuilder, group_input) -> NodeSocket:
-    """Time, held from each multiple of the Time Step to the next, where there is one."""
+    """Return Time, held from each multiple of the Time Step to the next if there is a step."""
     step = group_input["Time Step"]
-    # keys fall on the multiples, give or take their rounding
-    late = tree.math("ADD", group_input["Time"], tree.math("MULTIPLY", step, 1e-2))
-    stepped = tree.math("SNAP", late, step)
+    # keys lie on the multiples, but rounding may put them just below
+    shifted = tree.math("ADD", group_input["Time"], tree.math("MULTIPLY", step, 1e-2))
+    stepped = tree.math("SNAP", shifted, step)
     kind = {"input_type": "FLOAT"}
     return tree.node("GeometryNodeSwitch", step, group_input["Time"], stepped, properties=kind).outputs[0]
 
 
 def _squares(tree: TreeBuilder, points: NodeSocket, store, attribute) -> NodeSocket:
-    """The points as squares through their centres that face the scene's camera.
+    """Return the points as squares through their centres that face the scene's camera.
 
-    A renderer blends in the order in which rays meet things. They meet a sphere earlier the larger it is, so that
-    large faint Gaussians would hide small dark ones, such as a pupil; squares are met at the depth of the centre.
+    A renderer blends surfaces in the order in which a ray meets them. It meets a sphere earlier the larger the sphere
+    is, so that large faint Gaussians would hide small dark ones, such as a pupil. It meets squares at the depth of
+    their centres.
     """
     camera = tree.node("GeometryNodeInputActiveCamera").outputs[0]
     eye = tree.node("GeometryNodeObjectInfo", camera, properties={"transform_space": "RELATIVE"}).outputs["Location"]
@@ -308,19 +310,19 @@ def _squares(tree: TreeBuilder, points: NodeSocket, store, attribute) -> NodeSoc
     toward = tree.vector("SUBTRACT", eye, centre)
     points = store(points, "centre", "FLOAT_VECTOR", centre)
     square = tree.node("GeometryNodeMeshGrid", 2.0, 2.0, 2, 2).outputs["Mesh"]
-    turned = tree.node("FunctionNodeAlignRotationToVector", properties={"axis": "Z"}, Vector=toward).outputs[0]
+    rotation = tree.node("FunctionNodeAlignRotationToVector", properties={"axis": "Z"}, Vector=toward).outputs[0]
     radius = tree.node("GeometryNodeInputRadius").outputs[0]
     instances = tree.node(
-        "GeometryNodeInstanceOnPoints", Points=points, Instance=square, Rotation=turned, Scale=radius
+        "GeometryNodeInstanceOnPoints", Points=points, Instance=square, Rotation=rotation, Scale=radius
     ).outputs[0]
     squares = tree.node("GeometryNodeRealizeInstances", instances).outputs[0]
-    # where on its square a ray arrives, whatever motion blur does to the square
+    # where a ray meets its square, also while motion blur moves the square
     offset = tree.vector("SUBTRACT", centre, attribute("centre", "FLOAT_VECTOR"))
     return store(store(squares, "offset", "FLOAT_VECTOR", offset), "facing", "FLOAT", 1.0)
 
 
 def _inside_crop_box(tree: TreeBuilder, group_input, position: NodeSocket) -> NodeSocket:
-    """1 inside the cube that the crop box shows, or where there is no cropping; 0 outside."""
+    """Return 1 inside the cube that the crop box shows, and everywhere if there is no cropping; 0 outside."""
     box = tree.node("GeometryNodeObjectInfo", group_input["Crop Box"], properties={"transform_space": "RELATIVE"})
     inverse = tree.node("FunctionNodeInvertMatrix", box.outputs["Transform"]).outputs[0]
     local = tree.node("FunctionNodeTransformPoint", Vector=position, Transform=inverse).outputs[0]
@@ -330,14 +332,14 @@ def _inside_crop_box(tree: TreeBuilder, group_input, position: NodeSocket) -> No
 
 
 def _no_floater(tree: TreeBuilder, group_input, attribute) -> NodeSocket:
-    """1 for the Gaussians that stay, 0 for floaters; a cloud of an older version has no crowding and stays whole."""
+    """Return 1 for the Gaussians that stay and 0 for floaters. Clouds of older versions have no crowding: all stay."""
     crowding = attribute("crowding", "FLOAT")
     fewer = tree.math("LESS_THAN", crowding, group_input["Floaters"])
     return tree.math("SUBTRACT", 1.0, tree.math("MULTIPLY", fewer, tree.math("GREATER_THAN", crowding, 0.0)))
 
 
 def _within_matte(tree: TreeBuilder, group_input, attribute) -> NodeSocket:
-    """1 for the Gaussians that get as opaque as the matte cut, 0 for those that do not half, a smooth step between."""
+    """Return 1 for Gaussians as opaque as the matte cut, 0 for those below half of it, and a smooth step between."""
     cut = group_input["Matte Cut"]
     bounds = {"From_Min": tree.math("MULTIPLY", cut, 0.5), "From_Max": tree.math("MAXIMUM", cut, 1e-6)}
     step = {"interpolation_type": "SMOOTHSTEP"}
@@ -346,9 +348,9 @@ def _within_matte(tree: TreeBuilder, group_input, attribute) -> NodeSocket:
 
 
 def _declare_sockets(group: GeometryNodeTree) -> list[str]:
-    """Add the sockets that are missing; those of an older version stay, with the identifiers that keys refer to.
+    """Add the sockets that are missing, and return the names of the new inputs.
 
-    Returns the names of the inputs that it added.
+    Sockets of an older version stay, with the identifiers that keys refer to.
     """
     present = {(item.in_out, item.name) for item in group.interface.items_tree if item.item_type == "SOCKET"}
     for in_out in ("INPUT", "OUTPUT"):

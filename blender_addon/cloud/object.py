@@ -2,13 +2,12 @@
 """The cloud object: moving Gaussians as a mesh of bare vertices, animated by a keyed Geometry Nodes modifier.
 
 Vertex attributes, in object space, lengths in metres and times in seconds: position at time_mean, velocity,
-time_mean, time_sigma, scale (standard deviations), rotation (quaternion wxyz, kept as the four values of a color,
+time_mean, time_sigma, scale (standard deviations), rotation (quaternion wxyz, stored as the four values of a color,
 because Eevee reads no quaternions of points), opacity, radiance (scene-linear Rec. 709), crowding (the share of the
-Gaussians that have no more others nearby than this one). `nodes.py` turns them into points at the modifier's Time.
+Gaussians that have no more neighbours than this one). `nodes.py` turns them into points at the modifier's Time.
 
-Positions are stored relative to an origin remembered in the object, the centre of its first cloud. A later cloud
-is stored relative to the same origin: it takes the place of the first one, and follows wherever the object was
-moved since.
+Positions are relative to an origin that the object stores, the centre of its first cloud. A later cloud is stored
+relative to the same origin. So it takes the place of the first one, also if the object was moved since.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 DATA_VERSION = 3
 METADATA_KEY = "facet4d"
 
-# attribute: type, and the name under which Blender reads and writes its values
+# attribute: its type, and the property that holds a value of it
 _ATTRIBUTES = {
     "velocity": ("FLOAT_VECTOR", "vector"),
     "time_mean": ("FLOAT", "value"),
@@ -56,15 +55,15 @@ def build_cloud(
 ) -> Object:
     """Make a cloud object in the scene, or give an existing one new data.
 
-    The modifier's Time runs from `gaussians.time_range[0]` at frame_start to `time_range[1]` at frame_end, by two
-    linear keys (a frame apart if the range is empty), and is held outside. A replaced cloud keeps its object, with
-    name, transform, parent, modifiers and their values. Its keys are kept too, unless they are still the two that
-    were made for it, which then follow the new range. An object of another file is not replaced, but gets company.
+    Two linear keys take the modifier's Time from `gaussians.time_range[0]` at frame_start to `time_range[1]` at
+    frame_end (one frame apart if the range is empty); it is held before and after. An existing cloud keeps its object,
+    with name, transform, parent, modifiers and their values. It keeps its keys, too, unless they are still the two that
+    this function set, which then follow the new range. An object of another file stays, and a new one is added.
     Gaussians with a value that is not finite are left out.
     """
     data = _finite_attributes(gaussians)
     group, material = evaluate_group(), splat_material()
-    _upgrade_meshes()  # they are what the groups expect, also those that were appended
+    _upgrade_meshes()  # also appended meshes must have the attributes that the groups read
     if existing is None or existing.library:
         origin = _centre(data)
         cloud = bpy.data.objects.new(name, _new_mesh(name, data, origin, gaussians))
@@ -85,13 +84,16 @@ def build_cloud(
 
 
 def is_cloud(obj: Object | None) -> bool:
-    """Whether the object is a Facet4D cloud."""
+    """Tell whether the object is a Facet4D cloud."""
     return obj is not None and obj.type == "MESH" and METADATA_KEY in obj and cloud_modifier(obj) is not None
 
 
 def active_cloud(context: Context) -> Object | None:
-    """The active object, its parent or what it shows an instance of if that is a cloud, otherwise the one that the
-    scene's settings name, if it was not deleted since."""
+    """Return the cloud that the user works on, None if there is none.
+
+    It is the active object, its parent, or an object of the collection that it is an instance of. Otherwise it is the
+    cloud that the scene's settings name, unless that was deleted.
+    """
     named = context.scene.facet4d.cloud
     candidates = [named] if named and context.scene in named.users_scene else []
     if active := context.object:
@@ -101,9 +103,9 @@ def active_cloud(context: Context) -> Object | None:
 
 
 def make_active(context: Context, cloud: Object) -> None:
-    """Make a new cloud the active object and the only one selected, if the view layer shows it."""
+    """Make a new cloud the active object and the only selected one, if it is in the view layer."""
     view_layer = context.view_layer
-    view_layer.update()  # it does not know a new object before
+    view_layer.update()  # makes the new object known
     if cloud.name in view_layer.objects:
         for other in context.selected_objects:
             other.select_set(False)
@@ -112,17 +114,17 @@ def make_active(context: Context, cloud: Object) -> None:
 
 
 def remember_run(cloud: Object, facts: dict) -> None:
-    """Note on the cloud how it was made, and what was measured of it since, in place of what was noted before."""
+    """Store on the cloud how it was made and what was measured since, in place of what was stored before."""
     cloud[METADATA_KEY]["run"] = facts
 
 
 def last_run(cloud: Object) -> dict:
-    """What was noted of the run that made the cloud."""
+    """Return what remember_run stored on the cloud; empty if nothing was stored."""
     return dict(cloud[METADATA_KEY].get("run", {}))
 
 
 def upgrade_clouds() -> None:
-    """Bring the clouds of this file up to date if an older version of the add-on made them."""
+    """Update the clouds of this file that an older version of the add-on made."""
     if find_stamped(group for group in bpy.data.node_groups if is_evaluate_group(group)):
         evaluate_group()
         splat_material()
@@ -130,7 +132,7 @@ def upgrade_clouds() -> None:
 
 
 def _upgrade_meshes() -> None:
-    """Keep rotations as colors; before version 3 of the data they were quaternions."""
+    """Store rotations as colors; before version 3 of the data they were quaternions."""
     for mesh in bpy.data.meshes:
         rotation = mesh.attributes.get("rotation") if METADATA_KEY in mesh and mesh.library is None else None
         if rotation and rotation.data_type == "QUATERNION":
@@ -141,17 +143,17 @@ def _upgrade_meshes() -> None:
 
 
 def cloud_objects(scene: Scene) -> list[Object]:
-    """The Facet4D clouds of a scene."""
+    """Return the Facet4D clouds of a scene."""
     return [obj for obj in scene.objects if is_cloud(obj)]
 
 
 def cloud_modifier(obj: Object) -> NodesModifier | None:
-    """The modifier that evaluates the cloud at its Time."""
+    """Return the modifier that evaluates the cloud at its Time, None if there is none."""
     return next((m for m in obj.modifiers if m.type == "NODES" and is_evaluate_group(m.node_group)), None)
 
 
 def cloud_fault(cloud: Object) -> str | None:
-    """Why a cloud's Gaussians cannot be read, and what to do, in one sentence; None if they can."""
+    """Return why a cloud's Gaussians cannot be read, and what to do, in one sentence; None if they can."""
     mesh, name = cloud.data, cloud.name
     metadata = mesh.get(METADATA_KEY) or {}
     if metadata.get("version", 0) > DATA_VERSION:
@@ -160,9 +162,9 @@ def cloud_fault(cloud: Object) -> str | None:
         return f"'{name}' is being edited; leave Edit Mode."
     changed = [key for key in ("version", "compositing", "time_range") if key not in metadata]
     for attribute, (data_type, _) in _ATTRIBUTES.items():
-        found = mesh.attributes.get(attribute)
-        is_ours = found and (found.data_type, found.domain) == (data_type, "POINT")
-        if not is_ours and attribute != "crowding":  # which clouds of version 1 lack
+        stored = mesh.attributes.get(attribute)
+        is_unchanged = stored and (stored.data_type, stored.domain) == (data_type, "POINT")
+        if not is_unchanged and attribute != "crowding":  # clouds of version 1 have no crowding
             changed.append(attribute)
     if changed:
         return f"'{name}' has lost or changed its {', '.join(changed)}; undo that, or reconstruct or import it anew."
@@ -170,9 +172,9 @@ def cloud_fault(cloud: Object) -> str | None:
 
 
 def read_cloud(cloud: Object) -> MovingSplats:
-    """The Gaussians of a cloud object as they were built, in world space but for what the object was moved since.
+    """Return the Gaussians of a cloud object as they were built, in world space, without the object's later motion.
 
-    What was edited into no Gaussian is left out.
+    Vertices that editing has made invalid as Gaussians are left out.
 
     Raises:
         UserError: its data were changed, or made by a newer version.
@@ -190,29 +192,31 @@ def read_cloud(cloud: Object) -> MovingSplats:
 
 
 def gaussians_in_place(cloud: Object, depsgraph: Depsgraph) -> MovingSplats:
-    """The Gaussians of a cloud object as they were built, in world space where the object is now.
+    """Return the Gaussians of a cloud object as they were built, in world space where the object is now.
 
     Raises:
-        UserError: as read_cloud and evaluated_cloud.
+        UserError: see read_cloud and evaluated_cloud.
     """
     return read_cloud(cloud).transform(motion_since_made(cloud, evaluated_cloud(cloud, depsgraph).matrix_world))
 
 
 def motion_since_made(cloud: Object, world: Matrix) -> np.ndarray:
-    """Return what takes a cloud from where it was made to where its matrix is `world`, [4, 4]."""
+    """Return the matrix [4, 4] that moves a cloud from where it was made to where its matrix is `world`."""
     return np.array(world) @ np.array(Matrix.Translation(cloud[METADATA_KEY]["origin"]).inverted())
 
 
 def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingSplats:
-    """What the viewport shows of a cloud now, in world space, as Gaussians that stand still at a time in seconds.
+    """Return what the viewport shows of a cloud now, in world space, as Gaussians that stand still.
+
+    time: in seconds, of the returned Gaussians.
 
     Raises:
-        UserError: the cloud shows points or ellipsoids, its data were changed, or made by a newer version, or as
-            evaluated_cloud.
+        UserError: the cloud shows points or ellipsoids, its data were changed or made by a newer version, or
+            evaluated_cloud raises it.
     """
     _check(cloud)
     evaluated = evaluated_cloud(cloud, depsgraph)
-    geometry = evaluated.evaluated_geometry()  # owns the points: keep it while they are read
+    geometry = evaluated.evaluated_geometry()  # owns the points, so it must live while they are read
     points = geometry.pointcloud
     if points is None and not (geometry.mesh and geometry.mesh.vertices):
         return read_cloud(cloud).select(np.zeros(0, int))
@@ -229,10 +233,10 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingS
 
 
 def evaluated_cloud(cloud: Object, depsgraph: Depsgraph) -> Object:
-    """A cloud object with its animation and modifiers at the depsgraph's frame, also where an eye is closed on it.
+    """Return a cloud object with its animation and modifiers at the depsgraph's frame, even if its eye is closed.
 
     Raises:
-        UserError: it is disabled; Blender does not evaluate it then, and gives what it was before.
+        UserError: it is disabled; Blender does not evaluate it then, and returns an earlier state.
     """
     if cloud.hide_viewport or not _is_enabled(cloud, depsgraph.view_layer.layer_collection):
         raise errors.UserError(f"'{cloud.name}' or its collection is disabled in viewports or excluded; enable it.")
@@ -262,7 +266,7 @@ def _vertex_positions(mesh: Mesh) -> np.ndarray:
 
 
 def _read(attribute: Attribute) -> np.ndarray:
-    """The values of an attribute: [N] of FLOAT, [N, 3] of FLOAT_VECTOR, [N, 4] of QUATERNION and FLOAT_COLOR."""
+    """Return the values of an attribute: FLOAT [N], FLOAT_VECTOR [N, 3], QUATERNION and FLOAT_COLOR [N, 4]."""
     kinds = {
         "FLOAT": (1, "value"),
         "FLOAT_VECTOR": (3, "vector"),
@@ -276,16 +280,16 @@ def _read(attribute: Attribute) -> np.ndarray:
 
 
 def _finite_attributes(gaussians: MovingSplats) -> dict[str, np.ndarray]:
-    """Vertex attributes in world space, without Gaussians that have a value which is not finite."""
+    """Return the vertex attributes in world space, without Gaussians that have a value which is not finite."""
     scale = np.asarray(gaussians.scale, np.float32)
     radiance = backend.color.srgb_to_linear(np.asarray(gaussians.color))
     data = {
         "position": gaussians.position,
         "velocity": gaussians.velocity,
         "time_mean": gaussians.time_mean,
-        # A Gaussian that is there all the time may say so with an infinite window.
+        # A Gaussian that is always visible may have an infinite window.
         "time_sigma": np.clip(gaussians.time_sigma, 1e-6, 1e6),
-        # The material divides by the scale. Thinner than this cannot be told apart (Blender 5.3 clamps alike).
+        # The material divides by the scale. Thinner Gaussians would look the same (Blender 5.3 clamps alike).
         "scale": np.maximum(scale, np.maximum(1e-3 * scale.max(axis=1, keepdims=True), 1e-9)),
         "rotation": gaussians.rotation,
         "opacity": gaussians.opacity,
@@ -294,20 +298,20 @@ def _finite_attributes(gaussians: MovingSplats) -> dict[str, np.ndarray]:
     data = {name: np.asarray(values, np.float32) for name, values in data.items()}
     finite = np.all([np.isfinite(v).all(axis=tuple(range(1, v.ndim))) for v in data.values()], axis=0)
     data = {name: values[finite] for name, values in data.items()}
-    data |= {name: _rounded(data[name]) for name in ("velocity", "scale", "rotation")}
-    return data | {"crowding": crowding(data["position"])}
+    data |= {name: _round(data[name]) for name in ("velocity", "scale", "rotation")}
+    return data | {"crowding": compute_crowding(data["position"])}
 
 
-def _rounded(values: np.ndarray) -> np.ndarray:
-    """float32 values to 16 significant bits: the change is too small to see, and makes files a tenth smaller."""
+def _round(values: np.ndarray) -> np.ndarray:
+    """Round float32 values to 16 significant bits: too little to see, but files become a tenth smaller."""
     return ((values.view(np.uint32) + 0x80) & 0xFFFFFF00).view(np.float32)
 
 
-def crowding(position: np.ndarray) -> np.ndarray:
-    """The share [N] of the Gaussians that have no more others nearby than this one.
+def compute_crowding(position: np.ndarray) -> np.ndarray:
+    """Return for each Gaussian the share [N] of all Gaussians that have no more neighbours than it.
 
-    Nearby is within the 27 cells around, of a grid over all but the outermost percent, which has about a cell for each
-    Gaussian. What lies farther out is counted in the outer cells, beyond an empty one.
+    Neighbours are in the 27 cells around a Gaussian. The grid spans all Gaussians but the outermost percent and has
+    about one cell for each. The Gaussians outside are counted in an outer layer of cells, beyond an empty one.
     """
     if not len(position):
         return np.zeros(0, np.float32)
@@ -324,7 +328,7 @@ def crowding(position: np.ndarray) -> np.ndarray:
 
 
 def _centre(data: dict[str, np.ndarray]) -> np.ndarray:
-    """Opacity-weighted centre of the cloud; the origin if it is empty."""
+    """Return the opacity-weighted centre of the cloud; the origin if it is empty."""
     weight = data["opacity"].astype(np.float64)
     return weight @ data["position"] / max(weight.sum(), 1e-9)
 
@@ -334,12 +338,12 @@ def _new_mesh(name: str, data: dict[str, np.ndarray], origin: np.ndarray, gaussi
     count = len(data["position"])
     mesh.vertices.add(count)
     mesh.vertices.foreach_set("co", (data["position"] - origin).astype(np.float32).ravel())
-    # All attributes are made before any is written, because making one may move the others.
+    # Create all attributes before writing any, because creating one may move the others.
     for attribute, (data_type, _) in _ATTRIBUTES.items():
         mesh.attributes.new(attribute, data_type, "POINT")
     for attribute, (_, key) in _ATTRIBUTES.items():
         mesh.attributes[attribute].data.foreach_set(key, np.ascontiguousarray(data[attribute]).ravel())
-    mesh.attributes.active_color_name = "radiance"  # what Solid mode shows of the ellipsoids
+    mesh.attributes.active_color_name = "radiance"  # Solid mode colors the ellipsoids by it
     mesh[METADATA_KEY] = {
         "version": DATA_VERSION,
         "count": count,
@@ -350,7 +354,7 @@ def _new_mesh(name: str, data: dict[str, np.ndarray], origin: np.ndarray, gaussi
 
 
 def _key_time(cloud: Object, frames: tuple[float, float], times: tuple[float, float]) -> None:
-    """Key Time linearly over the frames; on a replaced cloud, only move keys that are where this put them."""
+    """Key Time linearly over the frames; on an existing cloud, move the keys only if this function set them."""
     path = compat.input_path(cloud_modifier(cloud), "Time")
     curve = compat.find_fcurve(cloud, path)
     start, end = frames[0], max(frames[1], frames[0] + 1)
@@ -361,7 +365,7 @@ def _key_time(cloud: Object, frames: tuple[float, float], times: tuple[float, fl
         for frame, time in keys:
             curve.keyframe_points.insert(frame, time).interpolation = "LINEAR"
         curve.extrapolation = "CONSTANT"
-    elif curve is not None and _holds(curve, np.reshape(metadata["keys"], (2, 2))):
+    elif curve is not None and _has_keys(curve, np.reshape(metadata["keys"], (2, 2))):
         curve = own_action(cloud).fcurve_ensure_for_datablock(cloud, path)
         for point, key in zip(curve.keyframe_points, keys, strict=True):
             point.co_ui = key
@@ -371,7 +375,7 @@ def _key_time(cloud: Object, frames: tuple[float, float], times: tuple[float, fl
     metadata["keys"] = [float(value) for key in keys for value in key]
 
 
-def _holds(curve: FCurve, keys: np.ndarray) -> bool:
-    """Whether the curve's keys (frame, value) are exactly these."""
-    found = np.array([point.co for point in curve.keyframe_points])
-    return found.shape == keys.shape and np.allclose(found, keys, atol=1e-4)
+def _has_keys(curve: FCurve, keys: np.ndarray) -> bool:
+    """Tell whether the curve's keys (frame, value) are exactly these."""
+    points = np.array([point.co for point in curve.keyframe_points])
+    return points.shape == keys.shape and np.allclose(points, keys, atol=1e-4)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Operators for a cloud that is there: retiming, cropping, shadows, and the scene that it looks right in."""
+"""Operators on a cloud: retiming, cropping, shadows, native splats, and the scene settings that it needs."""
 
 import bpy
 import numpy as np
@@ -8,7 +8,7 @@ from bpy.types import Context, Object, Operator, Scene
 
 from .. import compat
 from .._backend import errors
-from . import material, native
+from . import material, native_splats
 from .object import active_cloud, cloud_modifier, inner_box, make_active
 from .ownership import add_child
 from .retime import retime
@@ -16,7 +16,7 @@ from .shadow_proxy import add_shadow_proxy, shadow_proxy
 
 
 class CloudOperator:
-    """Works on the active cloud. changes: it changes the cloud, which must be this file's own then."""
+    """An operator on the active cloud. changes: whether it changes the cloud, which must then belong to this file."""
 
     bl_options = {"REGISTER", "UNDO"}
     changes = True
@@ -27,7 +27,7 @@ class CloudOperator:
         if active is None:
             cls.poll_message_set("Select a cloud")
         elif cls.changes and active.library:
-            cls.poll_message_set("The cloud is another file's; make a library override of it first")
+            cls.poll_message_set("The cloud belongs to another file; make a library override of it first")
         elif reason := cls.obstacle(active, context.scene):
             cls.poll_message_set(reason)
         else:
@@ -36,7 +36,7 @@ class CloudOperator:
 
     @classmethod
     def obstacle(cls, active: Object, scene: Scene) -> str:
-        """What else forbids it for a cloud, and what to do; empty if nothing does."""
+        """Return why the operator cannot work on the cloud, and what to do; empty if it can."""
         return ""
 
 
@@ -49,12 +49,12 @@ class FACET4D_OT_retime(CloudOperator, Operator):
     preset: EnumProperty(
         name="Preset",
         items=(
-            ("PLAY", "Play Once", "From start to end over the frames that it was reconstructed for"),
-            ("REVERSE", "Reverse", "From end to start over the same frames"),
-            ("LOOP", "Loop", "Over and over, starting anew at the end"),
-            ("PING_PONG", "Ping-Pong", "Forth and back, over and over"),
+            ("PLAY", "Play Once", "Play from start to end, over the frames that the cloud was made for"),
+            ("REVERSE", "Reverse", "Play from end to start, over the same frames"),
+            ("LOOP", "Loop", "Play over and over, each time from the start"),
+            ("PING_PONG", "Ping-Pong", "Play forwards and backwards, over and over"),
             ("HOLD", "Hold from Here", "Play up to the current frame and stand still from there on"),
-            ("FREEZE", "Freeze Here", "Stand still all the time as at the current frame"),
+            ("FREEZE", "Freeze Here", "Always stand still, as at the current frame"),
         ),
     )
 
@@ -64,7 +64,7 @@ class FACET4D_OT_retime(CloudOperator, Operator):
 
 
 class FACET4D_OT_add_crop_box(CloudOperator, Operator):
-    """Add a cube around the cloud; what is outside of it does not show. Move, turn and scale it as you like"""
+    """Add a cube around the cloud and hide what is outside of it. Move, turn and scale the cube as you like"""
 
     bl_idname = "facet4d.add_crop_box"
     bl_label = "Add Crop Box"
@@ -78,12 +78,12 @@ class FACET4D_OT_add_crop_box(CloudOperator, Operator):
         return f"'{box.name}' crops the cloud already; move, turn and scale it" if box and box.users_scene else ""
 
     def execute(self, context: Context) -> set[str]:
-        cropped = active_cloud(context)
-        low, high = inner_box(cropped)
-        box = add_child(cropped, f"{cropped.name} Crop Box", None)
+        cloud = active_cloud(context)
+        low, high = inner_box(cloud)
+        box = add_child(cloud, f"{cloud.name} Crop Box", None)
         box.empty_display_type = "CUBE"
         box.location, box.scale = (low + high) / 2, np.maximum(0.55 * (high - low), 1e-3)
-        modifier = cloud_modifier(cropped)
+        modifier = cloud_modifier(cloud)
         compat.set_input(modifier, "Crop Box", box)
         compat.set_input(modifier, "Crop", True)
         return {"FINISHED"}
@@ -91,20 +91,20 @@ class FACET4D_OT_add_crop_box(CloudOperator, Operator):
 
 class FACET4D_OT_add_shadow_proxy(CloudOperator, Operator):
     """Add a mesh that casts the cloud's shadows, whatever the direction of the light. It follows the animation, and
-    no camera sees it; the cloud itself casts none any more"""
+    no camera sees it. The cloud itself then casts no shadows"""
 
     bl_idname = "facet4d.add_shadow_proxy"
     bl_label = "Add Shadow Proxy"
 
     catches: BoolProperty(
         name="Shadow Catcher",
-        description="Also catch shadows in Cycles, in a view layer without the cloud, to be laid over the cloud",
+        description="Also catch shadows in Cycles. Render them in a view layer without the cloud and lay them over it",
     )
 
     @classmethod
     def obstacle(cls, active: Object, scene: Scene) -> str:
         proxy = shadow_proxy(active, scene)
-        return f"'{proxy.name}' casts the cloud's shadows already; delete it to make it anew" if proxy else ""
+        return f"'{proxy.name}' casts the cloud's shadows already; delete it to make a new one" if proxy else ""
 
     def execute(self, context: Context) -> set[str]:
         add_shadow_proxy(active_cloud(context), self.catches)
@@ -112,7 +112,7 @@ class FACET4D_OT_add_shadow_proxy(CloudOperator, Operator):
 
 
 class FACET4D_OT_show_in_solid(CloudOperator, Operator):
-    """Show the cloud as colored ellipsoids, which Solid mode can draw, and have the viewport use their colors.
+    """Show the cloud as colored ellipsoids, which Solid mode can draw, and let the viewport use their colors.
     Renders still show splats"""
 
     bl_idname = "facet4d.show_in_solid"
@@ -142,7 +142,7 @@ class FACET4D_OT_match_source_colors(Operator):
 
 
 class FACET4D_OT_raise_bounces(Operator):
-    """Let Cycles look through as many Gaussians as a head has, by raising the limits of its transparent bounces"""
+    """Raise Cycles' limits of transparent bounces, so that rays pass through as many Gaussians as a head has"""
 
     bl_idname = "facet4d.raise_bounces"
     bl_label = "Raise Transparent Bounces"
@@ -154,8 +154,8 @@ class FACET4D_OT_raise_bounces(Operator):
 
 
 class FACET4D_OT_convert_to_native(CloudOperator, Operator):
-    """Show the cloud as splats that Blender draws itself, which other tools for splats can work on.
-    They follow the cloud, which is hidden: keep it to retime and to export"""
+    """Show the cloud as splats that Blender itself draws and that other splat tools can edit.
+    They follow the cloud, which is hidden; keep it to retime and to export"""
 
     bl_idname = "facet4d.convert_to_native"
     bl_label = "Convert to Native Splats"
@@ -169,7 +169,7 @@ class FACET4D_OT_convert_to_native(CloudOperator, Operator):
 
     def execute(self, context: Context) -> set[str]:
         try:
-            splats = native.convert_to_native(active_cloud(context))
+            splats = native_splats.convert_to_native(active_cloud(context))
         except errors.UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

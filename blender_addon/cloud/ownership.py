@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a cloud brings along in this file, also where the cloud itself is overridden from another one."""
+"""Adds objects and actions to a cloud so that this file owns them, also if the cloud is an override of another file."""
 
 import bpy
 from bpy.types import ID, Action, Object
 
 
 def add_child(parent: Object, name: str, data: ID | None) -> Object:
-    """A new object that moves with the parent, in the parent's collections, or in its scene where these are another
-    file's."""
+    """Return a new object that moves with the parent.
+
+    It is in the parent's collections, or in its scenes if these collections belong to another file.
+    """
     child = bpy.data.objects.new(name, data)
     child.parent = parent
     ours = [collection for collection in parent.users_collection if not _is_foreign(collection)]
@@ -17,7 +19,10 @@ def add_child(parent: Object, name: str, data: ID | None) -> Object:
 
 
 def own_action(animated: Object) -> Action:
-    """The object's action, made if there is none, and copied if it is another file's: changes to that are not saved."""
+    """Return the object's action; make one if there is none.
+
+    An action of another file is copied, because changes to it would not be saved.
+    """
     animation = animated.animation_data_create()
     if animation.action is None:
         animation.action = bpy.data.actions.new(animated.name)

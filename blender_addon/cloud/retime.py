@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Presets for the keys of a cloud's Time. They are ordinary keys and modifiers, for the artist to go on with."""
+"""Presets for the keys of a cloud's Time. They set ordinary keys and modifiers, which the artist can edit."""
 
 from bpy.types import Object
 
@@ -9,11 +9,11 @@ from .ownership import own_action
 
 
 def retime(cloud: Object, preset: str, frame: float) -> None:
-    """Set the keys of Time anew.
+    """Replace the keys of Time by those of a preset.
 
-    preset: 'PLAY', once over the frames that it was made for; 'REVERSE', the same backwards; 'LOOP', over and over;
-    'PING_PONG', forth and back over and over; 'HOLD', as it is up to the frame and standing still from there; 'FREEZE',
-    standing still as it is at the frame.
+    preset: 'PLAY' plays the clip once, over the frames that the cloud was made for; 'REVERSE' does so backwards; 'LOOP'
+    repeats it; 'PING_PONG' repeats it forwards and backwards; 'HOLD' keeps the keys before the frame and stands still
+    from there on; 'FREEZE' always stands still, as at the frame.
     """
     path = compat.input_path(cloud_modifier(cloud), "Time")
     curve = own_action(cloud).fcurve_ensure_for_datablock(cloud, path)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A mesh that casts the cloud's shadows.
 
-In renders Gaussians are squares that face the camera, which a lamp at the side sees from their edges. So the proxy,
-which no camera sees, casts the shadows in the cloud's place. Geometry Nodes make it anew at every frame from what the
-cloud shows there: voxels around the centres of the Gaussians that are opaque enough, and a mesh around the voxels.
+Renders draw Gaussians as squares that face the camera, and a lamp at the side sees them from their edges. So a proxy,
+which no camera sees, casts the shadows in the cloud's place. Geometry Nodes build it at every frame from what the cloud
+shows there: voxels around the centres of the Gaussians that are opaque enough, and a mesh around the voxels.
 """
 
 import bpy
@@ -17,17 +17,17 @@ from .ownership import add_child
 GROUP_NAME = "Facet4D Shadow Proxy"
 GROUP_KEY = "facet4d_shadow_proxy"
 
-# Voxels along the cloud's longest side. The mesh stands off from the centres by two voxels, which close its gaps.
+# Voxels along the cloud's longest side. The mesh is two voxels away from the centres, which closes its gaps.
 RESOLUTION, DISTANCE = 64, 2.0
-# The viewport does with fewer Gaussians, because the voxels of each take their time at every frame.
+# The viewport uses fewer Gaussians, because the voxels of each take time at every frame.
 VIEWPORT_POINTS = 20_000.0
 
 
 def add_shadow_proxy(cloud: Object, catches: bool) -> Object:
-    """Make the cloud's shadow proxy, a child of the cloud, and have it cast the shadows in the cloud's place.
+    """Make the cloud's shadow proxy, a child of the cloud, which casts the shadows in the cloud's place.
 
-    catches: whether it is a shadow catcher as well. Cycles draws what falls on it instead of the proxy itself, in a
-    view layer without the cloud, to be laid over the cloud in the compositor.
+    catches: whether it is a shadow catcher as well. Cycles then draws the shadows that fall on the proxy instead of the
+    proxy. Render them in a view layer without the cloud, and lay them over the cloud in the compositor.
     """
     name = f"{cloud.name} Shadow Proxy"
     proxy = add_child(cloud, name, bpy.data.meshes.new(name))
@@ -46,13 +46,13 @@ def add_shadow_proxy(cloud: Object, catches: bool) -> Object:
 
 
 def shadow_proxy(cloud: Object, scene: Scene) -> Object | None:
-    """The object in the scene that casts the cloud's shadows."""
+    """Return the object in the scene that casts the cloud's shadows, None if there is none."""
     if not any(GROUP_KEY in group for group in bpy.data.node_groups):
-        return None  # most scenes need no search then, whenever a panel is drawn
+        return None  # spares most scenes the search whenever a panel is drawn
     for other in scene.objects:
         for modifier in other.modifiers:
-            ours = modifier.type == "NODES" and modifier.node_group and GROUP_KEY in modifier.node_group
-            if ours and compat.get_input(modifier, "Cloud") == cloud:
+            is_proxy = modifier.type == "NODES" and modifier.node_group and GROUP_KEY in modifier.node_group
+            if is_proxy and compat.get_input(modifier, "Cloud") == cloud:
                 return other
     return None
 
@@ -70,17 +70,23 @@ def _proxy_group() -> GeometryNodeTree:
 def _build(group: GeometryNodeTree) -> None:
     interface = group.interface
     interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
-    interface.new_socket("Cloud", in_out="INPUT", socket_type="NodeSocketObject", description="Whose shadows these are")
+    interface.new_socket(
+        "Cloud", in_out="INPUT", socket_type="NodeSocketObject", description="Cloud that casts the shadows"
+    )
     size = interface.new_socket("Voxel Size", in_out="INPUT", socket_type="NodeSocketFloat")
-    size.description, size.subtype, size.min_value = "Smaller is finer, slower, and may have gaps", "DISTANCE", 1e-5
-    least = interface.new_socket("Least Opacity", in_out="INPUT", socket_type="NodeSocketFloat")
-    least.description, least.subtype = "Fainter Gaussians cast no shadow", "FACTOR"
-    least.default_value, least.min_value, least.max_value = 0.3, 0.0, 1.0
+    size.description, size.subtype, size.min_value = (
+        "Smaller voxels are finer, slower, and may leave gaps",
+        "DISTANCE",
+        1e-5,
+    )
+    threshold = interface.new_socket("Least Opacity", in_out="INPUT", socket_type="NodeSocketFloat")
+    threshold.description, threshold.subtype = "Gaussians fainter than this cast no shadow", "FACTOR"
+    threshold.default_value, threshold.min_value, threshold.max_value = 0.3, 0.0, 1.0
 
     tree = TreeBuilder(group)
     inputs = tree.node("NodeGroupInput").outputs
-    shown = tree.node("GeometryNodeObjectInfo", inputs["Cloud"], properties={"transform_space": "RELATIVE"})
-    parts = tree.node("GeometryNodeSeparateComponents", shown.outputs["Geometry"]).outputs
+    cloud = tree.node("GeometryNodeObjectInfo", inputs["Cloud"], properties={"transform_space": "RELATIVE"})
+    parts = tree.node("GeometryNodeSeparateComponents", cloud.outputs["Geometry"]).outputs
     centres = tree.node("GeometryNodeMeshToPoints", properties={"mode": "FACES"}, Mesh=parts["Mesh"]).outputs[0]
     joined = tree.node("GeometryNodeJoinGeometry", parts["Point Cloud"])
     tree.tree.links.new(centres, joined.inputs[0])
@@ -88,9 +94,10 @@ def _build(group: GeometryNodeTree) -> None:
     faint = tree.math("LESS_THAN", alpha, inputs["Least Opacity"])
     domain = {"component": "POINTCLOUD"}
     count = tree.node("GeometryNodeAttributeDomainSize", joined.outputs[0], properties=domain).outputs["Point Count"]
-    enough = tree.math("DIVIDE", VIEWPORT_POINTS, count)
-    share = tree.math("MAXIMUM", enough, tree.math("SUBTRACT", 1.0, tree.node("GeometryNodeIsViewport").outputs[0]))
-    random = tree.node("FunctionNodeRandomValue").outputs  # up to 5.1 one for each type
+    in_viewport = tree.node("GeometryNodeIsViewport").outputs[0]
+    share = tree.math("DIVIDE", VIEWPORT_POINTS, count)
+    share = tree.math("MAXIMUM", share, tree.math("SUBTRACT", 1.0, in_viewport))  # all of them in renders
+    random = tree.node("FunctionNodeRandomValue").outputs  # one for each type, up to Blender 5.1
     surplus = tree.math("GREATER_THAN", next(socket for socket in random if socket.enabled), share)
     opaque = tree.node("GeometryNodeDeleteGeometry", joined.outputs[0], tree.math("MAXIMUM", faint, surplus)).outputs[0]
 

@@ -11,7 +11,7 @@ bpy = pytest.importorskip("bpy")
 from mathutils import Matrix
 
 from blender_addon import compat
-from blender_addon.cloud import native
+from blender_addon.cloud import native_splats as native
 from blender_addon.cloud.object import active_cloud, build_cloud, cloud_modifier, make_active
 
 pytestmark = pytest.mark.blender

@@ -90,5 +90,5 @@ def test_a_shadow_proxy_that_catches_shows_what_falls_on_it(studio, make_gaussia
 def test_a_second_shadow_proxy_is_refused_until_the_first_is_gone(registered, make_gaussians):
     cloud = build_cloud(registered, make_gaussians(10), "Head", 1, 49)
     bpy.context.view_layer.objects.active = cloud
-    reason = "casts the cloud's shadows already; delete it to make it anew"
+    reason = "casts the cloud's shadows already; delete it to make a new one"
     assert_refused_twice(bpy.ops.facet4d.add_shadow_proxy, cloud, reason)

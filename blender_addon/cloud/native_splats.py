@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Native splats: a cloud as Blender itself draws it from 5.3 on.
+"""Native splats: Blender itself draws Gaussian splats from 5.3 on, and a cloud can be shown as such splats.
 
-They are a point cloud of the type GAUSSIAN_SPLAT, a child of the cloud, with the attributes of Blender's own importers:
-position, scale (standard deviations), rotation (quaternion wxyz), and radiance:base, which holds the zeroth spherical
-harmonic of the sRGB-encoded color and, as its fourth value, the opacity. Our velocity, time_mean and time_sigma come
-along, and a node group moves the points to its Time.
+They are a point cloud of the type GAUSSIAN_SPLAT, a child of the cloud. It has the attributes that Blender's own
+importers write: position, scale (standard deviations), rotation (quaternion wxyz) and radiance:base. The last holds the
+zeroth spherical harmonic of the sRGB-encoded color and, as its fourth value, the opacity. We add velocity, time_mean
+and time_sigma, and a node group moves the points to its Time.
 
-Nodes cannot write a fourth value, so the opacity's window in time is an attribute of its own, `presence`, by which the
-material fades the splats. The group's inputs are driven by those of the cloud: its keys and sliders move both.
+Nodes cannot write a fourth value. So the opacity's window in time is an attribute of its own, `presence`, by which the
+material fades the splats. Drivers copy the inputs of the cloud's modifier to the group, so that the cloud's keys and
+sliders control both.
 """
 
 import bpy
@@ -23,7 +24,7 @@ from .ownership import add_child
 NATIVE_KEY = "facet4d_native"
 INPUTS = ("Time", "Time Step", "Opacity", "Size")
 
-# attribute: type, and the name under which Blender reads and writes its values
+# attribute: its type, and the property that holds a value of it
 _ATTRIBUTES = {
     "position": ("FLOAT_VECTOR", "vector"),
     "scale": ("FLOAT_VECTOR", "vector"),
@@ -36,10 +37,14 @@ _ATTRIBUTES = {
 
 
 def convert_to_native(source: Object) -> Object:
-    """Give the cloud native splats that follow it, in place of those it has; the cloud itself is hidden."""
+    """Make native splats that follow the cloud, or renew those it has; hide the cloud itself.
+
+    Raises:
+        UserError: see read_cloud.
+    """
     values = native_attributes(source)
     points = compat.new_native_splats(source.name, len(values["position"]))
-    # All attributes are made before any is written, because making one may move the others.
+    # Create all attributes before writing any, because creating one may move the others.
     for name, (data_type, _) in _ATTRIBUTES.items():
         if name not in points.attributes:
             points.attributes.new(name, data_type, "POINT")
@@ -47,18 +52,22 @@ def convert_to_native(source: Object) -> Object:
         points.attributes[name].data.foreach_set(key, np.ascontiguousarray(values[name], np.float32).ravel())
     splats = next((child for child in source.children if NATIVE_KEY in child), None)
     if splats:
-        replaced, splats.data = splats.data, points
-        bpy.data.pointclouds.remove(replaced)
+        old_points, splats.data = splats.data, points
+        bpy.data.pointclouds.remove(old_points)
     else:
         splats = _new_object(source, points)
     source.hide_render = True
-    if source.visible_get():  # what the view layer lacks cannot be hidden in it
+    if source.visible_get():  # hide_set fails for an object that is not in the view layer
         source.hide_set(True)
     return splats
 
 
 def native_attributes(source: Object) -> dict[str, np.ndarray]:
-    """The values of a cloud's native splats, in its object space: [N, width] or [N] by the names of _ATTRIBUTES."""
+    """Return the values of a cloud's native splats in its object space: [N, width] or [N] for each of _ATTRIBUTES.
+
+    Raises:
+        UserError: see read_cloud.
+    """
     gaussians = read_cloud(source)
     origin = np.array(source[METADATA_KEY]["origin"], np.float32)
     return {
@@ -78,20 +87,20 @@ def _new_object(source: Object, points: PointCloud) -> Object:
     modifier = splats.modifiers.new("Facet4D", "NODES")
     modifier.node_group = _group()
     compat.set_input(modifier, "Material", _material())
-    leader = cloud_modifier(source)
-    present = compat.input_names(leader)
-    for name in (name for name in INPUTS if name in present):
-        compat.set_input(modifier, name, compat.get_input(leader, name))
+    source_modifier = cloud_modifier(source)
+    available = compat.input_names(source_modifier)
+    for name in (name for name in INPUTS if name in available):
+        compat.set_input(modifier, name, compat.get_input(source_modifier, name))
         driver = splats.driver_add(compat.input_path(modifier, name)).driver
-        driver.type = "SUM"  # needs no Python, which files from elsewhere may not run
+        driver.type = "SUM"  # needs no Python, which Blender may forbid in files from elsewhere
         variable = driver.variables.new()
         variable.targets[0].id = source
-        variable.targets[0].data_path = compat.input_path(leader, name)
+        variable.targets[0].data_path = compat.input_path(source_modifier, name)
     return splats
 
 
 def _group() -> GeometryNodeTree:
-    """The file's node group for native splats, built if missing."""
+    """Return the file's node group for native splats; build it if it is missing."""
     for group in bpy.data.node_groups:
         if NATIVE_KEY in group and group.library is None:
             return group
@@ -133,7 +142,7 @@ def _group() -> GeometryNodeTree:
 
 
 def _material() -> Material:
-    """The file's material for native splats, made if missing: Blender's own color, faded by presence."""
+    """Return the file's material for native splats, Blender's own color faded by presence; make it if it is missing."""
     for material in bpy.data.materials:
         if NATIVE_KEY in material and material.library is None:
             return material
