@@ -48,7 +48,7 @@ def studio(scene):
     return scene
 
 
-@pytest.fixture(params=["Cycles", "Eevee"])
+@pytest.fixture(params=["Cycles", pytest.param("Eevee", marks=pytest.mark.slow)])
 def either_engine(studio, request):
     """The studio with Cycles, then with Eevee where it can draw."""
     if request.param == "Eevee":

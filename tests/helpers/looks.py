@@ -128,6 +128,8 @@ def rasterised(gaussians: MovingSplats, time: float, scene, size: int) -> np.nda
 
 
 def use_eevee(scene, samples: int) -> None:
+    """Set Eevee up, without shadows, which take ten times as long as all else where there is no GPU."""
     scene.render.engine = "BLENDER_EEVEE" if bpy.app.version >= (5, 0, 0) else "BLENDER_EEVEE_NEXT"
     scene.render.filter_size = 1.0
     scene.eevee.taa_render_samples = samples
+    scene.eevee.use_shadows = False

@@ -41,6 +41,7 @@ def test_a_cloud_of_one_moment_looks_the_same_among_joined_ones():
     assert np.abs(expected.astype(int) - found).max() <= 2
 
 
+@pytest.mark.slow
 def test_lifting_joins_the_moments_and_keeps_what_refining_made_of_each():
     torch.manual_seed(0)
     model, picture = LRM4D(TINY), np.random.default_rng(0).integers(0, 255, (16, 16, 4), np.uint8)

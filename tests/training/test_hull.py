@@ -99,6 +99,7 @@ def test_of_pictures_from_one_place_the_nearest_in_time_counts():
         assert torch.allclose(color[0, 0, 32, 32], expected, atol=0.02)
 
 
+@pytest.mark.slow
 def test_a_picture_lends_no_color_to_what_it_does_not_see():
     """A red ball stands between one camera and a blue one; from further up the blue one is seen."""
     balls = [(torch.tensor([0.0, 0.0, 0.6]), 0.25), (torch.tensor([0.0, 0.0, -0.4]), 0.4)]
@@ -114,6 +115,7 @@ def test_a_picture_lends_no_color_to_what_it_does_not_see():
     assert color[0, 0][blue][:, 0].median() < 0.02
 
 
+@pytest.mark.slow
 def test_more_pictures_make_it_better():
     batch = SceneSampler(Path(), "cpu", seed=8, heads_share=0, timing="static").sample(0, 4, 12, 2, 48)
     decibels = []

@@ -83,6 +83,7 @@ def test_a_photo_is_cut_out_as_rembg_does(name):
     assert np.abs(matte[PLACES, PLACES].astype(int) - RECORDED[name]).max() <= 1
 
 
+@pytest.mark.slow
 def test_a_photo_without_alpha_is_cut_out_by_the_chosen_model(tmp_path, monkeypatch):
     """By a network of which the matte is known: the brightness, stretched to 0..255."""
     monkeypatch.setenv("U2NET_HOME", str(tmp_path))

@@ -13,7 +13,6 @@ from skimage import data
 
 from backend.errors import Cancelled, UserError
 from backend.facelift.gslrm import GSLRM, GSLRMConfig, PostFilter
-from backend.facelift.mvdiffusion import VIEWS
 from backend.facelift.pipeline import lift_views, six_cameras
 from backend.portrait.face import Face
 from backend.portrait.matte import cut_from_white, cut_out, lay_over_white
@@ -276,8 +275,11 @@ def test_the_six_cameras_are_the_published_ones():
     np.testing.assert_allclose(intrinsics, recorded["six.fxfycxcy"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_each_camera_sees_the_head_from_its_own_side():
     """The nose points to -y and the left ear to +x: the front camera sees that ear on its right, upright."""
+    from backend.facelift.mvdiffusion import VIEWS  # brings diffusers along, which takes seconds
+
     nose, left_ear, crown = np.array([0, -0.5, 0]), np.array([0.4, 0, 0]), np.array([0, 0, 0.6])
     cameras = dict(zip(VIEWS, six_cameras(), strict=True))
     for camera in cameras.values():

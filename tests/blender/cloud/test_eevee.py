@@ -40,7 +40,7 @@ def test_eevee_and_the_backend_rasteriser_agree(studio, make_gaussians, tmp_path
     build_cloud(studio, gaussians, "Head", 1, 49)
     aim(studio, (0.6, -4, 0.8))
     studio.frame_set(25)
-    use_eevee(studio, samples=16)
+    use_eevee(studio, samples=64)
     picture = photograph(studio, tmp_path, 64)
     assert psnr_over_white(picture, rasterised(gaussians, 1.0, studio, 64)) > 30
 

@@ -41,6 +41,7 @@ def lit_from_the_side(scene) -> None:
 def test_the_shadow_proxy_casts_the_clouds_shadow_at_every_frame(either_engine, registered, make_gaussians, tmp_path):
     """Of a ball that rises; the camera's squares alone are edge-on to the light."""
     scene = either_engine
+    scene.eevee.use_shadows, scene.eevee.taa_render_samples = True, 4
     cloud = build_cloud(scene, opaque_ball(make_gaussians, velocity=(0, 0, 0.5)), "Ball", 1, 49)
     lit_from_the_side(scene)
     bpy.context.view_layer.objects.active = cloud
