@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What goes in: the scene's cameras and their pictures, surveyed, imported, rendered, and cut to a capture."""
+"""The input of a reconstruction: imports the scene's cameras and pictures, surveys them and reads them as a capture."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Blender's cameras, and the pictures laid over their frames, as pinhole cameras of the backend."""
+"""Converts Blender's cameras, and the pictures laid over their frames, to pinhole cameras of the backend."""
 
 import math
 from dataclasses import dataclass, replace
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Placement:
     """How Blender lays a background picture over the frame of a camera.
 
-    sensor_fit: the camera's. display_aspect: width and height of a picture's pixel. method: 'STRETCH', 'FIT' or 'CROP'.
-    offset: right and up, in Blender's units. rotation: radians, clockwise. flip: left-right and up-down.
+    sensor_fit: of the camera. display_aspect: width and height of a picture's pixel. method: 'STRETCH', 'FIT' or
+    'CROP'. offset: right and up, in Blender's units. rotation: radians, clockwise. flip: left-right and up-down.
     """
 
     sensor_fit: str
@@ -30,14 +30,14 @@ class Placement:
     scale: float = 1.0
     flip: tuple[bool, bool] = (False, False)
 
-    def flipped(self, image: np.ndarray) -> np.ndarray:
-        """The picture [H, W, C] as it is shown before it is turned."""
+    def flip_image(self, image: np.ndarray) -> np.ndarray:
+        """Return the picture [H, W, C] flipped, as Blender shows it before the rotation."""
         across, down = (-1 if flip else 1 for flip in self.flip)
         return image[::down, ::across]
 
 
 def slot_placement(camera: Object, slot: CameraBackgroundImage, source: Image | MovieClip) -> Placement:
-    """How a background image of a camera is laid over its frame; `source` is what it shows."""
+    """Return how a background image of a camera is laid over its frame; `source` is what it shows."""
     return Placement(
         camera.data.sensor_fit,
         tuple(source.display_aspect),
@@ -50,9 +50,10 @@ def slot_placement(camera: Object, slot: CameraBackgroundImage, source: Image | 
 
 
 def frame_camera(camera: Object, render: RenderSettings) -> "Camera":
-    """The Camera of an evaluated camera object, for pictures of the render's own size.
+    """Return the Camera of an evaluated camera object, for pictures of the render's own size.
 
-    Follows Blender's BKE_camera_params_compute_viewplane: the sensor spans `span` pixels, and shifts are parts of it.
+    Follows Blender's BKE_camera_params_compute_viewplane: the sensor spans `span` pixels, and shifts are fractions of
+    it.
     """
     data = camera.data
     width, height = frame_size(render)
@@ -60,7 +61,7 @@ def frame_camera(camera: Object, render: RenderSettings) -> "Camera":
     span = width if _fits_width(data.sensor_fit, width, height * tall) else height * tall
     sensor = data.sensor_height if data.sensor_fit == "VERTICAL" else data.sensor_width
     return backend.camera.Camera(
-        # normalised, because a camera's scale does not count when it renders
+        # normalised, because Blender ignores a camera's scale when it renders
         backend.camera.opengl_to_opencv(np.array(camera.matrix_world.normalized(), np.float64)),
         fx=span * data.lens / sensor,
         fy=span * data.lens / sensor / tall,
@@ -72,13 +73,13 @@ def frame_camera(camera: Object, render: RenderSettings) -> "Camera":
 
 
 def frame_size(render: RenderSettings) -> tuple[int, int]:
-    """Width and height of the whole frame in pixels."""
+    """Return width and height of the whole frame in pixels."""
     percentage = render.resolution_percentage
     return render.resolution_x * percentage // 100, render.resolution_y * percentage // 100
 
 
 def crop_to_border(camera: "Camera", render: RenderSettings) -> "Camera":
-    """The Camera of what is rendered: the part within the render region where the render is cropped to it."""
+    """Return the Camera of what is rendered: of the render region if the render is cropped to it."""
     if not (render.use_border and render.use_crop_to_border):
         return camera
     left, right = (int(edge * camera.width) for edge in (render.border_min_x, render.border_max_x))
@@ -87,10 +88,10 @@ def crop_to_border(camera: "Camera", render: RenderSettings) -> "Camera":
 
 
 def picture_camera(camera: "Camera", placement: Placement, width: int, height: int) -> "Camera":
-    """The Camera of a background picture of width x height, where `camera` is that of the frame it is laid over.
+    """Return the Camera of a background picture of width x height pixels; `camera` is that of the frame below it.
 
-    Works in the image plane one unit before the camera, y down, and follows Blender's overlay: the picture is brought
-    to its size, turned about its middle and moved by an offset in sensor lengths.
+    Works in the image plane one unit before the camera, y down. Follows Blender's overlay: the picture is scaled,
+    rotated about its middle and moved by an offset in sensor lengths.
     """
     frame = np.array([camera.width / camera.fx, camera.height / camera.fy])
     frame_aspect = frame[0] / frame[1]
@@ -118,5 +119,5 @@ def picture_camera(camera: "Camera", placement: Placement, width: int, height: i
 
 
 def _fits_width(sensor_fit: str, width: float, height: float) -> bool:
-    """Whether the sensor's length is the frame's width."""
+    """Tell whether the sensor's length is the frame's width."""
     return sensor_fit == "HORIZONTAL" or (sensor_fit == "AUTO" and width >= height)

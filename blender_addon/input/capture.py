@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The scene's cameras and their pictures, or renders, read as a Capture. Runs on the main thread.
+"""Reads the scene's cameras and their pictures, or renders, as a Capture. Runs on the main thread.
 
 The time of a scene frame is (frame - scene.frame_start) / frames per second.
 """
@@ -27,38 +27,38 @@ if TYPE_CHECKING:
     from backend.capture import Capture
 
 
-def capture_steps(context: Context, most: int | None = None) -> Generator[tuple[str, float], None, "Capture"]:
-    """Takes the pictures of the Capture that the scene's settings ask for, one a step, and returns it.
+def capture_steps(context: Context, limit: int | None = None) -> Generator[tuple[str, float], None, "Capture"]:
+    """Read or render the pictures that the scene's settings ask for, one in each step, and return them as a Capture.
 
-    most: take so many of them at most, spread evenly. Yields what it does and how far it is, 0..1. The scene must not
-    be changed between the steps; it is left as it was at the end, also of a generator that is closed early.
+    limit: take at most so many of them, spread evenly. Yields the stage and its fraction, 0..1. The scene must not be
+    changed between the steps. It is restored at the end, also if the generator is closed early.
 
     Raises:
         UserError: the first problem that `survey` finds, a picture that cannot be read, or a capture that no model
             can use.
     """
-    found = survey(context)
-    if found.problems:
-        raise errors.UserError(found.problems[0].text)
-    chosen = sorted(found.views, key=lambda view: view.frame)
-    if most and most < len(chosen):
-        chosen = [chosen[index] for index in np.linspace(0, len(chosen) - 1, most).astype(int)]
+    surveyed = survey(context)
+    if surveyed.problems:
+        raise errors.UserError(surveyed.problems[0].text)
+    chosen = sorted(surveyed.views, key=lambda view: view.frame)
+    if limit and limit < len(chosen):
+        chosen = [chosen[index] for index in np.linspace(0, len(chosen) - 1, limit).astype(int)]
     scene = context.scene
     renders = scene.facet4d.source == "RENDER"
     stage, frames = "Rendering pictures" if renders else "Reading pictures", []
-    with ExitStack() as restored, tempfile.TemporaryDirectory() as folder:
-        restored.callback(scene.frame_set, scene.frame_current, subframe=scene.frame_subframe)
+    with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+        stack.callback(scene.frame_set, scene.frame_current, subframe=scene.frame_subframe)
         if renders:
-            restored.enter_context(_ready_to_render(scene))
+            stack.enter_context(_clean_render_settings(scene))
         for frame, views in groupby(chosen, key=lambda view: view.frame):
             scene.frame_set(math.floor(frame), subframe=frame % 1)
             depsgraph = context.evaluated_depsgraph_get()
             seconds = (frame - scene.frame_start) * scene.render.fps_base / scene.render.fps
-            # all posed before any is read, because reading may evaluate the scene anew
-            posed = [(view, frame_camera(view.camera.evaluated_get(depsgraph), scene.render)) for view in views]
-            for view, camera in posed:
+            # all poses are read before any picture, because that may evaluate the scene again
+            poses = [(view, frame_camera(view.camera.evaluated_get(depsgraph), scene.render)) for view in views]
+            for view, camera in poses:
                 if view.picture:
-                    image = view.placement.flipped(view.picture.read(context))
+                    image = view.placement.flip_image(view.picture.read(context))
                     camera = picture_camera(camera, view.placement, *image.shape[1::-1])
                 else:
                     scene.camera = view.camera
@@ -75,8 +75,8 @@ def capture_steps(context: Context, most: int | None = None) -> Generator[tuple[
 
 
 @contextmanager
-def _ready_to_render(scene: Scene) -> Iterator[None]:
-    """Everything that a clean picture of the subject needs; restored afterwards, with what `render_still` sets."""
+def _clean_render_settings(scene: Scene) -> Iterator[None]:
+    """Change all settings that a clean picture of the subject needs; restore them and what `render_still` sets."""
     render, view = scene.render, scene.view_settings
     changes: list[tuple[Any, str, Any]] = [
         (render, "film_transparent", True),
@@ -92,20 +92,20 @@ def _ready_to_render(scene: Scene) -> Iterator[None]:
         (view, "gamma", 1.0),
         (view, "use_curve_mapping", False),
     ]
-    shown = subjects(scene)
-    changes += [(ob, "hide_render", True) for ob in scene.objects if is_visible_kind(ob) and ob not in shown]
-    changes += [(marker, "camera", None) for marker in scene.timeline_markers]  # they would choose the camera
+    visible = subjects(scene)
+    changes += [(ob, "hide_render", True) for ob in scene.objects if is_visible_kind(ob) and ob not in visible]
+    changes += [(marker, "camera", None) for marker in scene.timeline_markers]  # markers would choose the camera
     image = render.image_settings
-    kept = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
-    kept += [(scene, "camera", scene.camera), (render, "filepath", render.filepath)]
-    kept += [(render, "dither_intensity", render.dither_intensity)]
-    kept += [(view, name, getattr(view, name)) for name in ("view_transform", "look")]
+    previous = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
+    previous += [(scene, "camera", scene.camera), (render, "filepath", render.filepath)]
+    previous += [(render, "dither_intensity", render.dither_intensity)]
+    previous += [(view, name, getattr(view, name)) for name in ("view_transform", "look")]
     names = ("media_type", "file_format", "color_mode", "color_depth")
-    kept += [(image, name, getattr(image, name)) for name in names if hasattr(image, name)]
+    previous += [(image, name, getattr(image, name)) for name in names if hasattr(image, name)]
     try:
         for owner, name, value in changes:
             setattr(owner, name, value)
         yield
     finally:
-        for owner, name, value in kept:
+        for owner, name, value in previous:
             setattr(owner, name, value)

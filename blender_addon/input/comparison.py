@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The input pictures as a ghost over the result, in the view through their cameras."""
+"""Shows the input pictures over the cloud, with a chosen opacity, in the view through their cameras."""
 
 from bpy.types import Camera, Scene
 
@@ -7,10 +7,10 @@ from .. import compat
 
 
 def show_pictures(scene: Scene) -> None:
-    """Put the background images of the input cameras where the scene's settings say: in front of the cloud, as opaque
-    as chosen, or whole behind it.
+    """Show the background images of the input cameras in front of the cloud, with the chosen opacity, or behind it.
 
-    Pictures that take turns do so by keys of their opacity; these keep their times.
+    The scene's settings say which. Keys of the opacity show a camera's pictures one after the other; they keep their
+    times.
     """
     settings = scene.facet4d
     cameras = {ob.data for ob in (settings.collection or scene.collection).all_objects if ob.type == "CAMERA"}

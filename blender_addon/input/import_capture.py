@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A capture folder as cameras with background pictures, such that `scene_capture` reads the same capture back."""
+"""Imports a capture folder as cameras with background pictures, so that `capture.py` reads the same capture back."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ FRAME_RATES = (24, 25, 30, 50, 60)
 
 
 def import_capture(scene: Scene, path: Path) -> Collection:
-    """Makes a collection of cameras from a capture folder; one camera for each pose, with all its pictures.
+    """Make a collection of cameras from a capture folder: one camera for each pose, with all its pictures.
 
-    The scene takes over the pictures' size and, counted from its first frame, their times; if they fall between its
-    frames and a usual frame rate fits them better, also that. Held-out pictures are left out.
+    The scene takes over the pictures' size and, from its first frame on, their times. If the times fall between its
+    frames and fit a usual frame rate, the scene takes over that rate, too. Held-out pictures are left out.
 
     Raises:
-        UserError: the folder holds no readable capture; the scene is untouched then.
+        UserError: the folder holds no readable capture. The scene is then unchanged.
     """
     entries = zip(backend.capture.load_capture(path).frames, backend.capture.load_cameras(path), strict=True)
     folder = path if path.is_dir() else path.parent
     pictures = [(frame, _file(folder, name)) for frame, (_, _, name, held_out) in entries if not held_out]
     if not pictures:
-        raise errors.UserError(f"All pictures of {path} are held out; leave some for the reconstruction.")
+        raise errors.UserError(f"All pictures of {path} are held out; keep some for the reconstruction.")
     times = [frame.time for frame, _ in pictures]
     first = min(0.0, *times)
     fps = scene.render.fps / scene.render.fps_base
@@ -48,9 +48,9 @@ def import_capture(scene: Scene, path: Path) -> Collection:
         )
     height, width = pictures[0][0].image.shape[:2]
     images = [bpy.data.images.load(str(file)) for _, file in pictures]
-    if unlike := next((image.name for image in images if tuple(image.size) != (width, height)), None):
+    if name := next((image.name for image in images if tuple(image.size) != (width, height)), None):
         bpy.data.batch_remove(images)
-        raise errors.UserError(f"Blender cannot show '{unlike}' as it was taken; export it upright, as PNG or JPEG.")
+        raise errors.UserError(f"Blender cannot show '{name}' as it was taken; export it upright, as PNG or JPEG.")
 
     if not _on_frames(times, fps) and (fitting := next((r for r in FRAME_RATES if _on_frames(times, r)), None)):
         fps = scene.render.fps = fitting
@@ -92,19 +92,20 @@ def _on_frames(times: Sequence[float], fps: float) -> bool:
 
 
 def new_camera(camera: Camera, name: str) -> Object:
-    """A camera object for a render of the picture's size in square pixels; inverts `scene_capture.picture_camera`."""
+    """Return a camera object for renders of the picture's size in square pixels; inverts `cameras.picture_camera`."""
     data = bpy.data.cameras.new(name)
     set_lens(data, camera)
     data.show_background_images = True
-    result = bpy.data.objects.new(name, data)
-    result.matrix_world = Matrix(camera.to_opengl())
-    return result
+    camera_object = bpy.data.objects.new(name, data)
+    camera_object.matrix_world = Matrix(camera.to_opengl())
+    return camera_object
 
 
 def set_lens(data: bpy.types.Camera, camera: Camera) -> None:
-    """Give Blender's camera the intrinsics of one.
+    """Give Blender's camera the intrinsics of `camera`.
 
-    Where fx and fy differ, the picture's display aspect carries the ratio, and `fill` is how it then fits the frame.
+    If fx and fy differ, the picture's display aspect carries the ratio. `fill` is the part of the frame that the
+    picture then fills.
     """
     tall = camera.fx / camera.fy
     fill = min(1.0, 1.0 / tall)
@@ -115,7 +116,7 @@ def set_lens(data: bpy.types.Camera, camera: Camera) -> None:
 
 
 def load_pictures(files: Sequence[Path]) -> Image:
-    """A picture, a movie, or the files of a sequence as one Image.
+    """Load a picture, a movie, or the files of a sequence as one Image.
 
     Raises:
         UserError: Blender cannot read the first.
@@ -131,7 +132,7 @@ def load_pictures(files: Sequence[Path]) -> Image:
 
 
 def show_behind(camera: Object, image: Image, files: Sequence[Path], first_frame: int) -> None:
-    """Lay what `load_pictures` made of the files over the camera's view, movies and sequences from a frame on."""
+    """Show an image of `load_pictures` behind the camera's view; movies and sequences begin at the first frame."""
     slots = camera.data.background_images
     slot = next((slot for slot in slots if slot.source == "IMAGE" and not slot.image), None) or slots.new()
     slot.image, slot.frame_method = image, "FIT"
@@ -142,7 +143,7 @@ def show_behind(camera: Object, image: Image, files: Sequence[Path], first_frame
 
 
 def _show_one_at_a_time(camera: bpy.types.Camera) -> None:
-    """Keys the pictures' opacity so that the view through the camera shows each from its frame to the next one's."""
+    """Key the pictures' opacity so that the view through the camera shows each from its frame to the next one's."""
     slots = sorted(camera.background_images, key=lambda slot: slot.image.facet4d.frame)
     frames = [slot.image.facet4d.frame for slot in slots]
     for shown, slot in enumerate(slots):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Operators that bring in cameras and pictures, and those that put right what `survey` finds."""
+"""Operators that add cameras and pictures, and operators that correct what `survey` finds."""
 
 from pathlib import Path
 
@@ -26,11 +26,11 @@ class FACET4D_OT_import_capture(Operator):
 
     directory: StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
     filepath: StringProperty(name="File", subtype="FILE_PATH", options={"SKIP_SAVE", "HIDDEN"})
-    files: CollectionProperty(type=OperatorFileListElement, options={"SKIP_SAVE", "HIDDEN"})  # wanted for drops
+    files: CollectionProperty(type=OperatorFileListElement, options={"SKIP_SAVE", "HIDDEN"})  # needed for drops
     filter_folder: BoolProperty(default=True, options={"HIDDEN"})
 
     def invoke(self, context: Context, _event: Event) -> set[str]:
-        if self.filepath:  # dropped into the window
+        if self.filepath:  # set by a drop into the window
             return self.execute(context)
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
@@ -40,7 +40,7 @@ class FACET4D_OT_import_capture(Operator):
 
 
 class FACET4D_FH_capture(FileHandler):
-    """Drop a transforms.json into the 3D View to load its capture"""
+    """Load the capture of a transforms.json that is dropped into the 3D View"""
 
     bl_idname = "FACET4D_FH_capture"
     bl_label = "Facet4D Capture"
@@ -74,7 +74,7 @@ def _import_folder(operator: Operator, context: Context, folder: Path) -> set[st
 
 
 class FACET4D_OT_add_rig(Operator):
-    """Add cameras around the subject, to render it from all sides as the input of a reconstruction"""
+    """Add cameras around the subject, which render it from all sides as the input of a reconstruction"""
 
     bl_idname = "facet4d.add_rig"
     bl_label = "Add Camera Rig"
@@ -102,7 +102,7 @@ class FACET4D_OT_add_rig(Operator):
 
 
 class _CameraFix:
-    """Puts right one camera: an operator's `fix`, which may raise UserError, for the camera that is named."""
+    """An operator that corrects the camera it names."""
 
     bl_options = {"REGISTER", "UNDO"}
 
@@ -119,6 +119,14 @@ class _CameraFix:
             return {"CANCELLED"}
         return {"FINISHED"}
 
+    def fix(self, context: Context, camera: Object) -> None:
+        """Correct the camera.
+
+        Raises:
+            UserError: it cannot be corrected.
+        """
+        raise NotImplementedError
+
 
 class FACET4D_OT_open_picture(PictureBrowser, _CameraFix, Operator):
     """Choose the picture, image sequence or movie that this camera took"""
@@ -134,7 +142,7 @@ class FACET4D_OT_open_picture(PictureBrowser, _CameraFix, Operator):
 
 
 class FACET4D_OT_leave_out(_CameraFix, Operator):
-    """Leave this camera out of the reconstruction by hiding it, or take it in again"""
+    """Leave this camera out of the reconstruction by hiding it, or include it again"""
 
     bl_idname = "facet4d.leave_out"
     bl_label = "Leave Out"
@@ -150,7 +158,7 @@ class FACET4D_OT_leave_out(_CameraFix, Operator):
 
 
 class FACET4D_OT_aim(_CameraFix, Operator):
-    """Turn this camera towards the middle of what is rendered"""
+    """Turn this camera towards the centre of what is rendered"""
 
     bl_idname = "facet4d.aim"
     bl_label = "Aim at Subject"
@@ -162,13 +170,13 @@ class FACET4D_OT_aim(_CameraFix, Operator):
         else:
             centre = Vector(rig.subject_ball(context, [context.scene.frame_current])[0])
         location = camera.matrix_world.translation.copy()
-        turned = (centre - location).to_track_quat("-Z", "Y").to_matrix().to_4x4()
-        turned.translation = location
-        camera.matrix_world = turned
+        matrix = (centre - location).to_track_quat("-Z", "Y").to_matrix().to_4x4()
+        matrix.translation = location
+        camera.matrix_world = matrix
 
 
 class FACET4D_OT_make_perspective(_CameraFix, Operator):
-    """Make this camera a perspective camera, which is what reconstructions need"""
+    """Make this camera a perspective camera, which reconstructions need"""
 
     bl_idname = "facet4d.make_perspective"
     bl_label = "Make Perspective"

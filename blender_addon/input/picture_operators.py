@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pictures and movies become the background images of cameras, by a drop into the viewport or from the file browser."""
+"""Operators that make pictures and movies the background images of cameras, from the file browser or after a drop."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from .pictures import group_sequences
 
 
 class PictureBrowser:
-    """An operator that asks for its pictures or movies in the file browser, unless they were dropped."""
+    """An operator that opens the file browser for its pictures or movies, unless they were dropped."""
 
     filter_image: BoolProperty(default=True, options={"HIDDEN"})
     filter_movie: BoolProperty(default=True, options={"HIDDEN"})
@@ -27,13 +27,13 @@ class PictureBrowser:
 
 
 class PictureHandler:
-    """Takes pictures and movies that are dropped into the 3D View; Blender asks which handler shall have them."""
+    """A handler of pictures and movies that are dropped into the 3D View; of several, Blender asks which to use."""
 
     bl_file_extensions = ";".join(sorted({*bpy.path.extensions_image, *bpy.path.extensions_movie}))
 
     @classmethod
     def poll_drop(cls, context: Context) -> bool:
-        """While our tab is open; otherwise Blender's own handlers should not have to be chosen from a menu."""
+        """Accept drops only while our tab is open, so that otherwise Blender's own handlers get them without a menu."""
         if context.area is None or context.area.type != "VIEW_3D" or not context.space_data.show_region_ui:
             return False
         sidebar = next(region for region in context.area.regions if region.type == "UI")
@@ -41,8 +41,8 @@ class PictureHandler:
 
 
 class FACET4D_OT_add_pictures(PictureBrowser, Operator):
-    """Give the chosen cameras pictures or movies, in the order of their names. Without a chosen camera make new ones,
-    which look as the view does. Files that count on by one are a sequence"""
+    """Give pictures or movies to the chosen cameras, in the order of their names. If no camera is chosen, add new ones
+    with the direction of the view. Files with consecutive numbers are a sequence"""
 
     bl_idname = "facet4d.add_pictures"
     bl_label = "Add Pictures to Cameras"
@@ -54,7 +54,7 @@ class FACET4D_OT_add_pictures(PictureBrowser, Operator):
     def execute(self, context: Context) -> set[str]:
         paths = [Path(bpy.path.abspath(self.directory), file.name) for file in self.files]
         try:
-            cameras = _give(context, paths)
+            cameras = _assign_pictures(context, paths)
         except errors.UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -63,8 +63,11 @@ class FACET4D_OT_add_pictures(PictureBrowser, Operator):
         return {"FINISHED"}
 
 
-def _give(context: Context, paths: list[Path]) -> list[Object]:
-    """Gives each selected camera one of the pictures and sequences, or a single one all of them; or makes cameras."""
+def _assign_pictures(context: Context, paths: list[Path]) -> list[Object]:
+    """Give each chosen camera one picture or sequence, a single one all of them; add cameras if none is chosen.
+
+    Returns the cameras.
+    """
     cameras = _chosen_cameras(context)
     sources = group_sequences(paths)
     if len(cameras) > 1 and len(paths) == len(cameras):
@@ -76,18 +79,18 @@ def _give(context: Context, paths: list[Path]) -> list[Object]:
             f"{len(cameras)} cameras are selected for {len(sources)} pictures; select one for each, or a single one."
         )
     first = context.scene.frame_start
-    shown = [(load_pictures(files), files) for files in sources]
+    images = [load_pictures(files) for files in sources]
     if not cameras:
         cameras = _new_cameras(context, [files[0].stem for files in sources])
     if len(cameras) == 1:
         cameras = cameras * len(sources)
-    for camera, (image, files) in zip(cameras, shown, strict=True):
+    for camera, image, files in zip(cameras, images, sources, strict=True):
         show_behind(camera, image, files, first)
     return list(dict.fromkeys(cameras))
 
 
 def _chosen_cameras(context: Context) -> list[Object]:
-    """The selected cameras by name, or else the active one, or else the one that the view looks through."""
+    """Return the selected cameras by name, else the active one, else the one that the view looks through."""
     view = getattr(context.space_data, "region_3d", None)
     through = context.space_data.camera if view and view.view_perspective == "CAMERA" else None
     selected = sorted(context.view_layer.objects.selected, key=lambda ob: ob.name)
@@ -98,7 +101,7 @@ def _chosen_cameras(context: Context) -> list[Object]:
 
 
 def _new_cameras(context: Context, names: list[str]) -> list[Object]:
-    """Cameras among those that count, which look as the 3D view does, and are selected in place of what is."""
+    """Return new cameras with the direction of the 3D view, in the input's collection, and select only them."""
     scene, view_layer = context.scene, context.view_layer
     cameras = [bpy.data.objects.new(name, bpy.data.cameras.new(name)) for name in names]
     view = getattr(context.space_data, "region_3d", None)
@@ -106,7 +109,7 @@ def _new_cameras(context: Context, names: list[str]) -> list[Object]:
         (scene.facet4d.collection or scene.collection).objects.link(camera)
         if view:
             camera.matrix_world = view.view_matrix.inverted()
-    view_layer.update()  # it does not know new objects before
+    view_layer.update()  # makes the new objects known
     for ob in view_layer.objects:
         ob.select_set(ob in cameras)
     view_layer.objects.active = view_layer.objects.get(cameras[0].name)
@@ -115,7 +118,7 @@ def _new_cameras(context: Context, names: list[str]) -> list[Object]:
 
 
 class FACET4D_FH_pictures(PictureHandler, FileHandler):
-    """Drop pictures or movies into the 3D View to give them to cameras"""
+    """Give pictures or movies that are dropped into the 3D View to cameras"""
 
     bl_idname = "FACET4D_FH_pictures"
     bl_label = "Facet4D Pictures"

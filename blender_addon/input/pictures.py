@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pixels of a camera's background images as RGBA uint8: straight alpha, sRGB-encoded, top row first."""
+"""Reads a camera's background images as RGBA uint8: straight alpha, sRGB-encoded, top row first."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from .._backend import errors
 
 @dataclass(frozen=True)
 class Picture:
-    """Where the pixels of one picture are: an Image as it is, a file read like `image`, or a frame of a movie."""
+    """Where the pixels of one picture are: an Image, a file with the color settings of `image`, or a movie's frame."""
 
     name: str
     image: Image | None = None
@@ -28,26 +28,26 @@ class Picture:
 
     @property
     def is_numbered(self) -> bool:
-        """It is a file of a sequence."""
+        """Tell whether it is a file of a sequence."""
         return self.path is not None and self.movie_frame is None
 
     @property
     def missing(self) -> bool:
-        """The file that the pixels should come from is not there."""
+        """Tell whether the file with the pixels is missing."""
         if self.path is not None:
             return not os.path.isfile(self.path)
         image = self.image
-        return image.source == "FILE" and not image.packed_file and not image.has_data and not _file(image)
+        return image.source == "FILE" and not image.packed_file and not image.has_data and not _has_file(image)
 
     @property
     def loaded_size(self) -> tuple[int, int] | None:
-        """Width and height, if Blender has loaded the picture; asking for it anyway would read the file."""
+        """Return width and height if Blender has loaded the picture, else None: asking Blender would read the file."""
         if self.path is None and self.image.has_data:
             return tuple(self.image.size)
         return None
 
     def read(self, context: Context) -> np.ndarray:
-        """RGBA uint8 [H, W, 4].
+        """Return the pixels, RGBA uint8 [H, W, 4].
 
         Raises:
             UserError: the pixels cannot be read.
@@ -55,7 +55,7 @@ class Picture:
         if self.movie_frame is not None:
             pixels = _read_movie(context, self.path, self.movie_frame)
         elif self.path is not None:
-            with _loaded(self.path, self.image) as image:
+            with _temporary_image(self.path, self.image) as image:
                 pixels = _whole_pixels(image)
         else:
             pixels = _whole_pixels(self.image)
@@ -65,19 +65,19 @@ class Picture:
 
 
 def slot_source(slot: CameraBackgroundImage, scene: Scene) -> Image | MovieClip | None:
-    """The data-block that a background image shows."""
+    """Return the data-block that a background image shows, None if it is empty."""
     if slot.source == "IMAGE":
         return slot.image
     return scene.active_clip if slot.use_camera_clip else slot.clip
 
 
 def picture_at(source: Image | MovieClip, user: ImageUser, frame: int) -> Picture | None:
-    """The picture of an image sequence, movie or movie clip at a scene frame; None where it has ended or not begun."""
+    """Return the picture of an image sequence, movie or movie clip at a scene frame; None outside its frames."""
     return _clip_at(source, frame) if isinstance(source, MovieClip) else _image_at(source, user, frame)
 
 
 def _clip_at(clip: MovieClip, frame: int) -> Picture | None:
-    number = frame - clip.frame_start + clip.frame_offset  # 0 is the file that the clip names
+    number = frame - clip.frame_start + clip.frame_offset  # 0 is the clip's own file
     if frame < clip.frame_start or number >= clip.frame_duration:
         return None
     path = bpy.path.abspath(clip.filepath, library=clip.library)
@@ -88,7 +88,10 @@ def _clip_at(clip: MovieClip, frame: int) -> Picture | None:
 
 
 def _image_at(image: Image, user: ImageUser, frame: int) -> Picture | None:
-    """As Blender's BKE_image_user_frame_get counts; the result is a file's own number, not one from the first file."""
+    """Return the picture at a frame as Blender's BKE_image_user_frame_get counts.
+
+    The frame number that it gives is the number in a file's name, not the count from the first file.
+    """
     number = frame - user.frame_start + 1
     if user.use_cyclic and user.frame_duration:
         number = (number - 1) % user.frame_duration + 1
@@ -105,24 +108,24 @@ def _image_at(image: Image, user: ImageUser, frame: int) -> Picture | None:
 
 
 def file_number(path: str) -> int:
-    """The last run of digits in a file's stem: 12 for shot_0012.png, 0 without one."""
+    """Return the last run of digits in a file's stem: 12 for shot_0012.png, 0 if there is none."""
     digits = re.findall(r"\d+", Path(path).stem)
     return int(digits[-1]) if digits else 0
 
 
 def numbered_file(path: str, number: int) -> str:
-    """The sequence's file of a number: the last run of digits in the stem replaced, at its width."""
+    """Return a sequence's file by number: replace the last run of digits in the stem and keep its width."""
     stem = re.sub(r"\d+(?=\D*$)", lambda digits: str(number).zfill(len(digits[0])), Path(path).stem)
     return str(Path(path).with_name(stem + Path(path).suffix))
 
 
 def group_sequences(paths: Iterable[Path]) -> list[list[Path]]:
-    """The files by name, those that differ in their number alone and count on by one together as one sequence."""
+    """Sort files by name, and group those as a sequence whose names differ by consecutive numbers only."""
     groups: list[list[Path]] = []
     for path in sorted(paths, key=lambda path: (_unnumbered(path), file_number(str(path)), path)):
-        before = groups[-1][-1] if groups else None
-        counts_on = before and file_number(str(path)) == file_number(str(before)) + 1
-        if counts_on and _unnumbered(path) == _unnumbered(before) and not is_movie(path):
+        previous = groups[-1][-1] if groups else None
+        is_next = previous and file_number(str(path)) == file_number(str(previous)) + 1
+        if is_next and _unnumbered(path) == _unnumbered(previous) and not is_movie(path):
             groups[-1].append(path)
         else:
             groups.append([path])
@@ -134,14 +137,14 @@ def _unnumbered(path: Path) -> str:
 
 
 def is_movie(path: Path) -> bool:
-    """As Blender tells it, by the ending."""
+    """Tell whether Blender takes the file for a movie, by its ending."""
     return path.suffix.lower() in bpy.path.extensions_movie
 
 
 def image_pixels(image: Image) -> np.ndarray:
-    """An Image's pixels [H, W, 4] uint8, whatever its depth and color space.
+    """Return an Image's pixels, RGBA uint8 [H, W, 4], whatever its depth and color space.
 
-    Blender keeps bytes encoded with straight alpha, and floats scene-linear with associated alpha.
+    Blender stores bytes encoded with straight alpha, and floats scene-linear with associated alpha.
     """
     width, height = image.size
     values = np.empty(width * height * image.channels, np.float32)
@@ -160,39 +163,39 @@ def image_pixels(image: Image) -> np.ndarray:
 
 
 def _whole_pixels(image: Image) -> np.ndarray | None:
-    """`image_pixels`, or None where Blender has none.
+    """Return `image_pixels`, or None if Blender has no pixels.
 
     Raises:
-        UserError: a JPEG ends early; Blender shows it, grey from there on, without a word.
+        UserError: a JPEG is cut off; Blender shows it without a warning, grey from there on.
     """
-    if image.file_format == "JPEG" and not image.packed_file and _file(image):
+    if image.file_format == "JPEG" and not image.packed_file and _has_file(image):
         backend.capture.read_image(Path(bpy.path.abspath(image.filepath, library=image.library)))
     return image_pixels(image) if all(image.size) else None
 
 
-def _file(image: Image) -> bool:
+def _has_file(image: Image) -> bool:
     return os.path.isfile(bpy.path.abspath(image.filepath, library=image.library))
 
 
 @contextmanager
-def _loaded(path: str, like: Image | None) -> Iterator[Image]:
-    """A file as a passing Image, with the color settings of another."""
+def _temporary_image(path: str, model: Image | None) -> Iterator[Image]:
+    """Load a file as a temporary Image, with the color settings of the model if there is one."""
     image = bpy.data.images.load(path)
     try:
-        if like:
-            image.colorspace_settings.name = like.colorspace_settings.name
-            image.alpha_mode = like.alpha_mode
+        if model:
+            image.colorspace_settings.name = model.colorspace_settings.name
+            image.alpha_mode = model.alpha_mode
         yield image
     finally:
         bpy.data.images.remove(image)
 
 
 def _read_movie(context: Context, path: str, frame: int) -> np.ndarray | None:
-    """A movie's frame, counted from 1; None if the movie has none or cannot be decoded.
+    """Return a movie's frame, counted from 1; None if the movie lacks it or cannot be decoded.
 
-    An Image gives Python the first frame of a movie only, so the frame is rendered from a strip in a passing scene.
+    An Image gives Python only the first frame of a movie, so the frame is rendered from a strip in a temporary scene.
     """
-    with _loaded(path, None) as movie:
+    with _temporary_image(path, None) as movie:
         size, count = tuple(movie.size), movie.frame_duration
     if not all(size) or not 1 <= frame <= count:
         return None
@@ -209,10 +212,12 @@ def _read_movie(context: Context, path: str, frame: int) -> np.ndarray | None:
 
 
 def render_still(scene: Scene, path: Path) -> np.ndarray:
-    """Renders the scene's frame in the Standard view to an RGBA PNG and reads it: uint8 [H, W, 4].
+    """Render the scene's frame with the Standard view transform to an RGBA PNG, and return it as uint8 [H, W, 4].
+
+    Changes the scene's render settings.
 
     Raises:
-        UserError: Blender cannot render the scene; its own words say why.
+        UserError: Blender cannot render the scene; the message quotes its reason.
     """
     scene.render.dither_intensity = 0.0
     scene.view_settings.view_transform = "Standard"
@@ -229,5 +234,5 @@ def render_still(scene: Scene, path: Path) -> np.ndarray:
     except RuntimeError as error:
         reason = str(error).strip().removeprefix("Error: ")
         raise errors.UserError(f"Blender cannot render '{scene.name}' ({reason}); check its output settings.") from None
-    with _loaded(str(path), None) as image:
+    with _temporary_image(str(path), None) as image:
         return image_pixels(image)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cameras around a subject, to render it from all sides."""
+"""Adds cameras around a subject, which render it from all sides."""
 
 import math
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from .._backend import errors
 from ..cloud.object import is_cloud
 from .cameras import frame_camera
 
-MARGIN = 1.1  # around the subject, for what a bounding box does not tell
+MARGIN = 1.1  # around the subject, for what lies outside its bounding boxes
 VISIBLE_TYPES = {"MESH", "CURVE", "CURVES", "SURFACE", "META", "FONT", "POINTCLOUD", "VOLUME"}
 
 
 def rig_directions(shape: str, count: int) -> np.ndarray:
-    """Unit vectors [count, 3] from the subject to the cameras; z is up, and a front camera stands towards -y.
+    """Return unit vectors [count, 3] from the subject to the cameras; z is up, and a front camera stands towards -y.
 
-    shape: 'RING', all around at the subject's height; 'ARC', the front half of the ring; 'DOME', all around from the
-    subject's height to nearly above, as a Fibonacci lattice.
+    shape: 'RING' is all around at the subject's height; 'ARC' the front half of the ring; 'DOME' a Fibonacci lattice
+    all around, from the subject's height to nearly above it.
     """
     index = np.arange(count)
     height = np.zeros(count)
@@ -37,19 +37,19 @@ def rig_directions(shape: str, count: int) -> np.ndarray:
 
 
 def subjects(scene: Scene) -> list[Object]:
-    """What is rendered and what a rig looks at: all that shows in the chosen collection, otherwise in the scene."""
+    """Return what is rendered and what rigs look at: the visible objects of the chosen collection, else the scene."""
     chosen = scene.facet4d.subjects
     objects = chosen.all_objects if chosen else scene.objects
     return [ob for ob in objects if is_visible_kind(ob) and not ob.hide_render and not is_cloud(ob)]
 
 
 def is_visible_kind(ob: Object) -> bool:
-    """Whether an object has a surface of its own, or shows those of others as instances."""
+    """Tell whether an object has a surface of its own, or shows those of others as instances."""
     return ob.type in VISIBLE_TYPES or ob.instance_type != "NONE"
 
 
 def add_rig(context: Context, shape: str, count: int, frames: Sequence[int]) -> Collection:
-    """Makes a collection of cameras that see the whole subject at all the frames; the scene stays at its frame.
+    """Make a collection of cameras that see the whole subject at all the frames; the scene stays at its frame.
 
     Raises:
         UserError: there is no subject, or it has no extent.
@@ -69,7 +69,7 @@ def add_rig(context: Context, shape: str, count: int, frames: Sequence[int]) -> 
 
 
 def subject_ball(context: Context, frames: Sequence[int]) -> tuple[np.ndarray, float]:
-    """Centre [3] and radius in the world of a ball around what is rendered, at all the frames.
+    """Return centre [3] and radius, in world space, of a ball around what is rendered at all the frames.
 
     Raises:
         UserError: there is no subject, or it has no extent.
@@ -83,14 +83,14 @@ def subject_ball(context: Context, frames: Sequence[int]) -> tuple[np.ndarray, f
 
 
 def _corners(context: Context, frames: Sequence[int]) -> np.ndarray:
-    """The corners [N, 3] of the subject's bounding boxes in the world, at all the frames."""
+    """Return the corners [N, 3] of the subject's bounding boxes in world space, at all the frames."""
     scene, corners = context.scene, []
-    now = scene.frame_current, scene.frame_subframe
+    frame_before, subframe_before = scene.frame_current, scene.frame_subframe
     for frame in frames:
         scene.frame_set(frame)
         depsgraph = context.evaluated_depsgraph_get()
         for subject in subjects(scene):
             evaluated = subject.evaluated_get(depsgraph)
             corners += [evaluated.matrix_world @ Vector(corner) for corner in evaluated.bound_box]
-    scene.frame_set(now[0], subframe=now[1])
+    scene.frame_set(frame_before, subframe=subframe_before)
     return np.array(corners).reshape(-1, 3)

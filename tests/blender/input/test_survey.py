@@ -314,7 +314,7 @@ def test_a_single_picture_comes_with_a_note(tmp_path):
     add_picture(add_camera(), tmp_path / "a.png")
     found = survey(bpy.context)
     assert not found.problems
-    assert "One picture alone" in found.findings[0].text
+    assert "A single picture" in found.findings[0].text
 
 
 def test_sizes_that_differ_are_named(tmp_path):
