@@ -105,7 +105,9 @@ def check_python(version: tuple[int, int], arguments: list[str]) -> None:
 def lint() -> int:
     """Check code, formatting and types; all reports are shown even if the first has findings."""
     run_module = ENVIRONMENT.run_module
-    return max([run_module("ruff", "check"), run_module("ruff", "format", "--check"), run_module("pyright")])
+    return max(
+        [run_module("ruff", "check"), run_module("ruff", "format", "--check"), run_module("scripts.check_types")]
+    )
 
 
 def install(extras: list[str]) -> int:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The differences between Blender 4.5 and 5.3 that the add-on meets, and nothing else."""
 
+from typing import Any
+
 import bpy
-from bpy.types import FCurve, Node, NodesModifier, NodeTreeInterfaceSocket, Object, PointCloud
+from bpy.types import Camera, FCurve, NodesModifier, NodeTreeInterfaceSocket, Object, PointCloud
 from bpy_extras import anim_utils
 
 
@@ -41,9 +43,9 @@ def input_path(modifier: NodesModifier, name: str) -> str:
     return f'{owner}["{identifier}"]'
 
 
-def find_fcurve(object: Object, data_path: str) -> FCurve | None:
-    """The F-curve of the object's own action that animates the path, if there is one."""
-    animation = object.animation_data
+def find_fcurve(owner: Object | Camera, data_path: str) -> FCurve | None:
+    """The F-curve of the owner's own action that animates the path, if there is one."""
+    animation = owner.animation_data
     if not animation or not animation.action or not animation.action_slot:
         return None
     channels = anim_utils.action_get_channelbag_for_slot(animation.action, animation.action_slot)
@@ -64,7 +66,7 @@ def new_native_splats(name: str, count: int) -> PointCloud:
     return points
 
 
-def resolve_by_size(node: Node) -> None:
+def resolve_by_size(node: Any) -> None:
     """Have a Points to Volume node make voxels of a size, rather than a number of them."""
     if hasattr(node, "resolution_mode"):  # 5.0 moved it to a socket
         node.resolution_mode = "VOXEL_SIZE"

@@ -33,7 +33,7 @@ ADDON = (
     ("job_operator",),
     ("input/",),
     ("cloud/",),
-    ("jobs", "compat", "report"),
+    ("jobs", "compat", "mixins", "report"),
     ("_backend",),
 )
 

@@ -13,12 +13,12 @@ from bpy_extras.io_utils import ExportHelper, ImportHelper, poll_file_object_dro
 from .. import compat
 from .._backend import camera, errors, formats
 from .object import (
-    active_cloud,
     build_cloud,
     cloud_modifier,
     evaluated_cloud,
     gaussians_in_place,
     make_active,
+    require_cloud,
     shown_gaussians,
 )
 from .operators import CloudOperator
@@ -63,8 +63,8 @@ class FACET4D_OT_import_splats(ImportHelper, Operator):
             return {"CANCELLED"}
         if self.up == "-Y" and _is_ply(paths[0]):
             gaussians = gaussians.transform(camera.Y_DOWN_TO_Z_UP)
-        frames = (scene.frame_start + seconds * fps for seconds in gaussians.time_range)
-        cloud = build_cloud(scene, gaussians, paths[0].stem, *frames)
+        start, end = (scene.frame_start + seconds * fps for seconds in gaussians.time_range)
+        cloud = build_cloud(scene, gaussians, paths[0].stem, start, end)
         if len(paths) > 1:
             compat.set_input(cloud_modifier(cloud), "Time Step", 1 / fps)
         make_active(context, cloud)
@@ -135,7 +135,7 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
         return {"FINISHED"}
 
     def _write_clip(self, context: Context, path: Path) -> None:
-        scene, active = context.scene, active_cloud(context)
+        scene, active = context.scene, require_cloud(context)
         splats = self._rotate(gaussians_in_place(active, context.evaluated_depsgraph_get()), path)
 
         def time_at(_frame: int) -> float:
@@ -149,7 +149,7 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
     def _write_frame(self, context: Context, path: Path) -> None:
         scene = context.scene
         seconds = (scene.frame_current_final - scene.frame_start) * scene.render.fps_base / scene.render.fps
-        shown = shown_gaussians(active_cloud(context), context.evaluated_depsgraph_get(), seconds)
+        shown = shown_gaussians(require_cloud(context), context.evaluated_depsgraph_get(), seconds)
         formats.exchange.write_splats(self._rotate(shown, path), path, seconds)
 
     def _rotate(self, gaussians, path: Path):

@@ -18,12 +18,15 @@ Everything is plain field arithmetic without handlers or caches, so that files p
 
 import math
 from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import bpy
 from bpy.types import ID, GeometryNodeTree, Node, NodeSocket, NodeTree
 
 from .. import _backend as backend
 from .. import compat
+
+Block = TypeVar("Block", bound=ID)
 
 GROUP_NAME = "Facet4D Evaluate"
 GROUP_VERSION = 5
@@ -90,7 +93,7 @@ def is_evaluate_group(group: NodeTree | None) -> bool:
     return group is not None and group.bl_idname == "GeometryNodeTree" and VERSION_KEY in group
 
 
-def find_stamped(data_blocks: Iterable[ID]) -> list[ID]:
+def find_stamped(data_blocks: Iterable[Block]) -> list[Block]:
     """Return this file's own data-blocks that bear our version. Names are no criterion: the artist may change them."""
     return [block for block in data_blocks if VERSION_KEY in block and block.library is None]
 
@@ -102,7 +105,7 @@ class TreeBuilder:
         self.tree = tree
         tree.nodes.clear()
 
-    def node(self, kind: str, *inputs, properties: dict | None = None, **named) -> Node:
+    def node(self, kind: str, *inputs, properties: dict | None = None, **named) -> Any:
         """Add a node; positional inputs go by index, named ones by socket name ('_' for a space)."""
         node = self.tree.nodes.new(kind)
         for key, value in (properties or {}).items():
@@ -142,7 +145,7 @@ class TreeBuilder:
             height[x] = height.get(x, 0) + 180
 
 
-def _enabled(sockets, name: str) -> NodeSocket:
+def _enabled(sockets: Iterable[Any], name: str) -> Any:
     return next(socket for socket in sockets if socket.enabled and socket.name == name)
 
 
@@ -155,7 +158,7 @@ def _build(group: GeometryNodeTree) -> None:
         node = tree.node("GeometryNodeInputNamedAttribute", properties={"data_type": data_type}, Name=name)
         return _enabled(node.outputs, "Attribute")
 
-    def store(geometry: NodeSocket, name: str, data_type: str, value: NodeSocket) -> NodeSocket:
+    def store(geometry: NodeSocket, name: str, data_type: str, value: NodeSocket | float) -> NodeSocket:
         properties = {"data_type": data_type, "domain": "POINT"}
         node = tree.node(
             "GeometryNodeStoreNamedAttribute", properties=properties, Geometry=geometry, Name=name, Value=value

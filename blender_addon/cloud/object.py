@@ -12,12 +12,12 @@ relative to the same origin. So it takes the place of the first one, also if the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import bpy
 import numpy as np
-from bpy.types import Attribute, Context, Depsgraph, FCurve, LayerCollection, Mesh, NodesModifier, Object, Scene
-from mathutils import Matrix
+from bpy.types import Context, Depsgraph, FCurve, LayerCollection, Mesh, NodesModifier, Object, Scene
+from mathutils import Matrix, Vector
 
 from .. import _backend as backend
 from .. import compat
@@ -67,7 +67,7 @@ def build_cloud(
     if existing is None or existing.library:
         origin = _centre(data)
         cloud = bpy.data.objects.new(name, _new_mesh(name, data, origin, gaussians))
-        cloud.location = origin
+        cloud.location = Vector(origin)
         cloud[METADATA_KEY] = {"origin": list(cloud.location)}
         scene.collection.objects.link(cloud)
         modifier = cloud.modifiers.new("Facet4D", "NODES")
@@ -83,9 +83,9 @@ def build_cloud(
     return cloud
 
 
-def is_cloud(obj: Object | None) -> bool:
+def is_cloud(obj: Any) -> bool:
     """Tell whether the object is a Facet4D cloud."""
-    return obj is not None and obj.type == "MESH" and METADATA_KEY in obj and cloud_modifier(obj) is not None
+    return obj is not None and obj.type == "MESH" and METADATA_KEY in obj and find_cloud_modifier(obj) is not None
 
 
 def active_cloud(context: Context) -> Object | None:
@@ -147,9 +147,21 @@ def cloud_objects(scene: Scene) -> list[Object]:
     return [obj for obj in scene.objects if is_cloud(obj)]
 
 
-def cloud_modifier(obj: Object) -> NodesModifier | None:
-    """Return the modifier that evaluates the cloud at its Time, None if there is none."""
+def find_cloud_modifier(obj: Object) -> NodesModifier | None:
+    """Return the modifier that evaluates a cloud at its Time; None for an object that has none."""
     return next((m for m in obj.modifiers if m.type == "NODES" and is_evaluate_group(m.node_group)), None)
+
+
+def cloud_modifier(cloud: Object) -> NodesModifier:
+    """Return the modifier that evaluates the cloud at its Time.
+
+    Raises:
+        UserError: the object has none, and is no cloud.
+    """
+    modifier = find_cloud_modifier(cloud)
+    if modifier is None:
+        raise errors.UserError(f"'{cloud.name}' has lost the modifier of a cloud; reconstruct or import it again.")
+    return modifier
 
 
 def cloud_fault(cloud: Object) -> str | None:
@@ -265,7 +277,19 @@ def _vertex_positions(mesh: Mesh) -> np.ndarray:
     return position.reshape(-1, 3)
 
 
-def _read(attribute: Attribute) -> np.ndarray:
+def require_cloud(context: Context) -> Object:
+    """Return the active cloud.
+
+    Raises:
+        UserError: there is none.
+    """
+    active = active_cloud(context)
+    if active is None:
+        raise errors.UserError("Select a cloud.")
+    return active
+
+
+def _read(attribute: Any) -> np.ndarray:
     """Return the values of an attribute: FLOAT [N], FLOAT_VECTOR [N, 3], QUATERNION and FLOAT_COLOR [N, 4]."""
     kinds = {
         "FLOAT": (1, "value"),

@@ -5,17 +5,19 @@ import bpy
 import numpy as np
 from bpy.props import BoolProperty, EnumProperty
 from bpy.types import Context, Object, Operator, Scene
+from mathutils import Vector
 
 from .. import compat
 from .._backend import errors
+from ..mixins import OperatorMixin
 from . import material, native_splats
-from .object import active_cloud, cloud_modifier, inner_box, make_active
+from .object import active_cloud, cloud_modifier, find_cloud_modifier, inner_box, make_active, require_cloud
 from .ownership import add_child
 from .retime import retime
 from .shadow_proxy import add_shadow_proxy, shadow_proxy
 
 
-class CloudOperator:
+class CloudOperator(OperatorMixin):
     """An operator on the active cloud. changes: whether it changes the cloud, which must then belong to this file."""
 
     bl_options = {"REGISTER", "UNDO"}
@@ -59,7 +61,7 @@ class FACET4D_OT_retime(CloudOperator, Operator):
     )
 
     def execute(self, context: Context) -> set[str]:
-        retime(active_cloud(context), self.preset, context.scene.frame_current_final)
+        retime(require_cloud(context), self.preset, context.scene.frame_current_final)
         return {"FINISHED"}
 
 
@@ -71,18 +73,18 @@ class FACET4D_OT_add_crop_box(CloudOperator, Operator):
 
     @classmethod
     def obstacle(cls, active: Object, scene: Scene) -> str:
-        modifier = cloud_modifier(active)
+        modifier = find_cloud_modifier(active)
         if modifier is None or "Crop Box" not in compat.input_names(modifier):
             return "The cloud's modifier is missing or of an older version; reconstruct or import it again"
         box = compat.get_input(modifier, "Crop Box")
         return f"'{box.name}' crops the cloud already; move, turn and scale it" if box and box.users_scene else ""
 
     def execute(self, context: Context) -> set[str]:
-        cloud = active_cloud(context)
+        cloud = require_cloud(context)
         low, high = inner_box(cloud)
         box = add_child(cloud, f"{cloud.name} Crop Box", None)
         box.empty_display_type = "CUBE"
-        box.location, box.scale = (low + high) / 2, np.maximum(0.55 * (high - low), 1e-3)
+        box.location, box.scale = Vector((low + high) / 2), Vector(np.maximum(0.55 * (high - low), 1e-3))
         modifier = cloud_modifier(cloud)
         compat.set_input(modifier, "Crop Box", box)
         compat.set_input(modifier, "Crop", True)
@@ -107,7 +109,7 @@ class FACET4D_OT_add_shadow_proxy(CloudOperator, Operator):
         return f"'{proxy.name}' casts the cloud's shadows already; delete it to make a new one" if proxy else ""
 
     def execute(self, context: Context) -> set[str]:
-        add_shadow_proxy(active_cloud(context), self.catches)
+        add_shadow_proxy(require_cloud(context), self.catches)
         return {"FINISHED"}
 
 
@@ -119,7 +121,7 @@ class FACET4D_OT_show_in_solid(CloudOperator, Operator):
     bl_label = "Show Colors in Solid Mode"
 
     def execute(self, context: Context) -> set[str]:
-        modifier = cloud_modifier(active_cloud(context))
+        modifier = cloud_modifier(require_cloud(context))
         compat.set_input(modifier, "Display", "Ellipsoids")
         compat.set_input(modifier, "Display in Renders", False)
         shading = getattr(context.space_data, "shading", None)
@@ -169,7 +171,7 @@ class FACET4D_OT_convert_to_native(CloudOperator, Operator):
 
     def execute(self, context: Context) -> set[str]:
         try:
-            splats = native_splats.convert_to_native(active_cloud(context))
+            splats = native_splats.convert_to_native(require_cloud(context))
         except errors.UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
