@@ -10,15 +10,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Rooms and modules whose docstrings and names have been read through. The list grows until it holds both packages.
-ROOMS = ("backend", "blender_addon/cloud", "blender_addon/input")
+ROOMS = ("backend", "blender_addon/cloud", "blender_addon/input", "blender_addon/pytorch")
 OPEN = (
     *("rigs.py", "sampler.py", "loop.py", "config.py", "predict.py", "validate.py", "dry_run.py", "contact_sheet.py"),
     *("lrm4d.py", "reconstruct.py", "__main__.py", "options.py", "memory.py"),
 )  # not yet
 VERBS = re.compile(
     r"""(Accept|Add|Ask|Bend|Build|Call|Cancel|Change|Check|Choose|Clean|Clear|Close|Combine|Composite|Compute|Condition|Convert|Copy|Correct|
-    Count|Crop|Cut|Decode|Decompose|Detect|Download|Draw|Drop|Encode|Estimate|Evaluate|Expand|Explain|Export|Fetch|Find|Fit|
-    Follow|Freeze|Fuse|Gather|Generate|Give|Hide|Import|Install|Interpolate|Intersect|Join|Keep|Key|Lay|Leave|Lift|List|Load|Make|
+    Count|Crop|Cut|Decode|Decompose|Detect|Download|Draw|Drop|Encode|Estimate|Evaluate|Examine|Expand|Explain|Export|Fetch|Find|Fit|
+    Follow|Free|Freeze|Fuse|Gather|Generate|Give|Hide|Import|Install|Interpolate|Intersect|Join|Keep|Key|Lay|Leave|Let|Lift|List|Load|Make|
     Measure|Merge|Mix|Move|Name|Normalise|Open|Order|Orthogonalise|Pack|Paint|Pick|Place|Plan|Predict|Prepare|Print|
     Project|Prune|Raise|Rasterise|Read|Reconstruct|Record|Refine|Release|Remove|Render|Replace|Report|Resize|Return|Rotate|Round|
     Run|Sample|Save|Say|Score|Select|Set|Shard|Show|Shuffle|Smooth|Sort|Splat|Split|Stack|Start|Stop|Store|Suppress|Survey|Take|

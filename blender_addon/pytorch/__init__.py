@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""PyTorch in Blender: found, installed, removed, and the GPU's memory given back."""
+"""PyTorch in Blender: examines, installs and removes it, and frees the GPU memory that it keeps."""

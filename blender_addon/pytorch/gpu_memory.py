@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Gives back the GPU memory that PyTorch keeps after a run: by a button, and before renders, which need it."""
+"""Frees the GPU memory that PyTorch keeps after a run: by a button, and before renders, which need it."""
 
 import bpy
 from bpy.app.handlers import persistent
@@ -9,7 +9,7 @@ from .. import jobs
 
 
 class FACET4D_OT_release_gpu_memory(Operator):
-    """Give back the GPU memory that PyTorch keeps for the next run, which renders do by themselves"""
+    """Free the GPU memory that PyTorch keeps for the next run. Renders do this by themselves"""
 
     bl_idname = "facet4d.release_gpu_memory"
     bl_label = "Free GPU Memory"

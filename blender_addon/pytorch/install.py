@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""PyTorch, installed by pip into a folder of the add-on's own. Blender's Python and its packages are left as they are.
+"""Installs PyTorch with pip into a folder of the add-on's own. Blender's Python and its packages do not change.
 
-The folder given as `home` holds nothing else: one installation, named after its Python and build, such as py311-cu130,
-and while pip works also what is not yet whole.
+The folder `home` holds one installation, named after its Python and build, such as py311-cu130, and nothing else. While
+pip works it also holds the unfinished one.
 """
 
 import os
@@ -33,7 +33,7 @@ PORTRAITS = (
     "transformers==5.23.0",
 )
 SOURCES = "pypi.org and download.pytorch.org"
-INTERVAL = 0.5  # seconds between two looks at what pip has done
+INTERVAL = 0.5  # seconds between two reports of pip's progress
 
 _ENSUREPIP = "import ensurepip, pathlib; print(*pathlib.Path(ensurepip.__file__).parent.glob('_bundled/pip-*.whl'))"
 
@@ -42,7 +42,7 @@ _ENSUREPIP = "import ensurepip, pathlib; print(*pathlib.Path(ensurepip.__file__)
 class Build:
     """A build of PyTorch: the name of its index at download.pytorch.org, and its size in GB.
 
-    The sizes are those of Linux, weighed for cpu and cu130; others are taken to be alike.
+    The sizes were measured on Linux, for cpu and cu130; others are taken to be the same.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Build:
 
     @property
     def requirements(self) -> list[str]:
-        """What pip is asked for; of NumPy, which portraits' packages need, the version that Blender has."""
+        """Return what pip installs. Portraits' packages need NumPy, which is pinned to Blender's version."""
         pins = [f"torch=={TORCH}" if sys.platform == "darwin" else f"torch=={TORCH}+{self.name}", *OTHERS]
         if self.portraits:
             this_python = "'{}.{}'".format(*sys.version_info)
@@ -62,12 +62,12 @@ class Build:
         return pins
 
     def with_portraits(self) -> "Build":
-        """The build together with what portraits need."""
+        """Return the build together with what portraits need."""
         return replace(self, download=self.download + 0.1, disk=self.disk + 0.4, portraits=True)
 
     @property
     def folder(self) -> str:
-        """The name of an installation's folder; short, because Windows counts the letters of a path."""
+        """Return the name of the installation's folder; short, because Windows limits the length of paths."""
         return f"py{sys.version_info.major}{sys.version_info.minor}-{self.name}"
 
 
@@ -82,31 +82,32 @@ BUILDS = {
 
 
 def available_builds() -> list[Build]:
-    """Those for this system; CUDA is for Linux and Windows."""
+    """Return the builds for this system; those for CUDA exist for Linux and Windows only."""
     return [BUILDS["cpu"]] if sys.platform == "darwin" else list(BUILDS.values())
 
 
-def look_for_gpu() -> tuple[Build, str]:
-    """The build for this machine's GPU, and why, in words; see `fitting_build`."""
+def choose_build_for_machine() -> tuple[Build, str]:
+    """Return the build for this machine's GPU, and the reason in words; see `choose_build`."""
     command = ["nvidia-smi", "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        child = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return BUILDS["cpu"], "No NVIDIA driver was found"
-    return fitting_build(found.stdout if found.returncode == 0 else "")
+    return choose_build(child.stdout if child.returncode == 0 else "")
 
 
-def fitting_build(gpus: str) -> tuple[Build, str]:
-    """The build for the most capable of the GPUs, listed as "name, driver version, compute capability" a line.
+def choose_build(gpu_list: str) -> tuple[Build, str]:
+    """Return the build for the most capable of the GPUs, and the reason in words.
 
-    CUDA 13 needs driver 580 and knows the architectures from Turing (7.5) on; CUDA 12 needs driver 525 on Linux and 528
-    on Windows (NVIDIA's CUDA Compatibility, table 1), and PyTorch's build for 12.6 has those from Maxwell (5.0) to
-    Ada (8.9), see PyTorch's RELEASE.md.
+    gpu_list: one GPU a line, as "name, driver version, compute capability".
+    CUDA 13 needs driver 580 and supports the architectures from Turing (7.5) on. CUDA 12 needs driver 525 on Linux and
+    528 on Windows (NVIDIA's CUDA Compatibility, table 1), and PyTorch's build for 12.6 supports the architectures from
+    Maxwell (5.0) to Ada (8.9), see PyTorch's RELEASE.md.
     """
-    found = re.findall(r"^(.+), (\d+)[\d.]*, (\d+)\.(\d+)$", gpus, re.MULTILINE)
-    if not found:
+    gpus = re.findall(r"^(.+), (\d+)[\d.]*, (\d+)\.(\d+)$", gpu_list, re.MULTILINE)
+    if not gpus:
         return BUILDS["cpu"], "No NVIDIA GPU was found"
-    name, driver, *capability = max(found, key=lambda gpu: (int(gpu[2]), int(gpu[3])))
+    name, driver, *capability = max(gpus, key=lambda gpu: (int(gpu[2]), int(gpu[3])))
     driver, capability = int(driver), tuple(map(int, capability))
     reason = f"{name} with driver {driver}"
     if capability >= (7, 5) and driver >= 580:
@@ -118,16 +119,16 @@ def fitting_build(gpus: str) -> tuple[Build, str]:
 
 
 def find(home: Path) -> Path | None:
-    """The installation for this Python, if there is one."""
+    """Return the installation for this Python, None if there is none."""
     return next((home / build.folder for build in BUILDS.values() if (home / build.folder).is_dir()), None)
 
 
 def install(home: Path, build: Build, progress: "Progress") -> dict:
-    """Install a build in `home`, in place of what is there once it works, and return what `probe.examine` tells.
+    """Install a build in `home` and return the facts of `probe.examine`. It replaces an older one as soon as it works.
 
     Raises:
         UserError: there is no room, the folder cannot be written, pip failed, or what it installed does not work.
-        Cancelled: by `progress`. As after an error only what was installed before is left then.
+        Cancelled: `progress` raises it. Then, as after an error, only the older installation is left.
     """
     new = home / "new"
     try:
@@ -149,10 +150,10 @@ def install(home: Path, build: Build, progress: "Progress") -> dict:
 
 
 def remove(home: Path) -> None:
-    """Remove what is installed, also for other Pythons, and what an interrupted installation left.
+    """Remove all installations, also those for other Pythons and interrupted ones.
 
     Raises:
-        UserError: it cannot be removed; says why.
+        UserError: they cannot be removed; the message says why.
     """
     try:
         _clear(home)
@@ -168,7 +169,7 @@ def _clear(home: Path, keep: Path | None = None) -> None:
 
 
 def _long(path: Path) -> str:
-    """The path such that Windows takes more than 260 letters of it; some of PyTorch's licences lie deep."""
+    """Return the path in a form that Windows accepts beyond 260 letters; some of PyTorch's licences lie that deep."""
     return f"\\\\?\\{path.resolve()}" if os.name == "nt" else str(path)
 
 
@@ -181,12 +182,12 @@ def _check_room(home: Path, build: Build) -> None:
 
 
 def _run_pip(target: Path, build: Build, progress: "Progress") -> None:
-    """Have pip install into a folder; it is killed when `progress` raises.
+    """Run pip to install into a folder; kill it when `progress` raises.
 
-    Progress is what pip has written, of which the size of the whole tells how far it is.
+    The fraction reported is what pip has written, over the size of the whole.
     """
     progress("Starting pip", 0.0)
-    # Where paths are long, pip's own folder must be near the root; elsewhere the system's one may be in memory.
+    # On Windows the scratch folder must have a short path; elsewhere the system's scratch folder may be in memory.
     with tempfile.TemporaryDirectory(prefix="f4d", dir=None if os.name == "nt" else target.parent) as scratch:
         command = [
             *_pip(),
@@ -217,7 +218,11 @@ def _run_pip(target: Path, build: Build, progress: "Progress") -> None:
 
 
 def _pip() -> list[str]:
-    """The command that runs pip: this Python's, or the one that Python brings along for `ensurepip`."""
+    """Return the command that runs pip: this Python's, or the one that Python ships for `ensurepip`.
+
+    Raises:
+        UserError: there is neither.
+    """
     python = [sys.executable, "-I", "-u"]
     if subprocess.run([*python, "-m", "pip", "--version"], capture_output=True).returncode == 0:
         return [*python, "-m", "pip"]
@@ -228,7 +233,7 @@ def _pip() -> list[str]:
 
 
 def _stage(log: Path) -> str:
-    """What pip does, by the last line that tells: "Downloading torch (191.8 MB)"."""
+    """Return what pip does, from the last telling line of its log, for example "Downloading torch (191.8 MB)"."""
     text = log.read_text(encoding="utf-8", errors="replace")
     if "Installing collected packages" in text:
         return "Unpacking"
@@ -237,20 +242,20 @@ def _stage(log: Path) -> str:
 
 
 def _size(folder: str | Path) -> int:
-    """Bytes of all files in a folder, which pip may be changing."""
+    """Return the bytes of all files in a folder, which pip may be changing."""
     paths = (os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)
     total = 0
     for path in paths:
         try:
             total += os.lstat(path).st_size
-        except OSError:  # gone meanwhile
+        except OSError:  # removed meanwhile
             continue
     return total
 
 
 def explain(log: str) -> str:
-    """Why pip failed and what to do, from what it said."""
+    """Return why pip failed and what to do, from its log."""
     if reason := pip_failures.explain_failure(log, "choose another build or a PyTorch location"):
         return reason
-    said = [line.removeprefix("ERROR: ") for line in log.splitlines() if line.strip()] or ["nothing"]
-    return f"pip could not install PyTorch ({said[-1]}); the system console has the details."
+    lines = [line.removeprefix("ERROR: ") for line in log.splitlines() if line.strip()] or ["no output"]
+    return f"pip could not install PyTorch ({lines[-1]}); the system console has the details."

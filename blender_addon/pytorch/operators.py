@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Install PyTorch, and remove it again. The installation goes on while files are loaded and other work is done."""
+"""Operators that install and remove PyTorch. The installation continues while the user loads files or works."""
 
 import sys
 import textwrap
@@ -23,27 +23,27 @@ installation: jobs.Job | None = None
 
 
 def home() -> Path | None:
-    """The folder for PyTorch in the extension's own; None where the add-on is not installed as an extension."""
+    """Return the folder for PyTorch inside the extension's own; None if the add-on is not installed as an extension."""
     if not ROOT.startswith("bl_ext."):
         return None
     return Path(bpy.utils.extension_path_user(ROOT, path="torch"))
 
 
 class FACET4D_OT_install_pytorch(Operator):
-    """Download PyTorch, Pillow and safetensors into a folder of the add-on's own; Blender's stays as it is"""
+    """Download PyTorch, Pillow and safetensors into a folder of the add-on. Blender's own folders do not change"""
 
     bl_idname = "facet4d.install_pytorch"
     bl_label = "Install PyTorch"
 
     build: EnumProperty(
         name="Build",
-        description="What PyTorch computes on",
+        description="The device that PyTorch computes on",
         items=[(build.name, build.label, "") for build in pytorch_install.available_builds()],
         options={"SKIP_SAVE"},
     )
     portraits: BoolProperty(
         name="With Portraits",
-        description="Also install what heads from a single photo or video need",
+        description="Also install the packages that heads from a single photo or video need",
         options={"SKIP_SAVE"},
     )
 
@@ -56,9 +56,9 @@ class FACET4D_OT_install_pytorch(Operator):
         elif jobs.current:
             cls.poll_message_set("A run is not finished; wait for it or cancel it")
         elif installed and "torch" in sys.modules:
-            cls.poll_message_set("PyTorch is in use; restart Blender, and install it anew before the first run")
+            cls.poll_message_set("PyTorch is in use; restart Blender, and install it again before the first run")
         elif find_spec("torch") and not installed:
-            cls.poll_message_set("PyTorch is here already; two of it would get in each other's way")
+            cls.poll_message_set("PyTorch is here already; a second one would conflict with it")
         elif folder is None:
             cls.poll_message_set("Only the installed extension has a folder of its own; choose a PyTorch location")
         elif not bpy.app.online_access:
@@ -68,12 +68,12 @@ class FACET4D_OT_install_pytorch(Operator):
         return False
 
     def invoke(self, context: Context, _event: Event) -> set[str]:
-        fitting, self.reason = pytorch_install.look_for_gpu()
-        self.build = fitting.name
+        build, self.reason = pytorch_install.choose_build_for_machine()
+        self.build = build.name
         return context.window_manager.invoke_props_dialog(self, width=500, confirm_text="Install")
 
     def draw(self, _context: Context) -> None:
-        build = self._chosen(pytorch_install.BUILDS[self.build])
+        build = self._add_portraits(pytorch_install.BUILDS[self.build])
         layout = self.layout
         layout.row().prop(self, "build", expand=True)
         layout.prop(self, "portraits")
@@ -88,9 +88,9 @@ class FACET4D_OT_install_pytorch(Operator):
         column.label(text=str(home()), translate=False)
 
     def execute(self, context: Context) -> set[str]:
-        chosen = self.properties.is_property_set("build")
-        build = pytorch_install.BUILDS[self.build] if chosen else pytorch_install.look_for_gpu()[0]
-        _start(self._chosen(build))
+        is_chosen = self.properties.is_property_set("build")
+        build = pytorch_install.BUILDS[self.build] if is_chosen else pytorch_install.choose_build_for_machine()[0]
+        _start(self._add_portraits(build))
         if not bpy.app.background:
             bpy.app.timers.register(_update, persistent=True)
             return {"FINISHED"}
@@ -101,12 +101,12 @@ class FACET4D_OT_install_pytorch(Operator):
             return {"CANCELLED"}
         return {"FINISHED"}
 
-    def _chosen(self, build: pytorch_install.Build) -> pytorch_install.Build:
+    def _add_portraits(self, build: pytorch_install.Build) -> pytorch_install.Build:
         return build.with_portraits() if self.portraits else build
 
 
 class FACET4D_OT_cancel_install(Operator):
-    """Stop the installation of PyTorch; nothing of it is left"""
+    """Cancel the installation of PyTorch and remove what it has downloaded"""
 
     bl_idname = "facet4d.cancel_install"
     bl_label = "Cancel"
@@ -123,7 +123,7 @@ class FACET4D_OT_cancel_install(Operator):
 
 
 class FACET4D_OT_remove_pytorch(Operator):
-    """Delete the PyTorch that the add-on has installed, and what interrupted installations left"""
+    """Remove the PyTorch that the add-on has installed, and the remains of interrupted installations"""
 
     bl_idname = "facet4d.remove_pytorch"
     bl_label = "Remove PyTorch"
@@ -158,7 +158,10 @@ class FACET4D_OT_remove_pytorch(Operator):
 
 
 def draw_installation(layout: UILayout, portraits: bool = False) -> None:
-    """How far the running installation is, or the button that starts one, with what portraits need if asked for."""
+    """Draw the progress of the running installation, or else the button that starts one.
+
+    portraits: whether the button also installs the packages that portraits need.
+    """
     if not installation:
         layout.operator(FACET4D_OT_install_pytorch.bl_idname, icon="IMPORT").portraits = portraits
         return
@@ -176,7 +179,7 @@ def _start(build: pytorch_install.Build) -> None:
 
 
 def _update() -> float | None:
-    """Takes in how far the installation is, and what came of it; called by a timer while there is one."""
+    """Update the progress and the result of the installation; a timer calls this while one is running."""
     global installation
     installation.update()
     for window in bpy.context.window_manager.windows:
@@ -195,15 +198,15 @@ def _update() -> float | None:
 
 
 def use() -> None:
-    """Have Python find the installed PyTorch, after all else."""
-    if (folder := home()) and (found := pytorch_install.find(folder)):
-        probe.add_folder(str(found))
+    """Let Python find the installed PyTorch, after all other packages."""
+    if (folder := home()) and (installed := pytorch_install.find(folder)):
+        probe.add_folder(str(installed))
 
 
 def forget() -> None:
     """Undo `use`."""
-    if (folder := home()) and (found := pytorch_install.find(folder)):
-        probe.remove_folder(str(found))
+    if (folder := home()) and (installed := pytorch_install.find(folder)):
+        probe.remove_folder(str(installed))
 
 
 CLASSES = (FACET4D_OT_install_pytorch, FACET4D_OT_cancel_install, FACET4D_OT_remove_pytorch)

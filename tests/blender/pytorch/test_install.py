@@ -31,7 +31,7 @@ from blender_addon import job_operator, jobs
 from blender_addon.panels.run import FACET4D_PT_reconstruct
 from blender_addon.pytorch import install as pytorch_install
 from blender_addon.pytorch import operators as pytorch_operators
-from blender_addon.pytorch.install import BUILDS, Build, fitting_build
+from blender_addon.pytorch.install import BUILDS, Build, choose_build
 
 pytestmark = [pytest.mark.blender, pytest.mark.slow]
 ROOT = Path(blender_addon.__file__).parents[1]
@@ -255,7 +255,7 @@ def test_too_little_room_is_told_before_anything_is_downloaded(wheels, home):
     ],
 )
 def test_the_build_fits_driver_and_gpu(gpu, expected, reason):
-    build, told = fitting_build(gpu)
+    build, told = choose_build(gpu)
     assert build.name == expected and reason in told
 
 
