@@ -15,7 +15,6 @@ from backend.rasterize import render_pictures
 from backend.training.fusion import Film, disturb, held_out_cameras, lift, to_static
 from backend.training.scenes.people import People
 from backend.training.scenes.shading import Noise
-from tests.helpers.shared import SHARED
 from tests.helpers.tiny_run import TINY
 
 
@@ -68,10 +67,10 @@ def test_held_out_cameras_stand_where_the_six_do_in_front():
         assert camera.project(np.zeros(3)) == pytest.approx((64, 64))
 
 
-@pytest.mark.oracle
-def test_a_filmed_head_has_the_size_of_facelifts_heads():
+@pytest.mark.slow
+def test_a_filmed_head_has_the_size_of_facelifts_heads(packs):
     noise = Noise("cpu")
-    people = People(SHARED / "assets", "cpu", "val", noise)
+    people = People(packs, "cpu", "val", noise)
     film = Film(people, noise, np.random.default_rng(0), 2)  # who is bald
     picture = film.shoot(six_cameras(128)[0], 4)
     (rows,) = (picture.min(-1) < 0.98).any(1).nonzero()

@@ -32,6 +32,8 @@ from backend.training.validate import validation_scenes, validation_sheet
 from tests.helpers.tiny_gslrm import save_checkpoint
 from tests.helpers.tiny_run import CONFIG, TINY
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):

@@ -2,6 +2,8 @@
 """MobileNetV2 is the published network, and its distance grows with what one sees."""
 
 from dataclasses import replace
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,16 +13,28 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from backend import models
 from backend.training import loop
-from backend.training.perceptual import MobileNetV2
+from backend.training.perceptual import MOBILENET, MobileNetV2
 from tests.helpers.shared import SHARED
 from tests.helpers.tiny_run import CONFIG, TINY
 
-pytestmark = pytest.mark.oracle
+
+@pytest.fixture(scope="module", params=["random", pytest.param("published", marks=pytest.mark.oracle)])
+def assets(request, tmp_path_factory) -> Path:
+    """A folder with the network's weights."""
+    if request.param == "published":
+        return SHARED / "assets"
+    folder = tmp_path_factory.mktemp("assets")
+    torch.save({}, folder / MOBILENET)
+    torch.manual_seed(0)
+    with mock.patch.object(MobileNetV2, "load_state_dict", return_value=([], [])):
+        state = MobileNetV2(folder / MOBILENET).state_dict()
+    torch.save(state, folder / MOBILENET)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def network() -> MobileNetV2:
-    return MobileNetV2(SHARED / "assets" / "mobilenet_v2_fp16.pt")
+def network(assets) -> MobileNetV2:
+    return MobileNetV2(assets / MOBILENET)
 
 
 def photograph(name: str, size: int = 224) -> torch.Tensor:
@@ -33,9 +47,11 @@ def photograph(name: str, size: int = 224) -> torch.Tensor:
     return interpolate(square, (size, size), mode="bilinear", antialias=True).permute(0, 2, 3, 1)
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize(("name", "classes"), [("chelsea", range(281, 287)), ("coffee", (967, 968))])
-def test_photographs_are_recognised(network, name, classes):
+def test_photographs_are_recognised(name, classes):
     """A cat and a cup of espresso: only the right network with the right weights knows."""
+    network = MobileNetV2(SHARED / "assets" / MOBILENET)
     assert int(network(photograph(name).permute(0, 3, 1, 2)).argmax()) in classes
 
 
@@ -65,11 +81,12 @@ def test_other_weights_are_refused(tmp_path):
         MobileNetV2(tmp_path / "other.pt")
 
 
-def test_the_trainer_takes_the_term(tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_the_trainer_takes_the_term(assets, monkeypatch):
     monkeypatch.setitem(models.CONFIGS, "tiny", TINY)
     config = replace(CONFIG, steps=1, batches=((2, 32, 2),), perceptual_weight=0.1)
     with_term, without = (
-        loop.Run(each, SHARED / "assets", torch.device("cpu")).advance()
+        loop.Run(each, assets, torch.device("cpu")).advance()
         for each in (config, replace(config, perceptual_weight=0.0))
     )
     assert with_term[0] > without[0] + 1e-3  # the loss

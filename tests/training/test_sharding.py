@@ -16,6 +16,8 @@ from backend import models
 from backend.training.loop import train
 from tests.helpers.tiny_run import CONFIG, TINY
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -10,7 +10,6 @@ from backend.training.scenes.environments import project, read_environments, rea
 from backend.training.scenes.motion import rotations
 from backend.training.scenes.sampler import SceneSampler, draw_lights
 from backend.training.scenes.shading import sky
-from tests.helpers.shared import SHARED
 
 NORMALS = np.random.default_rng(0).standard_normal((50, 3))
 NORMALS /= np.linalg.norm(NORMALS, axis=1, keepdims=True)
@@ -78,9 +77,25 @@ def test_without_the_folder_there_is_only_made_up_light(tmp_path):
     assert batch.images[..., 3].any()
 
 
-@pytest.mark.oracle
-def test_a_third_of_scenes_is_lit_by_an_environment():
-    environments = read_environments(SHARED / "assets" / "hdri")
+def write_radiance(path, radiance):
+    """A Radiance picture of [H, W, 3], W from 8 to 127: each row of a channel as one run of literals."""
+    exponent = np.ceil(np.log2(radiance.max(-1)))
+    mantissas = (radiance * 256 / 2 ** exponent[..., None]).clip(0, 255)
+    rows = np.concatenate([mantissas, exponent[..., None] + 128], -1).astype(np.uint8)
+    height, width = radiance.shape[:2]
+    with path.open("wb") as file:
+        file.write(b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y %d +X %d\n" % (height, width))
+        for row in rows:
+            file.write(bytes([2, 2, 0, width]))
+            file.writelines(bytes([width]) + channel.tobytes() for channel in row.T)
+
+
+def test_a_third_of_scenes_is_lit_by_an_environment(tmp_path):
+    for number in range(3):
+        toward = np.random.default_rng(number).normal(size=3)
+        spot = directions(32) @ (toward / np.linalg.norm(toward)) > 0.98
+        write_radiance(tmp_path / f"{number}.hdr", 0.4 + 200.0 * spot[..., None] * np.ones(3))
+    environments = read_environments(tmp_path)
     assert len(environments) == 3
     lights = draw_lights(np.random.default_rng(0), torch.full((300, 4, 3), 0.3), environments)
     single = (lights.color[:, 1:] == 0).all(-1).all(-1) & (lights.wrap[:, 0, 0] < 0.3)

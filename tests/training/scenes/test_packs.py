@@ -9,17 +9,16 @@ from backend.__main__ import main
 from backend.errors import UserError
 from backend.training.perceptual import MOBILENET, MobileNetV2
 from backend.training.scenes.sampler import SceneSampler
-from tests.helpers.shared import SHARED
 
 PACKS = ("ict_facekit_int8.npz", "mh_hair.npz", "anny_head.npz", "llf_performances.npz")
 
 
-@pytest.mark.oracle
-def test_each_missing_pack_is_named(tmp_path):
+@pytest.mark.slow
+def test_each_missing_pack_is_named(packs, tmp_path):
     for name in PACKS:  # in the order in which they are read
         with pytest.raises(UserError, match=rf"{name} is missing; .*docs/training\.md"):
             SceneSampler(tmp_path, "cpu", seed=0)
-        shutil.copy(SHARED / "assets" / name, tmp_path)
+        shutil.copy(packs / name, tmp_path)
     SceneSampler(tmp_path, "cpu", seed=0)
 
 

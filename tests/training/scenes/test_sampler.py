@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Synthetic scenes are reproducible, well formed, consistent between views, and their splits do not mix."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,14 +14,13 @@ from backend.training.scenes.appearance import absorb
 from backend.training.scenes.motion import Performances, smooth_curves
 from backend.training.scenes.sampler import SceneSampler, draw_lights
 from backend.training.scenes.shading import Material, Noise, Surfaces, light_share, render, shadow_screen
-from tests.helpers.shared import SHARED
 
-ASSETS = SHARED / "assets"
+NO_PACKS = Path("nowhere")  # shapes need none
 
 
 @pytest.fixture(scope="module")
 def shape_sampler():
-    return SceneSampler(ASSETS, "cpu", seed=3, heads_share=0)
+    return SceneSampler(NO_PACKS, "cpu", seed=3, heads_share=0)
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +31,14 @@ def shape_batch(shape_sampler):
 @pytest.fixture(scope="module")
 def calibrated_batch():
     """Validation's, whose cameras are told as they are."""
-    return SceneSampler(ASSETS, "cpu", seed=3, split="val", heads_share=0).sample(
+    return SceneSampler(NO_PACKS, "cpu", seed=3, split="val", heads_share=0).sample(
         0, 4, inputs=6, targets=2, resolution=32
     )
 
 
 @pytest.fixture(scope="module")
-def head_batch():
-    return SceneSampler(ASSETS, "cpu", seed=5, heads_share=1).sample(0, 2, inputs=4, targets=1, resolution=48)
+def head_batch(packs):
+    return SceneSampler(packs, "cpu", seed=5, heads_share=1).sample(0, 2, inputs=4, targets=1, resolution=48)
 
 
 def _float(values):
@@ -67,7 +68,7 @@ def test_shape_batches_are_well_formed(shape_batch):
     assert_well_formed(shape_batch, 4, 8, 32)
 
 
-@pytest.mark.oracle
+@pytest.mark.slow
 def test_head_batches_are_well_formed(head_batch):
     assert_well_formed(head_batch, 2, 5, 48)
 
@@ -101,12 +102,12 @@ def test_the_subject_lies_in_the_unit_ball():
 def test_seed_and_number_decide_the_scenes(shape_sampler):
     """In any order, in any process: a batch needs nothing but its number."""
     first, second = (shape_sampler.sample(number, 2, 2, 1, 16) for number in (0, 1))
-    same = SceneSampler(ASSETS, "cpu", seed=3, heads_share=0)
+    same = SceneSampler(NO_PACKS, "cpu", seed=3, heads_share=0)
     for number, expected in ((1, second), (0, first)):
         batch = same.sample(number, 2, 2, 1, 16)
         for name, field in vars(expected).items():
             assert torch.equal(getattr(batch, name), field), name
-    other = SceneSampler(ASSETS, "cpu", seed=99, heads_share=0).sample(0, 2, 2, 1, 16)
+    other = SceneSampler(NO_PACKS, "cpu", seed=99, heads_share=0).sample(0, 2, 2, 1, 16)
     assert not torch.equal(other.images, first.images)
     assert not torch.equal(second.images, first.images)
 
@@ -163,7 +164,7 @@ def test_turning_the_world_changes_no_picture(monkeypatch):
     batches = []
     for world in (torch.eye(3), turn):
         monkeypatch.setattr(scenes, "draw_world", lambda rng, world=world: world.double().numpy())
-        batches.append(SceneSampler(ASSETS, "cpu", seed=6, heads_share=0).sample(0, 2, 3, 1, 32))
+        batches.append(SceneSampler(NO_PACKS, "cpu", seed=6, heads_share=0).sample(0, 2, 3, 1, 32))
     still, turned = batches
     assert torch.equal(still.images, turned.images) and torch.equal(still.covered, turned.covered)
     for name in ("points", "velocity"):
@@ -206,7 +207,7 @@ def test_velocity_leads_back_to_the_surface_of_another_time(monkeypatch):
         return Surfaces(vertices, faces, Material(*(field[:, : len(rest)] for field in vars(material).values())))
 
     monkeypatch.setattr(shapes.Shapes, "draw", ball)
-    batch = SceneSampler(ASSETS, "cpu", seed=12, heads_share=0).sample(0, 6, 6, 1, 32)
+    batch = SceneSampler(NO_PACKS, "cpu", seed=12, heads_share=0).sample(0, 6, 6, 1, 32)
     moving = batch.times.amax(1) > batch.times.amin(1)
     assert moving.sum() >= 3
     speeds = []
@@ -229,7 +230,7 @@ def test_velocity_leads_back_to_the_surface_of_another_time(monkeypatch):
 
 @pytest.mark.slow
 def test_what_is_pictured_at_one_time_only_stands_still():
-    batch = SceneSampler(ASSETS, "cpu", seed=12, heads_share=0).sample(0, 8, 2, 1, 8)
+    batch = SceneSampler(NO_PACKS, "cpu", seed=12, heads_share=0).sample(0, 8, 2, 1, 8)
     static = batch.times.amax(1) == batch.times.amin(1)
     assert 0 < static.sum() < 8
     assert not batch.velocity[static].any()
@@ -333,12 +334,11 @@ def test_validation_wears_what_training_never_shows():
         assert set(train) | set(val) == set(names)
 
 
-@pytest.mark.oracle
-def test_validation_moves_as_training_never_does():
+def test_validation_moves_as_training_never_does(packs):
     """The splits cut every recording in two at one frame."""
     names = ["jawOpen", *(f"eyeLook{way}{side}" for way in ("Up", "Down", "In", "Out") for side in ("Left", "Right"))]
-    train, val = (Performances(ASSETS, names, split).takes for split in ("train", "val"))
-    with np.load(ASSETS / "llf_performances.npz") as pack:
+    train, val = (Performances(packs, names, split).takes for split in ("train", "val"))
+    with np.load(packs / "llf_performances.npz") as pack:
         channels = list(pack["names"])
         for first, last, key in zip(train, val, ("alex_rom_3", "alex_rom_4"), strict=True):
             recorded = pack[key][:, channels.index("JawOpen")].astype(np.float32).clip(0, 1)
@@ -346,10 +346,9 @@ def test_validation_moves_as_training_never_does():
             assert len(last) / len(recorded) == pytest.approx(0.2, abs=0.01)
 
 
-@pytest.mark.oracle
-def test_eyes_turn_with_the_gaze():
+def test_eyes_turn_with_the_gaze(packs):
     """A gaze of 0.3 radians to the subject's left turns the pupils' directions by just that."""
-    ict = heads.IctHead(ASSETS, "cpu")
+    ict = heads.IctHead(packs, "cpu")
     gaze = np.zeros((1, 2, 2, 2))
     gaze[0, 1, :, 0] = 0.3
     turn = _float(heads.gaze_rotation(gaze))

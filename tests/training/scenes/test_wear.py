@@ -8,14 +8,11 @@ import torch
 from backend.training.scenes import heads, wear
 from backend.training.scenes.people import People
 from backend.training.scenes.shading import Noise
-from tests.helpers.shared import SHARED
-
-pytestmark = pytest.mark.oracle
 
 
 @pytest.fixture(scope="module")
-def people():
-    return People(SHARED / "assets", "cpu", "train", Noise("cpu"))
+def people(packs):
+    return People(packs, "cpu", "train", Noise("cpu"))
 
 
 def dressed(people, model, monkeypatch, share):
