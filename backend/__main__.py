@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .arguments import add_arguments, read_arguments
 from .errors import UserError
-from .memory import CPU_REFINEMENTS
+from .options import PortraitOptions, ReconstructOptions
 
 if TYPE_CHECKING:
     from .facelift.pipeline import FaceLift
@@ -29,10 +30,10 @@ EXTRAS = {"cupy": "train", "diffusers": "portrait", "transformers": "portrait"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0, or 2 after one line that says what is wrong with the input."""
-    options = _parser().parse_args(arguments)
+    given = _parser().parse_args(arguments)
     warnings.showwarning = lambda message, *_: print(f"Warning: {message}", file=sys.stderr)
     try:
-        options.run(options)
+        given.run(given)
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
@@ -53,142 +54,67 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m backend", description="Posed, timed pictures to 4D Gaussians.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name: str, run, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(run=run)
-        return sub
-
-    def network(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--model", default="small", help="a model's name or a .safetensors file (small)")
-        sub.add_argument("--device", default="auto", help="auto, cpu or cuda (auto)")
-        sub.add_argument(
-            "--resolution",
-            type=int,
-            help="side at which pictures are read (as the model was trained; less if small or, on a CPU, many)",
-        )
-        default = f"all of the model's; on a CPU {CPU_REFINEMENTS}"
-        sub.add_argument("--refinements", type=int, help=f"steps towards the pictures ({default})")
-
-    sub = command("reconstruct", _reconstruct, "Turn a capture into a cloud.")
-    sub.add_argument("capture", type=Path, help="a folder with a transforms.json, or the file")
-    sub.add_argument("--out", type=Path, required=True, help="the cloud to write, .safetensors")
-    network(sub)
-
-    sub = command("portrait", _portrait, "Turn photos or a video of a person into heads, as FaceLift does.")
-    sub.add_argument("input", type=Path, nargs="?", help="a photo, a folder of photos, or a video")
-    sub.add_argument("--out", type=Path, required=True, help="the cloud to write, .safetensors; for a folder, a folder")
-    sub.add_argument("--views", type=Path, help="start from views: a capture in GS-LRM's world, as --views-only writes")
-    sub.add_argument("--views-only", action="store_true", help="write the painted views to a capture folder and stop")
-    sub.add_argument("--face", type=int, metavar="N", help="which face, from the left, beginning with 0 (the largest)")
-    sub.add_argument("--box", metavar="L,T,R,B", help="the face's box in pixels, where it is not found")
-    sub.add_argument("--matting", default="u2net", help="model for cutting out; none: white background (u2net)")
-    sub.add_argument("--download-matting", action="store_true", help="download that model, if it is not here")
-    sub.add_argument("--first", type=int, default=0, help="of a video: its first frame to use (0)")
-    sub.add_argument("--last", type=int, help="its last frame to use")
-    sub.add_argument("--every", type=int, default=1, help="use every so-many-th frame (1)")
-    sub.add_argument(
-        "--fuse", metavar="MODEL", nargs="?", const="small", help="fuse all frames with 4D-LRM, not lift each (small)"
-    )
-    sub.add_argument("--tolerance", type=float, default=0.05, help="by how much what stands still may differ (0.05)")
-    sub.add_argument("--seed", type=int, default=4, help="of the painted views (4)")
-    sub.add_argument("--steps", type=int, default=50, help="of painting (50)")
-    sub.add_argument("--guidance", type=float, default=3.0, help="how closely the views keep to the photo (3)")
-    sub.add_argument("--device", default="auto")
-    sub.add_argument("--offload", action="store_true", help="for GPUs of 8 GB: load parts only while they work")
-    sub.add_argument("--weights", type=Path, help="a folder laid out as FaceLift's weights on the Hub")
-    sub.add_argument("--accept-licence", action="store_true", help="accept the weights' licence and download them")
-
-    sub = command("render", _render, "Render a cloud from the cameras and at the times of a transforms.json.")
-    sub.add_argument("cloud", type=Path)
-    sub.add_argument("--cameras", type=Path, required=True, help="a transforms.json; its pictures are not needed")
-    sub.add_argument("--out", type=Path, required=True, help="a folder for one RGBA PNG a frame")
-    sub.add_argument("--device", default="auto")
-
-    sub = command("evaluate", _evaluate, "Reconstruct from some pictures of a capture and score the others.")
-    sub.add_argument("capture", type=Path)
-    sub.add_argument("--inputs", help="frames to reconstruct from, as 0,4,8 or 0-23 (all that are not held out)")
-    sub.add_argument("--targets", help="frames to score (all others)")
-    sub.add_argument("--json", type=Path, help="write the scores here too")
-    network(sub)
-
-    sub = command("convert", _convert, "Convert a cloud to a file of splats, or a file of splats to a cloud.")
-    sub.add_argument("cloud", type=Path, help=".safetensors, .ply or .spz")
-    sub.add_argument("out", type=Path, help=".ply, .spz, .glb, .usda or .safetensors")
-    moments = sub.add_mutually_exclusive_group()
-    moments.add_argument("--time", type=float, help="only this second of the clip, which .spz and .glb need")
-    moments.add_argument("--all", action="store_true", help="one file a frame of the clip")
-    sub.add_argument("--fps", type=float, default=24.0, help="frames a second with --all and in .usda (24)")
-
-    sub = command("train", _train, "Train a model on synthetic scenes.")
-    sub.add_argument("--config", type=Path, required=True, help="a TOML file of backend.training.config.TrainConfig")
-    sub.add_argument("--assets", type=Path, required=True, help="the folder of asset packs")
-    sub.add_argument("--out", type=Path, required=True, help="the run's folder; an unfinished run there goes on")
-    sub.add_argument("--weights", type=Path, help="start a new run from these weights")
-    sub.add_argument("--minutes", type=float, default=math.inf, help="stop after this time")
-    sub.add_argument("--dry-run", action="store_true", help="rehearse a few small steps and leave nothing")
-
-    command("info", _info, "Say which models, devices and versions are here.")
+    for name, run, add, text in (
+        ("reconstruct", _reconstruct, _add_reconstruct, "Turn a capture into a cloud."),
+        ("portrait", _portrait, _add_portrait, "Turn photos or a video of a person into heads, as FaceLift does."),
+        ("render", _render, _add_render, "Render a cloud from the cameras and at the times of a transforms.json."),
+        ("evaluate", _evaluate, _add_evaluate, "Reconstruct from some pictures of a capture and score the others."),
+        ("convert", _convert, _add_convert, "Convert a cloud to a file of splats, or a file of splats to a cloud."),
+        ("train", _train, _add_train, "Train a model on synthetic scenes."),
+        ("info", _info, lambda _: None, "Say which models, devices and versions are here."),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        add(command)
     return parser
 
 
-def _settings(options: argparse.Namespace) -> dict:
-    """What `network` adds, as reconstruct takes it."""
-    return {name: getattr(options, name) for name in ("model", "device", "resolution", "refinements")}
+def _add_reconstruct(command: argparse.ArgumentParser) -> None:
+    command.add_argument("capture", type=Path, help="a folder with a transforms.json, or the file")
+    command.add_argument("--out", type=Path, required=True, help="the cloud to write, .safetensors")
+    add_arguments(command, ReconstructOptions)
 
 
-def _reconstruct(options: argparse.Namespace) -> None:
+def _reconstruct(given: argparse.Namespace) -> None:
     from .capture import load_capture
     from .gaussians import save_cloud
     from .reconstruct import reconstruct
 
-    _check_target(options.out, (".safetensors",))
+    _check_target(given.out, (".safetensors",))
     started = time.perf_counter()
-    capture = load_capture(options.capture)
-    cloud = reconstruct(capture, progress=_report, **_settings(options))
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    save_cloud(cloud, options.out)
-    print(f"{len(cloud)} Gaussians in {time.perf_counter() - started:.1f} s: {options.out}")
+    capture = load_capture(given.capture)
+    cloud = reconstruct(capture, read_arguments(ReconstructOptions, given), progress=_report)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    save_cloud(cloud, given.out)
+    print(f"{len(cloud)} Gaussians in {time.perf_counter() - started:.1f} s: {given.out}")
 
 
-def _portrait(options: argparse.Namespace) -> None:
-    from .capture import TRANSFORMS
+def _add_portrait(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("input", type=Path, nargs="?", help="a photo, a folder of photos, or a video")
+    add("--out", type=Path, required=True, help="the cloud to write, .safetensors; for a folder, a folder")
+    add("--views", type=Path, help="start from views: a capture in GS-LRM's world, as --views-only writes")
+    add("--views-only", action="store_true", help="write the painted views to a capture folder and stop")
+    add_arguments(command, PortraitOptions)
+    add("--download-matting", action="store_true", help="download the model for cutting out, if it is not here")
+    add("--accept-licence", action="store_true", help="accept the weights' licence and download them")
+
+
+def _portrait(given: argparse.Namespace) -> None:
     from .facelift.pipeline import FaceLift
     from .portrait.matting_models import download_matting_model
-    from .portrait.photo import find_photos
-    from .reconstruct import pick_device
 
-    if (options.input is None) == (options.views is None) or (options.views and options.views_only):
-        raise UserError("Give a photo, a folder of photos or a video; or else --views to start from views.")
-    if options.every < 1 or not 1 <= options.steps <= 999 or not 0 <= options.seed < 2**63:
-        raise UserError("--every counts from 1, --steps from 1 to 999, --seed from 0; correct them.")
-    if not math.isfinite(options.guidance) or not 0 <= options.tolerance < math.inf:
-        raise UserError("--guidance is a number, --tolerance one from 0; correct them.")
-    source = options.views or options.input
-    if not source.exists():
-        raise UserError(f"There is no {source}; choose another file or folder.")
-    options.box = options.box and _box(options.box)
-    batch = options.input is not None and options.input.is_dir()
-    sources = {options.out: source}
-    if batch:
-        if options.out.suffix.lower() == ".safetensors":
-            raise UserError("A folder of photos makes a folder of clouds; name a folder with --out.")
-        suffix = "" if options.views_only else ".safetensors"
-        sources = {options.out / f"{name}{suffix}": photo for name, photo in find_photos(source).items()}
-    for target in sources:
-        if options.views_only:
-            _check_target(target / TRANSFORMS)
-        else:
-            _check_target(target, (".safetensors",))
-    if options.download_matting and options.matting != "none":
+    options = read_arguments(PortraitOptions, given)
+    sources = _portrait_sources(given)
+    if given.download_matting and options.matting != "none":
         download_matting_model(options.matting, _report)
-    facelift = FaceLift(_facelift_weights(options), pick_device(options.device), options.offload, _report)
+    facelift = FaceLift(_facelift_weights(options, given.accept_licence), options)
     failed = 0
     for target, source in sources.items():
         try:
-            _make_portrait(source, target, facelift, options)
+            _make_portrait(source, target, facelift, given)
         except UserError as error:
-            if not batch:
+            if source in {given.input, given.views}:
                 raise
             failed += 1
             warnings.warn(f"{source.name}: {error}", stacklevel=1)
@@ -196,37 +122,51 @@ def _portrait(options: argparse.Namespace) -> None:
         raise UserError(f"{failed} of {len(sources)} photos were left out, see above; the others are done.")
 
 
-def _make_portrait(source: Path, target: Path, facelift: FaceLift, options: argparse.Namespace) -> None:
+def _portrait_sources(given: argparse.Namespace) -> dict[Path, Path]:
+    """Return what to read for each file or folder to write; several where the input is a folder of photos."""
+    from .capture import TRANSFORMS
+    from .portrait.photo import find_photos
+
+    if (given.input is None) == (given.views is None) or (given.views and given.views_only):
+        raise UserError("Give a photo, a folder of photos or a video; or else --views to start from views.")
+    source = given.views or given.input
+    if not source.exists():
+        raise UserError(f"There is no {source}; choose another file or folder.")
+    sources = {given.out: source}
+    if given.input is not None and given.input.is_dir():
+        if given.out.suffix.lower() == ".safetensors":
+            raise UserError("A folder of photos makes a folder of clouds; name a folder with --out.")
+        suffix = "" if given.views_only else ".safetensors"
+        sources = {given.out / f"{name}{suffix}": photo for name, photo in find_photos(source).items()}
+    for target in sources:
+        if given.views_only:
+            _check_target(target / TRANSFORMS)
+        else:
+            _check_target(target, (".safetensors",))
+    return sources
+
+
+def _make_portrait(source: Path, target: Path, facelift: FaceLift, given: argparse.Namespace) -> None:
     from .capture import load_capture, save_capture
-    from .facelift.pipeline import fuse_capture, lift_capture, paint_views, read_fronts
     from .gaussians import save_cloud
 
-    if options.views:
-        capture = load_capture(source)
-    else:
-        chosen = options.face, options.box, options.first, options.last, options.every
-        fronts = read_fronts(source, options.matting, *chosen, _report)
-        painting = options.seed, options.guidance, options.steps
-        capture = paint_views(fronts.times, fronts.pictures, facelift.diffusion, *painting, _report)
-    if options.views_only:
-        save_capture(capture, target)
-        print(f"{len(capture.frames)} views: {target}")
+    if given.views_only:
+        _, views = facelift.paint(source, _report)
+        save_capture(views, target)
+        print(f"{len(views.frames)} views: {target}")
         return
-    if options.fuse:
-        cloud = fuse_capture(capture, options.fuse, options.device, _report)
-    else:
-        cloud = lift_capture(capture, facelift.gslrm, options.tolerance, progress=_report)
+    cloud = facelift.lift(load_capture(source), _report) if given.views else facelift.run(source, _report).cloud
     target.parent.mkdir(parents=True, exist_ok=True)
     save_cloud(cloud, target)
     print(f"{len(cloud)} Gaussians: {target}")
 
 
-def _facelift_weights(options: argparse.Namespace) -> FaceLiftWeights:
+def _facelift_weights(options: PortraitOptions, licence_accepted: bool) -> FaceLiftWeights:
     from .facelift.weights import FOLDER, LICENCE, SIZE, download_weights, find_weights
 
     folder = options.weights or FOLDER
     weights = find_weights(folder)
-    if weights is None and not options.accept_licence:
+    if weights is None and not licence_accepted:
         raise UserError(
             f"FaceLift's weights are not in {folder}; add --accept-licence to accept their licence ({LICENCE}) and "
             f"download {SIZE / 1e9:.1f} GB, or name their folder with --weights."
@@ -234,7 +174,14 @@ def _facelift_weights(options: argparse.Namespace) -> FaceLiftWeights:
     return weights or download_weights(True, folder, _report)
 
 
-def _render(options: argparse.Namespace) -> None:
+def _add_render(command: argparse.ArgumentParser) -> None:
+    command.add_argument("cloud", type=Path)
+    command.add_argument("--cameras", type=Path, required=True, help="a transforms.json; its pictures are not needed")
+    command.add_argument("--out", type=Path, required=True, help="a folder for one RGBA PNG a frame")
+    command.add_argument("--device", default="auto")
+
+
+def _render(given: argparse.Namespace) -> None:
     from PIL import Image
 
     from .capture import load_cameras, picture_names
@@ -242,98 +189,123 @@ def _render(options: argparse.Namespace) -> None:
     from .rasterize import render_pictures
     from .reconstruct import pick_device
 
-    cloud = load_cloud(options.cloud).to(pick_device(options.device))
-    cameras = load_cameras(options.cameras)
+    cloud = load_cloud(given.cloud).to(pick_device(given.device))
+    cameras = load_cameras(given.cameras)
     names = picture_names([file_path for _, _, file_path, _ in cameras])
     first, last = cloud.time_range
     if outside := sum(not first <= moment <= last for _, moment, _, _ in cameras):
         warnings.warn(
             f"{outside} frames lie outside the cloud's {first:g} to {last:g} s and may be empty.", stacklevel=2
         )
-    _check_target(options.out / f"{names[0]}.png")
-    options.out.mkdir(parents=True, exist_ok=True)
+    _check_target(given.out / f"{names[0]}.png")
+    given.out.mkdir(parents=True, exist_ok=True)
     for index, (name, (camera, moment, _, _)) in enumerate(zip(names, cameras, strict=True)):
         _report("Rendering", index / len(names))
-        Image.fromarray(render_pictures(cloud, [(camera, moment)])[0]).save(options.out / f"{name}.png")
+        Image.fromarray(render_pictures(cloud, [(camera, moment)])[0]).save(given.out / f"{name}.png")
     _report("Rendering", 1.0)
-    print(f"{len(names)} pictures: {options.out}")
+    print(f"{len(names)} pictures: {given.out}")
 
 
-def _evaluate(options: argparse.Namespace) -> None:
+def _add_evaluate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("capture", type=Path)
+    command.add_argument("--inputs", help="frames to reconstruct from, as 0,4,8 or 0-23 (all that are not held out)")
+    command.add_argument("--targets", help="frames to score (all others)")
+    command.add_argument("--json", type=Path, help="write the scores here too")
+    add_arguments(command, ReconstructOptions)
+
+
+def _evaluate(given: argparse.Namespace) -> None:
     from .capture import load_capture
     from .evaluate import score_cloud
     from .reconstruct import pick_device, reconstruct
 
-    capture = load_capture(options.capture)
+    capture = load_capture(given.capture)
     count = len(capture.frames)
-    if options.inputs is not None:
-        inputs = _indices(options.inputs, count)
+    if given.inputs is not None:
+        inputs = _indices(given.inputs, count)
     else:
         inputs = [index for index, frame in enumerate(capture.frames) if not frame.held_out]
-    if options.targets is not None:
-        targets = _indices(options.targets, count)
-    else:
-        targets = sorted(set(range(count)) - set(inputs))
+    others = sorted(set(range(count)) - set(inputs))
+    targets = others if given.targets is None else _indices(given.targets, count)
     if not targets:
         raise UserError("Every picture is an input and none is left to score; choose some with --inputs.")
-    if options.json:
-        _check_target(options.json)
-    cloud = reconstruct(capture.select(inputs), progress=_report, **_settings(options))
-    scores = score_cloud(cloud.to(pick_device(options.device)), capture.select(targets), _report)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
+    if given.json:
+        _check_target(given.json)
+    cloud = reconstruct(capture.select(inputs), read_arguments(ReconstructOptions, given), progress=_report)
+    scores = score_cloud(cloud.to(pick_device(given.device)), capture.select(targets), _report)
+    if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
         document = {"inputs": inputs, "targets": targets, "gaussians": len(cloud), **scores.to_json()}
-        options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        given.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     for name, score in scores.pictures.items():
         print(f"{name:24} {score['psnr']:8.3f} dB  SSIM {score['ssim']:.4f}")
     print(f"{'mean':24} {scores.psnr:8.3f} dB  SSIM {scores.ssim:.4f}")
 
 
-def _convert(options: argparse.Namespace) -> None:
+def _add_convert(command: argparse.ArgumentParser) -> None:
+    command.add_argument("cloud", type=Path, help=".safetensors, .ply or .spz")
+    command.add_argument("out", type=Path, help=".ply, .spz, .glb, .usda or .safetensors")
+    moments = command.add_mutually_exclusive_group()
+    moments.add_argument("--time", type=float, help="only this second of the clip, which .spz and .glb need")
+    moments.add_argument("--all", action="store_true", help="one file a frame of the clip")
+    command.add_argument("--fps", type=float, default=24.0, help="frames a second with --all and in .usda (24)")
+
+
+def _convert(given: argparse.Namespace) -> None:
     from .formats.exchange import READERS, WRITERS, frame_times, read_splats, write_clip, write_sequence, write_splats
     from .gaussians import from_splats, load_cloud, save_cloud
 
-    moments = options.all or options.time is not None
-    _check_target(options.out, (*WRITERS,) if moments else (*WRITERS, ".safetensors"))
-    is_splats = options.cloud.suffix.lower() in READERS
-    cloud = read_splats(options.cloud) if is_splats else load_cloud(options.cloud).to_splats()
+    moments = given.all or given.time is not None
+    _check_target(given.out, (*WRITERS,) if moments else (*WRITERS, ".safetensors"))
+    is_splats = given.cloud.suffix.lower() in READERS
+    cloud = read_splats(given.cloud) if is_splats else load_cloud(given.cloud).to_splats()
     first, last = cloud.time_range
-    if first == last and options.out.suffix.lower() in (".spz", ".glb"):
-        options.time = first
-    if options.time is not None and not first <= options.time <= last:
+    if first == last and given.out.suffix.lower() in (".spz", ".glb"):
+        given.time = first
+    if given.time is not None and not first <= given.time <= last:
         raise UserError(f"The cloud lasts from {first:g} to {last:g} s; choose a --time within that.")
-    times = frame_times(cloud, options.fps)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    times = frame_times(cloud, given.fps)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
     count = len(cloud)
-    if options.all:
-        paths = write_sequence(cloud, options.out, options.fps)
+    if given.all:
+        paths = write_sequence(cloud, given.out, given.fps)
         print(f"{len(paths)} files: {paths[0]} to {paths[-1].name}")
         return
-    if options.time is not None:
-        count = write_splats(cloud, options.out, options.time)
-    elif options.out.suffix.lower() == ".safetensors":
-        save_cloud(from_splats(cloud), options.out)
+    if given.time is not None:
+        count = write_splats(cloud, given.out, given.time)
+    elif given.out.suffix.lower() == ".safetensors":
+        save_cloud(from_splats(cloud), given.out)
     else:
-        count = write_clip(cloud, options.out, times, options.fps)
-    print(f"{count} Gaussians: {options.out}")
+        count = write_clip(cloud, given.out, times, given.fps)
+    print(f"{count} Gaussians: {given.out}")
 
 
-def _train(options: argparse.Namespace) -> None:
+def _add_train(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--config", type=Path, required=True, help="a TOML file of backend.training.config.TrainConfig")
+    add("--assets", type=Path, required=True, help="the folder of asset packs")
+    add("--out", type=Path, required=True, help="the run's folder; an unfinished run there goes on")
+    add("--weights", type=Path, help="start a new run from these weights")
+    add("--minutes", type=float, default=math.inf, help="stop after this time")
+    add("--dry-run", action="store_true", help="rehearse a few small steps and leave nothing")
+
+
+def _train(given: argparse.Namespace) -> None:
     from .training.config import read_config
     from .training.dry_run import dry_run
     from .training.loop import train
 
-    config = read_config(options.config)
-    if not options.assets.is_dir():
-        raise UserError(f"There is no folder {options.assets}; make the asset packs as docs/training.md tells.")
-    if options.dry_run:
-        print(f"The run would start: {dry_run(config, options.assets)}")
+    config = read_config(given.config)
+    if not given.assets.is_dir():
+        raise UserError(f"There is no folder {given.assets}; make the asset packs as docs/training.md tells.")
+    if given.dry_run:
+        print(f"The run would start: {dry_run(config, given.assets)}")
         return
-    _check_target(options.out / "state.pt")
-    train(config, options.assets, options.out, options.minutes, options.weights)
+    _check_target(given.out / "state.pt")
+    train(config, given.assets, given.out, given.minutes, given.weights)
 
 
-def _info(options: argparse.Namespace) -> None:
+def _info(given: argparse.Namespace) -> None:
     import torch
 
     from .facelift.weights import LICENCE, SIZE, find_weights
@@ -352,15 +324,6 @@ def _info(options: argparse.Namespace) -> None:
     weights = find_weights()
     where = f"at {weights.gslrm.parents[1]}" if weights else "to download"
     print(f"facelift         a photo to a head, {SIZE / 2**20:.1f} MiB {where} ({LICENCE})")
-
-
-def _box(text: str) -> tuple[float, ...]:
-    """Parses left,top,right,bottom in pixels."""
-    try:
-        left, top, right, bottom = map(float, text.split(","))
-    except ValueError:
-        raise UserError(f"'{text}' is not a box; write it as left,top,right,bottom in pixels.") from None
-    return left, top, right, bottom
 
 
 def _indices(text: str, count: int) -> list[int]:

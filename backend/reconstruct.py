@@ -1,30 +1,36 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A capture to 4D Gaussians in the capture's own world and clock: normalise, predict, prune, and back."""
+"""A capture to 4D Gaussians in the capture's own world and clock: plan, predict, place."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from .camera import normalise_rig
+from .camera import Similarity, normalise_rig
 from .capture import Capture, over_white
 from .errors import Progress, UserError, no_progress
 from .gaussians import Gaussians4D
 from .lrm4d import LRM4D, patchify
-from .memory import default_refinements, free_memory, out_of_memory, reading_resolution
+from .memory import default_refinements, free_memory, out_of_memory, reading_resolution, reconstruction_bytes
 from .models import load_model
+from .options import ReconstructOptions
 from .refine import refine
 
 DEVICES = ("cpu", "cuda")
-_LESS = "use fewer pictures or a lower resolution"
+DEFAULTS = ReconstructOptions()
+LESS = "use fewer pictures or a lower resolution"
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device of a name: "auto" is CUDA where there is one.
+    """Return the device of a name: "auto" is CUDA where there is one.
 
     Raises:
         UserError: a device that this PyTorch does not have.
@@ -41,23 +47,46 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How a capture is reconstructed.
+
+    capture: the inputs, as they were taken. network: on the device. resolution: side in pixels at which it reads the
+    pictures. needed: bytes of memory.
+    """
+
+    capture: Capture
+    network: LRM4D
+    device: torch.device
+    resolution: int
+    refinements: int
+    normalisation: Similarity
+    needed: int
+
+
+class Views(NamedTuple):
+    """Pictures [1, V, 3, R, R] over white, poses [1, V, 4, 4], intrinsics [1, V, 4] and times [1, V] from -1 to 1, in
+    the network's world, and which pixels [V, R, R] show the subject."""
+
+    images: Tensor
+    poses: Tensor
+    intrinsics: Tensor
+    times: Tensor
+    inside: Tensor
+
+
 def reconstruct(
     capture: Capture,
-    model: str | Path | LRM4D = "small",
-    device: str = "auto",
-    resolution: int | None = None,
-    progress: Progress = no_progress,
+    options: ReconstructOptions = DEFAULTS,
+    network: LRM4D | None = None,
     target: np.ndarray | None = None,
-    refinements: int | None = None,
+    progress: Progress = no_progress,
 ) -> Gaussians4D:
-    """Reconstructs a moving subject from posed, timed pictures: one forward pass, and the model's refinements of it.
+    """Reconstruct a moving subject from posed, timed pictures: one forward pass, and the model's refinements of it.
 
-    capture: pictures of one size; held-out frames are not used. model: a registered name, a weights file, or a model in
-    memory. resolution: side in pixels at which the network reads the pictures, a multiple of its patch size; by default
-    what memory.reading_resolution says. target: the subject's centre [3] in the capture's world, if the crossing of
-    the optical axes is not it. refinements: how many of the model's steps towards the pictures, by default what
-    memory.default_refinements says; each takes as long as rendering the pictures three times. A capture of one moment
-    gives a cloud that stands still.
+    capture: pictures of one size; held-out frames are not used. network: in place of the options' model. target: the
+    subject's centre [3] in the capture's world, if the crossing of the optical axes is not it. A capture of one moment
+    gives a cloud that stands still. Each refinement takes as long as rendering the pictures three times.
 
     Returns the pruned cloud on the CPU, in the capture's world, in seconds.
 
@@ -65,96 +94,149 @@ def reconstruct(
         UserError: a capture or setting that cannot work, with what to do.
         Cancelled: whatever `progress` raises, between two layers at the latest.
     """
-    place = pick_device(device)
+    plan = make_plan(capture, options, network, target, progress)
+    with _memory_errors(plan):
+        cloud = predict(plan, progress)
+        return place(cloud, plan, progress)
+
+
+def make_plan(
+    capture: Capture,
+    options: ReconstructOptions = DEFAULTS,
+    network: LRM4D | None = None,
+    target: np.ndarray | None = None,
+    progress: Progress = no_progress,
+) -> Plan:
+    """Load the network, decide what the options leave open, and make sure that all of it fits into memory.
+
+    Arguments and errors are those of `reconstruct`.
+    """
+    device = pick_device(options.device)
     progress("Reading pictures", 0.0)
     capture = capture.inputs()
     capture.validate()
-    if len(capture.frames) == 1:
-        warnings.warn("One picture alone tells no depth: the unseen sides will be missing.", stacklevel=2)
-    cameras = [frame.camera for frame in capture.frames]
-    normalisation = normalise_rig(cameras, target)
+    count = len(capture.frames)
+    if count == 1:
+        warnings.warn("One picture alone tells no depth: the unseen sides will be missing.", stacklevel=3)
+    normalisation = normalise_rig([frame.camera for frame in capture.frames], target)
     progress("Loading the model", 0.05)
-    network = model if isinstance(model, LRM4D) else load_model(model, place)
-    network = network.to(place)
-    patch = network.config.patch
+    network = (network or load_model(options.model, device)).to(device)
+    config, on_cpu = network.config, device.type == "cpu"
+    resolution = options.resolution
     if resolution is None:
-        side, on_cpu = capture.square_side(), place.type == "cpu"
-        resolution = reading_resolution(network.config.resolution, patch, len(cameras), side, on_cpu)
-    if resolution < patch or resolution % patch:
-        raise UserError(
-            f"The resolution {resolution} is not a multiple of {patch}; try {max(1, resolution // patch) * patch}."
-        )
-    most = network.config.refinements
+        resolution = reading_resolution(config.resolution, config.patch, count, capture.square_side(), on_cpu)
+    if resolution < config.patch or resolution % config.patch:
+        better = max(1, resolution // config.patch) * config.patch
+        raise UserError(f"The resolution {resolution} is not a multiple of {config.patch}; try {better}.")
+    refinements, learned = options.refinements, config.refinements
     if refinements is None:
-        refinements = default_refinements(most, place.type == "cpu")
-    if not 0 <= refinements <= most:
-        raise UserError(f"There are no {refinements} refinements; the model has learned {most}, choose 0 to {most}.")
-    needed = _bytes_needed(network, len(cameras) * (resolution // patch) ** 2)
-    if needed > _free_memory(place):
-        raise out_of_memory(needed, _free_memory(place), _LESS)
-
-    frames = capture.square(resolution).frames
-    first, last = capture.time_range
-    middle, half = (first + last) / 2, (last - first) / 2 or 1.0
-    pictures = np.stack([over_white(frame.image) for frame in frames])
-    poses = np.stack([normalisation.apply_pose(frame.camera.camera_to_world) for frame in frames])
-    intrinsics = np.stack([frame.camera.intrinsics for frame in frames])
-    times = np.array([(frame.time - middle) / half for frame in frames])
-    tensors = [torch.as_tensor(part, dtype=torch.float32, device=place)[None] for part in (poses, intrinsics, times)]
-    images = torch.from_numpy(pictures).permute(0, 3, 1, 2)[None].to(place)
-
-    depth = len(network.blocks)
-    hooks = [
-        block.register_forward_pre_hook(
-            lambda *_, done=index: progress("Predicting Gaussians", 0.1 + 0.4 * done / depth)
+        refinements = default_refinements(learned, on_cpu)
+    if not 0 <= refinements <= learned:
+        raise UserError(
+            f"There are no {refinements} refinements; the model has learned {learned}, choose 0 to {learned}."
         )
-        for index, block in enumerate(network.blocks)
-    ]
+    tokens = count * (resolution // config.patch) ** 2
+    needed = reconstruction_bytes(config.layers, config.width, config.patch, tokens)
+    if needed > _free_memory(device):
+        raise out_of_memory(needed, _free_memory(device), LESS)
+    return Plan(capture, network, device, resolution, refinements, normalisation, needed)
+
+
+def predict(plan: Plan, progress: Progress = no_progress) -> Gaussians4D:
+    """Predict the Gaussians of the subject, refined and pruned, in the network's world and clock."""
+    network, views = plan.network, _read_views(plan)
+    rig = views.poses, views.intrinsics, views.times
 
     def refining(stage: str, done: float) -> None:
         progress(stage, 0.5 + 0.4 * done)
 
-    try:
-        with torch.no_grad(), torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda"):
-            channels, pixels = network(images, *tensors)
-        inside = torch.from_numpy(np.stack([frame.image[..., 3] >= 128 for frame in frames]))
-        inside = patchify(inside[None, ..., None], patch).flatten().to(place)
-        # pixels that mostly show what the matte cuts away are no subject
-        channels = torch.cat([channels[:, : len(inside)][:, inside], channels[:, len(inside) :]], 1)
-        decode = partial(network.gaussians, pixels=pixels[:, inside])
-        if refinements and channels.shape[1]:
-            steps = network.step_sizes[:refinements].detach()
-            channels = refine(channels, decode, images, *tensors, step_sizes=steps, progress=refining)
-        cloud = decode(channels).select(0).prune()
-        progress("Placing Gaussians", 0.9)
-        cloud = cloud.transform(normalisation.inverse(), half, middle).to("cpu")
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
-            raise
-        raise out_of_memory(needed, _free_memory(place), _LESS) from None
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with (
+        report_blocks(network.blocks, lambda done: progress("Predicting Gaussians", 0.1 + 0.4 * done)),
+        torch.no_grad(),
+        torch.autocast(plan.device.type, torch.bfloat16, enabled=plan.device.type == "cuda"),
+    ):
+        channels, pixels = network(views.images, *rig)
+    inside = patchify(views.inside[None, ..., None], network.config.patch).flatten().to(plan.device)
+    # pixels that mostly show what the matte cuts away are no subject
+    channels = torch.cat([channels[:, : len(inside)][:, inside], channels[:, len(inside) :]], 1)
+    decode = partial(network.gaussians, pixels=pixels[:, inside])
+    if plan.refinements and channels.shape[1]:
+        steps = network.step_sizes[: plan.refinements].detach()
+        channels = refine(channels, decode, views.images, *rig, step_sizes=steps, progress=refining)
+    return decode(channels).select(0).prune()
+
+
+def place(cloud: Gaussians4D, plan: Plan, progress: Progress = no_progress) -> Gaussians4D:
+    """Move a predicted cloud to the CPU, and back into the capture's world and clock.
+
+    Raises:
+        UserError: the network has predicted nothing that could be seen.
+    """
+    progress("Placing Gaussians", 0.9)
+    middle, half = _clock(plan.capture)
+    cloud = cloud.transform(plan.normalisation.inverse(), half, middle).to("cpu")
     if not len(cloud):
         raise UserError(
             "Nothing was found in the pictures; check the cameras' poses and that they look at the subject."
         )
+    first, last = plan.capture.time_range
     if first == last:
         cloud = cloud.freeze(first)
     progress("Placing Gaussians", 1.0)
     return cloud
 
 
-def _bytes_needed(network: LRM4D, tokens: int) -> int:
-    """An upper estimate of a reconstruction, from its peaks measured on a CPU.
+def _read_views(plan: Plan) -> Views:
+    """Resize the pictures, and transform their cameras and times into the network's world, all on its device."""
+    frames = plan.capture.square(plan.resolution).frames
+    middle, half = _clock(plan.capture)
+    pictures = np.stack([over_white(frame.image) for frame in frames])
+    poses = np.stack([plan.normalisation.apply_pose(frame.camera.camera_to_world) for frame in frames])
+    intrinsics = np.stack([frame.camera.intrinsics for frame in frames])
+    times = np.array([(frame.time - middle) / half for frame in frames])
 
-    PyTorch's own quarter of a GiB, the weights and their half-precision file, and the larger of a transformer block (24
-    floats a channel) and the change of world (1,400 bytes a Gaussian, were none pruned; most are). A GPU's peaks lie
-    below it: 1.9 of 2.4 GiB for 24 pictures of 256 px with four refinements.
-    """
-    width, patch = network.config.width, network.config.patch
-    weights = sum(value.numel() * value.element_size() for value in network.parameters())
-    return 2**28 + 3 * weights // 2 + tokens * max(4 * 24 * width, 1400 * patch**2)
+    def tensor(values: np.ndarray) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.float32, device=plan.device)[None]
+
+    return Views(
+        images=torch.from_numpy(pictures).permute(0, 3, 1, 2)[None].to(plan.device),
+        poses=tensor(poses),
+        intrinsics=tensor(intrinsics),
+        times=tensor(times),
+        inside=torch.from_numpy(np.stack([frame.image[..., 3] >= 128 for frame in frames])),
+    )
+
+
+def _clock(capture: Capture) -> tuple[float, float]:
+    """Return the middle of the clip and half of its length in seconds; 1 for a single moment."""
+    first, last = capture.time_range
+    return (first + last) / 2, (last - first) / 2 or 1.0
+
+
+@contextmanager
+def report_blocks(blocks: nn.ModuleList, report: Callable[[float], None]) -> Iterator[None]:
+    """Report before each of a network's blocks which fraction of them is done; what `report` raises ends the work."""
+    count = len(blocks)
+    hooks = [
+        block.register_forward_pre_hook(lambda *_, done=index: report(done / count))
+        for index, block in enumerate(blocks)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _memory_errors(plan: Plan) -> Iterator[None]:
+    """Raise a UserError where memory runs out."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        raise out_of_memory(plan.needed, _free_memory(plan.device), LESS) from None
 
 
 def _free_memory(device: torch.device) -> float:

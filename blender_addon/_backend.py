@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follo
     from backend import gaussians as gaussians
     from backend import logs as logs
     from backend import memory as memory
+    from backend import options as options
     from backend import pip_failures as pip_failures
     from backend import rasterize as rasterize
     from backend import reconstruct as reconstruct

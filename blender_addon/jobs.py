@@ -12,7 +12,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,21 +22,11 @@ from ._backend import errors, logs
 if TYPE_CHECKING:
     from backend.capture import Capture
     from backend.errors import Progress
+    from backend.options import ReconstructOptions
     from backend.splats import MovingSplats
 
 current: Job | None = None
 """The running job, if there is one."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to reconstruct; see backend.reconstruct.reconstruct, which takes these names."""
-
-    model: str
-    device: str
-    resolution: int | None
-    refinements: int | None
-    target: np.ndarray | None
 
 
 FIDELITY_SIDE = 128  # pixels; with a few pictures it is enough to judge by, and half a minute on a CPU
@@ -51,11 +40,12 @@ Gathering = Generator[tuple[str, float], None, Task]
 TURN = 0.1  # seconds of gathering before Blender gets its turn
 
 
-def reconstruction(capture: Capture, settings: Settings) -> Task:
-    """The task whose result are the MovingSplats of a capture."""
+def reconstruction(capture: Capture, options: ReconstructOptions, target: np.ndarray | None = None) -> Task:
+    """The task whose result are the MovingSplats of a capture; see backend.reconstruct.reconstruct."""
 
     def task(progress: Progress) -> MovingSplats:
-        return backend.reconstruct.reconstruct(capture, progress=progress, **vars(settings)).to_splats()
+        cloud = backend.reconstruct.reconstruct(capture, options, target=target, progress=progress)
+        return cloud.to_splats()
 
     return task
 

@@ -13,8 +13,10 @@ from bpy.props import (
 )
 from bpy.types import Collection, Context, Image, Object, PropertyGroup, Scene, WindowManager
 
+from . import _backend as backend
 from .cloud.object import is_cloud
 from .input import comparison
+from .option_properties import with_options
 from .portrait.properties import FACET4D_PG_line, FACET4D_PG_portrait
 
 
@@ -39,8 +41,9 @@ def _show_pictures(settings: "FACET4D_PG_scene", _context: Context) -> None:
     comparison.show_pictures(settings.id_data)
 
 
+@with_options(backend.options.ReconstructOptions)
 class FACET4D_PG_scene(PropertyGroup):
-    """On a Scene: the choices for the next reconstruction."""
+    """On a Scene: the choices for the next reconstruction; the backend's options are properties, too."""
 
     source: EnumProperty(
         name="Source",
@@ -71,42 +74,6 @@ class FACET4D_PG_scene(PropertyGroup):
         default=8,
         min=1,
         soft_max=24,
-    )
-    model: EnumProperty(
-        name="Model",
-        items=(
-            ("small", "Small", "4D-LRM with 22 million parameters, bundled with the add-on, works offline"),
-            ("FILE", "Weights File", "A model of your own: a .safetensors file with its .json card beside it"),
-        ),
-    )
-    weights: StringProperty(name="Weights", description="The model's .safetensors file", subtype="FILE_PATH")
-    device: EnumProperty(
-        name="Device",
-        items=(
-            ("auto", "Automatic", "The GPU where PyTorch can use one, otherwise the CPU"),
-            ("cuda", "GPU", "The first CUDA device"),
-            ("cpu", "CPU", "The processor"),
-        ),
-    )
-    resolution: EnumProperty(
-        name="Resolution",
-        items=(
-            ("AUTO", "Automatic", "As the model was trained; less for small pictures, and on a CPU for more than 9"),
-            ("128", "128 px", "Pictures of 128 × 128 pixels: fast"),
-            ("256", "256 px", "Pictures of 256 × 256 pixels: four times the Gaussians"),
-            ("512", "512 px", "Pictures of 512 × 512 pixels: sixteen times the Gaussians, for large GPUs"),
-        ),
-    )
-    refinements: EnumProperty(
-        name="Refine",
-        description="Steps that bring the cloud closer to its own pictures",
-        items=(
-            ("AUTO", "Automatic", "As many as the model has learned; on a CPU two, for each takes long there"),
-            ("0", "None", "The network's prediction alone"),
-            ("1", "1 Step", "The first step brings the most"),
-            ("2", "2 Steps", "Closer"),
-            ("4", "4 Steps", "As many as the bundled model has learned"),
-        ),
     )
     subjects: PointerProperty(
         type=Collection,

@@ -22,6 +22,8 @@ BACKEND = (
     ("gaussians", "capture", "formats/"),
     ("camera", "splats", "memory", "download", "cache"),
     ("color", "files", "rotations", "logs", "version"),
+    ("arguments",),
+    ("options",),
     ("arrays", "errors", "pip_failures", "__init__"),
 )
 ADDON = (
@@ -33,7 +35,7 @@ ADDON = (
     ("job_operator",),
     ("input/",),
     ("cloud/",),
-    ("jobs", "compat", "mixins", "report"),
+    ("jobs", "compat", "mixins", "report", "option_properties"),
     ("_backend",),
 )
 

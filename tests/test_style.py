@@ -10,10 +10,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Rooms and modules whose docstrings and names have been read through. The list grows until it holds both packages.
-ROOMS = ("backend", "blender_addon/cloud", "blender_addon/input", "blender_addon/pytorch")
+ROOMS = (
+    "backend",
+    "blender_addon/cloud",
+    "blender_addon/input",
+    "blender_addon/pytorch",
+    "blender_addon/option_properties.py",
+)
 OPEN = (
     *("rigs.py", "sampler.py", "loop.py", "config.py", "predict.py", "validate.py", "dry_run.py", "contact_sheet.py"),
-    *("lrm4d.py", "reconstruct.py", "__main__.py", "options.py", "memory.py"),
+    *("lrm4d.py", "__main__.py"),
 )  # not yet
 VERBS = re.compile(
     r"""(Accept|Add|Ask|Bend|Build|Call|Cancel|Change|Check|Choose|Clean|Clear|Close|Combine|Composite|Compute|Condition|Convert|Copy|Correct|

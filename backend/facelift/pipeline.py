@@ -21,11 +21,12 @@ from ..camera import Camera
 from ..capture import Capture, Frame
 from ..errors import Progress, UserError, no_progress
 from ..gaussians import Gaussians4D
+from ..options import PortraitOptions, ReconstructOptions
 from ..portrait.matte import cut_from_white, lay_over_white
 from ..portrait.photo import CROP, Box, head_camera, is_picture, prepare_front, read_photo
 from ..portrait.sequence import join_sequence
 from ..portrait.video import read_front_views
-from ..reconstruct import reconstruct
+from ..reconstruct import DEFAULTS, pick_device, reconstruct, report_blocks
 from .gslrm import COMMAND_LINE_FILTER, GSLRM, PostFilter, check_gslrm, load_gslrm_halved
 
 if TYPE_CHECKING:
@@ -33,47 +34,14 @@ if TYPE_CHECKING:
     from .mvdiffusion import MultiViewDiffusion  # it imports diffusers, which only painting needs
     from .weights import FaceLiftWeights
 
+READ, LOADED = 0.05, 0.2  # of painting: when the person is found, and the diffusion loaded
+PAINTED = 0.9  # of a run
 AZIMUTHS = (270, 225, 180, 90, 0, 315)  # of mvdiffusion.VIEWS, in degrees
 
 
 def six_cameras(size: int = CROP) -> list[Camera]:
     """Return the cameras of mvdiffusion.VIEWS, in that order, for pictures of size x size pixels."""
     return [head_camera(azimuth, size) for azimuth in AZIMUTHS]
-
-
-class FaceLift:
-    """FaceLift's two networks on a device, each loaded when it is first used.
-
-    offload: see mvdiffusion.MultiViewDiffusion.
-
-    Raises, on the first use of a network:
-        UserError: its weights are damaged, or the GPU's memory is too small.
-    """
-
-    def __init__(
-        self, weights: FaceLiftWeights, device: torch.device, offload: bool = False, progress: Progress = no_progress
-    ):
-        self._weights, self._device, self._offload, self._progress = weights, device, offload, progress
-
-    @functools.cached_property
-    def diffusion(self) -> MultiViewDiffusion:
-        """Load the network that paints the views; on CUDA in half precision."""
-        from .mvdiffusion import load_mvdiffusion
-
-        check_gslrm(self._weights.gslrm)  # before painting, which takes hours on a CPU
-        dtype = torch.float16 if self._device.type == "cuda" else torch.float32
-        try:
-            return load_mvdiffusion(self._weights.diffusion, self._device, dtype, self._offload, self._progress)
-        except torch.OutOfMemoryError:
-            raise UserError("The GPU's memory is too small for painting views; switch offloading on.") from None
-
-    @functools.cached_property
-    def gslrm(self) -> GSLRM:
-        """Load the network that lifts the views to Gaussians."""
-        try:
-            return load_gslrm_halved(self._weights.gslrm).to(self._device)
-        except torch.OutOfMemoryError:
-            raise UserError("The GPU's memory is too small for lifting the views; run this on the CPU.") from None
 
 
 class Fronts(NamedTuple):
@@ -83,6 +51,87 @@ class Fronts(NamedTuple):
     times: np.ndarray
     pictures: np.ndarray
     cameras: list[Camera]
+
+
+class Portrait(NamedTuple):
+    """A head in GS-LRM's world, on the CPU; times [F] in seconds and cameras of the photo or of the video's frames."""
+
+    cloud: Gaussians4D
+    times: np.ndarray
+    cameras: list[Camera]
+
+
+class FaceLift:
+    """The pipeline from a photo or a video to a head, with the official weights; each part is loaded when it is needed.
+
+    One pipeline makes any number of heads with the same options.
+    """
+
+    def __init__(self, weights: FaceLiftWeights, options: PortraitOptions):
+        self._weights, self._options = weights, options
+        self._device = pick_device(options.device)
+        self._diffusion: MultiViewDiffusion | None = None
+
+    def run(self, path: Path, progress: Progress = no_progress) -> Portrait:
+        """Make a head of a photo or a video.
+
+        Raises:
+            UserError: the file or the weights cannot be used, or memory is too small; with what to do.
+            Cancelled: whatever `progress` raises, between two steps of the work at the latest.
+        """
+        fronts, views = self.paint(path, _part(progress, 0.0, PAINTED))
+        return Portrait(self.lift(views, _part(progress, PAINTED, 1.0)), fronts.times, fronts.cameras)
+
+    def paint(self, path: Path, progress: Progress = no_progress) -> tuple[Fronts, Capture]:
+        """Find the person in a photo or a video, and paint six views for each time.
+
+        Raises:
+            UserError, Cancelled: as `run`.
+        """
+        options = self._options
+        chosen = options.matting, options.face, options.box, options.first, options.last, options.every
+        fronts = read_fronts(path, *chosen, _part(progress, 0.0, READ))
+        diffusion = self._load_diffusion(_part(progress, READ, LOADED))
+        painting = options.seed, options.guidance, options.steps
+        return fronts, paint_views(fronts.times, fronts.pictures, diffusion, *painting, _part(progress, LOADED, 1.0))
+
+    def lift(self, views: Capture, progress: Progress = no_progress) -> Gaussians4D:
+        """Make a cloud of painted views, or of others in GS-LRM's world: lift each time's, or fuse all of them.
+
+        Raises:
+            UserError, Cancelled: as `run`.
+        """
+        options = self._options
+        if options.fuse:
+            return fuse_capture(views, ReconstructOptions(options.fuse, options.device), progress=progress)
+        return lift_capture(views, self._gslrm, options.tolerance, progress=progress)
+
+    def _load_diffusion(self, progress: Progress) -> MultiViewDiffusion:
+        """Load what paints the views, on CUDA in half precision."""
+        if self._diffusion is None:
+            from .mvdiffusion import load_mvdiffusion
+
+            check_gslrm(self._weights.gslrm)  # rather than fail after painting, which takes hours on a CPU
+            dtype = torch.float16 if self._device.type == "cuda" else torch.float32
+            folder, offload = self._weights.diffusion, self._options.offload
+            try:
+                self._diffusion = load_mvdiffusion(folder, self._device, dtype, offload, progress)
+            except torch.OutOfMemoryError:
+                raise UserError("The GPU's memory is too small for painting views; switch offloading on.") from None
+        return self._diffusion
+
+    @functools.cached_property
+    def _gslrm(self) -> GSLRM:
+        """Load what lifts the views."""
+        try:
+            return load_gslrm_halved(self._weights.gslrm).to(self._device)
+        except torch.OutOfMemoryError:
+            raise UserError("The GPU's memory is too small for lifting the views; run this on the CPU.") from None
+
+
+def _part(progress: Progress, start: float, end: float) -> Progress:
+    """Return what reports a part of the work as that part of the whole."""
+    return lambda stage, fraction: progress(stage, start + (end - start) * fraction)
 
 
 def read_fronts(
@@ -167,18 +216,15 @@ def lift_views(
     poses = np.stack([camera.camera_to_world for camera in cameras])
     intrinsics = np.stack([camera.intrinsics for camera in cameras])
     rig = (torch.as_tensor(part, dtype=torch.float32, device=device)[None] for part in (poses, intrinsics))
-    hooks = [
-        block.register_forward_pre_hook(lambda *_, done=index: progress("Lifting the views", done / len(model.blocks)))
-        for index, block in enumerate(model.blocks)
-    ]
     try:
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with (
+            report_blocks(model.blocks, lambda done: progress("Lifting the views", done)),
+            torch.no_grad(),
+            torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"),
+        ):
             splats = model(images, *rig).select(0)
     except torch.OutOfMemoryError:
         raise UserError("The GPU's memory is too small for lifting the views; run this on the CPU.") from None
-    finally:
-        for hook in hooks:
-            hook.remove()
     (kept,) = post_filter.mask(splats).nonzero(as_tuple=True)
     cloud = splats.select(kept).to_gaussians().to("cpu")
     progress("Lifting the views", 1.0)
@@ -221,15 +267,18 @@ def lift_capture(
 
 
 def fuse_capture(
-    capture: Capture, model: str | Path | LRM4D = "small", device: str = "auto", progress: Progress = no_progress
+    capture: Capture,
+    options: ReconstructOptions = DEFAULTS,
+    network: LRM4D | None = None,
+    progress: Progress = no_progress,
 ) -> Gaussians4D:
     """Fuse the views of all times to moving Gaussians with 4D-LRM, instead of lifting each time's views by themselves.
 
-    The views' white background is cut off, because 4D-LRM would reconstruct it as fog. model, device: see
+    The views' white background is cut off, because 4D-LRM would reconstruct it as fog. options, network: see
     reconstruct.reconstruct.
 
     Raises:
         UserError, Cancelled: see reconstruct.reconstruct.
     """
     frames = [replace(frame, image=cut_from_white(frame.image)) for frame in capture.inputs().frames]
-    return reconstruct(Capture(frames), model, device, progress=progress)
+    return reconstruct(Capture(frames), options, network, progress=progress)

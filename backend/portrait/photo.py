@@ -17,10 +17,9 @@ from PIL import ExifTags, Image, ImageOps
 from ..camera import Camera
 from ..capture import LARGEST_PICTURE, read_image
 from ..errors import UserError
+from ..options import Box
 from .face import Face, detect_faces
 from .matte import cut_out, lay_over_white
-
-Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 MIN_SIDE = 64  # pixels of a photo's shorter side
 # the crop's side in pixels; the face box's side and centre, means over FaceLift's training pictures of the front

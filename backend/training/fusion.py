@@ -113,7 +113,7 @@ def lift(frames: Sequence[Frame], model: LRM4D) -> Gaussians4D:
     model.gaussians = gaussians  # replaces the method, because reconstruct does not return which Gaussians it drops
     try:
         for time in times:
-            cloud = reconstruct(Capture([frame for frame in frames if frame.time == time]), model)
+            cloud = reconstruct(Capture([frame for frame in frames if frame.time == time]), network=model)
             (kept,) = (decoded[0].select(0).peak_opacity() >= 0.05).nonzero(as_tuple=True)  # as reconstruct prunes
             clouds.append(to_static(cloud.to_splats()))
             identities.append(kept.cpu())
@@ -154,7 +154,7 @@ def compare(film: Film, rng: np.random.Generator, model: LRM4D, sheet: Path | No
     scores, rows = {}, [np.concatenate(truth[0, 3:6], 1)]
     for kind, pictures in (("true", true), ("disturbed", [disturb(rng, picture) for picture in true])):
         frames = [make_frame(*shot, picture) for shot, picture in zip(shots, pictures, strict=True)]
-        for method, cloud in (("lifted", lift(frames, model)), ("fused", fuse_capture(Capture(frames), model))):
+        for method, cloud in (("lifted", lift(frames, model)), ("fused", fuse_capture(Capture(frames), network=model))):
             scores[f"{method}, {kind} views"] = score(cloud, truth, targets)
             views = [(targets[0], float(second)) for second in SECONDS[3:6]]
             rows.append(np.concatenate([over_white(picture) for picture in render_pictures(cloud, views)], 1))

@@ -15,7 +15,7 @@ from ..portrait.operators import (
     FACET4D_OT_show_licence,
     weights_folder,
 )
-from .widgets import SidebarPanel, draw_error, draw_missing, draw_progress, wrapped
+from .widgets import SidebarPanel, draw_error, draw_missing, draw_options, draw_progress, wrapped
 
 
 class FACET4D_PT_portrait(SidebarPanel, Panel):
@@ -82,25 +82,7 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
         column = layout.column()
         column.active = jobs.current is None
         column.prop(settings, "filepath")
-        column.prop(settings, "matting")
-        column.prop(settings, "face")
-        column.prop(settings, "use_box")
-        if settings.use_box:
-            column.prop(settings, "box")
-        header, body = layout.panel("facet4d_video", default_closed=True)
-        header.label(text="Video")
-        if body:
-            frames = body.column(align=True)
-            frames.prop(settings, "first")
-            frames.prop(settings, "last")
-            frames.prop(settings, "every")
-            body.row().prop(settings, "frames", expand=True)
-            body.prop(settings, "tolerance")
-        header, body = layout.panel("facet4d_painting", default_closed=True)
-        header.label(text="Painting")
-        if body:
-            for name in ("seed", "steps", "guidance", "device", "offload", "weights"):
-                body.prop(settings, name)
+        draw_options(layout, settings, backend.options.PortraitOptions)
         layout.prop(settings, "cloud")
 
 

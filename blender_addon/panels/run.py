@@ -4,13 +4,14 @@
 import bpy
 from bpy.types import Context, Panel
 
+from .. import _backend as backend
 from .. import jobs
 from ..input.survey import survey
 from ..job_operator import missing_packages
 from ..pytorch.gpu_memory import FACET4D_OT_release_gpu_memory
 from ..run.estimate import estimate
 from ..run.operators import FACET4D_OT_reconstruct, FACET4D_OT_use_less
-from .widgets import SidebarPanel, draw_error, draw_missing, draw_progress, wrapped
+from .widgets import SidebarPanel, draw_error, draw_missing, draw_options, draw_progress, wrapped
 
 
 class FACET4D_PT_reconstruct(SidebarPanel, Panel):
@@ -21,14 +22,9 @@ class FACET4D_PT_reconstruct(SidebarPanel, Panel):
         layout.use_property_split = True
         layout.use_property_decorate = False
 
+        draw_options(layout, settings, backend.options.ReconstructOptions)
         column = layout.column()
         column.active = jobs.current is None
-        column.prop(settings, "model")
-        if settings.model == "FILE":
-            column.prop(settings, "weights")
-        column.prop(settings, "device")
-        column.prop(settings, "resolution")
-        column.prop(settings, "refinements")
         column.prop(settings, "cloud")
 
         if not draw_progress(context, layout, "FACET4D_PT_reconstruct"):

@@ -3,10 +3,12 @@
 
 import textwrap
 
-from bpy.types import Context, NodesModifier, UILayout, bpy_struct
+from bpy.types import Context, NodesModifier, PropertyGroup, UILayout, bpy_struct
 
+from .. import _backend as backend
 from .. import compat, jobs
 from ..job_operator import FACET4D_OT_cancel, FACET4D_OT_show_preferences
+from ..option_properties import shown_properties
 from ..pytorch.operators import draw_installation
 
 
@@ -35,6 +37,21 @@ def draw_error(context: Context, layout: UILayout, panel: str) -> None:
         wrapped(context, layout, session.error, "ERROR")
     if session.error_fix:
         layout.operator(session.error_fix)
+
+
+def draw_options(layout: UILayout, settings: PropertyGroup, options: type) -> None:
+    """Draw every option of a class like backend's ReconstructOptions: those of no group first, then a fold a group."""
+    known = backend.options.list_options(options)
+    bodies = {"": layout.column()}
+    bodies[""].active = jobs.current is None
+    for group in dict.fromkeys(option.group for option in known if option.group):
+        header, bodies[group] = layout.panel(f"facet4d_{group.lower()}", default_closed=True)
+        header.label(text=group)
+    for option in known:
+        two = isinstance(option.kind, backend.options.Choices) and len(option.kind.choices) == 2  # shown as buttons
+        if body := bodies[option.group]:
+            for name in shown_properties(option, settings):
+                (body.row() if two else body).prop(settings, name, expand=two)
 
 
 def draw_inputs(layout: UILayout, modifier: NodesModifier, *names: str) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,35 +16,8 @@ if TYPE_CHECKING:
     from backend.camera import Camera
     from backend.errors import Progress
     from backend.facelift.weights import FaceLiftWeights
+    from backend.options import PortraitOptions
     from backend.splats import MovingSplats
-
-READ, LOADED, PAINTED = 0.05, 0.2, 0.9  # of a run: when the parts before lifting have ended
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to make a head; see backend.facelift, which takes these names. last: None is the video's end.
-
-    weights: a folder, None is where `download` puts them. fuse: 4D-LRM fuses all frames, rather than lifting each.
-    place: where the origin of GS-LRM's world comes to lie in the scene.
-    """
-
-    path: Path
-    weights: Path | None
-    matting: str
-    index: int | None
-    box: tuple[float, float, float, float] | None
-    first: int
-    last: int | None
-    every: int
-    fuse: bool
-    tolerance: float
-    seed: int
-    steps: int
-    guidance: float
-    device: str
-    offload: bool
-    place: tuple[float, float, float]
 
 
 class Portrait(NamedTuple):
@@ -61,54 +33,23 @@ class Portrait(NamedTuple):
     upright: np.ndarray | None
 
 
-def portrait(settings: Settings) -> Task:
-    """The task whose result is a Portrait."""
+def portrait(path: Path, options: PortraitOptions, place: tuple[float, float, float]) -> Task:
+    """The task whose result is a Portrait; place: where the origin of GS-LRM's world comes to lie in the scene."""
 
     def task(progress: Progress) -> Portrait:
-        facelift = backend.facelift.pipeline
-        weights = find_weights(settings.weights)
+        weights = find_weights(options.weights)
         if weights is None:
             raise errors.UserError("FaceLift's weights are not here; download them in the panel, or name their folder.")
-        device = backend.reconstruct.pick_device(settings.device)
-        model = facelift.FaceLift(weights, device, settings.offload, _part(progress, READ, LOADED))
-        fronts = facelift.read_fronts(
-            settings.path,
-            settings.matting,
-            settings.index,
-            settings.box,
-            settings.first,
-            settings.last,
-            settings.every,
-            _part(progress, 0.0, READ),
-        )
-        views = facelift.paint_views(
-            fronts.times,
-            fronts.pictures,
-            model.diffusion,
-            settings.seed,
-            settings.guidance,
-            settings.steps,
-            _part(progress, LOADED, PAINTED),
-        )
-        last = _part(progress, PAINTED, 1.0)
-        if settings.fuse:
-            cloud = facelift.fuse_capture(views, device=settings.device, progress=last)
-        else:
-            cloud = facelift.lift_capture(views, model.gslrm, settings.tolerance, progress=last)
+        head = backend.facelift.pipeline.FaceLift(weights, options).run(path, progress)
         scale = backend.portrait.photo.METRES_PER_UNIT
-        to_scene = backend.camera.Similarity(scale, np.eye(3), np.array(settings.place))
+        to_scene = backend.camera.Similarity(scale, np.eye(3), np.array(place))
         matrix = np.diag([to_scene.scale] * 3 + [1.0])
         matrix[:3, 3] = to_scene.translation
-        gaussians = cloud.to_splats().transform(matrix)  # seconds of work for a long video
-        cameras = [to_scene.apply_camera(camera) for camera in fronts.cameras]
-        return Portrait(gaussians, fronts.times, cameras, _upright(settings.path))
+        gaussians = head.cloud.to_splats().transform(matrix)  # seconds of work for a long video
+        cameras = [to_scene.apply_camera(camera) for camera in head.cameras]
+        return Portrait(gaussians, head.times, cameras, _upright(path))
 
     return task
-
-
-def _part(progress: Progress, start: float, end: float) -> Progress:
-    """What reports a part of a run as that part of the whole."""
-    return lambda stage, fraction: progress(stage, start + (end - start) * fraction)
 
 
 def _upright(path: Path) -> np.ndarray | None:

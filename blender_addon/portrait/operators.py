@@ -8,20 +8,17 @@ import bpy
 from bpy.props import BoolProperty, StringProperty
 from bpy.types import Context, Event, FileHandler, Operator, Scene
 
+from .. import _backend as backend
 from ..cloud import material
 from ..cloud.object import active_cloud, last_run, remember_run
 from ..input.picture_operators import PictureBrowser, PictureHandler
 from ..job_operator import JobOperator
 from ..jobs import Task
+from ..option_properties import read_options, recall_options, remember_options
 from . import job as portrait_job
 from . import scene as portrait_scene
 from .properties import FACET4D_PG_portrait
 
-# what a head remembers of the settings that made it, and Reuse Settings brings back
-REMEMBERED = (
-    *("filepath", "weights", "matting", "face", "use_box", "box", "first", "last", "every", "frames", "tolerance"),
-    *("seed", "steps", "guidance", "device", "offload"),
-)
 LICENCE_WIDTH = 130  # characters
 
 
@@ -71,11 +68,12 @@ class FACET4D_OT_portrait(JobOperator, Operator):
         return ""
 
     def task(self, context: Context) -> Task:
-        settings = context.scene.facet4d.portrait
+        settings, kind = context.scene.facet4d.portrait, backend.options.PortraitOptions
         # as they are now: the artist may change them while the job runs
-        self.settings = {name: getattr(settings, name) for name in REMEMBERED} | {"box": list(settings.box)}
+        self.settings = {"filepath": settings.filepath} | remember_options(kind, settings)
         self.place = portrait_scene.place(context.scene)
-        return portrait_job.portrait(job_settings(settings, self.place))
+        path = Path(bpy.path.abspath(settings.filepath))
+        return portrait_job.portrait(path, read_options(kind, settings), self.place)
 
     def deliver(self, context: Context, scene: Scene) -> None:
         portrait, seconds = self.job.result, self.job.seconds
@@ -90,31 +88,9 @@ class FACET4D_OT_portrait(JobOperator, Operator):
             self.report({"INFO"}, changed)
 
 
-def job_settings(settings: FACET4D_PG_portrait, place: tuple[float, float, float]) -> portrait_job.Settings:
-    """The settings as the job takes them."""
-    return portrait_job.Settings(
-        path=Path(bpy.path.abspath(settings.filepath)),
-        weights=weights_folder(settings),
-        matting=settings.matting,
-        index=settings.face - 1 if settings.face else None,
-        box=tuple(map(float, settings.box)) if settings.use_box else None,
-        first=settings.first - 1,
-        last=settings.last - 1 if settings.last else None,
-        every=settings.every,
-        fuse=settings.frames == "FUSE",
-        tolerance=settings.tolerance,
-        seed=settings.seed,
-        steps=settings.steps,
-        guidance=settings.guidance,
-        device=settings.device,
-        offload=settings.offload,
-        place=place,
-    )
-
-
 def weights_folder(settings: FACET4D_PG_portrait) -> Path | None:
     """Where the user keeps FaceLift's weights, None for the usual place."""
-    return Path(bpy.path.abspath(settings.weights)) if settings.weights else None
+    return read_options(backend.options.PortraitOptions, settings).weights
 
 
 class FACET4D_OT_reuse_portrait(Operator):
@@ -135,8 +111,8 @@ class FACET4D_OT_reuse_portrait(Operator):
     def execute(self, context: Context) -> set[str]:
         active, settings = active_cloud(context), context.scene.facet4d.portrait
         remembered = last_run(active)
-        for name in REMEMBERED:
-            setattr(settings, name, remembered[name])
+        settings.filepath = remembered["filepath"]
+        recall_options(backend.options.PortraitOptions, settings, remembered)
         settings.cloud, settings.camera = active, remembered["camera"]
         return {"FINISHED"}
 

@@ -15,6 +15,7 @@ from bpy.types import Scene, WindowManager
 
 from .. import _backend as backend
 from .._backend import errors
+from ..option_properties import read_options
 
 RENDERED = 2.5e5  # operations of the network that a CPU does while it renders one of the Gaussians, and its gradient
 CARDS = Path(errors.__file__).parent / "weights"
@@ -47,27 +48,24 @@ class Estimate:
 def estimate(scene: Scene, window_manager: WindowManager, pictures: int) -> Estimate | None:
     """What the scene's settings and a number of pictures will take; None for a model whose card cannot be read.
 
-    Operations are those of the transformer's products, 24 tokens width^2
-    and 4 tokens^2 width a layer, and RENDERED for each picture and Gaussian a refinement. Their pace is that of the
-    session's last run, before it that of this CPU's products.
+    Operations are those of the transformer's products, 24 tokens width^2 and 4 tokens^2 width a layer, and RENDERED for
+    each picture and Gaussian a refinement. Their pace is that of the session's last run, before it that of this CPU's
+    products.
     """
     config = _card(scene)
     if config is None:
         return None
-    settings = scene.facet4d
-    on_gpu = settings.device == "cuda" or (settings.device == "auto" and has_gpu())
+    options = read_options(backend.options.ReconstructOptions, scene.facet4d)
+    on_gpu = options.device == "cuda" or (options.device == "auto" and has_gpu())
     patch, width, layers = config["patch"], config["width"], config["layers"]
-    if settings.resolution == "AUTO":
+    resolution, refinements = options.resolution, options.refinements
+    if resolution is None:
         side = math.inf  # large pictures
         resolution = backend.memory.reading_resolution(config["resolution"], patch, pictures, side, not on_gpu)
-    else:
-        resolution = int(settings.resolution)
     tokens = pictures * (resolution // patch) ** 2
     operations = layers * (24.0 * tokens * width**2 + 4.0 * tokens**2 * width)
-    if settings.refinements == "AUTO":
+    if refinements is None:
         refinements = backend.memory.default_refinements(config["refinements"], not on_gpu)
-    else:
-        refinements = int(settings.refinements)
     operations += refinements * pictures * tokens * patch**2 * RENDERED
     pace = window_manager.facet4d.pace or (0 if on_gpu else cpu_pace())
     return Estimate(

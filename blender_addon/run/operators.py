@@ -8,6 +8,7 @@ import numpy as np
 from bpy.app.handlers import persistent
 from bpy.types import Context, Object, Operator, Scene
 
+from .. import _backend as backend
 from .. import jobs
 from ..cloud import material
 from ..cloud.object import (
@@ -23,12 +24,14 @@ from ..cloud.object import (
 from ..input.capture import capture_steps
 from ..input.survey import survey
 from ..job_operator import JobOperator
+from ..option_properties import read_options, recall_options, remember_options
 from .estimate import estimate
 
 if TYPE_CHECKING:
     from backend.splats import MovingSplats
 
 FIDELITY_PICTURES = 4
+CAPTURE_SETTINGS = ("source", "frames_by", "frame_step", "times")  # which a cloud remembers beside the options
 
 
 class FACET4D_OT_reconstruct(JobOperator, Operator):
@@ -48,9 +51,10 @@ class FACET4D_OT_reconstruct(JobOperator, Operator):
     def gather(self, context: Context) -> jobs.Gathering:
         capture = yield from capture_steps(context)
         # as they are now: the artist may change them while the job runs
-        self.settings = _remembered_settings(context.scene) | {"pictures": len(capture.frames)}
+        self.settings = _remember_settings(context.scene) | {"pictures": len(capture.frames)}
         self.expected = estimate(context.scene, context.window_manager, len(capture.frames))
-        return jobs.reconstruction(capture, _job_settings(context))
+        options = read_options(backend.options.ReconstructOptions, context.scene.facet4d)
+        return jobs.reconstruction(capture, options, _find_target(context))
 
     def deliver(self, context: Context, scene: Scene) -> None:
         seconds = self.job.seconds
@@ -99,25 +103,19 @@ def _capture_problem(context: Context) -> str:
     return problems[0].text if problems else ""
 
 
-# what a cloud remembers of the settings that made it, and Reuse Settings brings back
-REMEMBERED = ("source", "model", "weights", "device", "resolution", "refinements", "frames_by", "frame_step", "times")
+def _remember_settings(scene: Scene) -> dict:
+    """Return what a cloud remembers of the settings that made it, and Reuse Settings brings back."""
+    settings = scene.facet4d
+    capture = {name: getattr(settings, name) for name in CAPTURE_SETTINGS}
+    return capture | remember_options(backend.options.ReconstructOptions, settings)
 
 
-def _remembered_settings(scene: Scene) -> dict:
-    return {name: getattr(scene.facet4d, name) for name in REMEMBERED}
-
-
-def _job_settings(context: Context) -> jobs.Settings:
-    settings, target = context.scene.facet4d, None
-    if settings.target:
-        target = np.array(settings.target.evaluated_get(context.evaluated_depsgraph_get()).matrix_world.translation)
-    return jobs.Settings(
-        model=bpy.path.abspath(settings.weights) if settings.model == "FILE" else settings.model,
-        device=settings.device,
-        resolution=None if settings.resolution == "AUTO" else int(settings.resolution),
-        refinements=None if settings.refinements == "AUTO" else int(settings.refinements),
-        target=target,
-    )
+def _find_target(context: Context) -> np.ndarray | None:
+    """Return where the object is [3] that the settings name as the subject's centre."""
+    target = context.scene.facet4d.target
+    if target is None:
+        return None
+    return np.array(target.evaluated_get(context.evaluated_depsgraph_get()).matrix_world.translation)
 
 
 def put_in_scene(context: Context, scene: Scene, gaussians: "MovingSplats") -> Object:
@@ -149,8 +147,9 @@ class FACET4D_OT_reuse_settings(Operator):
     def execute(self, context: Context) -> set[str]:
         active, settings = active_cloud(context), context.scene.facet4d
         remembered = last_run(active)
-        for name in remembered.keys() & REMEMBERED:  # clouds of older versions remember fewer
+        for name in remembered.keys() & CAPTURE_SETTINGS:  # clouds of older versions remember fewer
             setattr(settings, name, remembered[name])
+        recall_options(backend.options.ReconstructOptions, settings, remembered)
         settings.cloud = active
         return {"FINISHED"}
 

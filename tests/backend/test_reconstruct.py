@@ -20,10 +20,12 @@ from backend.gaussians import load_cloud, save_cloud
 from backend.lrm4d import LRM4D, LRM4DConfig
 from backend.memory import reading_resolution
 from backend.models import load_model
+from backend.options import ReconstructOptions
 from backend.reconstruct import reconstruct
 from tests.helpers.captures import small_capture
 
 CONFIG = LRM4DConfig(layers=2, width=32, heads=2, opacity_bias=0.0, time_scale_bias=-0.7, time_scale_limit=4.0)
+CPU_24 = ReconstructOptions(device="cpu", resolution=24)
 
 
 @pytest.fixture(scope="module")
@@ -47,24 +49,24 @@ def moved(capture: Capture, similarity: Similarity) -> Capture:
 
 def test_held_out_frames_are_not_used(model):
     capture = small_capture()
-    cloud = reconstruct(capture, model, "cpu", 24)
+    cloud = reconstruct(capture, CPU_24, model)
     assert len(cloud) <= 3 * 24 * 24
-    again = reconstruct(capture.inputs(), model, "cpu", 24)
+    again = reconstruct(capture.inputs(), CPU_24, model)
     assert torch.equal(cloud.mean, again.mean)
 
 
 def test_what_the_mattes_cut_away_is_not_in_the_cloud(model):
     capture = small_capture()
     pixels = sum((frame.image[..., 3] >= 128).sum() for frame in capture.square(24).inputs().frames)
-    assert 0 < len(reconstruct(capture, model, "cpu", 24)) <= pixels < 3 * 24 * 24
+    assert 0 < len(reconstruct(capture, CPU_24, model)) <= pixels < 3 * 24 * 24
 
 
 @pytest.mark.parametrize("size", [0.01, 1.0, 300.0])
 def test_a_moved_and_scaled_rig_gives_the_moved_and_scaled_cloud(model, size):
     capture = small_capture()
-    here = reconstruct(capture, model, "cpu", 24)
+    here = reconstruct(capture, CPU_24, model)
     similarity = Similarity(size, np.eye(3), size * np.array([8.0, -3.0, 2.0]))
-    there = reconstruct(moved(capture, similarity), model, "cpu", 24)
+    there = reconstruct(moved(capture, similarity), CPU_24, model)
     assert len(here) == len(there)
     expected = here.transform(similarity)
     assert torch.allclose(there.mean[:, :3], expected.mean[:, :3], atol=2e-3 * size)
@@ -78,7 +80,7 @@ def test_the_clip_is_the_captures_seconds(model):
     """A capture that plays ten times slower, and later, gives the cloud that does."""
     capture = small_capture()
     slow = Capture([replace(frame, time=10 * frame.time + 5) for frame in capture.frames])
-    here, there = reconstruct(capture, model, "cpu", 24), reconstruct(slow, model, "cpu", 24)
+    here, there = reconstruct(capture, CPU_24, model), reconstruct(slow, CPU_24, model)
     assert there.time_range == pytest.approx((5.0, 5.0 + 10 * here.time_range[1]))
     mean, _, opacity = here.at(torch.tensor([0.1]))
     other, _, alpha = there.at(torch.tensor([6.0]))
@@ -88,7 +90,7 @@ def test_the_clip_is_the_captures_seconds(model):
 
 def test_a_capture_of_one_moment_stands_still(model):
     frames = [replace(frame, time=3.0) for frame in small_capture().inputs().frames]
-    cloud = reconstruct(Capture(frames), model, "cpu", 24)
+    cloud = reconstruct(Capture(frames), CPU_24, model)
     velocity, variance, _ = cloud.motion()
     assert velocity.abs().max() < 1e-5
     assert variance.min() > 1e5
@@ -97,12 +99,12 @@ def test_a_capture_of_one_moment_stands_still(model):
 
 def test_one_picture_works_with_a_warning(model):
     with pytest.warns(UserWarning, match="One picture alone"):
-        assert len(reconstruct(small_capture().select([0]), model, "cpu", 24))
+        assert len(reconstruct(small_capture().select([0]), CPU_24, model))
 
 
 def test_progress_rises_and_cancels(model):
     seen = []
-    reconstruct(small_capture(), model, "cpu", 24, lambda stage, fraction: seen.append((stage, fraction)))
+    reconstruct(small_capture(), CPU_24, model, progress=lambda stage, fraction: seen.append((stage, fraction)))
     fractions = [fraction for _, fraction in seen]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
@@ -113,14 +115,14 @@ def test_progress_rises_and_cancels(model):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        reconstruct(small_capture(), model, "cpu", 24, stop)
+        reconstruct(small_capture(), CPU_24, model, progress=stop)
     assert not any(block._forward_pre_hooks for block in model.blocks)  # the next run is not cancelled too
 
 
 def test_too_many_pictures_say_what_they_need(model, monkeypatch):
     monkeypatch.setattr("backend.reconstruct._free_memory", lambda device: 2**10)
     with pytest.raises(UserError, match=r"GiB are needed.*fewer pictures or a lower resolution"):
-        reconstruct(small_capture(), model, "cpu", 24)
+        reconstruct(small_capture(), CPU_24, model)
 
 
 @pytest.mark.parametrize(
@@ -132,13 +134,13 @@ def test_memory_that_runs_out_says_what_to_lower(model, monkeypatch, failure):
 
     monkeypatch.setattr(model.blocks[1].attention, "forward", fail)
     with pytest.raises(UserError, match=r"GiB are needed.*fewer pictures or a lower resolution"):
-        reconstruct(small_capture(), model, "cpu", 24)
+        reconstruct(small_capture(), CPU_24, model)
 
 
 def test_a_resolution_that_does_not_divide_is_refused(model):
     for resolution, better in ((100, 96), (0, 8), (-8, 8)):
         with pytest.raises(UserError, match=f"{resolution} is not a multiple of 8; try {better}"):
-            reconstruct(small_capture(), model, "cpu", resolution)
+            reconstruct(small_capture(), ReconstructOptions(device="cpu", resolution=resolution), model)
 
 
 @pytest.mark.parametrize(("trained", "read"), [(16, 16), (128, 40)])
@@ -147,7 +149,7 @@ def test_pictures_are_read_as_the_model_was_trained_or_as_they_allow(model, monk
     square = Capture.square
     monkeypatch.setattr(Capture, "square", lambda self, size: sizes.append(size) or square(self, size))
     monkeypatch.setattr(model, "config", replace(CONFIG, resolution=trained))
-    reconstruct(small_capture(), model, "cpu")
+    reconstruct(small_capture(), ReconstructOptions(device="cpu"), model)
     assert sizes == [read]
 
 
@@ -203,13 +205,13 @@ def test_unknown_model_and_device_are_named():
         load_model("huge")
     for device in ("quantum", "meta", ""):
         with pytest.raises(UserError, match=f"no device '{device}'"):
-            reconstruct(small_capture(), "small", device)
+            reconstruct(small_capture(), ReconstructOptions(device=device))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_gpu_is_named():
     with pytest.raises(UserError, match=r"device 'cuda' cannot be used .* choose 'auto' or 'cpu'"):
-        reconstruct(small_capture(), "small", "cuda")
+        reconstruct(small_capture(), ReconstructOptions(device="cuda"))
 
 
 @pytest.fixture
@@ -286,7 +288,7 @@ def test_command_line_from_capture_to_pictures_and_ply(tmp_path, capture_folder,
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capture_folder, model, monkeypatch, capsys, arguments):
     monkeypatch.chdir(tmp_path)
-    save_cloud(reconstruct(small_capture(), model, "cpu", 24), "cloud.safetensors")
+    save_cloud(reconstruct(small_capture(), CPU_24, model), "cloud.safetensors")
     before = sorted(tmp_path.rglob("*"))
     assert run(*arguments) == 2
     error = capsys.readouterr().err
@@ -296,7 +298,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capture_folder, model, 
 
 
 def test_a_render_outside_the_clip_warns(tmp_path, capture_folder, model, capsys):
-    cloud = reconstruct(small_capture(), model, "cpu", 24)
+    cloud = reconstruct(small_capture(), CPU_24, model)
     cloud.time_range = (0.0, 0.1)
     save_cloud(cloud, tmp_path / "cloud.safetensors")
     assert run("render", tmp_path / "cloud.safetensors", "--cameras", capture_folder, "--out", tmp_path / "out") == 0

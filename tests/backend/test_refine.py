@@ -13,6 +13,7 @@ from backend.errors import UserError
 from backend.evaluate import score_cloud
 from backend.gaussians import Gaussians4D
 from backend.lrm4d import GAUSSIAN_CHANNELS, LRM4D, LRM4DConfig
+from backend.options import ReconstructOptions
 from backend.rasterize import over_white_srgb, render
 from backend.reconstruct import reconstruct
 from backend.refine import refine
@@ -123,7 +124,7 @@ def test_step_sizes_are_learned(scene):
 
 def test_refinements_that_the_model_has_not_learned_are_refused(scene):
     with pytest.raises(UserError, match="There are no 5 refinements; the model has learned 3, choose 0 to 3"):
-        reconstruct(load_capture(DEMO), scene[0], "cpu", 8, refinements=5)
+        reconstruct(load_capture(DEMO), ReconstructOptions(device="cpu", resolution=8, refinements=5), scene[0])
 
 
 @pytest.mark.slow
@@ -133,6 +134,7 @@ def test_the_bundled_models_first_refinement_shows_unseen_views_better():
     targets = [index for index, frame in enumerate(capture.frames) if frame.held_out][::2]
     decibels = []
     for refinements in (0, 1):
-        cloud = reconstruct(capture.select(inputs), "small", "cpu", 64, refinements=refinements)
+        options = ReconstructOptions(device="cpu", resolution=64, refinements=refinements)
+        cloud = reconstruct(capture.select(inputs), options)
         decibels.append(score_cloud(cloud, capture.select(targets)).psnr)
     assert decibels[1] > decibels[0] + 0.25

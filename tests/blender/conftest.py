@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from backend.capture import Capture
+from backend.options import ReconstructOptions
 from backend.splats import MovingSplats
 
 
@@ -121,8 +122,8 @@ def backend_gives(monkeypatch):
     def replace(function):
         calls = []
 
-        def reconstruct(capture, progress, **settings):
-            calls.append((capture, settings))
+        def reconstruct(capture, options, target, progress):
+            calls.append((capture, vars(options) | {"target": target}))
             return function(capture, progress)
 
         monkeypatch.setattr(backend.reconstruct, "reconstruct", reconstruct)
@@ -146,8 +147,7 @@ def running(filmed, backend_gives):
         return FakeCloud()
 
     backend_gives(wait)
-    settings = jobs.Settings("small", "cpu", None, None, None)
-    jobs.current = job = jobs.Job(jobs.reconstruction(Capture([]), settings))
+    jobs.current = job = jobs.Job(jobs.reconstruction(Capture([]), ReconstructOptions(device="cpu")))
     job.release = release
     yield job
     job.cancel()

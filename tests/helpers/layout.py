@@ -63,9 +63,10 @@ class Layout:
             if flag:
                 cls.draw_item(SimpleNamespace(), bpy.context, self, dataptr, item, 0, active_dataptr, active_propname)
 
-    def _prop(self, data, property: str, text: str = "", **_) -> None:
+    def _prop(self, data, property: str, text: str | None = None, **_) -> None:
         data.path_resolve(property)
-        self.texts.append(text)
+        known = data.bl_rna.properties.get(property)  # none for a modifier's own inputs
+        self.texts.append(known.name if text is None and known else text or "")
 
     def _prop_search(self, search_data, search_property: str, **given) -> None:
         search_data.path_resolve(search_property)

@@ -19,8 +19,9 @@ from backend.evaluate import score_cloud
 from backend.facelift import weights as facelift_weights
 from backend.facelift.gslrm import GSLRM, GSLRMConfig
 from backend.facelift.mvdiffusion import VIEWS, MultiViewDiffusion, load_mvdiffusion
-from backend.facelift.pipeline import fuse_capture, lift_capture, paint_views
+from backend.facelift.pipeline import FaceLift, fuse_capture, lift_capture, paint_views
 from backend.gaussians import load_cloud
+from backend.options import PortraitOptions, ReconstructOptions
 from backend.portrait import matting_models
 from backend.portrait.matte import cut_from_white, lay_over_white
 from backend.portrait.photo import find_photos, is_picture
@@ -30,6 +31,7 @@ from tests.helpers.tiny_mvdiffusion import SIZE, randomise, write_weights
 
 pytestmark = pytest.mark.slow
 
+CPU = ReconstructOptions(device="cpu")
 DEMO_CAPTURE = Path(backend.__file__).parent / "demo_capture"
 
 
@@ -133,7 +135,7 @@ def test_a_videos_views_can_be_fused_to_moving_gaussians(weights, tmp_path, coar
     assert portrait(movie, *options, "--fuse", "--out", tmp_path / "fused.safetensors", weights=weights) == 0
     views = load_capture(tmp_path / "views")
     cut = Capture([replace(frame, image=cut_from_white(frame.image)) for frame in views.frames])
-    fused, expected = load_cloud(tmp_path / "fused.safetensors"), reconstruct(cut, device="cpu")
+    fused, expected = load_cloud(tmp_path / "fused.safetensors"), reconstruct(cut, CPU)
     assert len(fused) == len(expected)
     torch.testing.assert_close(fused.mean, expected.mean, atol=1e-3, rtol=1e-3)
     assert fused.time_range == pytest.approx((0, 0.04))
@@ -145,9 +147,9 @@ def test_fusing_takes_no_white_background_for_fog(coarse):
     white = np.full((*frames[0].image.shape[:2], 1), 255, np.uint8)
     opaque = Capture([replace(frame, image=np.dstack([lay_over_white(frame.image), white])) for frame in frames])
     clouds = (
-        fuse_capture(opaque, device="cpu"),
-        reconstruct(opaque, device="cpu"),
-        reconstruct(Capture(frames), device="cpu"),
+        fuse_capture(opaque, CPU),
+        reconstruct(opaque, CPU),
+        reconstruct(Capture(frames), CPU),
     )
     fused, fog, matted = (score_cloud(cloud, Capture(frames[:1])).psnr for cloud in clouds)
     assert fused > matted - 0.5 > fog + 0.5
@@ -179,6 +181,29 @@ def test_painting_and_lifting_can_be_stopped(weights):
         lift_capture(capture, GSLRM(GSLRMConfig(layers=3, width=64, heads=1)), progress=stop)
 
 
+def test_a_run_tells_how_far_it_is_and_can_be_stopped(weights, photo):
+    """From the photo to the cloud as one whole, which the command line and the panel both show."""
+    stages, fractions = [], []
+
+    def listen(stage: str, done: float) -> None:
+        stages.append(stage)
+        fractions.append(done)
+
+    options = PortraitOptions(device="cpu", steps=2)
+    facelift = FaceLift(facelift_weights.find_weights(weights), options)
+    head = facelift.run(photo, listen)
+    assert len(head.cloud) > 1000 and len(head.cameras) == len(head.times) == 1
+    assert fractions == sorted(fractions) and fractions[-1] == 1.0
+    assert {"Loading the UNet", "Painting views", "Lifting the views"} <= set(stages)
+
+    def stop(stage: str, done: float) -> None:
+        if stage == "Lifting the views":
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        facelift.run(photo, stop)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -186,10 +211,11 @@ def test_painting_and_lifting_can_be_stopped(weights):
         (("{photo}", "--views", "{folder}"), "Give a photo, a folder of photos or a video"),
         (("--views", "{folder}", "--views-only"), "Give a photo, a folder of photos or a video"),
         (("--views", "{folder}"), "no capture at"),
-        (("{photo}", "--every", "0"), "--every counts from 1"),
-        (("{photo}", "--seed", "-1"), "--seed from 0"),
-        (("{photo}", "--steps", "1000"), "--steps from 1 to 999"),
+        (("{photo}", "--every", "0"), "--every is a number from 1"),
+        (("{photo}", "--seed", "-1"), "--seed is a number from 0"),
+        (("{photo}", "--steps", "1000"), "--steps is a number from 1 to 999"),
         (("{photo}", "--guidance", "nan"), "--guidance is a number"),
+        (("{photo}", "--first", "-1"), "--first counts from 0"),
         (("{folder}/none.png",), "none.png; choose another"),
         (("{folder}/clip.mp4",), "clip.mp4 cannot be decoded"),
         (("{folder}/clip.mp4", "--box", "0,0,9,9"), "not on a video"),

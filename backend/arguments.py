@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options as arguments of the command line: from backend.options to argparse, and back."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .errors import UserError
+from .options import Box, Choices, Folder, Index, Number, Option, Rectangle, Switch, list_options
+
+T = TypeVar("T")
+
+
+def add_arguments(parser: argparse.ArgumentParser, options: type) -> None:
+    """Add a flag for every option of a class like `ReconstructOptions`."""
+    for option in list_options(options):
+        given: dict[str, Any] = {"help": _help(option), "default": option.default, "dest": option.name}
+        if isinstance(option.kind, Switch):
+            parser.add_argument(option.flag, action="store_true", **given)
+        else:
+            parser.add_argument(option.flag, metavar=option.metavar, **_value(option), **given)
+
+
+def read_arguments(options: type[T], namespace: argparse.Namespace) -> T:
+    """Return the options that were given.
+
+    Raises:
+        UserError: a number outside of its range, or a text that is no box.
+    """
+    values: dict[str, Any] = {}
+    for option in list_options(options):
+        value = getattr(namespace, option.name)
+        if isinstance(option.kind, Number | Index):
+            option.kind.check(value, option.flag)
+        elif isinstance(option.kind, Rectangle) and value is not None:
+            value = _read_box(value)
+        values[option.name] = value
+    return options(**values)
+
+
+def _value(option: Option) -> dict[str, Any]:
+    """Say how argparse reads the option's value."""
+    match option.kind:
+        case Number():
+            return {"type": type(option.default)}
+        case Index():
+            return {"type": int}
+        case Folder():
+            return {"type": Path}
+        case Choices(choices=choices):
+            values = [choice.value for choice in choices if choice.value is not None]
+            if len(values) == 1 and option.default is None:  # the flag alone means this one
+                return {"nargs": "?", "const": values[0]}
+            return {"type": type(values[0])}
+    return {}
+
+
+def _help(option: Option) -> str:
+    """Return for example "where the network runs: auto, cuda or cpu (auto)"."""
+    text, default = _lower(option.help), "" if option.default is None else str(option.default)
+    match option.kind:
+        case Choices(choices=choices, own_file=own_file):
+            names = [choice.value for choice in choices if isinstance(choice.value, str)]
+            names += ["a .safetensors file"] if own_file else []
+            if option.default is None:
+                default = _lower(option.kind.find(None).help)
+            if len(names) > 1:
+                text += f": {', '.join(names[:-1])} or {names[-1]}"
+            elif names:
+                text = _lower(option.kind.find(names[0]).help)
+        case Number() if isinstance(option.default, float):
+            default = f"{option.default:g}"
+        case Index(unset=unset):
+            text, default = f"{text}; the first is 0", default or unset
+        case Folder(unset=unset):
+            default = unset
+        case Switch():
+            default = ""
+    return f"{text} ({default})" if default else text
+
+
+def _lower(text: str) -> str:
+    return text[0].lower() + text[1:]
+
+
+def _read_box(text: str) -> Box:
+    """Read left,top,right,bottom in pixels."""
+    try:
+        left, top, right, bottom = map(float, text.split(","))
+    except ValueError:
+        raise UserError(f"'{text}' is not a box; write it as left,top,right,bottom in pixels.") from None
+    return left, top, right, bottom

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a user can choose, each option once: its default, its values, its label and its help.
+
+The rest derives from here: the arguments of the command line (backend/arguments.py), the properties and panels in
+Blender, what a cloud remembers, and what the jobs pass on (blender_addon/option_properties.py). To add an option, add a
+field. Needs the standard library alone, so that --help and registering in Blender stay quick.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values. key: what .blend files call it, if that is not the value itself."""
+
+    value: str | int | None
+    label: str
+    help: str
+    key: str = ""
+
+    @property
+    def identifier(self) -> str:
+        """Return what .blend files call the choice."""
+        return self.key or str(self.value)
+
+
+@dataclass(frozen=True)
+class OwnFile:
+    """The choice of a file of the user's own: in Blender an item of the enumeration, and a property for its path."""
+
+    key: str
+    label: str
+    help: str
+    path_property: str
+    path_label: str
+    path_help: str
+
+
+@dataclass(frozen=True)
+class Choices:
+    """One of a few values; the command line takes others, too, and leaves it to the work to refuse them."""
+
+    choices: tuple[Choice, ...]
+    own_file: OwnFile | None = None
+
+    def find(self, value: Any) -> Choice:
+        """Return the choice of a value."""
+        return {choice.value: choice for choice in self.choices}[value]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number, whole if the option's default is an int. soft_maximum: where the slider in Blender ends."""
+
+    minimum: float
+    maximum: float = math.inf
+    soft_maximum: float = math.inf
+
+    def check(self, value: float, name: str) -> None:
+        """Raise a UserError that calls the option by a name if the value is out of range or not finite."""
+        if not (math.isfinite(value) and self.minimum <= value <= self.maximum):
+            end = f" to {self.maximum}" if math.isfinite(self.maximum) else ""
+            raise UserError(f"{name} is a number from {self.minimum}{end}; correct it.")
+
+
+@dataclass(frozen=True)
+class Index:
+    """Which one of several, counted from 0; Blender counts them from 1. unset: what happens where none is named."""
+
+    unset: str = ""
+    soft_maximum: int | None = None
+
+    def check(self, value: int | None, name: str) -> None:
+        """Raise a UserError that calls the option by a name if the value is negative."""
+        if value is not None and value < 0:
+            raise UserError(f"{name} counts from 0; correct it.")
+
+
+@dataclass(frozen=True)
+class Switch:
+    """On or off; off by default."""
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """A `Box`, or none; in Blender a switch with a label and a help of its own says whether there is one."""
+
+    switch_label: str
+    switch_help: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder, or none. unset: what that means."""
+
+    unset: str
+
+
+Kind = Choices | Number | Index | Switch | Rectangle | Folder
+
+
+@dataclass(frozen=True)
+class Option:
+    """All that is known of an option.
+
+    name: of its field, and with dashes its flag on the command line. label, help: as Blender shows them; the command
+    line shows the help. group: the fold of the panel that shows it; empty is above the folds. blender_name: of its
+    property there, and in .blend files. metavar: what --help calls its value.
+    """
+
+    name: str
+    default: Any
+    kind: Kind
+    label: str
+    help: str
+    group: str = ""
+    blender_name: str = ""
+    metavar: str | None = None
+
+    @property
+    def flag(self) -> str:
+        """Return for example "--download-matting"."""
+        return "--" + self.name.replace("_", "-")
+
+
+def option(
+    default: Any,
+    label: str,
+    help: str,
+    kind: Kind,
+    group: str = "",
+    blender_name: str = "",
+    metavar: str | None = None,
+) -> Any:
+    """Make a field of an options class; the arguments are those of `Option`."""
+    known = Option("", default, kind, label, help, group, blender_name, metavar)  # the name comes with the class
+    return field(default=default, metadata={Option: known})
+
+
+def list_options(options: type) -> list[Option]:
+    """Return the options of a class like `ReconstructOptions`, in the order in which they are shown.
+
+    Raises:
+        TypeError: a field that was not made by `option`.
+    """
+    known = []
+    for entry in fields(options):
+        if Option not in entry.metadata:
+            raise TypeError(f"{options.__name__}.{entry.name} is no option; make it with backend.options.option")
+        described = entry.metadata[Option]
+        known.append(replace(described, name=entry.name, blender_name=described.blender_name or entry.name))
+    return known
+
+
+AUTO_DEVICE = Choice("auto", "Automatic", "The GPU where PyTorch can use one, otherwise the CPU")
+CUDA = Choice("cuda", "GPU", "The first CUDA device")
+
+
+@dataclass(frozen=True)
+class ReconstructOptions:
+    """How a capture becomes a cloud; see reconstruct.reconstruct.
+
+    model: a registered name, or a weights file. resolution: side in pixels at which the network reads the pictures, a
+    multiple of its patch size; None is what memory.reading_resolution says. refinements: how many of the model's steps
+    towards the pictures; None is what memory.default_refinements says.
+    """
+
+    model: str | Path = option(
+        "small",
+        "Model",
+        "The network that predicts the Gaussians",
+        Choices(
+            (Choice("small", "Small", "4D-LRM with 22 million parameters, bundled with the add-on, works offline"),),
+            OwnFile(
+                "FILE",
+                "Weights File",
+                "A model of your own: a .safetensors file with its .json card beside it",
+                "weights",
+                "Weights",
+                "The model's .safetensors file",
+            ),
+        ),
+    )
+    device: str = option(
+        "auto",
+        "Device",
+        "Where the network runs",
+        Choices((AUTO_DEVICE, CUDA, Choice("cpu", "CPU", "The processor"))),
+    )
+    resolution: int | None = option(
+        None,
+        "Resolution",
+        "Side in pixels at which the network reads the pictures",
+        Choices(
+            (
+                Choice(
+                    None,
+                    "Automatic",
+                    "As the model was trained; less for small pictures, and on a CPU for more than 9",
+                    "AUTO",
+                ),
+                Choice(128, "128 px", "Pictures of 128 × 128 pixels: fast"),
+                Choice(256, "256 px", "Pictures of 256 × 256 pixels: four times the Gaussians"),
+                Choice(512, "512 px", "Pictures of 512 × 512 pixels: sixteen times the Gaussians, for large GPUs"),
+            )
+        ),
+    )
+    refinements: int | None = option(
+        None,
+        "Refine",
+        "Steps that bring the cloud closer to its own pictures",
+        Choices(
+            (
+                Choice(
+                    None,
+                    "Automatic",
+                    "As many as the model has learned; on a CPU two, for each takes long there",
+                    "AUTO",
+                ),
+                Choice(0, "None", "The network's prediction alone"),
+                Choice(1, "1 Step", "The first step brings the most"),
+                Choice(2, "2 Steps", "Closer"),
+                Choice(4, "4 Steps", "As many as the bundled model has learned"),
+            )
+        ),
+    )
+
+
+VIDEO, PAINTING = "Video", "Painting"
+
+
+@dataclass(frozen=True)
+class PortraitOptions:
+    """How a photo or a video becomes a head; see facelift.pipeline.FaceLift.
+
+    face: which of several faces; None is the largest. box: the face's, placed by hand. last: None is the video's end.
+    fuse: the model, as ReconstructOptions has it, that fuses all frames; None lifts each by itself. weights: None is
+    facelift.weights.FOLDER.
+    """
+
+    matting: str = option(
+        "u2net",
+        "Cut Out",
+        "The network that cuts the person out where the file has no alpha",
+        Choices(
+            (
+                Choice("u2net", "U²-Net", "The usual choice"),
+                Choice("u2net_human_seg", "U²-Net Human", "Trained on people"),
+                Choice("isnet-general-use", "IS-Net", "Sharper edges"),
+                Choice("birefnet-general", "BiRefNet", "Better at hair, slow on a CPU"),
+                Choice("birefnet-portrait", "BiRefNet Portrait", "Trained on portraits, slow on a CPU"),
+                Choice("none", "Nothing", "The background is white already"),
+            )
+        ),
+    )
+    face: int | None = option(
+        None, "Face", "Which face, counted from the left", Index("takes the largest", soft_maximum=9), metavar="N"
+    )
+    box: Box | None = option(
+        None,
+        "Face Box",
+        "Left, top, right and bottom of the face in pixels, from the photo's upper left corner",
+        Rectangle("Place Box", "Place the box of a photo's face by hand, where none is found or the wrong one"),
+        metavar="L,T,R,B",
+    )
+    first: int = option(0, "First Frame", "The video's first frame to use", Index(), group=VIDEO)
+    last: int | None = option(None, "Last", "The video's last frame to use", Index("goes on to its end"), group=VIDEO)
+    every: int = option(1, "Every", "Use one frame in this many of a video", Number(1, soft_maximum=10), group=VIDEO)
+    fuse: str | None = option(
+        None,
+        "Frames",
+        "How the frames of a video become one cloud",
+        Choices(
+            (
+                Choice(
+                    None,
+                    "Lift Each",
+                    "Each frame by itself, with FaceLift's GS-LRM; frames fade into each other",
+                    "LIFT",
+                ),
+                Choice("small", "Fuse", "All frames together, with the bundled 4D-LRM: moving Gaussians", "FUSE"),
+            )
+        ),
+        group=VIDEO,
+        blender_name="frames",
+        metavar="MODEL",
+    )
+    tolerance: float = option(
+        0.05,
+        "Tolerance",
+        "How much what is kept once for all lifted frames may differ between them; 0 keeps every frame's",
+        Number(0, soft_maximum=1),
+        group=VIDEO,
+    )
+    seed: int = option(4, "Seed", "Of the noise that the views are painted from", Number(0, 2**63 - 1), group=PAINTING)
+    steps: int = option(50, "Steps", "Of painting", Number(1, 999, soft_maximum=100), group=PAINTING)
+    guidance: float = option(
+        3.0,
+        "Guidance",
+        "How closely the painted views keep to the photo; 1 does not guide, and takes half the time",
+        Number(1, soft_maximum=10),
+        group=PAINTING,
+    )
+    device: str = option(
+        "auto",
+        "Device",
+        "Where the networks run",
+        Choices((AUTO_DEVICE, CUDA, Choice("cpu", "CPU", "The processor: this takes hours"))),
+        group=PAINTING,
+    )
+    offload: bool = option(
+        False,
+        "Offloading",
+        "Only the part that works is on the GPU: slower, for GPUs of 8 GB",
+        Switch(),
+        group=PAINTING,
+    )
+    weights: Path | None = option(
+        None,
+        "Weights",
+        "Folder laid out as FaceLift's weights on the Hub",
+        Folder("where Facet4D downloads them to"),
+        group=PAINTING,
+    )
