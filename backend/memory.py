@@ -10,6 +10,8 @@ import gc
 import math
 import mmap
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import UserError
@@ -121,3 +123,14 @@ def release_gpu_memory() -> int:
         gc.collect()
         sys.modules["torch"].cuda.empty_cache()
     return before - reserved_gpu_memory()
+
+
+@contextmanager
+def gpu_memory_errors(work: str, advice: str) -> Iterator[None]:
+    """Raise a UserError where the GPU's memory is too small for some work; the advice says what helps."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise UserError(f"The GPU's memory is too small for {work}; {advice}.") from None

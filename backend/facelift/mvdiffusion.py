@@ -40,6 +40,7 @@ from transformers import (
 
 from ..cache import load_or_make
 from ..errors import Progress, UserError, no_progress
+from ..memory import gpu_memory_errors
 
 VIEWS = ("front", "front_right", "right", "back", "left", "front_left")
 PROMPT = "a rendering image of 3D models, {view} view, color map."
@@ -168,7 +169,7 @@ class MultiViewDiffusion:
             UserError: the device's memory is too small.
             Cancelled: whatever `progress` raises, between two steps at the latest.
         """
-        try:
+        with gpu_memory_errors("painting views", "run this on the CPU" if self.offload else "switch offloading on"):
             progress("Painting views", 0.0)
             latents = None
             for done, latents in enumerate(self.denoise(picture, generator, guidance, steps), 1):  # noqa: B007
@@ -176,9 +177,6 @@ class MultiViewDiffusion:
             if latents is None:
                 raise ValueError(f"{steps} steps paint nothing")
             views = self.decode(latents)
-        except torch.OutOfMemoryError:
-            advice = "run this on the CPU" if self.offload else "switch offloading on"
-            raise UserError(f"The GPU's memory is too small for painting views; {advice}.") from None
         progress("Painting views", 1.0)
         return views
 
