@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from .arguments import add_arguments, read_arguments
 from .errors import UserError
+from .logs import Console, attach, detach, log
 from .options import PortraitOptions, ReconstructOptions
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ EXTRAS = {"cupy": "train", "diffusers": "portrait", "transformers": "portrait"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0, or 2 after one line that says what is wrong with the input."""
     given = _parser().parse_args(arguments)
-    warnings.showwarning = lambda message, *_: print(f"Warning: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_: log.warning("%s", message)
+    console = Console()
+    attach(console)
     try:
         given.run(given)
     except UserError as error:
@@ -48,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Cancelled.", file=sys.stderr)
         return 130
+    finally:
+        detach(console)
     return 0
 
 
@@ -117,7 +122,7 @@ def _portrait(given: argparse.Namespace) -> None:
             if source in {given.input, given.views}:
                 raise
             failed += 1
-            warnings.warn(f"{source.name}: {error}", stacklevel=1)
+            log.warning("%s: %s", source.name, error)
     if failed:
         raise UserError(f"{failed} of {len(sources)} photos were left out, see above; the others are done.")
 
@@ -194,9 +199,7 @@ def _render(given: argparse.Namespace) -> None:
     names = picture_names([file_path for _, _, file_path, _ in cameras])
     first, last = cloud.time_range
     if outside := sum(not first <= moment <= last for _, moment, _, _ in cameras):
-        warnings.warn(
-            f"{outside} frames lie outside the cloud's {first:g} to {last:g} s and may be empty.", stacklevel=2
-        )
+        log.warning("%d frames lie outside the cloud's %g to %g s and may be empty.", outside, first, last)
     _check_target(given.out / f"{names[0]}.png")
     given.out.mkdir(parents=True, exist_ok=True)
     for index, (name, (camera, moment, _, _)) in enumerate(zip(names, cameras, strict=True)):

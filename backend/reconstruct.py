@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from .camera import Similarity, normalise_rig
 from .capture import Capture, over_white
 from .errors import Progress, UserError, no_progress
 from .gaussians import Gaussians4D
+from .logs import log
 from .lrm4d import LRM4D, patchify
 from .memory import default_refinements, free_memory, out_of_memory, reading_resolution, reconstruction_bytes
 from .models import load_model
@@ -117,7 +117,7 @@ def make_plan(
     capture.validate()
     count = len(capture.frames)
     if count == 1:
-        warnings.warn("One picture alone tells no depth: the unseen sides will be missing.", stacklevel=3)
+        log.warning("One picture alone tells no depth: the unseen sides will be missing.")
     normalisation = normalise_rig([frame.camera for frame in capture.frames], target)
     progress("Loading the model", 0.05)
     network = (network or load_model(options.model, device)).to(device)

@@ -48,12 +48,11 @@ def remember_options(options: type, settings: PropertyGroup) -> dict[str, Any]:
     return values
 
 
-def recall_options(options: type, settings: PropertyGroup, remembered: Mapping[str, Any]) -> None:
-    """Set the properties to what a cloud remembers; one of an older version remembers fewer."""
-    for option in backend.options.list_options(options):
-        for name in _property_names(option):
-            if name in remembered:
-                setattr(settings, name, remembered[name])
+def recall_settings(settings: PropertyGroup, remembered: Mapping[str, Any]) -> None:
+    """Set those properties of the settings, options and others, that a cloud remembers."""
+    for declared in settings.bl_rna.properties:  # in their order: some reset those that follow
+        if declared.identifier in remembered:
+            setattr(settings, declared.identifier, remembered[declared.identifier])
 
 
 def shown_properties(option: Option, settings: PropertyGroup) -> list[str]:

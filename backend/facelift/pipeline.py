@@ -21,6 +21,7 @@ from ..camera import Camera
 from ..capture import Capture, Frame
 from ..errors import Progress, UserError, no_progress
 from ..gaussians import Gaussians4D
+from ..memory import gpu_memory_errors
 from ..options import PortraitOptions, ReconstructOptions
 from ..portrait.matte import cut_from_white, lay_over_white
 from ..portrait.photo import CROP, Box, head_camera, is_picture, prepare_front, read_photo
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 READ, LOADED = 0.05, 0.2  # of painting: when the person is found, and the diffusion loaded
 PAINTED = 0.9  # of a run
+LIFTING = "lifting the views", "run this on the CPU"  # for gpu_memory_errors
 AZIMUTHS = (270, 225, 180, 90, 0, 315)  # of mvdiffusion.VIEWS, in degrees
 
 
@@ -114,19 +116,15 @@ class FaceLift:
             check_gslrm(self._weights.gslrm)  # rather than fail after painting, which takes hours on a CPU
             dtype = torch.float16 if self._device.type == "cuda" else torch.float32
             folder, offload = self._weights.diffusion, self._options.offload
-            try:
+            with gpu_memory_errors("painting views", "switch offloading on"):
                 self._diffusion = load_mvdiffusion(folder, self._device, dtype, offload, progress)
-            except torch.OutOfMemoryError:
-                raise UserError("The GPU's memory is too small for painting views; switch offloading on.") from None
         return self._diffusion
 
     @functools.cached_property
     def _gslrm(self) -> GSLRM:
         """Load what lifts the views."""
-        try:
+        with gpu_memory_errors(*LIFTING):
             return load_gslrm_halved(self._weights.gslrm).to(self._device)
-        except torch.OutOfMemoryError:
-            raise UserError("The GPU's memory is too small for lifting the views; run this on the CPU.") from None
 
 
 def _part(progress: Progress, start: float, end: float) -> Progress:
@@ -216,15 +214,13 @@ def lift_views(
     poses = np.stack([camera.camera_to_world for camera in cameras])
     intrinsics = np.stack([camera.intrinsics for camera in cameras])
     rig = (torch.as_tensor(part, dtype=torch.float32, device=device)[None] for part in (poses, intrinsics))
-    try:
-        with (
-            report_blocks(model.blocks, lambda done: progress("Lifting the views", done)),
-            torch.no_grad(),
-            torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"),
-        ):
-            splats = model(images, *rig).select(0)
-    except torch.OutOfMemoryError:
-        raise UserError("The GPU's memory is too small for lifting the views; run this on the CPU.") from None
+    with (
+        gpu_memory_errors(*LIFTING),
+        report_blocks(model.blocks, lambda done: progress("Lifting the views", done)),
+        torch.no_grad(),
+        torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"),
+    ):
+        splats = model(images, *rig).select(0)
     (kept,) = post_filter.mask(splats).nonzero(as_tuple=True)
     cloud = splats.select(kept).to_gaussians().to("cpu")
     progress("Lifting the views", 1.0)

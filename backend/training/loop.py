@@ -41,6 +41,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import UserError
 from ..files import replacing
+from ..logs import log
 from ..lrm4d import LRM4D
 from ..models import CONFIGS, load_model, save_weights
 from .config import TrainConfig
@@ -354,4 +355,4 @@ def _log(out: Path, figures: list[float]) -> None:
         if file.tell() == 0:
             writer.writerow(["step", *LOGGED, "rate", "scenes_per_second", "memory", "seconds"])
         writer.writerow(row)
-    print(*row, flush=True)
+    log.info(" ".join(row))

@@ -10,8 +10,18 @@ from mathutils import Vector
 from .. import compat
 from .._backend import errors
 from ..mixins import OperatorMixin
+from ..option_properties import recall_settings
 from . import material, native_splats
-from .object import active_cloud, cloud_modifier, find_cloud_modifier, inner_box, make_active, require_cloud
+from .object import (
+    active_cloud,
+    cloud_modifier,
+    find_cloud_modifier,
+    inner_box,
+    last_run,
+    make_active,
+    require_cloud,
+    run_settings,
+)
 from .ownership import add_child
 from .retime import retime
 from .shadow_proxy import add_shadow_proxy, shadow_proxy
@@ -62,6 +72,25 @@ class FACET4D_OT_retime(CloudOperator, Operator):
 
     def execute(self, context: Context) -> set[str]:
         retime(require_cloud(context), self.preset, context.scene.frame_current_final)
+        return {"FINISHED"}
+
+
+class FACET4D_OT_reuse_settings(CloudOperator, Operator):
+    """Set the next run up as the one that made this cloud, and have it replace the cloud"""
+
+    bl_idname = "facet4d.reuse_settings"
+    bl_label = "Reuse Settings"
+    changes = False
+
+    @classmethod
+    def obstacle(cls, active: Object, scene: Scene) -> str:
+        return "" if run_settings(active, scene) else "Select a cloud that was reconstructed or made of a portrait here"
+
+    def execute(self, context: Context) -> set[str]:
+        active = require_cloud(context)
+        settings = run_settings(active, context.scene)
+        recall_settings(settings, last_run(active))
+        settings.cloud = active
         return {"FINISHED"}
 
 
@@ -182,6 +211,7 @@ class FACET4D_OT_convert_to_native(CloudOperator, Operator):
 
 CLASSES = (
     FACET4D_OT_retime,
+    FACET4D_OT_reuse_settings,
     FACET4D_OT_add_crop_box,
     FACET4D_OT_add_shadow_proxy,
     FACET4D_OT_show_in_solid,

@@ -16,10 +16,10 @@ from ..cloud.operators import (
     FACET4D_OT_match_source_colors,
     FACET4D_OT_raise_bounces,
     FACET4D_OT_retime,
+    FACET4D_OT_reuse_settings,
     FACET4D_OT_show_in_solid,
 )
-from ..portrait.operators import FACET4D_OT_reuse_portrait
-from ..run.operators import FACET4D_OT_measure_fidelity, FACET4D_OT_reuse_settings
+from ..run.operators import FACET4D_OT_measure_fidelity
 from .widgets import SidebarPanel, draw_inputs, input_property, wrapped
 
 
@@ -44,8 +44,7 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         row = layout.row(align=True)
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(FACET4D_OT_measure_fidelity.bl_idname)
-        reuse = FACET4D_OT_reuse_portrait if "filepath" in run else FACET4D_OT_reuse_settings
-        row.operator(reuse.bl_idname, text="Reuse Settings")
+        row.operator(FACET4D_OT_reuse_settings.bl_idname)
         self._draw_comparison(context)
         modifier = cloud_modifier(active)
         draw_inputs(layout, modifier, "Time", "Time Step")

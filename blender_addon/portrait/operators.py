@@ -10,11 +10,11 @@ from bpy.types import Context, Event, FileHandler, Operator, Scene
 
 from .. import _backend as backend
 from ..cloud import material
-from ..cloud.object import active_cloud, last_run, remember_run
+from ..cloud.object import remember_run
 from ..input.picture_operators import PictureBrowser, PictureHandler
 from ..job_operator import JobOperator
 from ..jobs import Task
-from ..option_properties import read_options, recall_options, remember_options
+from ..option_properties import read_options, remember_options
 from . import job as portrait_job
 from . import scene as portrait_scene
 from .properties import FACET4D_PG_portrait
@@ -70,7 +70,8 @@ class FACET4D_OT_portrait(JobOperator, Operator):
     def task(self, context: Context) -> Task:
         settings, kind = context.scene.facet4d.portrait, backend.options.PortraitOptions
         # as they are now: the artist may change them while the job runs
-        self.settings = {"filepath": settings.filepath} | remember_options(kind, settings)
+        about = {"settings": settings.path_from_id(), "filepath": settings.filepath}
+        self.settings = about | remember_options(kind, settings)
         self.place = portrait_scene.place(context.scene)
         path = Path(bpy.path.abspath(settings.filepath))
         return portrait_job.portrait(path, read_options(kind, settings), self.place)
@@ -91,30 +92,6 @@ class FACET4D_OT_portrait(JobOperator, Operator):
 def weights_folder(settings: FACET4D_PG_portrait) -> Path | None:
     """Where the user keeps FaceLift's weights, None for the usual place."""
     return read_options(backend.options.PortraitOptions, settings).weights
-
-
-class FACET4D_OT_reuse_portrait(Operator):
-    """Set the next head up as this one was made, and have it replace this one"""
-
-    bl_idname = "facet4d.reuse_portrait"
-    bl_label = "Reuse Portrait Settings"
-    bl_options = {"REGISTER", "UNDO"}
-
-    @classmethod
-    def poll(cls, context: Context) -> bool:
-        active = active_cloud(context)
-        if active is None or "filepath" not in last_run(active):
-            cls.poll_message_set("Select a head that was made of a photo or a video")
-            return False
-        return True
-
-    def execute(self, context: Context) -> set[str]:
-        active, settings = active_cloud(context), context.scene.facet4d.portrait
-        remembered = last_run(active)
-        settings.filepath = remembered["filepath"]
-        recall_options(backend.options.PortraitOptions, settings, remembered)
-        settings.cloud, settings.camera = active, remembered["camera"]
-        return {"FINISHED"}
 
 
 class _DownloadOperator(JobOperator):
@@ -216,7 +193,6 @@ CLASSES = (
     FACET4D_OT_open_portrait,
     FACET4D_FH_portrait,
     FACET4D_OT_portrait,
-    FACET4D_OT_reuse_portrait,
     FACET4D_OT_show_licence,
     FACET4D_OT_accept_licence,
     FACET4D_OT_download_weights,

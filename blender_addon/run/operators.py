@@ -24,7 +24,7 @@ from ..cloud.object import (
 from ..input.capture import capture_steps
 from ..input.survey import survey
 from ..job_operator import JobOperator
-from ..option_properties import read_options, recall_options, remember_options
+from ..option_properties import read_options, remember_options
 from .estimate import estimate
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ def _remember_settings(scene: Scene) -> dict:
     """Return what a cloud remembers of the settings that made it, and Reuse Settings brings back."""
     settings = scene.facet4d
     capture = {name: getattr(settings, name) for name in CAPTURE_SETTINGS}
-    return capture | remember_options(backend.options.ReconstructOptions, settings)
+    options = remember_options(backend.options.ReconstructOptions, settings)
+    return {"settings": settings.path_from_id(), **capture, **options}
 
 
 def _find_target(context: Context) -> np.ndarray | None:
@@ -127,31 +128,6 @@ def put_in_scene(context: Context, scene: Scene, gaussians: "MovingSplats") -> O
     settings.cloud = build_cloud(scene, gaussians, "4D Cloud", *frames, existing=existing)
     make_active(context, settings.cloud)
     return settings.cloud
-
-
-class FACET4D_OT_reuse_settings(Operator):
-    """Set the next reconstruction up as the one that made this cloud, and have it replace the cloud"""
-
-    bl_idname = "facet4d.reuse_settings"
-    bl_label = "Reuse Settings"
-    bl_options = {"REGISTER", "UNDO"}
-
-    @classmethod
-    def poll(cls, context: Context) -> bool:
-        active = active_cloud(context)
-        if active is None or "model" not in last_run(active):
-            cls.poll_message_set("Select a cloud that was reconstructed here")
-            return False
-        return True
-
-    def execute(self, context: Context) -> set[str]:
-        active, settings = active_cloud(context), context.scene.facet4d
-        remembered = last_run(active)
-        for name in remembered.keys() & CAPTURE_SETTINGS:  # clouds of older versions remember fewer
-            setattr(settings, name, remembered[name])
-        recall_options(backend.options.ReconstructOptions, settings, remembered)
-        settings.cloud = active
-        return {"FINISHED"}
 
 
 class FACET4D_OT_use_less(Operator):
@@ -176,7 +152,6 @@ def _upgrade_after_load(*_: object) -> None:
 CLASSES = (
     FACET4D_OT_reconstruct,
     FACET4D_OT_measure_fidelity,
-    FACET4D_OT_reuse_settings,
     FACET4D_OT_use_less,
 )
 

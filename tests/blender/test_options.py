@@ -16,7 +16,7 @@ from backend.options import PortraitOptions, ReconstructOptions, list_options
 bpy = pytest.importorskip("bpy")
 
 import blender_addon
-from blender_addon.option_properties import read_options, recall_options, remember_options
+from blender_addon.option_properties import read_options, recall_settings, remember_options
 from blender_addon.panels.portrait import FACET4D_PT_portrait
 from blender_addon.panels.run import FACET4D_PT_reconstruct
 from tests.helpers.layout import draw
@@ -74,12 +74,12 @@ def test_what_a_cloud_remembers_brings_the_options_back(registered, options, tmp
         setattr(settings, name, value)
     changed, remembered = read_options(options, settings), remember_options(options, settings)
     assert all(getattr(changed, entry.name) != entry.default for entry in list_options(options))
-    recall_options(options, settings, empty)
+    recall_settings(settings, empty)
     assert rounded(read_options(options, settings)) == rounded(options())
     bpy.context.scene["kept"] = remembered  # as a cloud keeps it
-    recall_options(options, settings, bpy.context.scene["kept"])
+    recall_settings(settings, bpy.context.scene["kept"])
     assert read_options(options, settings) == changed
-    recall_options(options, settings, {"device": "auto"})  # as of an older version, which knew one option
+    recall_settings(settings, {"device": "auto"})  # as of an older version, which knew one option
     assert read_options(options, settings) == replace(changed, device="auto")
 
 

@@ -11,7 +11,7 @@ from tests.helpers.stage import add_camera, add_picture, assert_refused_twice, s
 
 bpy = pytest.importorskip("bpy")
 from blender_addon import compat
-from blender_addon.cloud.object import build_cloud, cloud_modifier, cloud_objects
+from blender_addon.cloud.object import build_cloud, cloud_modifier, cloud_objects, make_active, remember_run
 from blender_addon.cloud.retime import retime
 
 pytestmark = pytest.mark.blender
@@ -306,3 +306,31 @@ def test_pictures_in_front_may_be_the_artists_own(registered, tmp_path):
     registered.facet4d.compare = True
     (slot,) = camera.data.background_images
     assert (slot.display_depth, slot.alpha) == ("FRONT", 0.5)
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("run", "path"),
+    [
+        ({"settings": "facet4d", "device": "cpu"}, "facet4d"),
+        ({"settings": "facet4d.portrait", "device": "cpu"}, "facet4d.portrait"),
+        ({"model": "small", "device": "cpu"}, "facet4d"),  # of an older version
+        ({"filepath": "/photo.png", "device": "cpu", "seconds": 9.0}, "facet4d.portrait"),  # likewise
+    ],
+)
+def test_reuse_settings_sets_up_the_run_that_made_the_cloud(registered, make_gaussians, run, path):
+    cloud = build_cloud(registered, make_gaussians(3), "Head", 1, 49)
+    make_active(bpy.context, cloud)
+    remember_run(cloud, run)
+    assert bpy.ops.facet4d.reuse_settings() == {"FINISHED"}
+    for name in ("facet4d", "facet4d.portrait"):
+        settings, is_of_run = registered.path_resolve(name), name == path
+        assert (settings.device == "cpu") == is_of_run and (settings.cloud == cloud) == is_of_run
+
+
+def test_a_cloud_that_no_run_made_has_no_settings_to_reuse(registered, make_gaussians):
+    make_active(bpy.context, build_cloud(registered, make_gaussians(3), "Imported", 1, 49))
+    with pytest.raises(RuntimeError, match="Select a cloud that was reconstructed or made of a portrait here"):
+        bpy.ops.facet4d.reuse_settings()

@@ -177,7 +177,7 @@ def test_a_head_remembers_its_settings_and_sets_the_next_one_up_alike(settings, 
     settings.seed, settings.guidance, settings.use_box, settings.box = 4, 3.0, False, (0, 0, 1, 1)
     settings.filepath = "elsewhere.png"
     assert settings.cloud is None
-    assert bpy.ops.facet4d.reuse_portrait() == {"FINISHED"}
+    assert bpy.ops.facet4d.reuse_settings() == {"FINISHED"}
     assert (settings.seed, settings.guidance, settings.use_box) == (9, 2.0, True)
     assert tuple(settings.box) == (181, 62, 268, 172)
     assert (settings.filepath, settings.cloud, settings.camera) == (str(photo), made, camera)
