@@ -91,9 +91,9 @@ def check_python(version: tuple[int, int], arguments: list[str]) -> None:
     """Raise BuildError unless bpy exists for Python `version`; the message says how to call build.py instead."""
     if version in SUPPORTED:
         return
-    found = find_python()
-    command = f"{found or 'python3.11'} {shlex.join(['build.py', *arguments])}"
-    advice = f"Run: {command}" if found else f"Install one of them (https://www.python.org), then run: {command}"
+    python = find_python()
+    command = f"{python or 'python3.11'} {shlex.join(['build.py', *arguments])}"
+    advice = f"Run: {command}" if python else f"Install one of them (https://www.python.org), then run: {command}"
     wanted = " or ".join("{}.{}".format(*supported) for supported in SUPPORTED)
     raise BuildError(
         f"Facet4D needs Python {wanted}, because Blender's bpy module exists for these; "
@@ -103,7 +103,7 @@ def check_python(version: tuple[int, int], arguments: list[str]) -> None:
 
 
 def lint() -> int:
-    """Check code, formatting and types; all reports are shown even if the first has findings."""
+    """Check code, formatting and types; all checks run, even if the first has findings."""
     run_module = ENVIRONMENT.run_module
     return max(
         [run_module("ruff", "check"), run_module("ruff", "format", "--check"), run_module("scripts.check_types")]
@@ -165,8 +165,8 @@ def repack(source: Path, target: Path) -> None:
         for name in sorted(packed.namelist()):
             entry = zipfile.ZipInfo(name)  # dated 1980-01-01
             entry.external_attr = 0o644 << 16
-            how = zipfile.ZIP_STORED if name.endswith(".whl") else zipfile.ZIP_DEFLATED  # wheels are compressed
-            sorted_zip.writestr(entry, packed.read(name), how, compresslevel=9)
+            method = zipfile.ZIP_STORED if name.endswith(".whl") else zipfile.ZIP_DEFLATED  # wheels are compressed
+            sorted_zip.writestr(entry, packed.read(name), method, compresslevel=9)
 
 
 def blender_extension(*arguments: str) -> None:
@@ -185,11 +185,11 @@ def blender_extension(*arguments: str) -> None:
 def add_wheels(extension: Path, platform: str, pythons: list[str]) -> None:
     """Put the wheels that reconstructing needs into a staged extension and its manifest.
 
-    pip judges conditions on the system, such as "for Windows only", by the system that it runs on; what PyTorch's
-    wheels for the processor need has none that matter.
+    pip evaluates conditions such as "for Windows only" for the system that it runs on. That does no harm: the packages
+    that PyTorch's wheels for the processor need have no such conditions that matter.
 
     Raises:
-        BuildError: pip cannot get them; holds its last lines.
+        BuildError: pip cannot get them; the message holds its last lines.
     """
     wheels = extension / "wheels"
     names = ("torch==", "pillow==", "safetensors==")
@@ -207,9 +207,9 @@ def add_wheels(extension: Path, platform: str, pythons: list[str]) -> None:
             tail = "\n".join(result.stderr.strip().splitlines()[-3:])
             raise BuildError(f"Getting the wheels for {platform} and Python {python} failed:\n{tail}")
     manifest = extension / "blender_manifest.toml"
-    listed = "".join(f'    "./wheels/{wheel.name}",\n' for wheel in sorted(wheels.iterdir()))
+    lines = "".join(f'    "./wheels/{wheel.name}",\n' for wheel in sorted(wheels.iterdir()))
     text = manifest.read_text(encoding="utf-8")
-    text = text.replace("\n[permissions]", f'platforms = ["{platform}"]\nwheels = [\n{listed}]\n\n[permissions]', 1)
+    text = text.replace("\n[permissions]", f'platforms = ["{platform}"]\nwheels = [\n{lines}]\n\n[permissions]', 1)
     manifest.write_text(text, encoding="utf-8")
 
 
@@ -240,7 +240,7 @@ def build_zip(folder: Path, platform: str | None = None, pythons: list[str] | No
 
 
 def build_repository(folder: Path, platforms: list[str], pythons: list[str]) -> None:
-    """Write the extension and its listing into `folder` anew: index.json for Blender, index.html for people.
+    """Write the extension and its listing into the emptied `folder`: index.json for Blender, index.html for people.
 
     The listing is Blender's own, https://developer.blender.org/docs/features/extensions/api_listing/.
     """
@@ -252,7 +252,7 @@ def build_repository(folder: Path, platforms: list[str], pythons: list[str]) -> 
 
 
 def read_packaging(command: str, arguments: list[str]) -> argparse.Namespace:
-    """The options of zip and repo: with_wheels (platforms) and python (versions)."""
+    """Return the options of zip and repo: with_wheels (platforms) and python (versions)."""
     parser = argparse.ArgumentParser(prog=f"build.py {command}")
     count = "+" if command == "repo" else 1
     parser.add_argument("--with-wheels", nargs=count, choices=PLATFORMS, metavar="PLATFORM", default=[])

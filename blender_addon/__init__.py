@@ -2,7 +2,7 @@
 """Facet4D in Blender: cameras with pictures become an animated 4D Gaussian cloud on the timeline.
 
 Layers point one way: panels -> run, portrait -> input -> cloud -> compat; `_backend` is the one door to the backend.
-PyTorch is first imported in the worker thread of jobs.
+PyTorch is imported only in the worker thread of jobs.
 """
 
 from . import job_operator, manual, preferences, properties, report
@@ -19,7 +19,7 @@ from .pytorch import gpu_memory
 from .pytorch import operators as pytorch_operators
 from .run import operators as run_operators
 
-# in the order of registration: settings before what shows them, panels as they stand in the sidebar
+# in the order of registration: settings before the panels that show them, panels in their order in the sidebar
 MODULES = (
     report,
     properties,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The differences between Blender 4.5 and 5.3 that the add-on meets, and nothing else."""
+"""Hides the differences between Blender 4.5 and 5.3 that matter to the add-on."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from bpy_extras import anim_utils
 
 
 def input_names(modifier: NodesModifier) -> set[str]:
-    """The inputs that the modifier has; a linked group of an older version lacks some."""
+    """Return the names of the inputs that the modifier has; a linked group of an older version lacks some."""
     items = modifier.node_group.interface.items_tree
     return {item.name for item in items if item.item_type == "SOCKET" and item.in_out == "INPUT"}
 
 
 def get_input(modifier: NodesModifier, name: str):
-    """Value of the named input of a Geometry Nodes modifier; the name of the chosen item if it is a menu."""
+    """Return the value of the named input of a Geometry Nodes modifier; of a menu, the name of the chosen item."""
     socket = _socket(modifier, name)
     if hasattr(modifier, "properties"):  # 5.2 moved the inputs from ID properties to real ones
         return getattr(modifier.properties.inputs, socket.identifier).value
@@ -24,7 +24,7 @@ def get_input(modifier: NodesModifier, name: str):
 
 
 def set_input(modifier: NodesModifier, name: str, value) -> None:
-    """Set the named input of a Geometry Nodes modifier and have the object evaluated again."""
+    """Set the named input of a Geometry Nodes modifier, so that Blender evaluates the object again."""
     socket = _socket(modifier, name)
     if hasattr(modifier, "properties"):
         getattr(modifier.properties.inputs, socket.identifier).value = value
@@ -35,7 +35,7 @@ def set_input(modifier: NodesModifier, name: str, value) -> None:
 
 
 def input_path(modifier: NodesModifier, name: str) -> str:
-    """Data path of the named input, from the object, as F-curves and drivers want it."""
+    """Return the data path of the named input from the object, for F-curves and drivers."""
     identifier = _socket(modifier, name).identifier
     owner = f'modifiers["{bpy.utils.escape_identifier(modifier.name)}"]'
     if hasattr(modifier, "properties"):
@@ -44,7 +44,7 @@ def input_path(modifier: NodesModifier, name: str) -> str:
 
 
 def find_fcurve(owner: Object | Camera, data_path: str) -> FCurve | None:
-    """The F-curve of the owner's own action that animates the path, if there is one."""
+    """Return the F-curve of the owner's own action that animates the path, None if there is none."""
     animation = owner.animation_data
     if not animation or not animation.action or not animation.action_slot:
         return None
@@ -53,13 +53,13 @@ def find_fcurve(owner: Object | Camera, data_path: str) -> FCurve | None:
 
 
 def has_native_splats() -> bool:
-    """Whether Blender draws Gaussian splats by itself, as 5.3 does."""
+    """Tell whether Blender itself draws Gaussian splats, as 5.3 does."""
     kind = PointCloud.bl_rna.properties.get("type")
     return kind is not None and "GAUSSIAN_SPLAT" in kind.enum_items
 
 
 def new_native_splats(name: str, count: int) -> PointCloud:
-    """A point cloud that Blender draws as Gaussian splats; its attributes are still to be made."""
+    """Return a new point cloud that Blender draws as Gaussian splats; the caller adds its attributes."""
     points = bpy.data.pointclouds.new(name)
     points.type = "GAUSSIAN_SPLAT"
     points.resize(count)
@@ -67,7 +67,7 @@ def new_native_splats(name: str, count: int) -> PointCloud:
 
 
 def resolve_by_size(node: Any) -> None:
-    """Have a Points to Volume node make voxels of a size, rather than a number of them."""
+    """Set a Points to Volume node to make voxels of a given size, rather than a given number."""
     if hasattr(node, "resolution_mode"):  # 5.0 moved it to a socket
         node.resolution_mode = "VOXEL_SIZE"
     else:
@@ -82,6 +82,6 @@ def _socket(modifier: NodesModifier, name: str) -> NodeTreeInterfaceSocket:
 
 
 def _menu_items(modifier: NodesModifier) -> list[str]:
-    """The items of the group's one menu, in the order of the numbers that stand for them before 5.2."""
+    """Return the items of the group's only menu; before 5.2 the modifier stores their indices."""
     menu = next(node for node in modifier.node_group.nodes if node.bl_idname == "GeometryNodeMenuSwitch")
     return [item.name for item in menu.enum_items]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The whole add-on in one run without a window: python -m blender_addon.demo [--out out/demo]
+"""Demonstrates the whole add-on without a window: python -m blender_addon.demo [--out out/demo]
 
 Loads the bundled capture, presses Reconstruct, scores the cloud at the held-out view-times, compares Cycles with the
 rasteriser there, and leaves in the output folder: facet4d_demo.blend, turntable.mp4, contact.png and report.json.
@@ -36,12 +36,12 @@ THUMBNAIL = 160
 
 
 def run(out: Path, folder: Path = CAPTURE) -> dict:
-    """Runs the demo on a capture folder and returns the report that it writes to out/report.json.
+    """Run the demo on a capture folder, and return the report that it writes to out/report.json.
 
     Raises:
-        UserError: the capture, or a picture of it, cannot be read.
-        RuntimeError: an operator failed; the message is the one that the artist would see.
-        ValueError: the capture holds no frame out, so there is nothing to score.
+        UserError: the capture, or one of its pictures, cannot be read.
+        RuntimeError: an operator failed; the message is the one that an artist would see.
+        ValueError: the capture has no held-out frame, so there is nothing to score.
     """
     out.mkdir(parents=True, exist_ok=True)
     seconds: dict[str, float] = {}
@@ -69,7 +69,7 @@ def run(out: Path, folder: Path = CAPTURE) -> dict:
         cycles = [_render_view(scene, frame, out) for frame in held_out[:CYCLES_VIEWS]]
         agreement = backend.evaluate.score_pictures(names[:CYCLES_VIEWS], cycles, pictures[:CYCLES_VIEWS])
 
-    scene.camera = _turntable(scene, [frame.camera for frame in inputs])
+    scene.camera = _add_turntable(scene, [frame.camera for frame in inputs])
     _set_up_movie(scene)
     _set_up_viewports()
     with _timed(seconds, "save the blend file"):
@@ -78,9 +78,9 @@ def run(out: Path, folder: Path = CAPTURE) -> dict:
     with _timed(seconds, "render the turntable"):
         bpy.ops.render.render(animation=True)
 
-    shown = np.linspace(1, scene.frame_end - scene.frame_start + 1, 8).round().astype(int)
+    numbers = np.linspace(1, scene.frame_end - scene.frame_start + 1, 8).round().astype(int)
     movie = str(out / "turntable.mp4")
-    turntable = [Picture("turntable", path=movie, movie_frame=int(frame)).read(bpy.context) for frame in shown]
+    turntable = [Picture("turntable", path=movie, movie_frame=int(frame)).read(bpy.context) for frame in numbers]
     rows = {"input pictures": [frame.image for frame in inputs]}
     rows |= {"held-out truth": truth, "held-out views reconstructed": pictures}
     contact_sheet(rows | {"turntable": turntable}).save(out / "contact.png")
@@ -98,7 +98,7 @@ def run(out: Path, folder: Path = CAPTURE) -> dict:
 
 
 def contact_sheet(rows: dict[str, Sequence[np.ndarray]]) -> Image.Image:
-    """Rows of pictures RGBA uint8 [H, W, 4] under their titles, eight at most of each, spread evenly, over white."""
+    """Draw rows of pictures, RGBA uint8 [H, W, 4], under their titles over white: at most eight each, spread evenly."""
     rows = {title: pictures for title, pictures in rows.items() if pictures}
     title_height, gap = 18, 4
     height = (title_height + THUMBNAIL + gap) * len(rows)
@@ -132,7 +132,7 @@ def _set_up_render(scene: Scene) -> None:
 
 
 def _render_view(scene: Scene, frame, out: Path) -> np.ndarray:
-    """Blender's picture, RGBA uint8 [H, W, 4], of a held-out view-time of the capture."""
+    """Render a held-out frame of the capture in Blender, and return the picture, RGBA uint8 [H, W, 4]."""
     scene.camera = new_camera(frame.camera, "Held Out")
     scene.collection.objects.link(scene.camera)
     at = scene.frame_start + frame.time * scene.render.fps / scene.render.fps_base
@@ -145,8 +145,8 @@ def _render_view(scene: Scene, frame, out: Path) -> np.ndarray:
         bpy.data.cameras.remove(scene.camera.data)
 
 
-def _turntable(scene: Scene, cameras: Sequence) -> Object:
-    """A camera that swings around the subject, before the input cameras, while the clip plays."""
+def _add_turntable(scene: Scene, cameras: Sequence) -> Object:
+    """Add a camera that swings around the subject, on the input cameras' side of it, while the clip plays."""
     centre = backend.camera.normalise_rig(cameras).inverse().translation
     offsets = np.stack([camera.position for camera in cameras]) - centre
     distance = float(np.median(np.linalg.norm(offsets, axis=1)))
@@ -163,8 +163,8 @@ def _turntable(scene: Scene, cameras: Sequence) -> Object:
     camera.matrix_world.identity()
     camera.parent, camera.location = pivot, (distance, 0, 0)
     camera.rotation_euler = (math.pi / 2, 0, math.pi / 2)  # looks along -x, z up
-    for made in (pivot, camera):
-        scene.collection.objects.link(made)
+    for ob in (pivot, camera):
+        scene.collection.objects.link(ob)
     return camera
 
 
@@ -175,7 +175,7 @@ def _set_up_movie(scene: Scene) -> None:
         world.node_tree.nodes["Background"].inputs["Color"].default_value = (1, 1, 1, 1)
     scene.world = world
     scene.cycles.samples = MOVIE_SAMPLES
-    # a third of the time that final pictures take, for grain that the denoiser takes away
+    # takes a third of the time of final pictures; the denoiser removes the grain
     scene.cycles.min_transparent_bounces = 64
     scene.cycles.use_denoising = True
     scene.render.film_transparent = False
@@ -190,7 +190,7 @@ def _set_up_movie(scene: Scene) -> None:
 
 
 def _set_up_viewports() -> None:
-    """The file opens on the turntable camera's view, in color."""
+    """Set the file to open on the turntable camera's view, in color."""
     for screen in bpy.data.screens:
         for area in screen.areas:
             if area.type == "VIEW_3D":
@@ -199,6 +199,7 @@ def _set_up_viewports() -> None:
 
 
 def main() -> int:
+    """Run the demo from the command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m blender_addon.demo", description=__doc__.split("\n\n")[1])
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the results")
     out = parser.parse_args().out.resolve()

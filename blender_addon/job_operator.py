@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the operators have in common that run a job, and the buttons around a run."""
+"""The base of all operators that run a job, and the operators that cancel it and show the preferences."""
 
 import time
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ MODAL_INTERVAL = 0.25  # seconds
 
 
 class JobOperator:
-    """Runs a job: in background mode it waits for it, otherwise it is modal and the window stays usable.
+    """An operator that runs a job. In background mode it waits for the job; else it is modal and Blender stays usable.
 
-    A subclass gives `gather`, or `task` if that is quick; both read the scene and may raise UserError. And it gives
-    `deliver`, which takes the result.
-    packages: what the job needs of Python. panel: the one that tells of the job and its error. undo: whether the result
-    is a step to be undone.
+    A subclass defines `gather`, or `task` if that is quick; both read the scene and may raise UserError. It also
+    defines `deliver`, which takes the result.
+    packages: the Python packages that the job needs. panel: the panel that shows the job and its error. undo: whether
+    the result is an undo step.
     """
 
     packages: Sequence[str] = ("torch", "PIL", "safetensors")
@@ -42,16 +42,16 @@ class JobOperator:
 
     @classmethod
     def problem(cls, _context: Context) -> str:
-        """Say what forbids a run as the scene is; an empty text if nothing does."""
+        """Return why the scene does not allow a run, empty if it does."""
         return ""
 
     def gather(self, context: Context) -> jobs.Gathering:
-        """Reads the scene a step at a time, and returns the task."""
+        """Read the scene one step at a time, and return the task."""
         yield from ()
         return self.task(context)
 
     def execute(self, context: Context) -> set[str]:
-        """The blocking path, for scripts and background mode."""
+        """Run the job and wait for it, in scripts and background mode."""
         self._start(context)
         while not self.job.done:
             if not self.job.gathering:
@@ -73,19 +73,20 @@ class JobOperator:
         if event.type == "ESC" and event.value == "PRESS":
             self.job.cancel()
         elif event.type != "TIMER":
-            # nothing but the panel's Cancel may come between the pictures, of which some are still to be taken
-            return {"RUNNING_MODAL"} if self.job.gathering and not _over_sidebar(context, event) else {"PASS_THROUGH"}
+            # while pictures are still being taken, the scene must not change: only the panel's Cancel can be used
+            is_blocked = self.job.gathering and not _is_over_sidebar(context, event)
+            return {"RUNNING_MODAL"} if is_blocked else {"PASS_THROUGH"}
         self.job.update()
         _redraw_panels(context)
         if jobs.current is self.job and not self.job.done:
             return {"PASS_THROUGH"}
-        if bpy.app.is_job_running("RENDER"):  # it reads what the result would change
+        if bpy.app.is_job_running("RENDER"):  # the render reads what the result would change
             return {"PASS_THROUGH"}
         self._stop_modal(context)
         return self._finish(context)
 
     def cancel(self, context: Context) -> None:
-        """Blender ends the operator, because a file is loaded or the window closes."""
+        """Cancel the job when Blender ends the operator, because a file is loaded or the window closes."""
         jobs.cancel()
         self._stop_modal(context)
 
@@ -98,7 +99,7 @@ class JobOperator:
         session = context.window_manager.facet4d
         session.error = session.error_fix = ""
         session.panel = self.panel
-        # by id, because the scene may be loaded anew or gone when the result arrives
+        # by id, because the scene may be reloaded or deleted before the result arrives
         self.scene_uid = context.scene.session_uid
         self.job = jobs.current = jobs.Job(self.gather(context))
 
@@ -124,12 +125,12 @@ class JobOperator:
 
 
 def missing_packages(names: Sequence[str] = JobOperator.packages) -> list[str]:
-    """Those that this Python lacks, of what the backend needs."""
+    """Return those of the packages that this Python lacks; by default, of the packages that the backend needs."""
     return [name for name in names if find_spec(name) is None]
 
 
 class FACET4D_OT_show_preferences(Operator):
-    """Open the add-on's preferences, which tell what is missing on this machine"""
+    """Open the add-on's preferences, which show what is missing on this machine"""
 
     bl_idname = "facet4d.show_preferences"
     bl_label = "Show Preferences"
@@ -155,8 +156,8 @@ class FACET4D_OT_cancel(Operator):
         return {"FINISHED"}
 
 
-def _over_sidebar(context: Context, event: Event) -> bool:
-    """Whether the pointer does something in a sidebar of a 3D View."""
+def _is_over_sidebar(context: Context, event: Event) -> bool:
+    """Tell whether this is an event of the mouse over the sidebar of a 3D View."""
     if not (event.type.endswith("MOUSE") or event.type == "MOUSEMOVE"):
         return False
     areas = (area for area in context.window.screen.areas if area.type == "VIEW_3D")
@@ -168,7 +169,7 @@ def _over_sidebar(context: Context, event: Event) -> bool:
 
 
 def _redraw_panels(context: Context) -> None:
-    """Has the sidebars drawn anew, and nothing else: drawing the scene would take the processor from the work."""
+    """Redraw the sidebars and nothing else, because drawing the scene would slow the job down."""
     for window in context.window_manager.windows:
         for area in window.screen.areas:
             if area.type == "VIEW_3D":

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Work in a thread of its own. Nothing here sees bpy, and only the worker imports torch.
+"""Runs work in a thread of its own. Nothing here sees bpy, and only the worker imports torch.
 
-The main thread starts a Job with a task and calls `update` now and then; the worker reports through a queue. What must
-be gathered from the scene before, the main thread gathers in `update` as well, a step at a time. The running job lives
-in this module, because operators and scenes may be gone when it ends.
+The main thread starts a Job with a task and calls `update` now and then; the worker reports through a queue. If data
+must be gathered from the scene first, `update` does that as well, one step at a time. The running job is kept in this
+module, because operators and scenes may be deleted before it ends.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Task = Callable[["Progress"], Any]
 """What a Job runs: given a `Progress`, which stops it by raising Cancelled, it returns the result."""
 
 Gathering = Generator[tuple[str, float], None, Task]
-"""What comes before a task on the main thread: steps that yield a stage and a fraction, and return the task."""
+"""The steps before a task, on the main thread: a generator that yields stage and fraction, and returns the task."""
 
-TURN = 0.1  # seconds of gathering before Blender gets its turn
+GATHERING_SECONDS = 0.1  # of one update, before Blender handles events again
 
 
 def reconstruction(capture: Capture, options: ReconstructOptions, target: np.ndarray | None = None) -> Task:
-    """The task whose result are the MovingSplats of a capture; see backend.reconstruct.reconstruct."""
+    """Return the task whose result is the cloud of a capture, as MovingSplats; see backend.reconstruct.reconstruct."""
 
     def task(progress: Progress) -> MovingSplats:
         cloud = backend.reconstruct.reconstruct(capture, options, target=target, progress=progress)
@@ -51,7 +51,7 @@ def reconstruction(capture: Capture, options: ReconstructOptions, target: np.nda
 
 
 def fidelity(capture: Capture, cloud: MovingSplats) -> Task:
-    """The task whose result is how close (PSNR, dB, over white) the cloud comes to its own input pictures."""
+    """Return the task whose result is how close (PSNR, dB, over white) the cloud comes to its own input pictures."""
 
     def task(progress: Progress) -> float:
         gaussians = backend.gaussians.from_splats(cloud)
@@ -61,11 +61,11 @@ def fidelity(capture: Capture, cloud: MovingSplats) -> Task:
 
 
 class Job:
-    """A task that runs in its own thread as soon as the job is made, or what it needs is gathered.
+    """A task that runs in its own thread, as soon as the job is created or its data is gathered.
 
-    gathering: what is still to be gathered, if anything. stage, fraction: how far it is. done: it has ended, with
-    either a result, or an error in plain words, or neither if it was cancelled. error_fix: the operator that puts the
-    error right, if one does. All are brought up to date by `update`, on the main thread.
+    gathering: the steps that are not finished, None if there are none. stage, fraction: the progress. done: whether the
+    job has ended, with either a result, or an error as a sentence, or neither if it was cancelled. error_fix: the
+    operator that corrects the error, empty if there is none. `update` updates them all, on the main thread.
     """
 
     def __init__(self, task: Task | Gathering) -> None:
@@ -89,18 +89,18 @@ class Job:
         self._thread.start()
 
     def cancel(self) -> None:
-        """Ends the gathering, or asks the worker to stop; it does so at its next report."""
+        """Stop gathering, or ask the worker to stop, which it does at its next report."""
         self.stage = "Cancelling"
         self._cancelled.set()
         if self.gathering:
             self.gathering.close()
 
     def update(self) -> None:
-        """Gathers for a while, or takes in what the worker has reported."""
+        """Gather for a while, or take over what the worker has reported."""
         if self.gathering:
             self._gather()
             return
-        # asked first: whatever a finished worker has reported is in the queue by then
+        # read before the queue, which then holds all reports of a finished worker
         self.done = not self._thread.is_alive()
         while not self._reports.empty():
             stage, self.fraction = self._reports.get()
@@ -110,31 +110,32 @@ class Job:
             self.result, self.error = None, ""
 
     def _gather(self) -> None:
-        end = time.monotonic() + TURN
+        end = time.monotonic() + GATHERING_SECONDS
         try:
             while time.monotonic() < end:
                 self.stage, self.fraction = next(self.gathering)
                 self._log_stage(self.stage)
-        except StopIteration as last:
+        except StopIteration as stop:
             self.gathering, self.done = None, self._cancelled.is_set()
             if not self.done:
                 self.stage, self.fraction = "Starting", 0.0
-                self._run(last.value)
+                self._run(stop.value)
         except Exception as error:
             self.gathering, self.done = None, True
-            self.error, self.error_fix = explain(error), fix_for(error)
+            self.error, self.error_fix = explain(error), find_fix(error)
 
     @property
     def seconds(self) -> float:
-        """Since the start of what it does now, gathering or the task."""
+        """Return the seconds since the start of gathering or, later, of the task."""
         return time.monotonic() - self._start
 
     @property
     def seconds_left(self) -> float | None:
-        """At the pace so far; None before there is a pace."""
+        """Return the seconds left at the pace so far; None in the first tenth."""
         return self.seconds * (1 - self.fraction) / self.fraction if self.fraction > 0.1 else None
 
     def join(self, timeout: float) -> None:
+        """Wait for the worker to end, for at most `timeout` seconds."""
         self._thread.join(timeout)
 
     def _report(self, stage: str, fraction: float) -> None:
@@ -155,11 +156,11 @@ class Job:
         except errors.Cancelled:
             pass
         except Exception as error:
-            self.error, self.error_fix = explain(error), fix_for(error)
+            self.error, self.error_fix = explain(error), find_fix(error)
 
 
 def explain(error: Exception) -> str:
-    """Return one sentence for the artist, and log the error; one that nobody foresaw with its traceback."""
+    """Return one sentence for the artist, and log the error, an unforeseen one with its traceback."""
     if isinstance(error, errors.UserError):
         sentence = str(error)
     elif isinstance(error, ModuleNotFoundError):
@@ -171,23 +172,23 @@ def explain(error: Exception) -> str:
     return sentence
 
 
-def fix_for(error: Exception) -> str:
-    """The operator that helps with an error, empty if none does."""
+def find_fix(error: Exception) -> str:
+    """Return the operator that helps with an error, empty if there is none."""
     return "facet4d.show_preferences" if isinstance(error, ModuleNotFoundError) else ""
 
 
 def reserved_gpu_memory() -> int:
-    """Bytes of GPU memory that PyTorch keeps for the next run; 0 while one needs them."""
+    """Return the bytes of GPU memory that PyTorch keeps for the next run; 0 while a run needs them."""
     return 0 if current and not current.gathering else backend.memory.reserved_gpu_memory()
 
 
 def release_gpu_memory() -> int:
-    """Gives the rest of the machine what PyTorch keeps of the GPU's memory, unless a run needs it; bytes."""
+    """Free the GPU memory that PyTorch keeps, unless a run needs it, and return the bytes freed."""
     return 0 if current and not current.gathering else backend.memory.release_gpu_memory()
 
 
 def cancel() -> None:
-    """Stops the running job, if any, and forgets it."""
+    """Cancel the running job, if there is one, and forget it."""
     global current
     if current:
         current.cancel()

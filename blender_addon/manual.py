@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""F1 over a button or a setting, and its menu's Online Manual, open the page that the extension brings along."""
+"""Opens the manual page that the extension ships: by F1 over a button or a setting, or by Online Manual in its menu."""
 
 from pathlib import Path
 
 import bpy
 
-PAGE = Path(__file__).with_name("manual") / "blender.html"  # made by build.py of docs/blender.md
+PAGE = Path(__file__).with_name("manual") / "blender.html"  # build.py makes it from docs/blender.md
 
-# the first pattern that fits counts; Blender writes names of types in lower case here
+# Blender takes the first pattern that matches, and writes the names of types in lower case here.
 _SECTIONS = (
     ("bpy.types.facet4d_ap_preferences.*", "pytorch"),
     ("bpy.ops.facet4d.*pytorch", "pytorch"),
@@ -34,7 +34,7 @@ _SECTIONS = (
 
 
 def manual_map() -> tuple[str, tuple[tuple[str, str], ...]]:
-    """Where the page is, and what of it tells about what, as Blender wants it."""
+    """Return the folder of the page, and the section for each button and setting, in the form that Blender expects."""
     pages = ((pattern, f"{PAGE.name}#{section}" if section else PAGE.name) for pattern, section in _SECTIONS)
     return f"{PAGE.parent.as_uri()}/", tuple(pages)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The add-on's preferences: what it found on this machine, and what to do about what is missing."""
+"""The add-on's preferences: they show what this machine has, and help to install what is missing."""
 
 import platform
 from importlib.util import find_spec
@@ -14,14 +14,16 @@ from .pytorch import operators as pytorch_operators
 from .pytorch import probe
 from .report import machine_lines, package_versions, write_report
 
-OPTIONAL = {"gsplat"}  # the CPU does without
+OPTIONAL = {"gsplat"}  # not used on a CPU
 
 
 class FACET4D_AP_preferences(AddonPreferences):
+    """The user's choices, facts about this machine, and buttons that install, examine or remove PyTorch."""
+
     bl_idname = ROOT
 
-    location: StringProperty(name="PyTorch Location", description="Folder in which the folder 'torch' is")
-    location_python: StringProperty(name="Python", description="The Python that the location was tried with")
+    location: StringProperty(name="PyTorch Location", description="Folder that contains the folder 'torch'")
+    location_python: StringProperty(name="Python", description="Version of Python that the location was tested with")
 
     def draw(self, context: Context) -> None:
         layout = self.layout
@@ -33,7 +35,7 @@ class FACET4D_AP_preferences(AddonPreferences):
         if examined := context.window_manager.facet4d.examined:
             column.label(text=examined, icon="INFO", translate=False)
         if [name for name, version in package_versions().items() if not version and name not in OPTIONAL]:
-            text = "Reconstructing needs these: install them, or choose the folder of another Python of this version."
+            text = "Reconstruction needs these: install them, or choose the folder of another Python of this version."
             layout.label(text=text, icon="ERROR")
         if error := context.window_manager.facet4d.install_error:
             layout.label(text=error, icon="ERROR", translate=False)
@@ -47,13 +49,13 @@ class FACET4D_AP_preferences(AddonPreferences):
             row = layout.row(align=True)
             row.label(text=f"PyTorch Location: {self.location}", translate=False)
             row.operator(FACET4D_OT_forget_pytorch.bl_idname, text="", icon="X")
-        if self.location and self.location_python != _python():
+        if self.location and self.location_python != _python_version():
             layout.label(text=f"It was chosen for Python {self.location_python}; choose again.", icon="ERROR")
         layout.operator(FACET4D_OT_copy_report.bl_idname, icon="COPYDOWN")
 
 
 class FACET4D_OT_examine_pytorch(Operator):
-    """Try PyTorch in a process of its own, and tell its version and the GPU that it can use. Takes some seconds"""
+    """Test PyTorch in a process of its own, and show its version and the GPU that it can use. Takes some seconds"""
 
     bl_idname = "facet4d.examine_pytorch"
     bl_label = "Examine PyTorch"
@@ -64,7 +66,7 @@ class FACET4D_OT_examine_pytorch(Operator):
 
 class FACET4D_OT_choose_pytorch(Operator):
     """Use PyTorch from a folder on this machine, such as the site-packages of another Python of the same version.
-    It is tried in a process of its own first. Nothing is copied or installed"""
+    It is tested in a process of its own first. Nothing is copied or installed"""
 
     bl_idname = "facet4d.choose_pytorch"
     bl_label = "Choose PyTorch Location"
@@ -76,11 +78,11 @@ class FACET4D_OT_choose_pytorch(Operator):
     def poll(cls, context: Context) -> bool:
         preferences = _preferences(context)
         if preferences is None:
-            cls.poll_message_set("The add-on has no preferences, because it is not enabled there")
+            cls.poll_message_set("The add-on has no preferences, because it is not enabled in them")
         elif pytorch_operators.installation:
             cls.poll_message_set("PyTorch is being installed")
         elif not preferences.location and find_spec("torch"):
-            cls.poll_message_set("PyTorch is here already; two of it would get in each other's way")
+            cls.poll_message_set("PyTorch is here already; a second one would conflict with it")
         else:
             return True
         return False
@@ -96,14 +98,14 @@ class FACET4D_OT_choose_pytorch(Operator):
         if not _examine(self, context, folder):
             use_location(context)
             return {"CANCELLED"}
-        preferences.location, preferences.location_python = str(folder), _python()
+        preferences.location, preferences.location_python = str(folder), _python_version()
         context.preferences.is_dirty = True
         use_location(context)
         return {"FINISHED"}
 
 
 class FACET4D_OT_forget_pytorch(Operator):
-    """No longer look for PyTorch in the chosen folder"""
+    """Stop looking for PyTorch in the chosen folder"""
 
     bl_idname = "facet4d.forget_pytorch"
     bl_label = "Forget PyTorch Location"
@@ -125,15 +127,15 @@ class FACET4D_OT_forget_pytorch(Operator):
 
 
 def _examine(operator: Operator, context: Context, folder: Path | None = None) -> bool:
-    """Whether PyTorch works; what it can do, or why it does not, is told."""
+    """Test PyTorch, report what it can do or why it does not work, and return whether it works."""
     context.window_manager.facet4d.examined = ""
     try:
-        found = probe.describe(probe.examine(folder))
+        description = probe.describe(probe.examine(folder))
     except errors.UserError as error:
         operator.report({"ERROR"}, str(error))
         return False
-    context.window_manager.facet4d.examined = found
-    operator.report({"INFO"}, found)
+    context.window_manager.facet4d.examined = description
+    operator.report({"INFO"}, description)
     return True
 
 
@@ -143,18 +145,18 @@ def _preferences(context: Context) -> FACET4D_AP_preferences | None:
 
 
 def use_location(context: Context) -> None:
-    """Look for PyTorch in the chosen folder, if it was tried with this Python."""
+    """Let Python search the chosen folder, if it was tested with this version of Python."""
     preferences = _preferences(context)
-    if preferences and preferences.location and preferences.location_python == _python():
+    if preferences and preferences.location and preferences.location_python == _python_version():
         probe.add_folder(preferences.location)
 
 
-def _python() -> str:
+def _python_version() -> str:
     return ".".join(platform.python_version_tuple()[:2])
 
 
 class FACET4D_OT_copy_report(Operator):
-    """Copy what the add-on found on this machine, the last error, and the last lines of the log, for a bug report"""
+    """Copy the facts about this machine, the last error and the last lines of the log, for a bug report"""
 
     bl_idname = "facet4d.copy_report"
     bl_label = "Copy Report"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a bug report needs: what the add-on found on this machine, the last error, and what was logged lately."""
+"""Writes the text of a bug report: facts about this machine, the last error, and the recent log."""
 
 import logging
 import platform
@@ -18,7 +18,7 @@ LOG_LINES = 100
 
 
 class RecentLog(logging.Handler):
-    """Keeps what was logged lately. lines: the last LOG_LINES. traceback: of the last error that nobody foresaw."""
+    """A handler that keeps the recent log. lines: the last LOG_LINES. traceback: of the last unforeseen error."""
 
     def __init__(self):
         super().__init__()
@@ -28,7 +28,7 @@ class RecentLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.extend(self.format(record).splitlines())
-        if record.exc_text:  # format has just written it
+        if record.exc_text:  # set by format
             self.traceback = record.exc_text
 
 
@@ -36,7 +36,7 @@ recent_log, console = RecentLog(), logs.Console("Facet4D: ")
 
 
 def write_report(context: Context) -> str:
-    """Return what the preferences show, the last error and its traceback, and the last lines of the log."""
+    """Return what the preferences show, the last error with its traceback, and the last lines of the log."""
     packages = [f"{package} {version or 'missing'}" for package, version in package_versions().items()]
     session = context.window_manager.facet4d
     examined = session.examined or "PyTorch was not examined"
@@ -71,7 +71,7 @@ def package_versions() -> dict[str, str]:
 
 
 def register() -> None:
-    # with a window the panels tell the stages of a run
+    # with a window, the panels show the stages of a run
     console.setLevel(logging.INFO if bpy.app.background else logging.WARNING)
     logs.attach(console, recent_log)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes the user's guides as pages that a browser shows, with an anchor for each heading.
+"""Writes the user's guides as HTML pages, with an anchor for each heading.
 
-python docs/page.py FOLDER    makes FOLDER/blender.html and FOLDER/portrait.html, and puts their picture beside them
+python docs/page.py FOLDER    writes FOLDER/blender.html and FOLDER/portrait.html, and copies their picture
 """
 
 import re
@@ -22,7 +22,7 @@ img {{ max-width: 100% }} td, th {{ text-align: left; vertical-align: top; paddi
 
 
 def write_pages(folder: Path) -> None:
-    """Write the guides and their picture into a folder, which is made if it is missing."""
+    """Write the guides and their picture into a folder; create it if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     for guide in GUIDES:
         body = MarkdownIt().enable("table").render((HERE / f"{guide}.md").read_text(encoding="utf-8"))

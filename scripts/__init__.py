@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What contributors run beside build.py, and what build.py itself is made of; nothing here is shipped."""
+"""Scripts that contributors run, and the parts of build.py. Nothing here is shipped."""

@@ -97,10 +97,10 @@ def write_typings() -> None:
     for name, corrections in CORRECTIONS.items():
         path = TYPINGS / name / "__init__.pyi"
         text = path.read_text(encoding="utf-8")
-        for pattern, replacement, least in corrections:
+        for pattern, replacement, minimum in corrections:
             text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE | re.DOTALL)
-            if count < least:
-                raise ValueError(f"{path} holds {count} of at least {least} matches of {pattern}; correct {__file__}")
+            if count < minimum:
+                raise ValueError(f"{path} holds {count} of at least {minimum} matches of {pattern}; correct {__file__}")
         path.write_text(text, encoding="utf-8")
 
 

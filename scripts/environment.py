@@ -23,9 +23,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ROOT / "requirements"
-BASE = "base"  # the name of the lock of what everything needs; the others have the names of the extras
+BASE = "base"  # the lock of the packages that everything needs; the other locks have the names of the extras
 UNLOCKED = "torch"
-STATE = "holds.json"  # in the environment's folder: the extras that it holds, and the digest of what was installed
+STATE = "holds.json"  # in the environment's folder: its extras, and the digest of the installed requirements
 DISK_FULL = "the disk is full. The packages take about 2 GB, or 6 GB with CUDA: free some and run this again."
 NO_VENV = "This Python lacks the venv module; install it (on Debian the package python3-venv) and try again."
 
@@ -92,11 +92,11 @@ class Environment:
 
     @property
     def python(self) -> Path:
-        """The environment's Python."""
+        """Return the path of the environment's Python."""
         return self.folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
     def has_pip(self) -> bool:
-        """Tell whether the environment was created, and whole."""
+        """Tell whether the environment exists and is complete."""
         command = [str(self.python), "-m", "pip", "--version"]
         return self.python.exists() and subprocess.run(command, capture_output=True, check=False).returncode == 0
 
@@ -124,7 +124,7 @@ class Environment:
         state.write_text(json.dumps({"extras": wanted, "digest": digest}), encoding="utf-8")
 
     def _requirements(self, extras: list[str]) -> tuple[list[str], list[str]]:
-        """Return what pip installs by lock, and what without."""
+        """Return the locked requirements that pip installs, and the unlocked ones."""
         locked = locked_requirements(extras)
         unlocked = [pin for pin in read_pins()[BASE] if pin.startswith(f"{UNLOCKED}==")]
         if self.bpy:
@@ -149,7 +149,7 @@ class Environment:
 
 
 def install(environment: Environment, locked: list[str], unlocked: list[str]) -> None:
-    """Create or repair an environment and install packages, printing a line per stage; what pip says goes to a log.
+    """Create or repair an environment and install packages. Print a line for each stage; pip's output goes to a log.
 
     Raises:
         BuildError: a step failed.
@@ -175,7 +175,7 @@ def install(environment: Environment, locked: list[str], unlocked: list[str]) ->
 
 
 def _run(command: list, log, stage) -> None:
-    """Run a step of `install`, with its output in the log and large downloads told as stages.
+    """Run a step of `install`: write its output to the log, and report large downloads as stages.
 
     Raises:
         BuildError: it failed.

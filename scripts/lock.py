@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes requirements/: the packages of pyproject.toml and all that they need, with the SHA-256 of their files.
+"""Writes requirements/: the packages of pyproject.toml and all their dependencies, with the SHA-256 of their files.
 
     python3 build.py lock
 
 base.txt holds what everything needs, and every other file what the extra of its name adds to that. They are for all
 systems and for the Pythons of pyproject.toml. All versions are resolved together, by uv from PyPI, so that any extras
-can be installed side by side. What is locked already stays as it is where pyproject.toml allows it; remove a file to
-take the newest of everything that no pin names.
+can be installed side by side. Locked versions stay as they are if pyproject.toml allows it; remove a file to take the
+newest version of every package that has no pin.
 
 See scripts/environment.py for why PyTorch is left out.
 """
@@ -31,9 +31,9 @@ HEADER = """# {digest}: SHA-256 of the pins of pyproject.toml that this was made
 
 
 def resolve(extras: list[str], known: str) -> str:
-    """Return what uv finds for Python 3.11 and later, on all systems, for BASE and `extras`.
+    """Return the lock that uv finds for BASE and `extras`, for Python 3.11 and later on all systems.
 
-    known: requirements of which the versions are kept where they fit.
+    known: requirements whose versions are kept if they fit.
     """
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch, "lock.txt")
@@ -42,33 +42,33 @@ def resolve(extras: list[str], known: str) -> str:
         command += ["--default-index", INDEX, "--universal", "--python-version", "3.11", "--generate-hashes"]
         command += [f"--extra={extra}" for extra in extras]
         command += ["--output-file", str(target), str(ROOT / "pyproject.toml")]
-        # what is set for this machine, such as a folder of wheels, is for no other
+        # settings of this machine, such as a folder of wheels, must not influence the lock
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_"))}
         if subprocess.run(command, check=False, env=environment).returncode != 0:
             sys.exit("uv found no versions that fit together, see above; change the pins in pyproject.toml.")
         return target.read_text(encoding="utf-8")
 
 
-def without_pytorch(requirements: list[str]) -> list[str]:
-    """Leave out PyTorch and what only its build for CUDA needs, which PyTorch asks for on Linux alone."""
+def remove_pytorch(requirements: list[str]) -> list[str]:
+    """Remove PyTorch and the packages that only its build for CUDA needs, which PyTorch asks for on Linux alone."""
     left_out = {UNLOCKED}
     while True:
         more = {
-            name_of(requirement)
+            package_name(requirement)
             for requirement in requirements
-            if "sys_platform == 'linux'" in requirement.partition("\n")[0] and needed_by(requirement) <= left_out
+            if "sys_platform == 'linux'" in requirement.partition("\n")[0] and dependents(requirement) <= left_out
         }
         if more <= left_out:
-            return [requirement for requirement in requirements if name_of(requirement) not in left_out]
+            return [requirement for requirement in requirements if package_name(requirement) not in left_out]
         left_out |= more
 
 
-def name_of(requirement: str) -> str:
-    """Return the package's name of a locked requirement."""
+def package_name(requirement: str) -> str:
+    """Return the name of a locked requirement's package."""
     return requirement.partition("==")[0]
 
 
-def needed_by(requirement: str) -> set[str]:
+def dependents(requirement: str) -> set[str]:
     """Return the names of the packages that need a locked requirement, from the comment below it."""
     comment = requirement.partition("# via")[2]
     return set(re.findall(r"[a-z][\w.-]+", comment.replace("#", " ")))
@@ -77,7 +77,7 @@ def needed_by(requirement: str) -> set[str]:
 def simplify(requirement: str) -> str:
     """Return a locked requirement without the comment on who needs it, and with the simplest condition.
 
-    Python 3.12 and those after 3.13 are not supported, so conditions that differ there alone are the same.
+    Python 3.12 and versions after 3.13 are not supported, so conditions that differ only there are equal.
     """
     always = f"{BEFORE} or {AFTER}"
     requirement = requirement.partition("    # via")[0].replace("python_full_version == '3.13.*'", AFTER)
@@ -92,8 +92,8 @@ def main() -> None:
     everything = resolve([extra for extra in pins if extra != BASE], known)
     base: list[str] = []
     for extra in pins:
-        found = without_pytorch(split_lock(resolve([extra] if extra != BASE else [], everything)))
-        added = [each for each in map(simplify, found) if each not in base]
+        requirements = remove_pytorch(split_lock(resolve([extra] if extra != BASE else [], everything)))
+        added = [each for each in map(simplify, requirements) if each not in base]
         base = base or added
         header = HEADER.format(digest=pins_digest(extra))
         (LOCKS / f"{extra}.txt").write_text(header + "".join(added), encoding="utf-8")

@@ -8,7 +8,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from scripts.environment import locked_requirements, read_pins, split_lock
-from scripts.lock import name_of, simplify, without_pytorch
+from scripts.lock import package_name, remove_pytorch, simplify
 
 RESOLVED = """\
 cuda-bindings==13.5.0 ; sys_platform == 'linux' \\
@@ -39,8 +39,8 @@ torch==2.13.0 \\
 
 
 def test_pytorch_and_what_only_cuda_needs_are_left_out():
-    left = without_pytorch(split_lock(RESOLVED))
-    assert [name_of(requirement) for requirement in left] == ["cuda-pathfinder", "cupy-cuda13x", "sympy"]
+    left = remove_pytorch(split_lock(RESOLVED))
+    assert [package_name(requirement) for requirement in left] == ["cuda-pathfinder", "cupy-cuda13x", "sympy"]
 
 
 @pytest.mark.parametrize(

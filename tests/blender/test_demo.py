@@ -70,7 +70,7 @@ def capture(tmp_path) -> Path:
 
 
 def test_the_demo_leaves_a_blend_file_a_movie_a_contact_sheet_and_a_report(scene, capture, tmp_path, monkeypatch):
-    monkeypatch.setattr(backend.reconstruct, "reconstruct", lambda capture, progress, **settings: ball())
+    monkeypatch.setattr(backend.reconstruct, "reconstruct", lambda capture, options, **settings: ball())
     out = tmp_path / "out"
 
     report = demo.run(out, capture)
