@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What NumPy arrays and torch tensors do not call alike. It imports no torch, which the add-on's main thread lacks."""
+"""Operations that NumPy arrays and torch tensors name differently. torch is not imported; the add-on may lack it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-# A function of several arrays takes all of one kind, and returns that kind.
+# a function of several arrays takes all of one kind, and returns that kind
 Array = TypeVar("Array", "NDArray[Any]", "Tensor")
 
 
@@ -21,5 +21,5 @@ def choose(condition: Any, yes: Array, no: Array) -> Any:
 
 
 def constant_like(values: np.ndarray, array: Array) -> Any:
-    """Return constants in the form of an array: as a tensor of its type and device, or as they are."""
+    """Return constants in the same form as an array: as they are, or as a tensor of its type and device."""
     return values if isinstance(array, np.ndarray) else array.new_tensor(values)

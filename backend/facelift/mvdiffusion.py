@@ -73,7 +73,7 @@ Stock = TypeVar("Stock", bound="ModelMixin | PreTrainedModel")
 
 
 class SelfAttention(Protocol):
-    """What this module uses of diffusers' Attention, whose own types allow for parts that this UNet never lacks."""
+    """The attributes of diffusers' Attention that are used here; its own types make optional what this UNet has."""
 
     to_q: nn.Module
     to_k: nn.Module

@@ -73,7 +73,7 @@ def _open_session(path: Path) -> InferenceSession:
     """Load an ONNX file, on the GPU if this onnxruntime can use it."""
     import onnxruntime
 
-    # this function is in the compiled part of onnxruntime, which has no stubs
+    # the compiled part of onnxruntime has no stubs
     available = onnxruntime.get_available_providers()  # pyright: ignore[reportAttributeAccessIssue]
     preferred = ("CUDAExecutionProvider", "CPUExecutionProvider")
     return onnxruntime.InferenceSession(path, providers=[name for name in preferred if name in available])

@@ -70,7 +70,7 @@ def follow_face(
     Raises:
         UserError: no frame shows a face, the first has none with that index, or the border cuts it.
     """
-    followed: list[Box | None] = []
+    boxes: list[Box | None] = []
     last = None
     for faces in detections:
         box = None
@@ -82,10 +82,10 @@ def follow_face(
             near = [face.box for face in faces if _distance(face.box, last) < math.sqrt(face.area)]
             box = min(near, key=partial(_distance, last), default=None)
         last = box or last
-        followed.append(box)
+        boxes.append(box)
     if last is None:
         choose_face([], width, height)
-    return followed
+    return boxes
 
 
 def _distance(one: Box, other: Box) -> float:
