@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from .facelift.pipeline import FaceLift
     from .facelift.weights import FaceLiftWeights
 
-# the extras of pyproject.toml that bring what not every command needs
+# the extras of pyproject.toml with the packages that only some commands need
 EXTRAS = {"cupy": "train", "diffusers": "portrait", "transformers": "portrait"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns 0, or 2 after one line that says what is wrong with the input."""
+    """Run a command, and return its exit code: 2 for an error that one line explains, 130 if the user stops it."""
     given = _parser().parse_args(arguments)
     warnings.showwarning = lambda message, *_: log.warning("%s", message)
     console = Console()
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = f"python3 build.py install {extra}".rstrip()
         print(f"Error: The Python package '{error.name}' is missing; run: {command}", file=sys.stderr)
         return 2
-    except OSError as error:  # what no command foresaw: a full disk, a name too long
+    except OSError as error:  # for example a full disk or too long a name
         print(f"Error: {error.filename or 'A file'}: {error.strerror}; choose another place.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -128,7 +128,7 @@ def _portrait(given: argparse.Namespace) -> None:
 
 
 def _portrait_sources(given: argparse.Namespace) -> dict[Path, Path]:
-    """Return what to read for each file or folder to write; several where the input is a folder of photos."""
+    """Return what to read for each file or folder to write; for a folder of photos there are several."""
     from .capture import TRANSFORMS
     from .portrait.photo import find_photos
 
@@ -330,7 +330,7 @@ def _info(given: argparse.Namespace) -> None:
 
 
 def _indices(text: str, count: int) -> list[int]:
-    """Parses 0,4,8-11 into frame numbers below count, each once."""
+    """Parse a list such as 0,4,8-11 into frame numbers below count, without duplicates."""
     indices: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part, re.ASCII)
@@ -344,7 +344,7 @@ def _indices(text: str, count: int) -> list[int]:
 
 
 def _check_target(path: Path, suffixes: Sequence[str] = ()) -> None:
-    """Makes sure before long work that the file can be written, and is of a format, without writing anything yet."""
+    """Check before long work that a file can be written and has one of the endings; write nothing."""
     if suffixes and path.suffix.lower() not in suffixes:
         raise UserError(f"'{path.suffix}' is not a format to write here; name the file {' or '.join(suffixes)}.")
     try:

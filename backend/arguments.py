@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The options as arguments of the command line: from backend.options to argparse, and back."""
+"""Converts backend.options to arguments of the command line, and parsed arguments to options."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ T = TypeVar("T")
 
 
 def add_arguments(parser: argparse.ArgumentParser, options: type) -> None:
-    """Add a flag for every option of a class like `ReconstructOptions`."""
+    """Add a flag for every option of a class such as `ReconstructOptions`."""
     for option in list_options(options):
-        given: dict[str, Any] = {"help": _help(option), "default": option.default, "dest": option.name}
+        common: dict[str, Any] = {"help": _help(option), "default": option.default, "dest": option.name}
         if isinstance(option.kind, Switch):
-            parser.add_argument(option.flag, action="store_true", **given)
+            parser.add_argument(option.flag, action="store_true", **common)
         else:
-            parser.add_argument(option.flag, metavar=option.metavar, **_value(option), **given)
+            parser.add_argument(option.flag, metavar=option.metavar, **_value(option), **common)
 
 
 def read_arguments(options: type[T], namespace: argparse.Namespace) -> T:
-    """Return the options that were given.
+    """Return the options of parsed arguments.
 
     Raises:
-        UserError: a number outside of its range, or a text that is no box.
+        UserError: a number is out of range, or a text is not a box.
     """
     values: dict[str, Any] = {}
     for option in list_options(options):
@@ -41,7 +41,7 @@ def read_arguments(options: type[T], namespace: argparse.Namespace) -> T:
 
 
 def _value(option: Option) -> dict[str, Any]:
-    """Say how argparse reads the option's value."""
+    """Return the arguments of add_argument that say how to read the option's value."""
     match option.kind:
         case Number():
             return {"type": type(option.default)}
@@ -51,14 +51,14 @@ def _value(option: Option) -> dict[str, Any]:
             return {"type": Path}
         case Choices(choices=choices):
             values = [choice.value for choice in choices if choice.value is not None]
-            if len(values) == 1 and option.default is None:  # the flag alone means this one
+            if len(values) == 1 and option.default is None:  # the flag without a value means this one
                 return {"nargs": "?", "const": values[0]}
             return {"type": type(values[0])}
     return {}
 
 
 def _help(option: Option) -> str:
-    """Return for example "where the network runs: auto, cuda or cpu (auto)"."""
+    """Return the option's help, such as "where the network runs: auto, cuda or cpu (auto)"."""
     text, default = _lower(option.help), "" if option.default is None else str(option.default)
     match option.kind:
         case Choices(choices=choices, own_file=own_file):

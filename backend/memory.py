@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a machine can take: memory needed and free, what PyTorch keeps of the GPU's, how large pictures are read.
+"""Limits of the machine: the memory that is needed and free, and the resolution at which pictures are read.
 
-Plain numbers go in and come out, so that Blender can ask before PyTorch is loaded.
+All functions take and return plain numbers, so that Blender can call them before PyTorch is loaded.
 """
 
 import ctypes
@@ -16,18 +16,18 @@ from pathlib import Path
 
 from .errors import UserError
 
-MAX_ENLARGEMENT = 1.5  # of small pictures when they are read: more and smaller Gaussians; 2 would gain less
-CPU_TOKENS = 9600  # 24 pictures of 160 px; attention grows with their square: some 15 s on two cores
+MAX_ENLARGEMENT = 1.5  # of small pictures, to get more and smaller Gaussians; 2 would gain less
+CPU_TOKENS = 9600  # 24 pictures of 160 px take some 15 s on two cores; the time of attention grows with the square
 MIN_CPU_RESOLUTION = 128
-CPU_REFINEMENTS = 2  # a step takes some 30 s for 24 pictures on two cores, and the first ones bring the most
+CPU_REFINEMENTS = 2  # a step takes some 30 s for 24 pictures on two cores, and the first steps improve the most
 
 
 def reading_resolution(trained: int, patch: int, pictures: int, side: float, on_cpu: bool) -> int:
     """Return the side in pixels at which a network reads pictures.
 
     trained: the side that it was trained with. patch: the side of its patches. side: of the pictures themselves, which
-    are read at most MAX_ENLARGEMENT times as large. A CPU reads many pictures smaller, down to 128 pixels, so that they
-    are CPU_TOKENS patches together.
+    are enlarged at most MAX_ENLARGEMENT times. On a CPU, many pictures are read smaller, down to 128 pixels, so that
+    all together have CPU_TOKENS patches.
     """
     resolution = min(trained, patch * math.ceil(min(MAX_ENLARGEMENT * side, trained) / patch))
     fitting = patch * math.isqrt(CPU_TOKENS // max(1, pictures))
@@ -35,29 +35,29 @@ def reading_resolution(trained: int, patch: int, pictures: int, side: float, on_
 
 
 def default_refinements(learned: int, on_cpu: bool) -> int:
-    """Return how many of a model's steps towards its pictures are made: on a GPU all."""
+    """Return how many of a model's learned refinement steps are used by default; on a GPU all."""
     return min(learned, CPU_REFINEMENTS) if on_cpu else learned
 
 
 def reconstruction_bytes(layers: int, width: int, patch: int, tokens: int) -> int:
-    """Return the bytes that a reconstruction takes at most; from its peaks, measured on a CPU.
+    """Return the bytes of memory that a reconstruction takes at most, estimated from peaks measured on a CPU.
 
-    layers, width, patch: the network's. tokens: patches of all pictures together.
+    layers, width, patch: the network's sizes. tokens: patches of all pictures together.
 
-    That is PyTorch's own quarter of a GiB, the weights and their half-precision file, and the larger of a transformer
-    block (24 floats a channel) and the change of world (1,400 bytes a Gaussian, were none pruned; most are). A GPU's
-    peaks lie below it: 1.9 of 2.4 GiB for 24 pictures of 256 px with four refinements.
+    The estimate adds up a quarter of a GiB for PyTorch itself, the weights and their half-precision file, and the
+    larger of a transformer block (24 floats per channel) and the change of world (1,400 bytes per Gaussian, if none
+    were pruned; most are). A GPU's peaks are lower: 1.9 of 2.4 GiB for 24 pictures of 256 px with four refinements.
     """
-    weights = 4 * 12 * layers * width**2  # all but the small change of the first and the last layer
+    weights = 4 * 12 * layers * width**2  # without the small first and last layers
     return 2**28 + 3 * weights // 2 + tokens * max(4 * 24 * width, 1400 * patch**2)
 
 
 def free_memory() -> float:
-    """Return the bytes of main memory that a program can have without swapping; infinite where nobody tells."""
-    ask = {"linux": _free_on_linux, "win32": _free_on_windows, "darwin": _free_on_macos}.get(sys.platform)
+    """Return the bytes of main memory that a program can use without swapping; infinite if the system does not say."""
+    measure = {"linux": _free_on_linux, "win32": _free_on_windows, "darwin": _free_on_macos}.get(sys.platform)
     try:
-        return ask() if ask else math.inf
-    except (OSError, ValueError, AttributeError):  # the system refuses to tell, or tells it in another way
+        return measure() if measure else math.inf
+    except (OSError, ValueError, AttributeError):  # the system does not say, or in another form
         return math.inf
 
 
@@ -86,7 +86,7 @@ def _free_on_windows() -> float:
 
 
 def _free_on_macos() -> float:
-    """Count the pages that are free or have lain unused for a while, the first and third of what Mach tells."""
+    """Return the memory of free and inactive pages, the first and third of Mach's counts."""
     counts, length = (ctypes.c_uint32 * 64)(), ctypes.c_uint32(64)  # struct vm_statistics64, and room to grow
     vm_info_64 = ctypes.c_int(4)  # HOST_VM_INFO64
     if ctypes.CDLL(None).host_statistics64(_mach_host(), vm_info_64, counts, ctypes.byref(length)):
@@ -94,30 +94,30 @@ def _free_on_macos() -> float:
     return (counts[0] + counts[2]) * mmap.PAGESIZE
 
 
-@functools.cache  # every call would take a reference that must be given back
+@functools.cache  # every call takes a reference that must be released
 def _mach_host() -> ctypes.c_uint32:
     return ctypes.c_uint32(ctypes.CDLL(None).mach_host_self())
 
 
 def check_memory(needed: float, advice: str) -> None:
-    """Raise UserError if more than the free memory is needed, in bytes; the advice says what to lower."""
+    """Raise a UserError if more bytes are needed than are free; advice: what the user can lower."""
     if needed > free_memory():
         raise out_of_memory(needed, free_memory(), advice)
 
 
 def out_of_memory(needed: float, free: float, advice: str) -> UserError:
-    """Return the error that names both amounts, in bytes, and gives the advice."""
+    """Return an error that names both amounts, given in bytes, and the advice."""
     return UserError(f"About {needed / 2**30:.1f} GiB are needed but {free / 2**30:.1f} GiB are free; {advice}.")
 
 
 def reserved_gpu_memory() -> int:
-    """Count the bytes of GPU memory that PyTorch keeps for itself; 0 where nobody has loaded it. Does not load it."""
+    """Return the bytes of GPU memory that PyTorch has reserved; 0 if it is not loaded. Does not load it."""
     torch = sys.modules.get("torch")
     return torch.cuda.memory_reserved() if torch and torch.cuda.is_initialized() else 0
 
 
 def release_gpu_memory() -> int:
-    """Release what PyTorch keeps of the GPU's memory but does not use, and return how many bytes that was."""
+    """Release the GPU memory that PyTorch has reserved but does not use, and return its bytes."""
     before = reserved_gpu_memory()
     if before:
         gc.collect()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a user can choose, each option once: its default, its values, its label and its help.
+"""The user's options. Each is defined once: its default, its values, its label and its help.
 
-The rest derives from here: the arguments of the command line (backend/arguments.py), the properties and panels in
-Blender, what a cloud remembers, and what the jobs pass on (blender_addon/option_properties.py). To add an option, add a
-field. Needs the standard library alone, so that --help and registering in Blender stay quick.
+Everything else is derived from here: the arguments of the command line (backend/arguments.py), the properties and
+panels in Blender, the settings that a cloud stores, and those that jobs get (blender_addon/option_properties.py). To
+add an option, add a field. Only the standard library is needed, so that --help and registering in Blender are fast.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several values. key: what .blend files call it, if that is not the value itself."""
+    """One of several values. key: its name in .blend files, if that is not the value itself."""
 
     value: str | int | None
     label: str
@@ -29,13 +29,13 @@ class Choice:
 
     @property
     def identifier(self) -> str:
-        """Return what .blend files call the choice."""
+        """Return the choice's name in .blend files."""
         return self.key or str(self.value)
 
 
 @dataclass(frozen=True)
 class OwnFile:
-    """The choice of a file of the user's own: in Blender an item of the enumeration, and a property for its path."""
+    """The choice of the user's own file: in Blender, an item of the enumeration and a property for the path."""
 
     key: str
     label: str
@@ -47,7 +47,7 @@ class OwnFile:
 
 @dataclass(frozen=True)
 class Choices:
-    """One of a few values; the command line takes others, too, and leaves it to the work to refuse them."""
+    """One of a few values. The command line also accepts others; the task then refuses those it cannot use."""
 
     choices: tuple[Choice, ...]
     own_file: OwnFile | None = None
@@ -59,7 +59,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class Number:
-    """A number, whole if the option's default is an int. soft_maximum: where the slider in Blender ends."""
+    """A number, whole if the option's default is an int. soft_maximum: the end of the slider in Blender."""
 
     minimum: float
     maximum: float = math.inf
@@ -74,7 +74,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Index:
-    """Which one of several, counted from 0; Blender counts them from 1. unset: what happens where none is named."""
+    """The number of one of several, counted from 0; Blender counts from 1. unset: what happens if none is given."""
 
     unset: str = ""
     soft_maximum: int | None = None
@@ -92,7 +92,7 @@ class Switch:
 
 @dataclass(frozen=True)
 class Rectangle:
-    """A `Box`, or none; in Blender a switch with a label and a help of its own says whether there is one."""
+    """A `Box`, or none. In Blender, a switch with its own label and help says whether there is one."""
 
     switch_label: str
     switch_help: str
@@ -100,7 +100,7 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder, or none. unset: what that means."""
+    """A folder, or none. unset: what happens if none is given."""
 
     unset: str
 
@@ -110,11 +110,11 @@ Kind = Choices | Number | Index | Switch | Rectangle | Folder
 
 @dataclass(frozen=True)
 class Option:
-    """All that is known of an option.
+    """The definition of an option.
 
-    name: of its field, and with dashes its flag on the command line. label, help: as Blender shows them; the command
-    line shows the help. group: the fold of the panel that shows it; empty is above the folds. blender_name: of its
-    property there, and in .blend files. metavar: what --help calls its value.
+    name: of its field; with dashes, of its flag on the command line. label, help: shown in Blender; the command line
+    shows the help. group: the section of the panel that shows it; empty for none. blender_name: of its property in
+    Blender and in .blend files. metavar: the name of its value in --help.
     """
 
     name: str
@@ -128,7 +128,7 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """Return for example "--download-matting"."""
+        """Return the option's flag on the command line, such as "--download-matting"."""
         return "--" + self.name.replace("_", "-")
 
 
@@ -142,23 +142,23 @@ def option(
     metavar: str | None = None,
 ) -> Any:
     """Make a field of an options class; the arguments are those of `Option`."""
-    known = Option("", default, kind, label, help, group, blender_name, metavar)  # the name comes with the class
-    return field(default=default, metadata={Option: known})
+    unnamed = Option("", default, kind, label, help, group, blender_name, metavar)  # the class gives the name
+    return field(default=default, metadata={Option: unnamed})
 
 
 def list_options(options: type) -> list[Option]:
-    """Return the options of a class like `ReconstructOptions`, in the order in which they are shown.
+    """List the options of a class such as `ReconstructOptions`, in the order in which they are shown.
 
     Raises:
-        TypeError: a field that was not made by `option`.
+        TypeError: a field was not made by `option`.
     """
-    known = []
+    named = []
     for entry in fields(options):
         if Option not in entry.metadata:
             raise TypeError(f"{options.__name__}.{entry.name} is no option; make it with backend.options.option")
-        described = entry.metadata[Option]
-        known.append(replace(described, name=entry.name, blender_name=described.blender_name or entry.name))
-    return known
+        unnamed = entry.metadata[Option]
+        named.append(replace(unnamed, name=entry.name, blender_name=unnamed.blender_name or entry.name))
+    return named
 
 
 AUTO_DEVICE = Choice("auto", "Automatic", "The GPU where PyTorch can use one, otherwise the CPU")
@@ -167,11 +167,11 @@ CUDA = Choice("cuda", "GPU", "The first CUDA device")
 
 @dataclass(frozen=True)
 class ReconstructOptions:
-    """How a capture becomes a cloud; see reconstruct.reconstruct.
+    """The options of a reconstruction; see reconstruct.reconstruct.
 
-    model: a registered name, or a weights file. resolution: side in pixels at which the network reads the pictures, a
-    multiple of its patch size; None is what memory.reading_resolution says. refinements: how many of the model's steps
-    towards the pictures; None is what memory.default_refinements says.
+    model: a registered name, or a weights file. resolution: the side in pixels at which the network reads the pictures,
+    a multiple of its patch size; None for memory.reading_resolution. refinements: how many of the model's refinement
+    steps to use; None for memory.default_refinements.
     """
 
     model: str | Path = option(
@@ -240,11 +240,11 @@ VIDEO, PAINTING = "Video", "Painting"
 
 @dataclass(frozen=True)
 class PortraitOptions:
-    """How a photo or a video becomes a head; see facelift.pipeline.FaceLift.
+    """The options of a head from a photo or a video; see facelift.pipeline.FaceLift.
 
-    face: which of several faces; None is the largest. box: the face's, placed by hand. last: None is the video's end.
-    fuse: the model, as ReconstructOptions has it, that fuses all frames; None lifts each by itself. weights: None is
-    facelift.weights.FOLDER.
+    face: which of several faces; None for the largest. box: the face's, placed by hand. last: None for the video's end.
+    fuse: the model that fuses all frames, as in ReconstructOptions; None to lift each frame by itself. weights: None
+    for facelift.weights.FOLDER.
     """
 
     matting: str = option(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A capture to 4D Gaussians in the capture's own world and clock: plan, predict, place."""
+"""Reconstructs a capture as 4D Gaussians in the capture's own world and clock, in three steps: plan, predict, place."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ LESS = "use fewer pictures or a lower resolution"
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Return the device of a name: "auto" is CUDA where there is one.
+    """Return the device of a name; "auto" is CUDA if PyTorch can use it, else the CPU.
 
     Raises:
-        UserError: a device that this PyTorch does not have.
+        UserError: this PyTorch does not have the device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -49,10 +49,10 @@ def pick_device(name: str = "auto") -> torch.device:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a capture is reconstructed.
+    """All decisions about a reconstruction.
 
-    capture: the inputs, as they were taken. network: on the device. resolution: side in pixels at which it reads the
-    pictures. needed: bytes of memory.
+    capture: the input frames. network: on the device. resolution: the side in pixels at which it reads the pictures.
+    needed: bytes of memory.
     """
 
     capture: Capture
@@ -65,8 +65,8 @@ class Plan:
 
 
 class Views(NamedTuple):
-    """Pictures [1, V, 3, R, R] over white, poses [1, V, 4, 4], intrinsics [1, V, 4] and times [1, V] from -1 to 1, in
-    the network's world, and which pixels [V, R, R] show the subject."""
+    """The network's inputs: pictures [1, V, 3, R, R] over white, poses [1, V, 4, 4] in its own world, intrinsics
+    [1, V, 4], and times [1, V] from -1 to 1; and the pixels [V, R, R] that show the subject."""
 
     images: Tensor
     poses: Tensor
@@ -82,16 +82,16 @@ def reconstruct(
     target: np.ndarray | None = None,
     progress: Progress = no_progress,
 ) -> Gaussians4D:
-    """Reconstruct a moving subject from posed, timed pictures: one forward pass, and the model's refinements of it.
+    """Reconstruct a moving subject from posed, timed pictures, by one forward pass and the model's refinement steps.
 
-    capture: pictures of one size; held-out frames are not used. network: in place of the options' model. target: the
-    subject's centre [3] in the capture's world, if the crossing of the optical axes is not it. A capture of one moment
-    gives a cloud that stands still. Each refinement takes as long as rendering the pictures three times.
+    capture: pictures of one size; held-out frames are not used. network: replaces the options' model. target: the
+    subject's centre [3] in the capture's world, if it is not where the optical axes cross. A capture of one moment
+    gives a static cloud. Each refinement takes as long as rendering the pictures three times.
 
-    Returns the pruned cloud on the CPU, in the capture's world, in seconds.
+    Returns the pruned cloud on the CPU, in the capture's world, with times in seconds.
 
     Raises:
-        UserError: a capture or setting that cannot work, with what to do.
+        UserError: the capture or an option cannot be used, or memory is too small.
         Cancelled: whatever `progress` raises, between two layers at the latest.
     """
     plan = make_plan(capture, options, network, target, progress)
@@ -107,7 +107,7 @@ def make_plan(
     target: np.ndarray | None = None,
     progress: Progress = no_progress,
 ) -> Plan:
-    """Load the network, decide what the options leave open, and make sure that all of it fits into memory.
+    """Plan a reconstruction: load the network, decide what the options leave open, and check the memory.
 
     Arguments and errors are those of `reconstruct`.
     """
@@ -126,8 +126,8 @@ def make_plan(
     if resolution is None:
         resolution = reading_resolution(config.resolution, config.patch, count, capture.square_side(), on_cpu)
     if resolution < config.patch or resolution % config.patch:
-        better = max(1, resolution // config.patch) * config.patch
-        raise UserError(f"The resolution {resolution} is not a multiple of {config.patch}; try {better}.")
+        nearest = max(1, resolution // config.patch) * config.patch
+        raise UserError(f"The resolution {resolution} is not a multiple of {config.patch}; try {nearest}.")
     refinements, learned = options.refinements, config.refinements
     if refinements is None:
         refinements = default_refinements(learned, on_cpu)
@@ -143,11 +143,11 @@ def make_plan(
 
 
 def predict(plan: Plan, progress: Progress = no_progress) -> Gaussians4D:
-    """Predict the Gaussians of the subject, refined and pruned, in the network's world and clock."""
+    """Predict the subject's Gaussians, refine and prune them; they are in the network's world and clock."""
     network, views = plan.network, _read_views(plan)
     rig = views.poses, views.intrinsics, views.times
 
-    def refining(stage: str, done: float) -> None:
+    def report_refining(stage: str, done: float) -> None:
         progress(stage, 0.5 + 0.4 * done)
 
     with (
@@ -157,20 +157,20 @@ def predict(plan: Plan, progress: Progress = no_progress) -> Gaussians4D:
     ):
         channels, pixels = network(views.images, *rig)
     inside = patchify(views.inside[None, ..., None], network.config.patch).flatten().to(plan.device)
-    # pixels that mostly show what the matte cuts away are no subject
+    # drop the Gaussians of pixels that the matte mostly excludes
     channels = torch.cat([channels[:, : len(inside)][:, inside], channels[:, len(inside) :]], 1)
     decode = partial(network.gaussians, pixels=pixels[:, inside])
     if plan.refinements and channels.shape[1]:
         steps = network.step_sizes[: plan.refinements].detach()
-        channels = refine(channels, decode, views.images, *rig, step_sizes=steps, progress=refining)
+        channels = refine(channels, decode, views.images, *rig, step_sizes=steps, progress=report_refining)
     return decode(channels).select(0).prune()
 
 
 def place(cloud: Gaussians4D, plan: Plan, progress: Progress = no_progress) -> Gaussians4D:
-    """Move a predicted cloud to the CPU, and back into the capture's world and clock.
+    """Transform a predicted cloud to the capture's world and clock, on the CPU.
 
     Raises:
-        UserError: the network has predicted nothing that could be seen.
+        UserError: the network has predicted nothing visible.
     """
     progress("Placing Gaussians", 0.9)
     middle, half = _clock(plan.capture)
@@ -187,7 +187,7 @@ def place(cloud: Gaussians4D, plan: Plan, progress: Progress = no_progress) -> G
 
 
 def _read_views(plan: Plan) -> Views:
-    """Resize the pictures, and transform their cameras and times into the network's world, all on its device."""
+    """Read the network's inputs: resize the pictures, and transform cameras and times to the network's world."""
     frames = plan.capture.square(plan.resolution).frames
     middle, half = _clock(plan.capture)
     pictures = np.stack([over_white(frame.image) for frame in frames])
@@ -208,14 +208,14 @@ def _read_views(plan: Plan) -> Views:
 
 
 def _clock(capture: Capture) -> tuple[float, float]:
-    """Return the middle of the clip and half of its length in seconds; 1 for a single moment."""
+    """Return the middle of the clip and half of its length in seconds; the latter is 1 for a single moment."""
     first, last = capture.time_range
     return (first + last) / 2, (last - first) / 2 or 1.0
 
 
 @contextmanager
 def report_blocks(blocks: nn.ModuleList, report: Callable[[float], None]) -> Iterator[None]:
-    """Report before each of a network's blocks which fraction of them is done; what `report` raises ends the work."""
+    """Report the fraction that is done before each of a network's blocks runs; `report` may raise to stop."""
     count = len(blocks)
     hooks = [
         block.register_forward_pre_hook(lambda *_, done=index: report(done / count))
@@ -230,7 +230,7 @@ def report_blocks(blocks: nn.ModuleList, report: Callable[[float], None]) -> Ite
 
 @contextmanager
 def _memory_errors(plan: Plan) -> Iterator[None]:
-    """Raise a UserError where memory runs out."""
+    """Raise a UserError if memory runs out."""
     try:
         yield
     except RuntimeError as error:

@@ -48,4 +48,4 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(memory, "CPU_REFINEMENTS", 0)
     monkeypatch.setattr(memory, "CPU_TOKENS", 1)
-    monkeypatch.setattr(memory, "CPU_LEAST", 64)
+    monkeypatch.setattr(memory, "MIN_CPU_RESOLUTION", 64)
