@@ -17,13 +17,12 @@ from .object import (
     cloud_modifier,
     find_cloud_modifier,
     inner_box,
-    last_run,
     make_active,
     require_cloud,
-    run_settings,
 )
 from .ownership import add_child
 from .retime import retime
+from .runs import last_run, run_settings
 from .shadow_proxy import add_shadow_proxy, shadow_proxy
 
 

@@ -8,7 +8,7 @@ from .. import compat
 from ..cloud import material
 from ..cloud.file_operators import FACET4D_OT_export_splats, FACET4D_OT_import_splats
 from ..cloud.instances import instances_note
-from ..cloud.object import active_cloud, cloud_fault, cloud_modifier, last_run
+from ..cloud.object import active_cloud, cloud_fault, cloud_modifier
 from ..cloud.operators import (
     FACET4D_OT_add_crop_box,
     FACET4D_OT_add_shadow_proxy,
@@ -19,6 +19,7 @@ from ..cloud.operators import (
     FACET4D_OT_reuse_settings,
     FACET4D_OT_show_in_solid,
 )
+from ..cloud.runs import last_run
 from ..run.operators import FACET4D_OT_measure_fidelity
 from .widgets import SidebarPanel, draw_inputs, input_property, wrapped
 

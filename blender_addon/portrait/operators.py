@@ -10,7 +10,7 @@ from bpy.types import Context, Event, FileHandler, Operator, Scene
 
 from .. import _backend as backend
 from ..cloud import material
-from ..cloud.object import remember_run
+from ..cloud.runs import remember_run
 from ..input.picture_operators import PictureBrowser, PictureHandler
 from ..job_operator import JobOperator
 from ..jobs import Task

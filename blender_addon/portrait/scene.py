@@ -15,7 +15,8 @@ from mathutils import Matrix
 
 from .. import _backend as backend
 from .. import compat
-from ..cloud.object import build_cloud, cloud_objects, last_run, make_active, motion_since_made
+from ..cloud.object import build_cloud, cloud_objects, make_active, motion_since_made
+from ..cloud.runs import last_run
 from ..input import comparison
 from ..input.import_capture import new_camera, set_lens
 

@@ -15,12 +15,11 @@ from ..cloud.object import (
     active_cloud,
     build_cloud,
     cloud_objects,
-    last_run,
     make_active,
     read_cloud,
-    remember_run,
     upgrade_clouds,
 )
+from ..cloud.runs import last_run, remember_run
 from ..input.capture import capture_steps
 from ..input.survey import survey
 from ..job_operator import JobOperator

@@ -11,8 +11,9 @@ from tests.helpers.stage import add_camera, add_picture, assert_refused_twice, s
 
 bpy = pytest.importorskip("bpy")
 from blender_addon import compat
-from blender_addon.cloud.object import build_cloud, cloud_modifier, cloud_objects, make_active, remember_run
+from blender_addon.cloud.object import build_cloud, cloud_modifier, cloud_objects, make_active
 from blender_addon.cloud.retime import retime
+from blender_addon.cloud.runs import remember_run
 
 pytestmark = pytest.mark.blender
 

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a cloud remembers of the run that made it."""
+
+from typing import Any
+
+from bpy.types import Object, Scene
+
+from .object import METADATA_KEY
+
+
+def remember_run(cloud: Object, facts: dict) -> None:
+    """Store on the cloud how it was made and what was measured since, in place of what was stored before.
+
+    facts: among them, as "settings", the path from the scene to the settings that the run had.
+    """
+    cloud[METADATA_KEY]["run"] = facts
+
+
+def run_settings(cloud: Object, scene: Scene) -> Any:
+    """Return the scene's PropertyGroup for runs like the one that made the cloud; None if no run made it here."""
+    run = last_run(cloud)
+    # clouds of older versions do not name their settings
+    path = run.get("settings") or ("facet4d.portrait" if "filepath" in run else "facet4d" if "model" in run else "")
+    return scene.path_resolve(path) if path else None
+
+
+def last_run(cloud: Object) -> dict:
+    """Return what remember_run stored on the cloud; empty if nothing was stored."""
+    return dict(cloud[METADATA_KEY].get("run", {}))
