@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from .mvdiffusion import MultiViewDiffusion  # it imports diffusers, which only painting needs
     from .weights import FaceLiftWeights
 
-READ, LOADED = 0.05, 0.2  # of painting: when the person is found, and the diffusion loaded
-PAINTED = 0.9  # of a run
+READING_ENDS, LOADING_ENDS = 0.05, 0.2  # fractions of `paint`
+PAINTING_ENDS = 0.9  # fraction of `run`
 LIFTING = "lifting the views", "run this on the CPU"  # for gpu_memory_errors
 AZIMUTHS = (270, 225, 180, 90, 0, 315)  # of mvdiffusion.VIEWS, in degrees
 
@@ -64,9 +64,9 @@ class Portrait(NamedTuple):
 
 
 class FaceLift:
-    """The pipeline from a photo or a video to a head, with the official weights; each part is loaded when it is needed.
+    """The pipeline from a photo or a video to a head, with the official weights.
 
-    One pipeline makes any number of heads with the same options.
+    Its networks are loaded when they are first used. It makes any number of heads with the same options.
     """
 
     def __init__(self, weights: FaceLiftWeights, options: PortraitOptions):
@@ -78,11 +78,11 @@ class FaceLift:
         """Make a head of a photo or a video.
 
         Raises:
-            UserError: the file or the weights cannot be used, or memory is too small; with what to do.
+            UserError: the file or the weights cannot be used, or memory is too small.
             Cancelled: whatever `progress` raises, between two steps of the work at the latest.
         """
-        fronts, views = self.paint(path, _part(progress, 0.0, PAINTED))
-        return Portrait(self.lift(views, _part(progress, PAINTED, 1.0)), fronts.times, fronts.cameras)
+        fronts, views = self.paint(path, _part(progress, 0.0, PAINTING_ENDS))
+        return Portrait(self.lift(views, _part(progress, PAINTING_ENDS, 1.0)), fronts.times, fronts.cameras)
 
     def paint(self, path: Path, progress: Progress = no_progress) -> tuple[Fronts, Capture]:
         """Find the person in a photo or a video, and paint six views for each time.
@@ -92,13 +92,15 @@ class FaceLift:
         """
         options = self._options
         chosen = options.matting, options.face, options.box, options.first, options.last, options.every
-        fronts = read_fronts(path, *chosen, _part(progress, 0.0, READ))
-        diffusion = self._load_diffusion(_part(progress, READ, LOADED))
+        fronts = read_fronts(path, *chosen, _part(progress, 0.0, READING_ENDS))
+        diffusion = self._load_diffusion(_part(progress, READING_ENDS, LOADING_ENDS))
         painting = options.seed, options.guidance, options.steps
-        return fronts, paint_views(fronts.times, fronts.pictures, diffusion, *painting, _part(progress, LOADED, 1.0))
+        return fronts, paint_views(
+            fronts.times, fronts.pictures, diffusion, *painting, _part(progress, LOADING_ENDS, 1.0)
+        )
 
     def lift(self, views: Capture, progress: Progress = no_progress) -> Gaussians4D:
-        """Make a cloud of painted views, or of others in GS-LRM's world: lift each time's, or fuse all of them.
+        """Make a cloud of views in GS-LRM's world: lift the views of each time, or fuse all of them.
 
         Raises:
             UserError, Cancelled: as `run`.
@@ -109,11 +111,11 @@ class FaceLift:
         return lift_capture(views, self._gslrm, options.tolerance, progress=progress)
 
     def _load_diffusion(self, progress: Progress) -> MultiViewDiffusion:
-        """Load what paints the views, on CUDA in half precision."""
+        """Load the network that paints the views; on CUDA in half precision."""
         if self._diffusion is None:
             from .mvdiffusion import load_mvdiffusion
 
-            check_gslrm(self._weights.gslrm)  # rather than fail after painting, which takes hours on a CPU
+            check_gslrm(self._weights.gslrm)  # before painting, which takes hours on a CPU
             dtype = torch.float16 if self._device.type == "cuda" else torch.float32
             folder, offload = self._weights.diffusion, self._options.offload
             with gpu_memory_errors("painting views", "switch offloading on"):
@@ -122,13 +124,13 @@ class FaceLift:
 
     @functools.cached_property
     def _gslrm(self) -> GSLRM:
-        """Load what lifts the views."""
+        """Load the network that lifts the views to Gaussians."""
         with gpu_memory_errors(*LIFTING):
             return load_gslrm_halved(self._weights.gslrm).to(self._device)
 
 
 def _part(progress: Progress, start: float, end: float) -> Progress:
-    """Return what reports a part of the work as that part of the whole."""
+    """Return a Progress for a part of the work, which goes from `start` to `end` of the whole."""
     return lambda stage, fraction: progress(stage, start + (end - start) * fraction)
 
 
