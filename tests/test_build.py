@@ -282,6 +282,7 @@ def extension_zip(tmp_path_factory) -> Path:
         return build.build_zip(tmp_path_factory.mktemp("dist"))
 
 
+@pytest.mark.slow
 @pytest.mark.blender
 def test_the_zip_holds_addon_backend_and_licence_and_nothing_of_the_workshop(extension_zip):
     names = zipfile.ZipFile(extension_zip).namelist()
@@ -294,6 +295,7 @@ def test_the_zip_holds_addon_backend_and_licence_and_nothing_of_the_workshop(ext
     assert not [part for part in folders if part.startswith(".") or part.endswith(".pyc")]
 
 
+@pytest.mark.slow
 @pytest.mark.blender
 def test_every_module_of_the_zip_imports_without_the_checkout(extension_zip, tmp_path):
     zipfile.ZipFile(extension_zip).extractall(tmp_path / "facet4d")

@@ -18,7 +18,7 @@ import build
 from scripts.environment import Environment
 from tests.helpers.wheels import PACKAGES, make_wheels
 
-pytestmark = pytest.mark.blender
+pytestmark = [pytest.mark.blender, pytest.mark.slow]
 
 TAGS = {
     "linux-x64": "manylinux_2_17_x86_64",

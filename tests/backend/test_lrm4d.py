@@ -34,6 +34,7 @@ def test_parameters_are_the_published_count(config, millions):
     assert not any(name.endswith("bias") for name, _ in model.named_parameters())
 
 
+@pytest.mark.slow
 def test_loading_the_bundled_model_leaves_the_compiler_alone():
     """torch._dynamo and triton take seconds to import, and can crash a Blender."""
     script = """if True:

@@ -21,6 +21,7 @@ def test_the_door_gives_the_modules_of_the_backend_and_of_its_rooms():
     assert door.formats.exchange is exchange
 
 
+@pytest.mark.slow
 def test_a_module_is_loaded_when_it_is_first_asked_for():
     code = (
         "import sys; from blender_addon import _backend as door; from blender_addon._backend import formats;"

@@ -20,6 +20,8 @@ from backend.training.predict import predict_views
 from backend.training.scenes.sampler import SceneBatch
 from tests.helpers.tiny_run import TINY
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def weights(tmp_path, monkeypatch):

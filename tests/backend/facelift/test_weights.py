@@ -172,6 +172,7 @@ def test_a_plain_folder_counts_if_it_is_complete(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_pinned_files_are_those_that_loading_needs(tmp_path):
     """The parts of a folder that the tests load, by the same names."""
     from tests.helpers.tiny_mvdiffusion import write_folder

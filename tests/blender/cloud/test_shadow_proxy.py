@@ -38,6 +38,7 @@ def lit_from_the_side(scene) -> None:
     aim(scene, (0, -6, 0), (-3, 0, 0))
 
 
+@pytest.mark.slow
 def test_the_shadow_proxy_casts_the_clouds_shadow_at_every_frame(either_engine, registered, make_gaussians, tmp_path):
     """Of a ball that rises; the camera's squares alone are edge-on to the light."""
     scene = either_engine
@@ -62,6 +63,7 @@ def test_the_shadow_proxy_casts_the_clouds_shadow_at_every_frame(either_engine, 
         assert len(rows) * pixel == pytest.approx(0.8 * (1 + 4 / 64), abs=1.5 * pixel)
 
 
+@pytest.mark.slow
 def test_no_camera_sees_the_shadow_proxy(either_engine, make_gaussians, tmp_path):
     scene = either_engine
     cloud = build_cloud(scene, opaque_ball(make_gaussians), "Ball", 1, 49)
@@ -73,6 +75,7 @@ def test_no_camera_sees_the_shadow_proxy(either_engine, make_gaussians, tmp_path
     assert photograph(scene, tmp_path, 16)[..., 3].max() > 0.5
 
 
+@pytest.mark.slow
 def test_a_shadow_proxy_that_catches_shows_what_falls_on_it(studio, make_gaussians, tmp_path):
     """The sun comes over the camera's shoulder, and a plane keeps it from the left half of the proxy."""
     cloud = build_cloud(studio, opaque_ball(make_gaussians), "Ball", 1, 49)

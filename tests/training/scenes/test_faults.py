@@ -51,6 +51,7 @@ def test_without_faults_pictures_are_the_truth_over_white_in_eight_bits(only, ba
     assert torch.allclose(faults.grade(np.random.default_rng(0), ball), ball, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_validation_has_no_faults(only):
     only(*SHARES)
     batch = sample(split="val")

@@ -73,6 +73,7 @@ def test_head_batches_are_well_formed(head_batch):
     assert_well_formed(head_batch, 2, 5, 48)
 
 
+@pytest.mark.slow
 def test_input_rigs_are_normalised(shape_batch):
     """Applying the backend's own normalisation to the input cameras changes nothing."""
     for poses, intrinsics in zip(shape_batch.camera_to_world, shape_batch.intrinsics, strict=True):
@@ -186,6 +187,7 @@ def test_points_are_seen_in_their_pixels(calibrated_batch):
     assert distance.max() < 0.5**0.5 / 2 + 0.01  # a sample of a pixel's four
 
 
+@pytest.mark.slow
 def test_points_are_valid_just_where_the_picture_shows_the_subject(shape_batch):
     alpha = shape_batch.images[:, : shape_batch.points.shape[1], ..., 3]
     assert torch.equal(shape_batch.covered, alpha > 0)

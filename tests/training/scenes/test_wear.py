@@ -9,6 +9,8 @@ from backend.training.scenes import heads, wear
 from backend.training.scenes.people import People
 from backend.training.scenes.shading import Noise
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def people(packs):
