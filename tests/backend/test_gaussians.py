@@ -127,13 +127,13 @@ def test_quaternions_are_the_usual_ones():
 def test_moving_form_equals_conditioning(time):
     """What Blender evaluates is what conditioning gives, to float32."""
     cloud = random_cloud()
-    moving = cloud.to_splats()
+    splats = cloud.to_splats()
     mean, covariance, opacity = (part[0].numpy() for part in cloud.at(torch.tensor([time], dtype=torch.float64)))
-    position, alpha = moving.at(time)
+    position, alpha = splats.at(time)
     assert np.abs(position - mean).max() < 1e-4
     assert np.abs(alpha - opacity).max() < 1e-6
-    axes = rotation_from_quaternion(torch.from_numpy(moving.rotation).double()).numpy()
-    shape = axes * moving.scale[:, None, :].astype(np.float64) ** 2 @ axes.transpose(0, 2, 1)
+    axes = rotation_from_quaternion(torch.from_numpy(splats.rotation).double()).numpy()
+    shape = axes * splats.scale[:, None, :].astype(np.float64) ** 2 @ axes.transpose(0, 2, 1)
     assert np.abs(shape - covariance).max() < 1e-6
 
 

@@ -22,51 +22,51 @@ from tests.helpers.clouds import random_cloud
 
 
 @pytest.fixture
-def moving() -> MovingSplats:
+def splats() -> MovingSplats:
     return random_cloud(20).to(torch.float32).to_splats()
 
 
 @pytest.mark.parametrize("ending", WRITERS)
-def test_every_format_holds_a_moment(tmp_path, moving, ending):
+def test_every_format_holds_a_moment(tmp_path, splats, ending):
     path = tmp_path / f"cloud{ending.upper()}"
-    assert write_splats(moving, path, 0.3) == len(moving.freeze(0.3))
+    assert write_splats(splats, path, 0.3) == len(splats.freeze(0.3))
     if ending in READERS:
-        assert read_splats(path).position == pytest.approx(moving.freeze(0.3).position, abs=2e-4)
+        assert read_splats(path).position == pytest.approx(splats.freeze(0.3).position, abs=2e-4)
 
 
-def test_only_some_formats_hold_a_clip(tmp_path, moving):
+def test_only_some_formats_hold_a_clip(tmp_path, splats):
     times = [0.0, 0.5, 1.0]
-    assert write_clip(moving, tmp_path / "clip.ply", times, 2) == len(moving)
-    assert read_splats(tmp_path / "clip.ply").time_sigma == pytest.approx(moving.time_sigma, rel=1e-4)
-    assert 0 < write_clip(moving, tmp_path / "clip.usda", times, 2) <= len(moving)
+    assert write_clip(splats, tmp_path / "clip.ply", times, 2) == len(splats)
+    assert read_splats(tmp_path / "clip.ply").time_sigma == pytest.approx(splats.time_sigma, rel=1e-4)
+    assert 0 < write_clip(splats, tmp_path / "clip.usda", times, 2) <= len(splats)
     for ending in (".spz", ".glb"):
         with pytest.raises(UserError, match=f"'{ending}' holds one moment"):
-            write_clip(moving, tmp_path / f"clip{ending}", times, 2)
+            write_clip(splats, tmp_path / f"clip{ending}", times, 2)
 
 
 @pytest.mark.parametrize("ending", READERS)
-def test_a_sequence_covers_the_clip_and_comes_back(tmp_path, moving, ending):
-    paths = write_sequence(moving, tmp_path / f"clip{ending}", 24)
+def test_a_sequence_covers_the_clip_and_comes_back(tmp_path, splats, ending):
+    paths = write_sequence(splats, tmp_path / f"clip{ending}", 24)
     assert len(paths) == 49  # two seconds, both ends
     assert paths[0].name == f"clip_0000{ending}"
     again = read_sequence(paths, 24)
     assert again.time_range == pytest.approx((0, 2))
     for frame in (0, 20, 48):
         shown = again.freeze(frame / 24)
-        assert shown.position == pytest.approx(moving.freeze(moving.time_range[0] + frame / 24).position, abs=2e-4)
+        assert shown.position == pytest.approx(splats.freeze(splats.time_range[0] + frame / 24).position, abs=2e-4)
 
 
-def test_a_pace_that_makes_no_sequence_is_named(tmp_path, moving):
+def test_a_pace_that_makes_no_sequence_is_named(tmp_path, splats):
     for fps in (0, -1, float("nan"), float("inf"), 1e300):
         with pytest.raises(UserError, match="frames a second"):
-            write_sequence(moving, tmp_path / "clip.ply", fps)
+            write_sequence(splats, tmp_path / "clip.ply", fps)
 
 
-def test_other_endings_are_named(tmp_path, moving):
+def test_other_endings_are_named(tmp_path, splats):
     with pytest.raises(UserError, match=r"'\.glb' is not a known format .* choose \.ply, \.spz"):
         read_splats(tmp_path / "cloud.glb")
     with pytest.raises(UserError, match=r"'\.obj' is not a known format"):
-        write_splats(moving, tmp_path / "cloud.obj", 0.0)
+        write_splats(splats, tmp_path / "cloud.obj", 0.0)
 
 
 def test_files_of_splats_need_no_torch():

@@ -16,29 +16,29 @@ def test_4d_file_round_trip(tmp_path):
     """The fields in the file are those of the same 4D Gaussians, and come back as the same moving ones."""
     cloud = random_cloud().to(torch.float32)
     cloud.time_range = (0.2, 1.9)
-    moving = cloud.to_splats()
-    write_ply_4d(moving, tmp_path / "cloud.ply")
+    splats = cloud.to_splats()
+    write_ply_4d(splats, tmp_path / "cloud.ply")
     again = read_ply(tmp_path / "cloud.ply")
     assert (again.compositing, again.time_range) == (cloud.compositing, cloud.time_range)
     in_4d = from_splats(again)
     assert torch.allclose(in_4d.mean, cloud.mean, atol=2e-6)
     assert torch.allclose(in_4d.covariance(), cloud.covariance(), atol=1e-5)
     for name in ("opacity", "color", "position", "velocity", "time_sigma"):
-        assert getattr(again, name) == pytest.approx(getattr(moving, name), abs=2e-5), name
+        assert getattr(again, name) == pytest.approx(getattr(splats, name), abs=2e-5), name
 
 
 def test_a_moment_is_read_back_standing_still(tmp_path):
-    moving = random_cloud().to(torch.float32).to_splats()
-    write_ply(moving, tmp_path / "moment.ply", 0.3)
+    splats = random_cloud().to(torch.float32).to_splats()
+    write_ply(splats, tmp_path / "moment.ply", 0.3)
     again = read_ply(tmp_path / "moment.ply")
-    assert (again.compositing, again.time_range) == (moving.compositing, (0.3, 0.3))
-    position, opacity = moving.at(0.3)
+    assert (again.compositing, again.time_range) == (splats.compositing, (0.3, 0.3))
+    position, opacity = splats.at(0.3)
     shown = opacity >= 1 / 255
     for time in (0.3, 2.0):
         assert again.at(time)[0] == pytest.approx(position[shown])
         assert again.at(time)[1] == pytest.approx(opacity[shown], abs=1e-5)
     for name in ("scale", "rotation", "color"):
-        assert getattr(again, name) == pytest.approx(getattr(moving, name)[shown], abs=1e-6), name
+        assert getattr(again, name) == pytest.approx(getattr(splats, name)[shown], abs=1e-6), name
 
 
 @pytest.mark.blender
@@ -46,8 +46,8 @@ def test_blender_reads_a_moment(tmp_path):
     """Blender's own PLY importer sees the positions, log scales, logits and colors of the cloud at that time."""
     import bpy
 
-    moving = random_cloud().to(torch.float32).to_splats()
-    count = write_ply(moving, tmp_path / "moment.ply", 0.3)
+    splats = random_cloud().to(torch.float32).to_splats()
+    count = write_ply(splats, tmp_path / "moment.ply", 0.3)
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     bpy.ops.wm.ply_import(filepath=str(tmp_path / "moment.ply"), forward_axis="Y", up_axis="Z")
     mesh = bpy.context.view_layer.objects.active.data
@@ -58,15 +58,15 @@ def test_blender_reads_a_moment(tmp_path):
         mesh.attributes[name].data.foreach_get("value", values)
         return values
 
-    position, opacity = moving.at(0.3)
+    position, opacity = splats.at(0.3)
     shown = opacity >= 1 / 255
     found = np.empty(3 * count, np.float32)
     mesh.attributes["position"].data.foreach_get("vector", found)
     assert found.reshape(-1, 3) == pytest.approx(position[shown], abs=1e-6)
     assert 1 / (1 + np.exp(-read("opacity"))) == pytest.approx(opacity[shown], abs=1e-5)
-    assert np.exp(read("scale_1")) == pytest.approx(moving.scale[shown, 1], rel=1e-5)
-    assert read("f_dc_2") * SH_C0 + 0.5 == pytest.approx(moving.color[shown, 2], abs=1e-6)
-    assert read("rot_0") == pytest.approx(moving.rotation[shown, 0], abs=1e-6)
+    assert np.exp(read("scale_1")) == pytest.approx(splats.scale[shown, 1], rel=1e-5)
+    assert read("f_dc_2") * SH_C0 + 0.5 == pytest.approx(splats.color[shown, 2], abs=1e-6)
+    assert read("rot_0") == pytest.approx(splats.rotation[shown, 0], abs=1e-6)
 
 
 def test_other_properties_are_read_over(tmp_path):

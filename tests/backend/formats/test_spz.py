@@ -47,10 +47,10 @@ def test_the_file_is_the_one_that_niantics_library_writes(tmp_path):
 
 
 def test_a_moment_is_read_back_standing_still(tmp_path):
-    moving = random_cloud(500).to(torch.float32).to_splats()
-    assert write_spz(moving, tmp_path / "moment.spz", 0.3) == len(moving.freeze(0.3)) < 500
+    splats = random_cloud(500).to(torch.float32).to_splats()
+    assert write_spz(splats, tmp_path / "moment.spz", 0.3) == len(splats.freeze(0.3)) < 500
     again = read_spz(tmp_path / "moment.spz")
-    assert_same(again, moving.freeze(0.3))
+    assert_same(again, splats.freeze(0.3))
     assert (again.at(7.0)[0] == again.position).all()
 
 
