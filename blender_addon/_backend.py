@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-ROOT = __package__  # the extension's name in Blender; a subfolder's __package__ would be another one
+ROOT = __name__.rpartition(".")[0]  # the extension's name in Blender; a subfolder's __package__ would be another one
 _PACKAGE = f"{ROOT}.backend" if find_spec(f"{ROOT}.backend") else "backend"
 
 if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follow it; they let nothing else pass

@@ -18,6 +18,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 from bpy.types import Object, Scene
+from mathutils import Vector
 from PIL import Image, ImageDraw
 
 from . import _backend as backend
@@ -81,7 +82,7 @@ def run(out: Path, folder: Path = CAPTURE) -> dict:
     numbers = np.linspace(1, scene.frame_end - scene.frame_start + 1, 8).round().astype(int)
     movie = str(out / "turntable.mp4")
     turntable = [Picture("turntable", path=movie, movie_frame=int(frame)).read(bpy.context) for frame in numbers]
-    rows = {"input pictures": [frame.image for frame in inputs]}
+    rows: dict[str, Sequence[np.ndarray]] = {"input pictures": [frame.image for frame in inputs]}
     rows |= {"held-out truth": truth, "held-out views reconstructed": pictures}
     contact_sheet(rows | {"turntable": turntable}).save(out / "contact.png")
 
@@ -153,7 +154,7 @@ def _add_turntable(scene: Scene, cameras: Sequence) -> Object:
     middle = math.atan2(offsets[:, 1].sum(), offsets[:, 0].sum())
 
     pivot = bpy.data.objects.new("Turntable", None)
-    pivot.location, pivot.empty_display_size = centre, 0.2 * distance
+    pivot.location, pivot.empty_display_size = Vector(centre), 0.2 * distance
     for frame, angle in ((scene.frame_start, middle - SWING), (scene.frame_end, middle + SWING)):
         pivot.rotation_euler.z = angle
         pivot.keyframe_insert("rotation_euler", index=2, frame=frame)
@@ -200,7 +201,7 @@ def _set_up_viewports() -> None:
 
 def main() -> int:
     """Run the demo from the command line and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m blender_addon.demo", description=__doc__.split("\n\n")[1])
+    parser = argparse.ArgumentParser(prog="python -m blender_addon.demo", description=(__doc__ or "").split("\n\n")[1])
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the results")
     out = parser.parse_args().out.resolve()
     register()

@@ -7,15 +7,16 @@ from importlib.util import find_spec
 
 import bpy
 from bpy.app.handlers import persistent
-from bpy.types import Context, Event, Operator
+from bpy.types import Context, Event, Operator, Scene
 
 from . import jobs
 from ._backend import ROOT
+from .mixins import OperatorMixin
 
 MODAL_INTERVAL = 0.25  # seconds
 
 
-class JobOperator:
+class JobOperator(OperatorMixin):
     """An operator that runs a job. In background mode it waits for the job; else it is modal and Blender stays usable.
 
     A subclass defines `gather`, or `task` if that is quick; both read the scene and may raise UserError. It also
@@ -49,6 +50,14 @@ class JobOperator:
         """Read the scene one step at a time, and return the task."""
         yield from ()
         return self.task(context)
+
+    def task(self, context: Context) -> jobs.Task:
+        """Read the scene, and return the task."""
+        raise NotImplementedError(f"{type(self).__name__} has neither gather nor task")
+
+    def deliver(self, context: Context, scene: Scene) -> None:
+        """Take the job's result into the scene for which it was started."""
+        raise NotImplementedError(f"{type(self).__name__} has no deliver")
 
     def execute(self, context: Context) -> set[str]:
         """Run the job and wait for it, in scripts and background mode."""
@@ -152,7 +161,8 @@ class FACET4D_OT_cancel(Operator):
         return jobs.current is not None
 
     def execute(self, _context: Context) -> set[str]:
-        jobs.current.cancel()
+        if jobs.current:
+            jobs.current.cancel()
         return {"FINISHED"}
 
 

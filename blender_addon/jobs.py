@@ -98,7 +98,7 @@ class Job:
     def update(self) -> None:
         """Gather for a while, or take over what the worker has reported."""
         if self.gathering:
-            self._gather()
+            self._gather(self.gathering)
             return
         # read before the queue, which then holds all reports of a finished worker
         self.done = not self._thread.is_alive()
@@ -109,11 +109,11 @@ class Job:
         if self._cancelled.is_set():
             self.result, self.error = None, ""
 
-    def _gather(self) -> None:
+    def _gather(self, steps: Gathering) -> None:
         end = time.monotonic() + GATHERING_SECONDS
         try:
             while time.monotonic() < end:
-                self.stage, self.fraction = next(self.gathering)
+                self.stage, self.fraction = next(steps)
                 self._log_stage(self.stage)
         except StopIteration as stop:
             self.gathering, self.done = None, self._cancelled.is_set()

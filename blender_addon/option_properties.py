@@ -91,7 +91,7 @@ def _make_properties(option: Option) -> dict[str, Any]:
             if unset:
                 shown["description"] += f"; 0 {unset}"
             first = 0 if unset else 1
-            soft = {"soft_max": end} if end else {}
+            soft: dict[str, Any] = {"soft_max": end} if end else {}
             return {names[0]: IntProperty(**shown, default=0 if default is None else default + 1, min=first, **soft)}
         case backend.options.Switch():
             return {names[0]: BoolProperty(**shown, default=default)}

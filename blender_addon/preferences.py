@@ -92,7 +92,7 @@ class FACET4D_OT_choose_pytorch(Operator):
         return {"RUNNING_MODAL"}
 
     def execute(self, context: Context) -> set[str]:
-        preferences = _preferences(context)
+        preferences = _require_preferences(context)
         probe.remove_folder(preferences.location)
         folder = Path(bpy.path.abspath(self.directory))
         if not _examine(self, context, folder):
@@ -119,7 +119,7 @@ class FACET4D_OT_forget_pytorch(Operator):
         return True
 
     def execute(self, context: Context) -> set[str]:
-        preferences = _preferences(context)
+        preferences = _require_preferences(context)
         probe.remove_folder(preferences.location)
         preferences.location = preferences.location_python = ""
         context.preferences.is_dirty = True
@@ -142,6 +142,18 @@ def _examine(operator: Operator, context: Context, folder: Path | None = None) -
 def _preferences(context: Context) -> FACET4D_AP_preferences | None:
     addon = context.preferences.addons.get(ROOT)
     return addon.preferences if addon else None
+
+
+def _require_preferences(context: Context) -> FACET4D_AP_preferences:
+    """Return the add-on's preferences.
+
+    Raises:
+        UserError: Blender does not list the add-on as enabled.
+    """
+    preferences = _preferences(context)
+    if preferences is None:
+        raise errors.UserError("Facet4D is not enabled; enable it in Blender's preferences.")
+    return preferences
 
 
 def use_location(context: Context) -> None:

@@ -39,13 +39,15 @@ CORRECTIONS: dict[str, tuple[tuple[str, str, int], ...]] = {
         (r"^import typing$", "import builtins\nimport typing", 1),
         # any pointer may be empty, say the stubs, also a panel's layout; the documentation does not tell which may
         (r"^(    def \w+\(self\) -> [^\n]*?) \| None:", r"\1:", 100),
-        (r"^(    \w+: [^\n=]*?) \| None$", r"\1", 500),
+        (r"^(    (?!active:)\w+: [^\n=]*?) \| None$", r"\1", 500),
         (rf"(?<=bpy_prop_collection\[)(?:{OPEN})(?=\])", "typing.Any", 10),
         (rf"(?<=-> )(?:{OPEN})(?=:$)", "typing.Any", 10),
         (rf"^(    \w+): (?:{OPEN})$", r"\1: typing.Any", 10),
         (r"^    data: \(\n        Armature\n.*?^    \)$", "    data: typing.Any", 1),
         # identifiers that the color configuration or an add-on names
         (r"typing\.Literal\[\"NONE\"\]", "str", 5),
+        (r"^    engine: [^\n]*$", "    engine: str", 1),
+        (r"(?<=def id_data\(self\) -> )ID(?=:$)", "typing.Any", 1),
         (r"^    pixels: float$", "    pixels: typing.Any", 1),
         (r"(?<=def evaluated_geometry\(self\) -> )None", "GeometrySet", 1),
         (r"(?<=-> )FCurve \| list\[FCurve\](?=:)", "typing.Any", 1),  # a list for vectors

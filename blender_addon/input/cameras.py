@@ -38,11 +38,13 @@ class Placement:
 
 def slot_placement(camera: Object, slot: CameraBackgroundImage, source: Image | MovieClip) -> Placement:
     """Return how a background image of a camera is laid over its frame; `source` is what it shows."""
+    across, down = source.display_aspect
+    right, up = slot.offset
     return Placement(
         camera.data.sensor_fit,
-        tuple(source.display_aspect),
+        (across, down),
         slot.frame_method,
-        tuple(slot.offset),
+        (right, up),
         slot.rotation,
         slot.scale,
         (slot.use_flip_x, slot.use_flip_y),

@@ -57,7 +57,7 @@ def capture_steps(context: Context, limit: int | None = None) -> Generator[tuple
             # all poses are read before any picture, because that may evaluate the scene again
             poses = [(view, frame_camera(view.camera.evaluated_get(depsgraph), scene.render)) for view in views]
             for view, camera in poses:
-                if view.picture:
+                if view.picture and view.placement:
                     image = view.placement.flip_image(view.picture.read(context))
                     camera = picture_camera(camera, view.placement, *image.shape[1::-1])
                 else:

@@ -150,5 +150,6 @@ def _show_one_at_a_time(camera: bpy.types.Camera) -> None:
         for index in range(max(shown - 1, 0), min(shown + 2, len(slots))):
             slot.alpha = float(index == shown)
             slot.keyframe_insert("alpha", frame=frames[index])
-        for key in compat.find_fcurve(camera, slot.path_from_id("alpha")).keyframe_points:
-            key.interpolation = "CONSTANT"
+        if curve := compat.find_fcurve(camera, slot.path_from_id("alpha")):
+            for key in curve.keyframe_points:
+                key.interpolation = "CONSTANT"

@@ -11,6 +11,7 @@ from mathutils import Vector
 
 from .. import jobs
 from .._backend import errors
+from ..mixins import OperatorMixin
 from . import rig
 from .import_capture import import_capture, load_pictures, show_behind
 from .picture_operators import PictureBrowser
@@ -101,7 +102,7 @@ class FACET4D_OT_add_rig(Operator):
         return {"FINISHED"}
 
 
-class _CameraFix:
+class _CameraFix(OperatorMixin):
     """An operator that corrects the camera it names."""
 
     bl_options = {"REGISTER", "UNDO"}

@@ -8,11 +8,12 @@ from bpy.props import BoolProperty, CollectionProperty, StringProperty
 from bpy.types import Context, Event, FileHandler, Object, Operator, OperatorFileListElement
 
 from .._backend import errors
+from ..mixins import OperatorMixin
 from .import_capture import load_pictures, show_behind
 from .pictures import group_sequences
 
 
-class PictureBrowser:
+class PictureBrowser(OperatorMixin):
     """An operator that opens the file browser for its pictures or movies, unless they were dropped."""
 
     filter_image: BoolProperty(default=True, options={"HIDDEN"})

@@ -37,13 +37,16 @@ class Picture:
         if self.path is not None:
             return not os.path.isfile(self.path)
         image = self.image
+        if image is None:
+            return True
         return image.source == "FILE" and not image.packed_file and not image.has_data and not _has_file(image)
 
     @property
     def loaded_size(self) -> tuple[int, int] | None:
         """Return width and height if Blender has loaded the picture, else None: asking Blender would read the file."""
-        if self.path is None and self.image.has_data:
-            return tuple(self.image.size)
+        if self.path is None and self.image and self.image.has_data:
+            width, height = self.image.size
+            return width, height
         return None
 
     def read(self, context: Context) -> np.ndarray:
@@ -52,13 +55,13 @@ class Picture:
         Raises:
             UserError: the pixels cannot be read.
         """
-        if self.movie_frame is not None:
+        if self.path is None:
+            pixels = _whole_pixels(self.image) if self.image else None
+        elif self.movie_frame is not None:
             pixels = _read_movie(context, self.path, self.movie_frame)
-        elif self.path is not None:
+        else:
             with _temporary_image(self.path, self.image) as image:
                 pixels = _whole_pixels(image)
-        else:
-            pixels = _whole_pixels(self.image)
         if pixels is None:
             raise errors.UserError(f"The picture '{self.name}' cannot be read; export it again as PNG.")
         return pixels
@@ -124,8 +127,8 @@ def group_sequences(paths: Iterable[Path]) -> list[list[Path]]:
     groups: list[list[Path]] = []
     for path in sorted(paths, key=lambda path: (_unnumbered(path), file_number(str(path)), path)):
         previous = groups[-1][-1] if groups else None
-        is_next = previous and file_number(str(path)) == file_number(str(previous)) + 1
-        if is_next and _unnumbered(path) == _unnumbered(previous) and not is_movie(path):
+        is_next = previous is not None and file_number(str(path)) == file_number(str(previous)) + 1
+        if previous and is_next and _unnumbered(path) == _unnumbered(previous) and not is_movie(path):
             groups[-1].append(path)
         else:
             groups.append([path])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from bpy.types import CameraBackgroundImage, Context, Object, Scene
+from bpy.types import CameraBackgroundImage, Context, Image, Object, Scene
 
 from .. import _backend as backend
 from .._backend import errors
@@ -121,13 +121,13 @@ def _survey_pictures(camera: Object, scene: Scene, result: Survey) -> None:
     if not views and not result.of(camera)[1]:
         text = f"'{camera.name}' has no picture and is left out"
         result.findings.append(Finding(text, camera, "no picture", forbids=False, fix="facet4d.open_picture"))
-    missing = [view for view in views if view.picture.missing]
-    if missing and len(missing) < len(views) and all(view.picture.is_numbered for view in missing):
-        text = f"'{camera.name}' lacks {len(missing)} of {len(views)} pictures, such as '{missing[0].picture.name}'"
+    missing = [view.picture for view in views if view.picture and view.picture.missing]
+    if missing and len(missing) < len(views) and all(picture.is_numbered for picture in missing):
+        text = f"'{camera.name}' lacks {len(missing)} of {len(views)} pictures, such as '{missing[0].name}'"
         result.findings.append(Finding(text, camera, "gaps", forbids=False))
-        views = [view for view in views if view not in missing]
+        views = [view for view in views if view.picture not in missing]
     elif missing:
-        text = f"The picture '{missing[0].picture.name}' of '{camera.name}' is missing; find its file."
+        text = f"The picture '{missing[0].name}' of '{camera.name}' is missing; find its file."
         result.findings.append(Finding(text, camera, "file missing", fix="file.find_missing_files"))
     frames = [view.frame for view in views]
     if repeated := {frame for frame in frames if frames.count(frame) > 1}:
@@ -149,7 +149,7 @@ def _slot_views(camera: Object, slot: CameraBackgroundImage, scene: Scene, resul
     if source.source in {"SEQUENCE", "MOVIE"}:
         pictures = ((frame, picture_at(source, slot.image_user, frame)) for frame in chosen_frames(scene))
         return [View(camera, frame, picture, placement) for frame, picture in pictures if picture]
-    if source.source not in {"FILE", "GENERATED"}:
+    if not isinstance(source, Image) or source.source not in {"FILE", "GENERATED"}:
         text = f"'{source.name}' of '{camera.name}' is not an image, sequence or movie; replace it."
         result.findings.append(Finding(text, camera, "unusable picture", fix="facet4d.leave_out"))
         return []
@@ -163,10 +163,11 @@ def _slot_views(camera: Object, slot: CameraBackgroundImage, scene: Scene, resul
 
 def _survey_sizes(result: Survey) -> None:
     """Report the cameras whose pictures, as far as Blender has loaded them, differ in size from most."""
-    sizes = [(view, view.picture.loaded_size) for view in result.views if view.picture and view.picture.loaded_size]
-    counted = [size for _, size in sizes]
-    usual = max(counted, key=counted.count, default=None)
-    exceptions = {view.camera: (view.picture.name, size) for view, size in sizes if size != usual}
+    pictured = [(view.camera, view.picture) for view in result.views if view.picture]
+    sizes = [(camera, picture.name, size) for camera, picture in pictured if (size := picture.loaded_size)]
+    counted = [size for _, _, size in sizes]
+    usual = max(counted, key=counted.count, default=(0, 0))
+    exceptions = {camera: (name, size) for camera, name, size in sizes if size != usual}
     for camera, (name, size) in exceptions.items():
         text = (
             f"'{name}' of '{camera.name}' is {size[0]} x {size[1]} but others are {usual[0]} x {usual[1]}; "

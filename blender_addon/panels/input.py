@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The panel of what goes in: cameras, pictures, frames."""
 
+from typing import TYPE_CHECKING
+
 import bpy
 from bpy.types import Context, Object, Panel, UILayout, UIList, bpy_struct
 
@@ -14,7 +16,10 @@ from ..input.picture_operators import FACET4D_OT_add_pictures
 from ..input.survey import Finding, Survey, survey
 from .widgets import SidebarPanel, wrapped
 
-FIX_ICONS = {
+if TYPE_CHECKING:
+    from bpy.stub_internal.rna_enums import IconItems
+
+FIX_ICONS: dict[str, "IconItems"] = {
     "facet4d.open_picture": "FILE_FOLDER",
     "file.find_missing_files": "VIEWZOOM",
     "facet4d.leave_out": "HIDE_ON",

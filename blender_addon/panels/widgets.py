@@ -2,6 +2,7 @@
 """What the panels draw in common."""
 
 import textwrap
+from typing import TYPE_CHECKING
 
 from bpy.types import Context, NodesModifier, PropertyGroup, UILayout, bpy_struct
 
@@ -10,6 +11,9 @@ from .. import compat, jobs
 from ..job_operator import FACET4D_OT_cancel, FACET4D_OT_show_preferences
 from ..option_properties import shown_properties
 from ..pytorch.operators import draw_installation
+
+if TYPE_CHECKING:
+    from bpy.stub_internal.rna_enums import IconItems
 
 
 class SidebarPanel:
@@ -87,7 +91,7 @@ def draw_missing(context: Context, layout: UILayout, packages: list[str], portra
     layout.operator(FACET4D_OT_show_preferences.bl_idname, icon="PREFERENCES")
 
 
-def wrapped(context: Context, layout: UILayout, text: str, icon: str) -> None:
+def wrapped(context: Context, layout: UILayout, text: str, icon: "IconItems") -> None:
     """A label of as many lines as the sidebar needs for a sentence."""
     characters = max(20, int(context.region.width / (7 * context.preferences.system.ui_scale)) - 4)
     column = layout.column(align=True)

@@ -18,6 +18,10 @@ def _start_anew(settings: "FACET4D_PG_portrait", _context: Context) -> None:
     settings.cloud = settings.camera = None
 
 
+def _is_camera(_settings: "FACET4D_PG_portrait", candidate: Object) -> bool:
+    return candidate.type == "CAMERA"
+
+
 @with_options(backend.options.PortraitOptions)
 class FACET4D_PG_portrait(PropertyGroup):
     """On a scene's settings; the backend's options are properties, too."""
@@ -35,5 +39,5 @@ class FACET4D_PG_portrait(PropertyGroup):
         type=Object,
         name="Camera",
         description="The photo's camera, which the next run renews with the head",
-        poll=lambda self, candidate: candidate.type == "CAMERA",
+        poll=_is_camera,
     )

@@ -63,7 +63,8 @@ def place(scene: Scene) -> tuple[float, float, float]:
     """Where GS-LRM's origin shall lie: at the cursor; of a head that is renewed, where it was when it was made."""
     existing, cursor = scene.facet4d.portrait.cloud, scene.cursor.location
     renewed = existing in cloud_objects(scene)
-    return tuple(last_run(existing).get("place", cursor) if renewed else cursor)
+    x, y, z = last_run(existing).get("place", cursor) if renewed else cursor
+    return x, y, z
 
 
 def _load_picture(path: Path, camera: Camera, upright: np.ndarray | None) -> Image | MovieClip | None:
@@ -109,8 +110,9 @@ def _key_lens(data: bpy.types.Camera, cameras: Sequence[Camera], frames: Sequenc
         for name in ("lens", "shift_x", "shift_y"):
             data.keyframe_insert(name, frame=frame)
     for name in ("lens", "shift_x", "shift_y"):
-        for key in compat.find_fcurve(data, name).keyframe_points:
-            key.interpolation = "LINEAR"
+        if curve := compat.find_fcurve(data, name):
+            for key in curve.keyframe_points:
+                key.interpolation = "LINEAR"
 
 
 def _show_behind(data: bpy.types.Camera, picture: Image | MovieClip) -> None:

@@ -29,6 +29,18 @@ def home() -> Path | None:
     return Path(bpy.utils.extension_path_user(ROOT, path="torch"))
 
 
+def _require_home() -> Path:
+    """Return the folder for PyTorch in the extension's own.
+
+    Raises:
+        UserError: the add-on is not installed as an extension.
+    """
+    folder = home()
+    if folder is None:
+        raise errors.UserError("Only the installed extension has a folder of its own; choose a PyTorch location.")
+    return folder
+
+
 class FACET4D_OT_install_pytorch(Operator):
     """Download PyTorch, Pillow and safetensors into a folder of the add-on. Blender's own folders do not change"""
 
@@ -118,7 +130,8 @@ class FACET4D_OT_cancel_install(Operator):
         return installation is not None
 
     def execute(self, _context: Context) -> set[str]:
-        installation.cancel()
+        if installation:
+            installation.cancel()
         return {"FINISHED"}
 
 
@@ -149,7 +162,7 @@ class FACET4D_OT_remove_pytorch(Operator):
     def execute(self, context: Context) -> set[str]:
         forget()
         try:
-            pytorch_install.remove(home())
+            pytorch_install.remove(_require_home())
         except errors.UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -172,7 +185,7 @@ def draw_installation(layout: UILayout, portraits: bool = False) -> None:
 
 def _start(build: pytorch_install.Build) -> None:
     global installation
-    folder = home()
+    folder = _require_home()
     forget()
     bpy.context.window_manager.facet4d.install_error = ""
     installation = jobs.Job(lambda progress: pytorch_install.install(folder, build, progress))
@@ -181,6 +194,8 @@ def _start(build: pytorch_install.Build) -> None:
 def _update() -> float | None:
     """Update the progress and the result of the installation; a timer calls this while one is running."""
     global installation
+    if installation is None:
+        return None
     installation.update()
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:

@@ -99,7 +99,7 @@ def has_gpu() -> bool:
 def cpu_pace() -> float:
     """Operations a second of a matrix product on this machine, from one of a few milliseconds."""
     matrix = np.ones((512, 512), np.float32)
-    matrix @ matrix  # the first one starts the threads
+    np.matmul(matrix, matrix)  # the first one starts the threads
     start = time.perf_counter()
-    matrix @ matrix
+    np.matmul(matrix, matrix)
     return 2 * 512**3 / (time.perf_counter() - start)

@@ -17,6 +17,7 @@ from ..cloud.object import (
     cloud_objects,
     make_active,
     read_cloud,
+    require_cloud,
     upgrade_clouds,
 )
 from ..cloud.runs import last_run, remember_run
@@ -85,7 +86,7 @@ class FACET4D_OT_measure_fidelity(JobOperator, Operator):
         return _capture_problem(context)
 
     def gather(self, context: Context) -> jobs.Gathering:
-        measured = active_cloud(context)
+        measured = require_cloud(context)
         self.cloud_uid, gaussians = measured.session_uid, read_cloud(measured)
         return jobs.fidelity((yield from capture_steps(context, FIDELITY_PICTURES)), gaussians)
 
