@@ -40,7 +40,7 @@ Gathering = Generator[tuple[str, float], None, Task]
 GATHERING_SECONDS = 0.1  # of one update, before Blender handles events again
 
 
-def reconstruction(capture: Capture, options: ReconstructOptions, target: np.ndarray | None = None) -> Task:
+def reconstruction_task(capture: Capture, options: ReconstructOptions, target: np.ndarray | None = None) -> Task:
     """Return the task whose result is the cloud of a capture, as MovingSplats; see backend.reconstruct.reconstruct."""
 
     def task(progress: Progress) -> MovingSplats:
@@ -50,7 +50,7 @@ def reconstruction(capture: Capture, options: ReconstructOptions, target: np.nda
     return task
 
 
-def fidelity(capture: Capture, cloud: MovingSplats) -> Task:
+def fidelity_task(capture: Capture, cloud: MovingSplats) -> Task:
     """Return the task whose result is how close (PSNR, dB, over white) the cloud comes to its own input pictures."""
 
     def task(progress: Progress) -> float:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The backend's options in Blender: as properties, as what a cloud remembers, and as what a job is given."""
+"""Converts the backend's options to Blender's properties, and these to what a cloud remembers and a job is given."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Group = TypeVar("Group", bound=type[PropertyGroup])
-LARGEST = 2**31 - 1  # number that an IntProperty holds
+MAX_INT = 2**31 - 1  # of an IntProperty
 
 
 def with_options(options: type) -> Callable[[Group], Group]:
@@ -34,7 +34,7 @@ def with_options(options: type) -> Callable[[Group], Group]:
 
 
 def read_options(options: type[T], settings: PropertyGroup) -> T:
-    """Return the options as the properties have them."""
+    """Return the options that the properties stand for."""
     return options(**{option.name: _read(option, settings) for option in backend.options.list_options(options)})
 
 
@@ -56,7 +56,7 @@ def recall_settings(settings: PropertyGroup, remembered: Mapping[str, Any]) -> N
 
 
 def shown_properties(option: Option, settings: PropertyGroup) -> list[str]:
-    """Return the names of an option's properties that matter as the settings are, in the order to show them."""
+    """Return the names of an option's properties that have an effect with these settings, in the order to show them."""
     names = _property_names(option)
     match option.kind:
         case backend.options.Choices(own_file=own) if own and getattr(settings, option.blender_name) != own.key:
@@ -78,29 +78,29 @@ def _property_names(option: Option) -> list[str]:
 
 def _make_properties(option: Option) -> dict[str, Any]:
     """Return the annotations that make the properties, by name."""
-    shown: dict[str, Any] = {"name": option.label, "description": option.help}
+    texts: dict[str, Any] = {"name": option.label, "description": option.help}
     default, names = option.default, _property_names(option)
     match option.kind:
         case backend.options.Choices() as kind:
             return _make_choices(option, kind)
         case backend.options.Number() as kind if isinstance(default, int):
-            return {names[0]: IntProperty(**shown, default=default, **_limits(kind, LARGEST))}
+            return {names[0]: IntProperty(**texts, default=default, **_limits(kind, MAX_INT))}
         case backend.options.Number() as kind:
-            return {names[0]: FloatProperty(**shown, default=default, **_limits(kind, math.inf))}
+            return {names[0]: FloatProperty(**texts, default=default, **_limits(kind, math.inf))}
         case backend.options.Index(unset=unset, soft_maximum=end):
             if unset:
-                shown["description"] += f"; 0 {unset}"
+                texts["description"] += f"; 0 {unset}"
             first = 0 if unset else 1
             soft: dict[str, Any] = {"soft_max": end} if end else {}
-            return {names[0]: IntProperty(**shown, default=0 if default is None else default + 1, min=first, **soft)}
+            return {names[0]: IntProperty(**texts, default=0 if default is None else default + 1, min=first, **soft)}
         case backend.options.Switch():
-            return {names[0]: BoolProperty(**shown, default=default)}
+            return {names[0]: BoolProperty(**texts, default=default)}
         case backend.options.Rectangle(switch_label=label, switch_help=text):
-            corners = IntVectorProperty(**shown, size=4, min=0, default=(0, 0, 256, 256))
+            corners = IntVectorProperty(**texts, size=4, min=0, default=(0, 0, 256, 256))
             return {names[0]: BoolProperty(name=label, description=text), names[1]: corners}
         case backend.options.Folder(unset=unset):
-            shown["description"] += f"; empty: {unset}"
-            return {names[0]: StringProperty(**shown, subtype="DIR_PATH")}
+            texts["description"] += f"; empty: {unset}"
+            return {names[0]: StringProperty(**texts, subtype="DIR_PATH")}
     raise TypeError(f"{option.name} is of a kind that Blender cannot show")
 
 
@@ -118,7 +118,7 @@ def _make_choices(option: Option, kind: Choices) -> dict[str, Any]:
 
 
 def _limits(kind: Number, largest: float) -> dict[str, Any]:
-    """Return the bounds that a property takes; Blender has its own where there are none."""
+    """Return the bounds of a property; without any, Blender uses its own."""
     bounds = {"min": kind.minimum, "max": min(kind.maximum, largest), "soft_max": min(kind.soft_maximum, kind.maximum)}
     return {name: value for name, value in bounds.items() if value < largest}
 

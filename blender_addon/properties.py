@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the add-on remembers: on a scene, on a picture, and for the running session."""
+"""The add-on's properties: on a scene, on a picture, and for the running session."""
 
 import bpy
 from bpy.props import (
@@ -21,7 +21,7 @@ from .portrait.properties import FACET4D_PG_line, FACET4D_PG_portrait
 
 
 class FACET4D_PG_picture(PropertyGroup):
-    """On an Image: when a still picture was taken."""
+    """On an Image: the frame at which a still picture was taken."""
 
     use_frame: BoolProperty(
         name="Taken at Frame",
@@ -31,7 +31,7 @@ class FACET4D_PG_picture(PropertyGroup):
 
 
 def _activate_camera(settings: "FACET4D_PG_scene", context: Context) -> None:
-    """A camera that is chosen in the list becomes the active object."""
+    """Make the camera that is chosen in the list the active object."""
     camera = (settings.collection or context.scene.collection).all_objects[settings.camera_index]
     if camera.name in context.view_layer.objects:
         context.view_layer.objects.active = camera
@@ -43,7 +43,7 @@ def _show_pictures(settings: "FACET4D_PG_scene", _context: Context) -> None:
 
 @with_options(backend.options.ReconstructOptions)
 class FACET4D_PG_scene(PropertyGroup):
-    """On a Scene: the choices for the next reconstruction; the backend's options are properties, too."""
+    """On a Scene: the settings for the next reconstruction; the backend's options are properties, too."""
 
     source: EnumProperty(
         name="Source",
@@ -61,8 +61,8 @@ class FACET4D_PG_scene(PropertyGroup):
         name="Frames",
         description="Which frames to take from image sequences, movies and renders",
         items=(
-            ("COUNT", "Count", "A number of frames, spread evenly over the frame range with its ends"),
-            ("STEP", "Step", "A frame every so many, from the first of the frame range on"),
+            ("COUNT", "Count", "Take a number of frames, spread evenly over the frame range with its ends"),
+            ("STEP", "Step", "Take one frame in every so many, from the first of the frame range on"),
         ),
     )
     frame_step: IntProperty(
@@ -84,12 +84,12 @@ class FACET4D_PG_scene(PropertyGroup):
     target: PointerProperty(
         type=Object,
         name="Centre",
-        description="Object at the middle of the head; otherwise it is where the cameras' lines of sight meet",
+        description="Object at the middle of the head; if empty, the centre is where the cameras' lines of sight meet",
     )
     cloud: PointerProperty(
         type=Object,
         name="Replace",
-        description="Cloud that the next reconstruction replaces in place; empty makes a new one",
+        description="Cloud whose data the next reconstruction replaces; if empty, it makes a new one",
         poll=lambda self, candidate: is_cloud(candidate) and not candidate.library,
     )
 
@@ -100,7 +100,7 @@ class FACET4D_PG_scene(PropertyGroup):
     )
     compare_opacity: FloatProperty(
         name="Opacity",
-        description="How much the pictures cover of the cloud",
+        description="How much the pictures cover the cloud",
         subtype="FACTOR",
         default=0.5,
         min=0.01,
@@ -112,18 +112,18 @@ class FACET4D_PG_scene(PropertyGroup):
 
 
 class FACET4D_PG_session(PropertyGroup):
-    """On the WindowManager: neither saved nor undone."""
+    """On the WindowManager: the state of the session, which is neither saved nor undone."""
 
     error: StringProperty(name="Last Error", description="Why the last run stopped")
-    error_fix: StringProperty(name="Fix", description="The operator that puts the last error right")
+    error_fix: StringProperty(name="Fix", description="The operator that corrects the last error")
     panel: StringProperty(
-        name="Panel", description="The panel that tells of the run and its error", default="FACET4D_PT_reconstruct"
+        name="Panel", description="The panel that shows the run and its error", default="FACET4D_PT_reconstruct"
     )
     licence: CollectionProperty(type=FACET4D_PG_line, description="The licence of FaceLift's weights")
     licence_line: IntProperty(name="Line", description="The chosen line of the licence")
-    examined: StringProperty(name="PyTorch", description="What PyTorch was found to be and able to do")
+    examined: StringProperty(name="PyTorch", description="Version of PyTorch and the GPU that it can use")
     install_error: StringProperty(name="Installation", description="Why PyTorch could not be installed")
-    pace: FloatProperty(name="Pace", description="Operations a second of the last reconstruction")
+    pace: FloatProperty(name="Pace", description="Operations per second of the last reconstruction")
 
 
 CLASSES = (FACET4D_PG_line, FACET4D_PG_portrait, FACET4D_PG_picture, FACET4D_PG_scene, FACET4D_PG_session)

@@ -75,7 +75,7 @@ class FACET4D_OT_retime(CloudOperator, Operator):
 
 
 class FACET4D_OT_reuse_settings(CloudOperator, Operator):
-    """Set the next run up as the one that made this cloud, and have it replace the cloud"""
+    """Set up the next run like the one that made this cloud, and let it replace the cloud"""
 
     bl_idname = "facet4d.reuse_settings"
     bl_label = "Reuse Settings"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel of what goes in: cameras, pictures, frames."""
+"""The panel of the input: cameras, pictures, frames."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from ..input.operators import (
 )
 from ..input.picture_operators import FACET4D_OT_add_pictures
 from ..input.survey import Finding, Survey, survey
-from .widgets import SidebarPanel, wrapped
+from .widgets import SidebarPanel, draw_text
 
 if TYPE_CHECKING:
     from bpy.stub_internal.rna_enums import IconItems
@@ -54,20 +54,21 @@ class FACET4D_PT_input(SidebarPanel, Panel):
         column.row(align=True).prop(settings, "frames_by", expand=True)
         column.prop(settings, "frame_step" if settings.frames_by == "STEP" else "times")
 
-        found = survey(context)
-        layout.label(text=found.summary(), icon="IMAGE_DATA")
+        surveyed = survey(context)
+        layout.label(text=surveyed.summary(), icon="IMAGE_DATA")
         cameras = settings.collection or scene.collection
-        FACET4D_UL_cameras.survey = found
+        FACET4D_UL_cameras.survey = surveyed
         layout.template_list("FACET4D_UL_cameras", "", cameras, "all_objects", settings, "camera_index", rows=4)
-        # the list has a word on each camera; in full: what is about the chosen one or the scene, and the first problem
-        first = found.problems[:1]
-        told = [finding for finding in found.findings if finding.camera in {None, context.object} or finding in first]
-        for finding in told:
-            _finding(context, layout, finding)
+        # the list shows the state of each camera; below it, the findings about the scene and the chosen camera, and the
+        # first problem, are shown in full
+        first = surveyed.problems[:1]
+        for finding in surveyed.findings:
+            if finding.camera in {None, context.object} or finding in first:
+                _draw_finding(context, layout, finding)
         self._draw_pictures(context, settings.source)
 
     def _draw_pictures(self, context: Context, source: str) -> None:
-        """When the still pictures of the active camera were taken."""
+        """Draw the frames at which the still pictures of the active camera were taken."""
         camera = context.object
         if source != "PICTURES" or camera is None or camera.type != "CAMERA":
             return
@@ -87,9 +88,9 @@ class FACET4D_PT_input(SidebarPanel, Panel):
 
 
 class FACET4D_UL_cameras(UIList):
-    """The cameras, with what each gives or why it does not.
+    """The list of cameras, with the number of views of each, or why there are none.
 
-    survey: the panel's, made just before it draws the list, because one for each row would take long.
+    survey: set by the panel before it draws the list, because a survey for each row would take long.
     """
 
     survey: Survey
@@ -110,7 +111,7 @@ class FACET4D_UL_cameras(UIList):
         status.alignment = "RIGHT"
         if findings and not hidden:
             status.label(text=findings[0].state, icon="ERROR" if findings[0].forbids else "INFO")
-            _fix_button(status, findings[0], text="")
+            _draw_fix_button(status, findings[0], text="")
         else:
             status.label(text="left out" if hidden else f"{len(views)}")
         eye = "HIDE_ON" if hidden else "HIDE_OFF"
@@ -118,13 +119,13 @@ class FACET4D_UL_cameras(UIList):
         button.camera = camera.name
 
 
-def _finding(context: Context, layout: UILayout, finding: Finding) -> None:
-    """What was found, in full, over a button that puts it right."""
-    wrapped(context, layout, finding.text, "ERROR" if finding.forbids else "INFO")
-    _fix_button(layout, finding)
+def _draw_finding(context: Context, layout: UILayout, finding: Finding) -> None:
+    """Draw the text of a finding, and the button that corrects it."""
+    draw_text(context, layout, finding.text, "ERROR" if finding.forbids else "INFO")
+    _draw_fix_button(layout, finding)
 
 
-def _fix_button(layout: UILayout, finding: Finding, **look) -> None:
+def _draw_fix_button(layout: UILayout, finding: Finding, **look) -> None:
     if not finding.fix:
         return
     row = layout.row(align=True)

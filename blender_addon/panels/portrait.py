@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel that makes a head of one photo or video, between Reconstruct and Result."""
+"""The panel that makes a head from a single photo or video, between Reconstruct and Result."""
 
 from bpy.types import Context, Panel
 from bpy.utils import register_classes_factory
@@ -15,7 +15,7 @@ from ..portrait.operators import (
     FACET4D_OT_show_licence,
     weights_folder,
 )
-from .widgets import SidebarPanel, draw_error, draw_missing, draw_options, draw_progress, wrapped
+from .widgets import SidebarPanel, draw_error, draw_missing, draw_options, draw_progress, draw_text
 
 
 class FACET4D_PT_portrait(SidebarPanel, Panel):
@@ -41,18 +41,18 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
         draw_error(context, layout, "FACET4D_PT_portrait")
 
     def _draw_downloads(self, context: Context) -> None:
-        """What is not here yet of what a head needs, and how to get it."""
+        """Draw which downloads a head still needs, and the buttons that start them."""
         complete = [self._draw_matting_model(context), self._draw_weights(context)]
         if not all(complete) and (problem := FACET4D_OT_show_licence.problem(context)):
-            wrapped(context, self.layout, problem, "INTERNET_OFFLINE")
+            draw_text(context, self.layout, problem, "INTERNET_OFFLINE")
 
     def _draw_matting_model(self, context: Context) -> bool:
-        """Whether the network that cuts people out is here, and how to get it."""
+        """Draw the download of the network that cuts people out, unless it is here; return whether it is."""
         layout, name = self.layout, context.scene.facet4d.portrait.matting
         models = backend.portrait.matting_models
         if name == "none" or models.find_matting_file(name):
             return True
-        wrapped(context, layout, "A file without alpha needs the network that cuts people out", "INFO")
+        draw_text(context, layout, "A file without alpha needs the network that cuts people out", "INFO")
         row = layout.row()
         row.operator_context = "INVOKE_DEFAULT"
         size = models.MATTING_MODELS[name].size / 1e9
@@ -60,7 +60,7 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
         return False
 
     def _draw_weights(self, context: Context) -> bool:
-        """Whether FaceLift's weights are here, and how to get them."""
+        """Draw the download of FaceLift's weights, unless they are here; return whether they are."""
         layout, settings, facelift_weights = self.layout, context.scene.facet4d.portrait, backend.facelift.weights
         folder = weights_folder(settings)
         if portrait_job.find_weights(folder):
@@ -71,7 +71,7 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
             facelift_weights.SIZE / 1e9,
         )
         text = f"FaceLift's weights, {here:.1f} of {size:.1f} GB here; for non-commercial research only"
-        wrapped(context, layout, text, "INFO")
+        draw_text(context, layout, text, "INFO")
         row = layout.row()
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(FACET4D_OT_show_licence.bl_idname, text="Download Weights…", icon="IMPORT")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel of the active cloud: what it is, how it plays and looks, where it goes."""
+"""The panel of the active cloud: its facts, time, looks and export."""
 
 import bpy
 from bpy.types import Context, Panel
@@ -21,7 +21,7 @@ from ..cloud.operators import (
 )
 from ..cloud.runs import last_run
 from ..run.operators import FACET4D_OT_measure_fidelity
-from .widgets import SidebarPanel, draw_inputs, input_property, wrapped
+from .widgets import SidebarPanel, draw_inputs, draw_text, input_property
 
 
 class FACET4D_PT_result(SidebarPanel, Panel):
@@ -39,7 +39,7 @@ class FACET4D_PT_result(SidebarPanel, Panel):
             return
         layout.label(text=f"{active.name}: {len(active.data.vertices):,} Gaussians", icon="POINTCLOUD_DATA")
         if reason := cloud_fault(active):
-            wrapped(context, layout, reason, "ERROR")
+            draw_text(context, layout, reason, "ERROR")
         if run := last_run(active):
             layout.label(text=_run_text(run), icon="INFO", translate=False)
         row = layout.row(align=True)
@@ -52,7 +52,7 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         layout.operator_menu_enum(FACET4D_OT_retime.bl_idname, "preset", icon="TIME")
         draw_inputs(layout, modifier, "Display", "Viewport Density")
         if note := instances_note(active, context.scene.objects):
-            wrapped(context, layout, note, "INFO")
+            draw_text(context, layout, note, "INFO")
             draw_inputs(layout, modifier, "Face Camera")
         self._draw_looks(context)
 
@@ -75,7 +75,7 @@ class FACET4D_PT_result(SidebarPanel, Panel):
             layout.operator(FACET4D_OT_convert_to_native.bl_idname, icon="OUTLINER_OB_POINTCLOUD")
 
     def _draw_comparison(self, context: Context) -> None:
-        """The input pictures over the cloud."""
+        """Draw the settings that show the input pictures over the cloud."""
         settings = context.scene.facet4d
         row = self.layout.row(align=True, heading="Pictures in Front")
         row.use_property_decorate = False
@@ -85,25 +85,25 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         slider.prop(settings, "compare_opacity", text="")
 
     def _draw_looks(self, context: Context) -> None:
-        """What of the window and the scene keeps the cloud from looking as it should."""
+        """Draw which settings of the window and the scene change the look of the cloud, and buttons to correct them."""
         layout = self.layout
         shading = getattr(context.space_data, "shading", None)
         if shading and shading.type in {"SOLID", "WIREFRAME"} and shading.color_type != "VERTEX":
-            wrapped(context, layout, "Colors show in Material Preview and Rendered.", "INFO")
+            draw_text(context, layout, "Colors show in Material Preview and Rendered.", "INFO")
             row = layout.row()
             row.use_property_split = False
             row.prop(shading, "type", expand=True)
             layout.operator(FACET4D_OT_show_in_solid.bl_idname, icon="SHADING_SOLID")
         if warning := material.color_management_warning(context.scene):
-            wrapped(context, layout, warning, "ERROR")
+            draw_text(context, layout, warning, "ERROR")
             layout.operator(FACET4D_OT_match_source_colors.bl_idname, icon="COLOR")
         if warning := material.bounces_warning(context.scene):
-            wrapped(context, layout, warning, "ERROR")
+            draw_text(context, layout, warning, "ERROR")
             layout.operator(FACET4D_OT_raise_bounces.bl_idname, icon="LIGHT")
 
 
 def _run_text(run: dict) -> str:
-    """For example "24 pictures, 10 s, 23.4 dB"."""
+    """Return the facts of a run as text, for example "24 pictures, 10 s, 23.4 dB"."""
     formats = {"pictures": "{:.0f} pictures", "seconds": "{:.0f} s", "fidelity": "{:.1f} dB"}
     return ", ".join(text.format(run[name]) for name, text in formats.items() if name in run)
 

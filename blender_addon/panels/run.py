@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The panel of the reconstruction: its settings, what it will take, the button, how far it is."""
+"""The panel of the reconstruction: its settings, the estimate, the button and the progress."""
 
 import bpy
 from bpy.types import Context, Panel
@@ -11,7 +11,7 @@ from ..job_operator import missing_packages
 from ..pytorch.gpu_memory import FACET4D_OT_release_gpu_memory
 from ..run.estimate import estimate
 from ..run.operators import FACET4D_OT_reconstruct, FACET4D_OT_use_less
-from .widgets import SidebarPanel, draw_error, draw_missing, draw_options, draw_progress, wrapped
+from .widgets import SidebarPanel, draw_error, draw_missing, draw_options, draw_progress, draw_text
 
 
 class FACET4D_PT_reconstruct(SidebarPanel, Panel):
@@ -39,15 +39,15 @@ class FACET4D_PT_reconstruct(SidebarPanel, Panel):
         draw_error(context, layout, "FACET4D_PT_reconstruct")
 
     def _draw_estimate(self, context: Context) -> None:
-        """What the run will take, or what it lacks."""
+        """Draw which packages a run lacks, and how much memory and time it will take."""
         layout = self.layout
         draw_missing(context, layout, missing_packages())
         views = survey(context).views
         expected = estimate(context.scene, context.window_manager, len(views)) if views else None
         if expected:
-            wrapped(context, layout, expected.summary(), "INFO")
+            draw_text(context, layout, expected.summary(), "INFO")
             if warning := expected.warning():
-                wrapped(context, layout, warning, "ERROR")
+                draw_text(context, layout, warning, "ERROR")
                 layout.operator(FACET4D_OT_use_less.bl_idname)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the panels draw in common."""
+"""Functions that several panels draw with."""
 
 import textwrap
 from typing import TYPE_CHECKING
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
 
 class SidebarPanel:
+    """A panel in the Facet4D tab of the 3D View's sidebar."""
+
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
     bl_category = "Facet4D"
 
 
 def draw_progress(context: Context, layout: UILayout, panel: str) -> bool:
-    """How far the run is that the panel tells of, if there is one."""
+    """Draw the progress of the run that the panel started; return whether there is one."""
     job = jobs.current
     if job is None or context.window_manager.facet4d.panel != panel:
         return False
@@ -33,18 +35,18 @@ def draw_progress(context: Context, layout: UILayout, panel: str) -> bool:
 
 
 def draw_error(context: Context, layout: UILayout, panel: str) -> None:
-    """Why the last run stopped that the panel tells of, over the button that puts it right."""
+    """Draw why the last run that the panel started stopped, and the button that corrects it."""
     session = context.window_manager.facet4d
     if session.panel != panel:
         return
     if session.error:
-        wrapped(context, layout, session.error, "ERROR")
+        draw_text(context, layout, session.error, "ERROR")
     if session.error_fix:
         layout.operator(session.error_fix)
 
 
 def draw_options(layout: UILayout, settings: PropertyGroup, options: type) -> None:
-    """Draw every option of a class like backend's ReconstructOptions: those of no group first, then a fold a group."""
+    """Draw every option of a class like backend's ReconstructOptions; each group of options has a fold of its own."""
     known = backend.options.list_options(options)
     bodies = {"": layout.column()}
     bodies[""].active = jobs.current is None
@@ -52,22 +54,23 @@ def draw_options(layout: UILayout, settings: PropertyGroup, options: type) -> No
         header, bodies[group] = layout.panel(f"facet4d_{group.lower()}", default_closed=True)
         header.label(text=group)
     for option in known:
-        two = isinstance(option.kind, backend.options.Choices) and len(option.kind.choices) == 2  # shown as buttons
+        has_buttons = isinstance(option.kind, backend.options.Choices) and len(option.kind.choices) == 2
         if body := bodies[option.group]:
             for name in shown_properties(option, settings):
-                (body.row() if two else body).prop(settings, name, expand=two)
+                (body.row() if has_buttons else body).prop(settings, name, expand=has_buttons)
 
 
 def draw_inputs(layout: UILayout, modifier: NodesModifier, *names: str) -> None:
+    """Draw the named inputs of the modifier, those that it has."""
     column = layout.column(align=True)
-    present = compat.input_names(modifier)
-    for name in (name for name in names if name in present):
+    available = compat.input_names(modifier)
+    for name in (name for name in names if name in available):
         owner, prop = input_property(modifier, name)
         column.prop(owner, prop, text=name.removeprefix("Viewport "))
 
 
 def input_property(modifier: NodesModifier, name: str) -> tuple[bpy_struct, str]:
-    """The modifier's named input as the owner and property that a layout shows."""
+    """Return the owner and the property with which a layout shows the modifier's named input."""
     path = compat.input_path(modifier, name)
     if path.endswith(".value"):  # Blender 5.2
         return modifier.id_data.path_resolve(path.removesuffix(".value")), "value"
@@ -75,24 +78,27 @@ def input_property(modifier: NodesModifier, name: str) -> tuple[bpy_struct, str]
 
 
 def _progress_text(job: jobs.Job) -> str:
-    """For example "Predicting Gaussians 40 %, 12 s left"."""
+    """Return the progress as text, for example "Predicting Gaussians 40 %, 12 s left"."""
     left = job.seconds_left
     return f"{job.stage} {job.fraction:.0%}" + ("" if left is None else f", {left:.0f} s left")
 
 
 def draw_missing(context: Context, layout: UILayout, packages: list[str], portraits: bool = False) -> None:
-    """Which packages are missing, if any, and how to get them, with those for portraits if asked for."""
+    """Draw which packages are missing, if any, and the buttons that install them.
+
+    portraits: whether to install also those that portraits need.
+    """
     if not packages:
         return
-    wrapped(context, layout, f"Python packages are missing: {', '.join(packages)}.", "ERROR")
+    draw_text(context, layout, f"Python packages are missing: {', '.join(packages)}.", "ERROR")
     if error := context.window_manager.facet4d.install_error:
-        wrapped(context, layout, error, "ERROR")
+        draw_text(context, layout, error, "ERROR")
     draw_installation(layout.column(), portraits)
     layout.operator(FACET4D_OT_show_preferences.bl_idname, icon="PREFERENCES")
 
 
-def wrapped(context: Context, layout: UILayout, text: str, icon: "IconItems") -> None:
-    """A label of as many lines as the sidebar needs for a sentence."""
+def draw_text(context: Context, layout: UILayout, text: str, icon: "IconItems") -> None:
+    """Draw a sentence as a label, in as many lines as the width of the sidebar needs."""
     characters = max(20, int(context.region.width / (7 * context.preferences.system.ui_scale)) - 4)
     column = layout.column(align=True)
     column.scale_y = 0.8

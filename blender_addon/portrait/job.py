@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The jobs of portraits: a photo or a video to a head, and the downloads that it needs. Nothing here sees bpy."""
+"""The tasks of portraits: a head from a photo or video, and the downloads that it needs. Nothing here sees bpy."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 
 class Portrait(NamedTuple):
-    """A human-sized head in the scene. times [F] in seconds, and the cameras of the photo or of the video's frames.
+    """A human-sized head in the scene.
 
-    upright: the photo's pixels float32 [H, W, 4], the lowest row first as Blender has them, if its file stores it
-    turned, which Blender would show so.
+    times [F]: of the frames, in seconds. cameras: of the photo or the video's frames. upright: the photo's pixels
+    float32 [H, W, 4], the lowest row first as in Blender, if the file stores the photo turned; Blender would show it
+    turned.
     """
 
     gaussians: MovingSplats
@@ -33,8 +34,8 @@ class Portrait(NamedTuple):
     upright: np.ndarray | None
 
 
-def portrait(path: Path, options: PortraitOptions, place: tuple[float, float, float]) -> Task:
-    """The task whose result is a Portrait; place: where the origin of GS-LRM's world comes to lie in the scene."""
+def portrait_task(path: Path, options: PortraitOptions, place: tuple[float, float, float]) -> Task:
+    """Return the task whose result is a Portrait. place: where the origin of GS-LRM's world is put in the scene."""
 
     def task(progress: Progress) -> Portrait:
         weights = find_weights(options.weights)
@@ -47,25 +48,25 @@ def portrait(path: Path, options: PortraitOptions, place: tuple[float, float, fl
         matrix[:3, 3] = to_scene.translation
         gaussians = head.cloud.to_splats().transform(matrix)  # seconds of work for a long video
         cameras = [to_scene.apply_camera(camera) for camera in head.cameras]
-        return Portrait(gaussians, head.times, cameras, _upright(path))
+        return Portrait(gaussians, head.times, cameras, _read_upright(path))
 
     return task
 
 
-def _upright(path: Path) -> np.ndarray | None:
+def _read_upright(path: Path) -> np.ndarray | None:
     if not backend.facelift.pipeline.is_picture(path) or backend.portrait.photo.is_upright(path):
         return None
     return backend.portrait.photo.read_photo(path)[::-1] / np.float32(255)
 
 
 def find_weights(folder: Path | None) -> FaceLiftWeights | None:
-    """FaceLift's weights, if all of them are here. Asks for files only, and is quick."""
+    """Find FaceLift's weights; return None unless all files are here. Reads none of them, so it is quick."""
     facelift_weights = backend.facelift.weights
     return facelift_weights.find_weights(folder or facelift_weights.FOLDER)
 
 
-def licence(folder: Path | None) -> Task:
-    """The task whose result is the text of the weights' licence."""
+def licence_task(folder: Path | None) -> Task:
+    """Return the task whose result is the text of the weights' licence."""
 
     def task(progress: Progress) -> str:
         facelift_weights = backend.facelift.weights
@@ -75,8 +76,8 @@ def licence(folder: Path | None) -> Task:
     return task
 
 
-def download(licence_accepted: bool, folder: Path | None) -> Task:
-    """The task that fetches what is missing of the weights; its result is the FaceLiftWeights."""
+def weights_task(licence_accepted: bool, folder: Path | None) -> Task:
+    """Return the task that downloads the missing weights; its result is the FaceLiftWeights."""
 
     def task(progress: Progress) -> FaceLiftWeights:
         facelift_weights = backend.facelift.weights
@@ -87,8 +88,8 @@ def download(licence_accepted: bool, folder: Path | None) -> Task:
     return task
 
 
-def download_matting(name: str) -> Task:
-    """The task that fetches a matting model; its result is the path of the file."""
+def matting_task(name: str) -> Task:
+    """Return the task that downloads a matting model; its result is the path of the file."""
 
     def task(progress: Progress) -> Path:
         models = backend.portrait.matting_models

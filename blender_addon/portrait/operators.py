@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Operators that make a head of a photo or a video, and fetch what that needs."""
+"""Operators that make a head from a photo or video, and download what that needs."""
 
 import textwrap
 from pathlib import Path
@@ -23,15 +23,13 @@ LICENCE_WIDTH = 130  # characters
 
 
 class FACET4D_OT_open_portrait(PictureBrowser, Operator):
-    """Choose the photo or the video of a person"""
+    """Choose the photo or video of a person"""
 
     bl_idname = "facet4d.open_portrait"
     bl_label = "Choose Photo or Video"
     bl_options = {"REGISTER", "UNDO"}
 
-    filepath: StringProperty(
-        name="File", description="The photo or the video", subtype="FILE_PATH", options={"SKIP_SAVE"}
-    )
+    filepath: StringProperty(name="File", description="The photo or video", subtype="FILE_PATH", options={"SKIP_SAVE"})
 
     def execute(self, context: Context) -> set[str]:
         context.scene.facet4d.portrait.filepath = self.filepath
@@ -40,7 +38,7 @@ class FACET4D_OT_open_portrait(PictureBrowser, Operator):
 
 
 class FACET4D_FH_portrait(PictureHandler, FileHandler):
-    """Drop a photo or a video of a person into the 3D View to make a head of it"""
+    """Choose a photo or video of a person that is dropped into the 3D View"""
 
     bl_idname = "FACET4D_FH_portrait"
     bl_label = "Facet4D Portrait"
@@ -48,7 +46,7 @@ class FACET4D_FH_portrait(PictureHandler, FileHandler):
 
 
 class FACET4D_OT_portrait(JobOperator, Operator):
-    """Make a head of the photo, or a head that moves of the video, and the camera that took it"""
+    """Make a head from the photo, or a moving head from the video, and the camera that took it"""
 
     bl_idname = "facet4d.portrait"
     bl_label = "Make Head"
@@ -69,33 +67,33 @@ class FACET4D_OT_portrait(JobOperator, Operator):
 
     def task(self, context: Context) -> Task:
         settings, kind = context.scene.facet4d.portrait, backend.options.PortraitOptions
-        # as they are now: the artist may change them while the job runs
+        # read now, because the artist may change the settings while the job runs
         about = {"settings": settings.path_from_id(), "filepath": settings.filepath}
         self.settings = about | remember_options(kind, settings)
-        self.place = portrait_scene.place(context.scene)
+        self.place = portrait_scene.find_place(context.scene)
         path = Path(bpy.path.abspath(settings.filepath))
-        return portrait_job.portrait(path, read_options(kind, settings), self.place)
+        return portrait_job.portrait_task(path, read_options(kind, settings), self.place)
 
     def deliver(self, context: Context, scene: Scene) -> None:
         portrait, seconds = self.job.result, self.job.seconds
         path = Path(bpy.path.abspath(self.settings["filepath"]))
-        made = portrait_scene.put_in_scene(context, scene, portrait, path)
+        cloud = portrait_scene.put_in_scene(context, scene, portrait, path)
         facts = {"seconds": seconds, "place": self.place, "camera": scene.camera}
-        remember_run(made, self.settings | facts)
+        remember_run(cloud, self.settings | facts)
         self.report({"INFO"}, f"{len(portrait.gaussians):,} Gaussians in {seconds:.0f} s")
         if not scene.camera.data.background_images:
             self.report({"INFO"}, f"Blender cannot show {path.name} behind the head")
-        if changed := material.prepare_scene_for_cycles(scene):
-            self.report({"INFO"}, changed)
+        if change := material.prepare_scene_for_cycles(scene):
+            self.report({"INFO"}, change)
 
 
 def weights_folder(settings: FACET4D_PG_portrait) -> Path | None:
-    """Where the user keeps FaceLift's weights, None for the usual place."""
+    """Return the folder in which the user keeps FaceLift's weights, None for the default one."""
     return read_options(backend.options.PortraitOptions, settings).weights
 
 
 class _DownloadOperator(JobOperator):
-    """Needs the network, and changes nothing in the scene."""
+    """An operator that needs the network and does not change the scene."""
 
     packages = ()
     panel = "FACET4D_PT_portrait"
@@ -107,13 +105,13 @@ class _DownloadOperator(JobOperator):
 
 
 class FACET4D_OT_show_licence(_DownloadOperator, Operator):
-    """Read the licence of FaceLift's weights, accept it or not, and download the weights"""
+    """Show the licence of FaceLift's weights; if you accept it, download the weights"""
 
     bl_idname = "facet4d.show_licence"
     bl_label = "Download Weights"
 
     def task(self, context: Context) -> Task:
-        return portrait_job.licence(weights_folder(context.scene.facet4d.portrait))
+        return portrait_job.licence_task(weights_folder(context.scene.facet4d.portrait))
 
     def deliver(self, context: Context, _scene: Scene) -> None:
         lines = context.window_manager.facet4d.licence
@@ -133,7 +131,7 @@ class FACET4D_OT_accept_licence(Operator):
 
     accepted: BoolProperty(
         name="I have read this licence and accept it: for research only, not for commercial use",
-        description="Without this nothing is downloaded",
+        description="Nothing is downloaded unless you accept",
         options={"SKIP_SAVE"},
     )
 
@@ -160,7 +158,7 @@ class FACET4D_OT_accept_licence(Operator):
 
 
 class FACET4D_OT_download_weights(_DownloadOperator, Operator):
-    """Download FaceLift's weights, 9.3 GB; an interrupted download goes on where it was"""
+    """Download FaceLift's weights, 9.3 GB. An interrupted download continues where it stopped"""
 
     bl_idname = "facet4d.download_weights"
     bl_label = "Download Accepted Weights"
@@ -170,20 +168,20 @@ class FACET4D_OT_download_weights(_DownloadOperator, Operator):
     )
 
     def task(self, context: Context) -> Task:
-        return portrait_job.download(self.licence_accepted, weights_folder(context.scene.facet4d.portrait))
+        return portrait_job.weights_task(self.licence_accepted, weights_folder(context.scene.facet4d.portrait))
 
     def deliver(self, _context: Context, _scene: Scene) -> None:
         self.report({"INFO"}, "FaceLift's weights are here")
 
 
 class FACET4D_OT_download_matting(_DownloadOperator, Operator):
-    """Download the chosen model that cuts people out; an interrupted download goes on where it was"""
+    """Download the chosen model that cuts people out. An interrupted download continues where it stopped"""
 
     bl_idname = "facet4d.download_matting"
     bl_label = "Download Matting Model"
 
     def task(self, context: Context) -> Task:
-        return portrait_job.download_matting(context.scene.facet4d.portrait.matting)
+        return portrait_job.matting_task(context.scene.facet4d.portrait.matting)
 
     def deliver(self, _context: Context, _scene: Scene) -> None:
         self.report({"INFO"}, f"The matting model is here: {self.job.result}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The choices for the next head that is made of a photo or a video."""
+"""The settings for the next head from a photo or video."""
 
 from bpy.props import PointerProperty, StringProperty
 from bpy.types import Context, Object, PropertyGroup
@@ -13,8 +13,8 @@ class FACET4D_PG_line(PropertyGroup):
     """A line of text; its name is the text."""
 
 
-def _start_anew(settings: "FACET4D_PG_portrait", _context: Context) -> None:
-    """Another person does not replace the last one."""
+def _forget_head(settings: "FACET4D_PG_portrait", _context: Context) -> None:
+    """Forget the last head, so that another person does not replace it."""
     settings.cloud = settings.camera = None
 
 
@@ -24,20 +24,20 @@ def _is_camera(_settings: "FACET4D_PG_portrait", candidate: Object) -> bool:
 
 @with_options(backend.options.PortraitOptions)
 class FACET4D_PG_portrait(PropertyGroup):
-    """On a scene's settings; the backend's options are properties, too."""
+    """The portrait settings of a scene; the backend's options are properties, too."""
 
     filepath: StringProperty(
-        name="File", description="A photo or a video of one person", subtype="FILE_PATH", update=_start_anew
+        name="File", description="A photo or video of one person", subtype="FILE_PATH", update=_forget_head
     )
     cloud: PointerProperty(
         type=Object,
         name="Replace",
-        description="Head that the next run replaces in place; empty makes a new one",
+        description="Head whose data the next run replaces; if empty, it makes a new one",
         poll=lambda self, candidate: is_cloud(candidate),
     )
     camera: PointerProperty(
         type=Object,
         name="Camera",
-        description="The photo's camera, which the next run renews with the head",
+        description="The photo's camera, which the next run replaces together with the head",
         poll=_is_camera,
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A head of a photo or a video in the scene: human-sized, upright at the 3D cursor, and the camera that took it."""
+"""Puts the head from a photo or video into the scene, human-sized and upright at the 3D cursor, with its camera."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ DISPLAY_SIZE = 0.05  # of the camera, metres
 
 
 def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path) -> Object:
-    """Makes the cloud of a head, or renews the one that the settings name, and the camera that took the picture.
+    """Build the cloud of a head and the camera that took the picture, or replace those that the settings name.
 
-    The scene takes over the picture's size, and a video's frame rate and length; the camera becomes the scene's.
+    The scene takes over the picture's size, and a video's frame rate and length. The camera becomes the scene's camera.
     """
     settings, cameras = scene.facet4d.portrait, portrait.cameras
     existing = settings.cloud if settings.cloud in cloud_objects(scene) else None
@@ -41,12 +41,12 @@ def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path)
     fps = scene.render.fps / scene.render.fps_base
     frames = [scene.frame_start + float(seconds) * fps for seconds in portrait.times]
 
-    made = build_cloud(scene, portrait.gaussians, path.stem, frames[0], frames[-1], existing=existing)
-    make_active(context, made)
+    cloud = build_cloud(scene, portrait.gaussians, path.stem, frames[0], frames[-1], existing=existing)
+    make_active(context, cloud)
 
     camera = _renew(settings.camera, new_camera(cameras[0], f"{path.stem} Camera"), scene)
     camera.data.display_size = DISPLAY_SIZE
-    camera.matrix_world = Matrix(motion_since_made(made, made.matrix_world)) @ Matrix(cameras[0].to_opengl())
+    camera.matrix_world = Matrix(motion_since_made(cloud, cloud.matrix_world)) @ Matrix(cameras[0].to_opengl())
     _key_lens(camera.data, cameras, frames)
     if picture:
         _show_behind(camera.data, picture)
@@ -54,21 +54,21 @@ def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path)
     render.resolution_x, render.resolution_y, render.resolution_percentage = cameras[0].width, cameras[0].height, 100
     render.pixel_aspect_x = render.pixel_aspect_y = 1.0
     scene.camera = camera
-    settings.cloud, settings.camera = made, camera
+    settings.cloud, settings.camera = cloud, camera
     comparison.show_pictures(scene)
-    return made
+    return cloud
 
 
-def place(scene: Scene) -> tuple[float, float, float]:
-    """Where GS-LRM's origin shall lie: at the cursor; of a head that is renewed, where it was when it was made."""
+def find_place(scene: Scene) -> tuple[float, float, float]:
+    """Return where GS-LRM's origin is put: at the cursor, or for a head that is replaced, where its first one was."""
     existing, cursor = scene.facet4d.portrait.cloud, scene.cursor.location
-    renewed = existing in cloud_objects(scene)
-    x, y, z = last_run(existing).get("place", cursor) if renewed else cursor
+    is_replaced = existing in cloud_objects(scene)
+    x, y, z = last_run(existing).get("place", cursor) if is_replaced else cursor
     return x, y, z
 
 
 def _load_picture(path: Path, camera: Camera, upright: np.ndarray | None) -> Image | MovieClip | None:
-    """What Blender shows of the photo or the video, None if it cannot, or not upright."""
+    """Load the photo or video for Blender to show; return None if Blender cannot read it or would turn it."""
     if upright is not None:
         image = bpy.data.images.new(path.name, camera.width, camera.height, alpha=True)
         image.pixels.foreach_set(upright.ravel())
@@ -84,7 +84,7 @@ def _load_picture(path: Path, camera: Camera, upright: np.ndarray | None) -> Ima
 
 
 def _adopt_timing(scene: Scene, clip: MovieClip, times: np.ndarray) -> None:
-    """The video's first frame is the scene's first, and frames of both are equally long."""
+    """Give the scene the video's frame rate and length, and start the video at the scene's first frame."""
     rate = max(1, round(clip.fps))
     scene.render.fps, scene.render.fps_base = rate, rate / clip.fps
     scene.frame_end = scene.frame_start + math.ceil(round(float(times[-1]) * clip.fps, 3))
@@ -92,7 +92,7 @@ def _adopt_timing(scene: Scene, clip: MovieClip, times: np.ndarray) -> None:
 
 
 def _renew(old: Object | None, new: Object, scene: Scene) -> Object:
-    """The old camera with the new one's data, or the new one in the scene where there is no old one."""
+    """Give the old camera the new one's data and return it; if there is no old one, add the new one to the scene."""
     if old is None or scene not in old.users_scene:
         scene.collection.objects.link(new)
         return new
@@ -102,7 +102,7 @@ def _renew(old: Object | None, new: Object, scene: Scene) -> Object:
 
 
 def _key_lens(data: bpy.types.Camera, cameras: Sequence[Camera], frames: Sequence[float]) -> None:
-    """Follows the face through a video: focal length and shift, which is how the crop moved and grew."""
+    """Key focal length and shift, which follow the crop around the face through a video."""
     if len(cameras) == 1:
         return
     for camera, frame in zip(cameras, frames, strict=True):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reconstruct the scene's capture, measure how well a cloud shows its pictures, and set the next run up."""
+"""Operators that reconstruct the scene's capture, measure a cloud against its pictures, and set up the next run."""
 
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from backend.splats import MovingSplats
 
 FIDELITY_PICTURES = 4
-CAPTURE_SETTINGS = ("source", "frames_by", "frame_step", "times")  # which a cloud remembers beside the options
+CAPTURE_SETTINGS = ("source", "frames_by", "frame_step", "times")  # a cloud remembers them and the options
 
 
 class FACET4D_OT_reconstruct(JobOperator, Operator):
@@ -50,25 +50,25 @@ class FACET4D_OT_reconstruct(JobOperator, Operator):
 
     def gather(self, context: Context) -> jobs.Gathering:
         capture = yield from capture_steps(context)
-        # as they are now: the artist may change them while the job runs
+        # read now, because the artist may change the settings while the job runs
         self.settings = _remember_settings(context.scene) | {"pictures": len(capture.frames)}
         self.expected = estimate(context.scene, context.window_manager, len(capture.frames))
         options = read_options(backend.options.ReconstructOptions, context.scene.facet4d)
-        return jobs.reconstruction(capture, options, _find_target(context))
+        return jobs.reconstruction_task(capture, options, _find_target(context))
 
     def deliver(self, context: Context, scene: Scene) -> None:
         seconds = self.job.seconds
         if self.expected:
             context.window_manager.facet4d.pace = self.expected.operations / seconds
-        made = put_in_scene(context, scene, self.job.result)
-        remember_run(made, self.settings | {"seconds": seconds})
+        cloud = put_in_scene(context, scene, self.job.result)
+        remember_run(cloud, self.settings | {"seconds": seconds})
         self.report({"INFO"}, f"{len(self.job.result):,} Gaussians in {seconds:.0f} s")
-        if changed := material.prepare_scene_for_cycles(scene):
-            self.report({"INFO"}, changed)
+        if change := material.prepare_scene_for_cycles(scene):
+            self.report({"INFO"}, change)
 
 
 class FACET4D_OT_measure_fidelity(JobOperator, Operator):
-    """Render the cloud from some of the cameras at their pictures' times, and tell how close the two are"""
+    """Render the cloud from some of the cameras at the times of their pictures, and measure how close the two are"""
 
     bl_idname = "facet4d.measure_fidelity"
     bl_label = "Measure Fidelity"
@@ -86,25 +86,25 @@ class FACET4D_OT_measure_fidelity(JobOperator, Operator):
         return _capture_problem(context)
 
     def gather(self, context: Context) -> jobs.Gathering:
-        measured = require_cloud(context)
-        self.cloud_uid, gaussians = measured.session_uid, read_cloud(measured)
-        return jobs.fidelity((yield from capture_steps(context, FIDELITY_PICTURES)), gaussians)
+        cloud = require_cloud(context)
+        self.cloud_uid, gaussians = cloud.session_uid, read_cloud(cloud)
+        return jobs.fidelity_task((yield from capture_steps(context, FIDELITY_PICTURES)), gaussians)
 
     def deliver(self, _context: Context, scene: Scene) -> None:
-        for measured in cloud_objects(scene):
-            if measured.session_uid == self.cloud_uid:
-                remember_run(measured, last_run(measured) | {"fidelity": self.job.result})
+        for cloud in cloud_objects(scene):
+            if cloud.session_uid == self.cloud_uid:
+                remember_run(cloud, last_run(cloud) | {"fidelity": self.job.result})
         self.report({"INFO"}, f"The cloud shows its pictures at {self.job.result:.1f} dB")
 
 
 def _capture_problem(context: Context) -> str:
-    """Say what forbids taking the capture from the scene; an empty text if nothing does."""
+    """Return why the scene gives no capture, empty if it gives one."""
     problems = survey(context).problems
     return problems[0].text if problems else ""
 
 
 def _remember_settings(scene: Scene) -> dict:
-    """Return what a cloud remembers of the settings that made it, and Reuse Settings brings back."""
+    """Return the settings that a cloud remembers and that Reuse Settings restores."""
     settings = scene.facet4d
     capture = {name: getattr(settings, name) for name in CAPTURE_SETTINGS}
     options = remember_options(backend.options.ReconstructOptions, settings)
@@ -112,7 +112,7 @@ def _remember_settings(scene: Scene) -> dict:
 
 
 def _find_target(context: Context) -> np.ndarray | None:
-    """Return where the object is [3] that the settings name as the subject's centre."""
+    """Return the position [3] of the object that the settings name as the subject's centre, None if there is none."""
     target = context.scene.facet4d.target
     if target is None:
         return None
@@ -120,7 +120,7 @@ def _find_target(context: Context) -> np.ndarray | None:
 
 
 def put_in_scene(context: Context, scene: Scene, gaussians: "MovingSplats") -> Object:
-    """Makes the cloud of MovingSplats, or renews the one that the settings name, and makes it active."""
+    """Build a cloud, or replace the data of the one that the settings name, and make it active."""
     settings = scene.facet4d
     existing = settings.cloud if settings.cloud in cloud_objects(scene) else None
     fps = scene.render.fps / scene.render.fps_base

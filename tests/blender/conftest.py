@@ -147,7 +147,7 @@ def running(filmed, backend_gives):
         return FakeCloud()
 
     backend_gives(wait)
-    jobs.current = job = jobs.Job(jobs.reconstruction(Capture([]), ReconstructOptions(device="cpu")))
+    jobs.current = job = jobs.Job(jobs.reconstruction_task(Capture([]), ReconstructOptions(device="cpu")))
     job.release = release
     yield job
     job.cancel()
