@@ -98,6 +98,7 @@ def test_what_is_behind_or_outside_is_not_drawn():
     assert draw(cloud)[1].max() == 0
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences():
     generator = torch.Generator().manual_seed(0)
     count = 6

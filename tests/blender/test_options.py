@@ -111,6 +111,7 @@ assert read_options(ReconstructOptions, settings).edge_width == 2
 """
 
 
+@pytest.mark.slow
 def test_a_line_in_one_file_is_an_option_everywhere(tmp_path):
     """In a copy of the product whose backend/options.py has one line more, the one that CONTRIBUTING.md gives."""
     for package in ("backend", "blender_addon"):

@@ -15,6 +15,8 @@ from backend.training import hull
 from backend.training.scenes.rigs import look_at
 from backend.training.scenes.sampler import SceneBatch, SceneSampler
 
+pytestmark = pytest.mark.slow
+
 RED, GREEN, BLUE = torch.eye(3)
 FOCAL, DISTANCE = 1.5, 4.0  # picture widths, radii of the subject's ball
 
@@ -99,7 +101,6 @@ def test_of_pictures_from_one_place_the_nearest_in_time_counts():
         assert torch.allclose(color[0, 0, 32, 32], expected, atol=0.02)
 
 
-@pytest.mark.slow
 def test_a_picture_lends_no_color_to_what_it_does_not_see():
     """A red ball stands between one camera and a blue one; from further up the blue one is seen."""
     balls = [(torch.tensor([0.0, 0.0, 0.6]), 0.25), (torch.tensor([0.0, 0.0, -0.4]), 0.4)]
@@ -115,7 +116,6 @@ def test_a_picture_lends_no_color_to_what_it_does_not_see():
     assert color[0, 0][blue][:, 0].median() < 0.02
 
 
-@pytest.mark.slow
 def test_more_pictures_make_it_better():
     batch = SceneSampler(Path(), "cpu", seed=8, heads_share=0, timing="static").sample(0, 4, 12, 2, 48)
     decibels = []

@@ -175,6 +175,7 @@ def twin(model: GSLRM, images: np.ndarray, poses: np.ndarray, intrinsics: np.nda
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "shape"),
     [

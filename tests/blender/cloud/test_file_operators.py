@@ -22,7 +22,7 @@ import blender_addon
 from blender_addon import compat
 from blender_addon.cloud.object import active_cloud, build_cloud, cloud_modifier, cloud_objects, make_active
 
-pytestmark = pytest.mark.blender
+pytestmark = [pytest.mark.blender, pytest.mark.slow]
 ROOT = Path(blender_addon.__file__).parents[1]
 PLACE = Matrix.Translation((3, -1, 2)) @ Matrix.Rotation(0.7, 4, "X") @ Matrix.Diagonal((2, 0.5, 1, 1))
 

@@ -32,7 +32,7 @@ from blender_addon.cloud.material import (
 )
 from blender_addon.cloud.object import build_cloud, cloud_modifier
 
-pytestmark = pytest.mark.blender
+pytestmark = [pytest.mark.blender, pytest.mark.slow]
 
 
 def test_a_flat_color_arrives_exactly_in_the_picture(studio, make_gaussians, tmp_path):
@@ -57,7 +57,6 @@ PLACEMENTS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["object", "parent", "instance"])
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_a_gaussian_looks_as_it_must_under_any_transform(studio, make_gaussians, tmp_path, placement, how):
@@ -127,7 +126,6 @@ def test_what_is_small_is_not_hidden_by_the_large_around_it(studio, make_gaussia
     assert photograph(studio, tmp_path, 33)[16, 16, 0] > 0.5  # as spheres
 
 
-@pytest.mark.slow
 def test_squares_face_the_camera_of_a_turned_and_scaled_object(studio, make_gaussians, tmp_path):
     gaussians = make_gaussians(300, scale=np.full((300, 3), [0.12, 0.08, 0.03]))
     ob = build_cloud(studio, gaussians, "Cloud", 1, 49)
@@ -140,7 +138,6 @@ def test_squares_face_the_camera_of_a_turned_and_scaled_object(studio, make_gaus
         assert psnr_over_white(photograph(studio, tmp_path, 48), expected) > 36
 
 
-@pytest.mark.slow
 def test_a_cloud_looks_as_ray_space_compositing_says(studio, make_gaussians, tmp_path):
     gaussians = make_gaussians(600, scale=np.full((600, 3), [0.12, 0.08, 0.03]))
     build_cloud(studio, gaussians, "Cloud", 1, 49)
@@ -150,7 +147,6 @@ def test_a_cloud_looks_as_ray_space_compositing_says(studio, make_gaussians, tmp
     assert psnr_over_white(picture, ray_space_picture(gaussians, 19.5 / 24, studio, 64)) > 40
 
 
-@pytest.mark.slow
 def test_cycles_and_the_backend_rasteriser_agree(studio, make_gaussians, tmp_path):
     gaussians = head_of_discs(make_gaussians, 1500)
     build_cloud(studio, gaussians, "Head", 1, 49)
@@ -163,7 +159,6 @@ def test_cycles_and_the_backend_rasteriser_agree(studio, make_gaussians, tmp_pat
 SIZED = ("position", "velocity", "time_mean", "time_sigma", "scale", "rotation", "opacity", "color")
 
 
-@pytest.mark.slow
 def test_a_saved_file_renders_alike_in_a_blender_that_knows_no_add_on(studio, make_gaussians, tmp_path):
     """Another process, from a folder where no add-on of ours can be imported, between two frames."""
     build_cloud(studio, make_gaussians(300), "Head", 1, 49)
@@ -182,7 +177,6 @@ def test_a_saved_file_renders_alike_in_a_blender_that_knows_no_add_on(studio, ma
     np.testing.assert_array_equal(read_picture(tmp_path / "there.exr"), here)
 
 
-@pytest.mark.slow
 def test_motion_blur_smears_and_does_not_fade(studio, make_gaussians, tmp_path):
     ball = one_gaussian(make_gaussians, velocity=[[14.4, 0, 0]], time_mean=[1.0], scale=np.full((1, 3), 0.05))
     # others are there when the shutter opens and closes, but not between: their number changes while it is open
