@@ -15,7 +15,7 @@
                              extensions; takes zip's arguments, and several platforms
     python3 build.py gui     go through the add-on in a window of --blender (an executable), with pictures in out/gui
     python3 build.py install [EXTRA ...]    add extras of pyproject.toml to .venv, for example: install portrait
-    python3 build.py lock    write requirements/ anew, after a change of the packages in pyproject.toml
+    python3 build.py lock    write requirements/ again, after a change of the packages in pyproject.toml
 
 Needs the standard library only. A command installs the packages that it needs and that .venv lacks; .venv remembers
 what it holds, so an unchanged tree installs nothing and an interrupted set-up is completed by the next command.

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Check the types of backend/ and blender_addon/ with pyright.
+"""Checks the types of backend/ and blender_addon/ with pyright.
 
     python -m scripts.check_types
 
-What Blender offers, pyright reads from fake-bpy-module's stubs, which are made from Blender's documentation. Where they
-say something wrong about Blender, or cannot know what this add-on registers there, a corrected copy of them is used.
-It lies in typings/, where pyright and editors look first, and is written anew by each run.
+Pyright learns about bpy from fake-bpy-module's stubs, which are generated from Blender's documentation. They contain
+errors, and lack the properties that this add-on registers. So pyright uses a corrected copy. Each run writes it to
+typings/, where pyright and editors look first.
 """
 
 import re
@@ -18,9 +18,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TYPINGS = ROOT / "typings"
 
-# Types whose subtype depends on an argument or on the file: a node's on its kind, a modifier's on its own.
-OPEN = "Attribute|FModifier|Modifier|Node|NodeSocket|NodeTree|NodeTreeInterface(?:Item|Socket)|Property|Space"
-# What the add-on registers (facet4d), and what newer Blenders than the stubs' have.
+# Types whose subtype is known only at run time, such as that of a node.
+ABSTRACT = "Attribute|FModifier|Modifier|Node|NodeSocket|NodeTree|NodeTreeInterface(?:Item|Socket)|Property|Space"
+# The members that the add-on registers (facet4d), and those of newer Blenders.
 ADDED = {
     "Image": ("facet4d",),
     "NodesModifier": ("properties",),
@@ -31,20 +31,20 @@ ADDED = {
 }
 ITERABLE = "\\g<0>    def __iter__(self) -> collections.abc.Iterator[{}]: ...\n\n"
 
-# By file: a pattern, what stands in its place, and how often that is at least.
+# By file: a pattern, its replacement, and the smallest number of matches.
 CORRECTIONS: dict[str, tuple[tuple[str, str, int], ...]] = {
     "bpy/types": (
         # Context has an attribute named `property`, which hides the decorator from its own properties
         (r"^    @property$", "    @builtins.property", 1000),
         (r"^import typing$", "import builtins\nimport typing", 1),
-        # any pointer may be empty, say the stubs, also a panel's layout; the documentation does not tell which may
+        # the stubs allow None for every pointer, also a panel's layout; the documentation does not say which can be
         (r"^(    def \w+\(self\) -> [^\n]*?) \| None:", r"\1:", 100),
         (r"^(    (?!active:)\w+: [^\n=]*?) \| None$", r"\1", 500),
-        (rf"(?<=bpy_prop_collection\[)(?:{OPEN})(?=\])", "typing.Any", 10),
-        (rf"(?<=-> )(?:{OPEN})(?=:$)", "typing.Any", 10),
-        (rf"^(    \w+): (?:{OPEN})$", r"\1: typing.Any", 10),
+        (rf"(?<=bpy_prop_collection\[)(?:{ABSTRACT})(?=\])", "typing.Any", 10),
+        (rf"(?<=-> )(?:{ABSTRACT})(?=:$)", "typing.Any", 10),
+        (rf"^(    \w+): (?:{ABSTRACT})$", r"\1: typing.Any", 10),
         (r"^    data: \(\n        Armature\n.*?^    \)$", "    data: typing.Any", 1),
-        # identifiers that the color configuration or an add-on names
+        # identifiers that come from the color configuration or an add-on
         (r"typing\.Literal\[\"NONE\"\]", "str", 5),
         (r"^    engine: [^\n]*$", "    engine: str", 1),
         (r"(?<=def id_data\(self\) -> )ID(?=:$)", "typing.Any", 1),
@@ -90,7 +90,7 @@ def write_typings() -> None:
     """Write the corrected copy of the stubs.
 
     Raises:
-        ValueError: a correction does not fit these stubs; it is to be looked at anew.
+        ValueError: a correction does not fit these stubs; it must be revised.
     """
     installed = Path(sysconfig.get_path("purelib"))
     shutil.rmtree(TYPINGS, ignore_errors=True)

@@ -62,7 +62,7 @@ def check_locks() -> None:
         lock = LOCKS / f"{extra}.txt"
         if not lock.is_file() or pins_digest(extra) not in lock.read_text(encoding="utf-8").partition("\n")[0]:
             raise BuildError(
-                f"requirements/{lock.name} does not fit pyproject.toml; write it anew with: python3 build.py lock",
+                f"requirements/{lock.name} does not fit pyproject.toml; write it again with: python3 build.py lock",
                 exit_code=2,
             )
 
@@ -143,7 +143,7 @@ class Environment:
             name = self.folder.name
             raise BuildError(
                 f"{name} was made with Python {match[1]} and this is Python {this_version}. "
-                f"Use python{match[1]}, or remove the folder {name} to set it up anew.",
+                f"Use python{match[1]}, or remove the folder {name} to set it up again.",
                 exit_code=2,
             )
 

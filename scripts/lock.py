@@ -85,7 +85,7 @@ def simplify(requirement: str) -> str:
 
 
 def main() -> None:
-    """Write all files of requirements/ anew."""
+    """Write all files of requirements/ again."""
     LOCKS.mkdir(exist_ok=True)
     pins = read_pins()
     known = "".join(path.read_text(encoding="utf-8") for path in sorted(LOCKS.glob("*.txt")))

@@ -25,7 +25,7 @@ ASSETS = {  # the package's files, and their SHA-256
     "rnet": "cb00e6460f3c98b0bfafaba3c0a0ded4bdf6e62cee7174d969e8670d7e757fee",
     "onet": "94f6ea2f4cf985275ee958cdd762d17b6009348a4fb9d8c6be39ba73ffd22ca3",
 }
-LAYERS = {  # of which the activation has a slope, and the outputs
+LAYERS = {  # those whose activation has a slope, and the outputs
     "pnet": (("conv1", "conv2", "conv3"), ("box", "face")),
     "rnet": (("conv1", "conv2", "conv3", "full"), ("box", "face")),
     "onet": (("conv1", "conv2", "conv3", "conv4", "full"), ("box", "landmarks", "face")),

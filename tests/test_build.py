@@ -149,7 +149,7 @@ def test_a_lock_that_does_not_fit_its_pins_is_refused_with_the_command_to_use(in
     pyproject = workshop / "pyproject.toml"
     pyproject.write_text(pyproject.read_text(encoding="utf-8").replace("oil==1", "oil==2"), encoding="utf-8")
     assert build.main(["install"]) == 2
-    assert "requirements/paint.txt does not fit pyproject.toml; write it anew with: python3 build.py lock" in (
+    assert "requirements/paint.txt does not fit pyproject.toml; write it again with: python3 build.py lock" in (
         capsys.readouterr().err
     )
     assert not installs

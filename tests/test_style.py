@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# Rooms and modules whose docstrings and names have been read through. The list grows until it holds both packages.
+# Rooms and modules whose docstrings and names have been read through.
 ROOMS = ("backend", "blender_addon", "scripts", "build.py", "docs/page.py")
 OPEN = (
     *("rigs.py", "sampler.py", "loop.py", "config.py", "predict.py", "validate.py", "dry_run.py", "contact_sheet.py"),

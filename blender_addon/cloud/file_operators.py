@@ -16,8 +16,8 @@ from .object import (
     build_cloud,
     cloud_modifier,
     evaluated_cloud,
-    gaussians_in_place,
     make_active,
+    placed_gaussians,
     require_cloud,
     shown_gaussians,
 )
@@ -136,7 +136,7 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
 
     def _write_clip(self, context: Context, path: Path) -> None:
         scene, active = context.scene, require_cloud(context)
-        splats = self._rotate(gaussians_in_place(active, context.evaluated_depsgraph_get()), path)
+        splats = self._rotate(placed_gaussians(active, context.evaluated_depsgraph_get()), path)
 
         def time_at(_frame: int) -> float:
             evaluated = evaluated_cloud(active, context.evaluated_depsgraph_get())

@@ -75,9 +75,9 @@ _INPUTS = (
 )
 
 
-def evaluate_group() -> GeometryNodeTree:
+def evaluation_group() -> GeometryNodeTree:
     """Return the file's evaluation group; build it if it is missing. Rebuild groups of an older version in place."""
-    groups = find_stamped(group for group in bpy.data.node_groups if is_evaluate_group(group))
+    groups = find_stamped(group for group in bpy.data.node_groups if is_evaluation_group(group))
     if not groups:
         groups = [bpy.data.node_groups.new(GROUP_NAME, "GeometryNodeTree")]
         groups[0].is_modifier = True
@@ -88,7 +88,7 @@ def evaluate_group() -> GeometryNodeTree:
     return groups[0]
 
 
-def is_evaluate_group(group: NodeTree | None) -> bool:
+def is_evaluation_group(group: NodeTree | None) -> bool:
     """Tell whether the node group is an evaluation group of any version."""
     return group is not None and group.bl_idname == "GeometryNodeTree" and VERSION_KEY in group
 

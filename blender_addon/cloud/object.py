@@ -23,7 +23,7 @@ from .. import _backend as backend
 from .. import compat
 from .._backend import errors, splats
 from .material import splat_material
-from .nodes import evaluate_group, find_stamped, is_evaluate_group
+from .nodes import evaluation_group, find_stamped, is_evaluation_group
 from .ownership import own_action
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def build_cloud(
     Gaussians with a value that is not finite are left out.
     """
     data = _finite_attributes(gaussians)
-    group, material = evaluate_group(), splat_material()
+    group, material = evaluation_group(), splat_material()
     _upgrade_meshes()  # also appended meshes must have the attributes that the groups read
     if existing is None or existing.library:
         origin = _centre(data)
@@ -115,8 +115,8 @@ def make_active(context: Context, cloud: Object) -> None:
 
 def upgrade_clouds() -> None:
     """Update the clouds of this file that an older version of the add-on made."""
-    if find_stamped(group for group in bpy.data.node_groups if is_evaluate_group(group)):
-        evaluate_group()
+    if find_stamped(group for group in bpy.data.node_groups if is_evaluation_group(group)):
+        evaluation_group()
         splat_material()
         _upgrade_meshes()
 
@@ -139,7 +139,7 @@ def cloud_objects(scene: Scene) -> list[Object]:
 
 def find_cloud_modifier(obj: Object) -> NodesModifier | None:
     """Return the modifier that evaluates a cloud at its Time; None for an object that has none."""
-    return next((m for m in obj.modifiers if m.type == "NODES" and is_evaluate_group(m.node_group)), None)
+    return next((m for m in obj.modifiers if m.type == "NODES" and is_evaluation_group(m.node_group)), None)
 
 
 def cloud_modifier(cloud: Object) -> NodesModifier:
@@ -169,7 +169,7 @@ def cloud_fault(cloud: Object) -> str | None:
         if not is_unchanged and attribute != "crowding":  # clouds of version 1 have no crowding
             changed.append(attribute)
     if changed:
-        return f"'{name}' has lost or changed its {', '.join(changed)}; undo that, or reconstruct or import it anew."
+        return f"'{name}' has lost or changed its {', '.join(changed)}; undo that, or reconstruct or import it again."
     return None
 
 
@@ -193,16 +193,16 @@ def read_cloud(cloud: Object) -> MovingSplats:
     ).drop_invalid()
 
 
-def gaussians_in_place(cloud: Object, depsgraph: Depsgraph) -> MovingSplats:
+def placed_gaussians(cloud: Object, depsgraph: Depsgraph) -> MovingSplats:
     """Return the Gaussians of a cloud object as they were built, in world space where the object is now.
 
     Raises:
         UserError: see read_cloud and evaluated_cloud.
     """
-    return read_cloud(cloud).transform(motion_since_made(cloud, evaluated_cloud(cloud, depsgraph).matrix_world))
+    return read_cloud(cloud).transform(motion_matrix(cloud, evaluated_cloud(cloud, depsgraph).matrix_world))
 
 
-def motion_since_made(cloud: Object, world: Matrix) -> np.ndarray:
+def motion_matrix(cloud: Object, world: Matrix) -> np.ndarray:
     """Return the matrix [4, 4] that moves a cloud from where it was made to where its matrix is `world`."""
     return np.array(world) @ np.array(Matrix.Translation(cloud[METADATA_KEY]["origin"]).inverted())
 

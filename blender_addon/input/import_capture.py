@@ -52,7 +52,9 @@ def import_capture(scene: Scene, path: Path) -> Collection:
         bpy.data.batch_remove(images)
         raise errors.UserError(f"Blender cannot show '{name}' as it was taken; export it upright, as PNG or JPEG.")
 
-    if not _on_frames(times, fps) and (fitting := next((r for r in FRAME_RATES if _on_frames(times, r)), None)):
+    if not _fall_on_frames(times, fps) and (
+        fitting := next((r for r in FRAME_RATES if _fall_on_frames(times, r)), None)
+    ):
         fps = scene.render.fps = fitting
         scene.render.fps_base = 1.0
     scene.frame_end = scene.frame_start + math.ceil(round((max(times) - first) * fps, 3))
@@ -87,7 +89,7 @@ def _file(folder: Path, name: str) -> Path:
     return file if file.suffix else file.with_suffix(".png")
 
 
-def _on_frames(times: Sequence[float], fps: float) -> bool:
+def _fall_on_frames(times: Sequence[float], fps: float) -> bool:
     return all(abs(time * fps - round(time * fps)) < 0.01 for time in times)
 
 

@@ -125,17 +125,17 @@ def numbered_file(path: str, number: int) -> str:
 def group_sequences(paths: Iterable[Path]) -> list[list[Path]]:
     """Sort files by name, and group those as a sequence whose names differ by consecutive numbers only."""
     groups: list[list[Path]] = []
-    for path in sorted(paths, key=lambda path: (_unnumbered(path), file_number(str(path)), path)):
+    for path in sorted(paths, key=lambda path: (_mask_number(path), file_number(str(path)), path)):
         previous = groups[-1][-1] if groups else None
         is_next = previous is not None and file_number(str(path)) == file_number(str(previous)) + 1
-        if previous and is_next and _unnumbered(path) == _unnumbered(previous) and not is_movie(path):
+        if previous and is_next and _mask_number(path) == _mask_number(previous) and not is_movie(path):
             groups[-1].append(path)
         else:
             groups.append([path])
     return groups
 
 
-def _unnumbered(path: Path) -> str:
+def _mask_number(path: Path) -> str:
     return re.sub(r"\d+(?=\D*$)", "#", path.stem) + path.suffix
 
 

@@ -15,7 +15,7 @@ from mathutils import Matrix
 
 from .. import _backend as backend
 from .. import compat
-from ..cloud.object import build_cloud, cloud_objects, make_active, motion_since_made
+from ..cloud.object import build_cloud, cloud_objects, make_active, motion_matrix
 from ..cloud.runs import last_run
 from ..input import comparison
 from ..input.import_capture import new_camera, set_lens
@@ -46,7 +46,7 @@ def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path)
 
     camera = _renew(settings.camera, new_camera(cameras[0], f"{path.stem} Camera"), scene)
     camera.data.display_size = DISPLAY_SIZE
-    camera.matrix_world = Matrix(motion_since_made(cloud, cloud.matrix_world)) @ Matrix(cameras[0].to_opengl())
+    camera.matrix_world = Matrix(motion_matrix(cloud, cloud.matrix_world)) @ Matrix(cameras[0].to_opengl())
     _key_lens(camera.data, cameras, frames)
     if picture:
         _show_behind(camera.data, picture)

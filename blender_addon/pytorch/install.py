@@ -143,7 +143,7 @@ def install(home: Path, build: Build, progress: "Progress") -> dict:
     except OSError as error:
         raise errors.UserError(f"{home} cannot be written ({error.strerror}); make room for it or allow it.") from None
     finally:
-        shutil.rmtree(_long(new), ignore_errors=True)
+        shutil.rmtree(_extended_path(new), ignore_errors=True)
         if home.is_dir() and not any(home.iterdir()):
             home.rmdir()
     return facts
@@ -165,10 +165,10 @@ def remove(home: Path) -> None:
 def _clear(home: Path, keep: Path | None = None) -> None:
     for folder in home.iterdir():
         if folder != keep:
-            shutil.rmtree(_long(folder))
+            shutil.rmtree(_extended_path(folder))
 
 
-def _long(path: Path) -> str:
+def _extended_path(path: Path) -> str:
     """Return the path in a form that Windows accepts beyond 260 letters; some of PyTorch's licences lie that deep."""
     return f"\\\\?\\{path.resolve()}" if os.name == "nt" else str(path)
 
@@ -184,7 +184,7 @@ def _check_room(home: Path, build: Build) -> None:
 def _run_pip(target: Path, build: Build, progress: "Progress") -> None:
     """Run pip to install into a folder; kill it when `progress` raises.
 
-    The fraction reported is what pip has written, over the size of the whole.
+    The fraction reported is the bytes that pip has written, over the size of the download and the installation.
     """
     progress("Starting pip", 0.0)
     # On Windows the scratch folder must have a short path; elsewhere the system's scratch folder may be in memory.
@@ -203,7 +203,7 @@ def _run_pip(target: Path, build: Build, progress: "Progress") -> None:
         try:
             while child.poll() is None:
                 written = (_size(scratch) + _size(target)) / 1e9
-                progress(_stage(log), min(0.95, written / (build.download + build.disk)))
+                progress(_read_stage(log), min(0.95, written / (build.download + build.disk)))
                 try:
                     child.wait(INTERVAL)
                 except subprocess.TimeoutExpired:
@@ -232,7 +232,7 @@ def _pip() -> list[str]:
     return [*python, f"{bundled}/pip"]
 
 
-def _stage(log: Path) -> str:
+def _read_stage(log: Path) -> str:
     """Return what pip does, from the last telling line of its log, for example "Downloading torch (191.8 MB)"."""
     text = log.read_text(encoding="utf-8", errors="replace")
     if "Installing collected packages" in text:

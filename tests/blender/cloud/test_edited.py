@@ -53,7 +53,7 @@ def make_newer(mesh) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (remove, r"'Head' has lost or changed its rotation; undo that, or reconstruct or import it anew"),
+        (remove, r"'Head' has lost or changed its rotation; undo that, or reconstruct or import it again"),
         (retype, r"'Head' has lost or changed its rotation"),
         (misplace, r"'Head' has lost or changed its rotation"),
         (strip, r"'Head' has lost or changed its version, compositing, time_range"),
