@@ -56,7 +56,7 @@ class _Room(ModuleType):
 
 
 def _find(name: str) -> ModuleType:
-    """Import the backend's module of a full name.
+    """Import a module of the backend by its full name.
 
     Raises:
         AttributeError: the backend has no such module.

@@ -11,13 +11,13 @@ from .object import METADATA_KEY
 def remember_run(cloud: Object, facts: dict) -> None:
     """Store on the cloud how it was made and what was measured since, in place of what was stored before.
 
-    facts: among them, as "settings", the path from the scene to the settings that the run had.
+    facts: "settings" is the path from the scene to the settings of the run.
     """
     cloud[METADATA_KEY]["run"] = facts
 
 
 def run_settings(cloud: Object, scene: Scene) -> Any:
-    """Return the scene's PropertyGroup for runs like the one that made the cloud; None if no run made it here."""
+    """Return the scene's PropertyGroup with the settings for runs like the cloud's; None if no run made the cloud."""
     run = last_run(cloud)
     # clouds of older versions do not name their settings
     path = run.get("settings") or ("facet4d.portrait" if "filepath" in run else "facet4d" if "model" in run else "")

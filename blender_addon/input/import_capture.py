@@ -52,10 +52,9 @@ def import_capture(scene: Scene, path: Path) -> Collection:
         bpy.data.batch_remove(images)
         raise errors.UserError(f"Blender cannot show '{name}' as it was taken; export it upright, as PNG or JPEG.")
 
-    if not _fall_on_frames(times, fps) and (
-        fitting := next((r for r in FRAME_RATES if _fall_on_frames(times, r)), None)
-    ):
-        fps = scene.render.fps = fitting
+    rate = next((rate for rate in FRAME_RATES if _fall_on_frames(times, rate)), None)
+    if rate and not _fall_on_frames(times, fps):
+        fps = scene.render.fps = rate
         scene.render.fps_base = 1.0
     scene.frame_end = scene.frame_start + math.ceil(round((max(times) - first) * fps, 3))
     scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = width, height, 100

@@ -25,7 +25,7 @@ class SidebarPanel:
 
 
 def draw_progress(context: Context, layout: UILayout, panel: str) -> bool:
-    """Draw the progress of the run that the panel started; return whether there is one."""
+    """Draw the progress of the run if this panel is the one that shows it; return whether it is."""
     job = jobs.current
     if job is None or context.window_manager.facet4d.panel != panel:
         return False
@@ -35,7 +35,7 @@ def draw_progress(context: Context, layout: UILayout, panel: str) -> bool:
 
 
 def draw_error(context: Context, layout: UILayout, panel: str) -> None:
-    """Draw why the last run that the panel started stopped, and the button that corrects it."""
+    """Draw why the last run stopped, and the button that corrects it, if this panel is the one that shows the run."""
     session = context.window_manager.facet4d
     if session.panel != panel:
         return
