@@ -17,6 +17,7 @@ bpy = pytest.importorskip("bpy")
 import blender_addon
 from blender_addon import preferences
 from blender_addon.pytorch import probe
+from blender_addon.report import write_report
 
 pytestmark = [pytest.mark.blender, pytest.mark.slow]
 ROOT = Path(blender_addon.__file__).parents[1]
@@ -28,7 +29,7 @@ def test_what_pytorch_is_and_can_do_is_told(registered):
     assert facts["torch"] == torch.__version__ and Path(facts["file"]).parent == Path(torch.__file__).parent
     assert (facts["gpu"] is not None) == torch.cuda.is_available()
     assert bpy.ops.facet4d.examine_pytorch() == {"FINISHED"}
-    lines = preferences.report(bpy.context).splitlines()
+    lines = write_report(bpy.context).splitlines()
     assert "GiB of memory free, weights of Small: " in lines[1]
     assert probe.describe(facts)[:15] in lines[-2]
 
