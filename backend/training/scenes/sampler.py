@@ -210,7 +210,8 @@ def draw_lights(rng: np.random.Generator, albedo: Tensor, environments: Sequence
     gain = rng.uniform(0.8, 1.25, scenes)
     if environments:
         for scene in np.flatnonzero(rng.random(scenes) < _ENVIRONMENT_SHARE):
-            environment = environments[rng.integers(len(environments))].turned(rotations(rng.uniform(-1, 1, 3) * _TURN))
+            chosen = environments[int(rng.integers(len(environments)))]
+            environment = chosen.turned(rotations(rng.uniform(-1, 1, 3) * _TURN))
             hue, color[scene], strength[scene] = tint(0.08, ()), 0, 0
             ambient[scene], direction[scene, 0] = environment.ambient * hue, environment.direction
             color[scene, 0], strength[scene, 0] = environment.color * hue, environment.color.mean()
