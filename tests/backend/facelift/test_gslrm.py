@@ -80,9 +80,9 @@ def test_the_post_filter_keeps_what_facelift_keeps(recorded):
     steps = [PostFilter(published.opacity, everything.scale, everything.corner, everything.box)]
     steps += [PostFilter(published.opacity, published.scale, everything.corner, everything.box)]
     steps += [PostFilter(published.opacity, published.scale, published.corner, everything.box), published]
-    assert everything.keep(splats).sum() == counts["before"]
-    assert [step.keep(splats).sum().item() for step in steps] == list(counts["after_each_cli"].values())
-    assert DEMO_FILTER.keep(splats).sum() == counts["after_gradio"]
+    assert everything.mask(splats).sum() == counts["before"]
+    assert [step.mask(splats).sum().item() for step in steps] == list(counts["after_each_cli"].values())
+    assert DEMO_FILTER.mask(splats).sum() == counts["after_gradio"]
 
 
 @pytest.mark.oracle
