@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser, options: type) -> None:
     for option in list_options(options):
         common: dict[str, Any] = {"help": _help(option), "default": option.default, "dest": option.name}
         if isinstance(option.kind, Switch):
-            parser.add_argument(option.flag, action="store_true", **common)
+            # what is on by default needs a flag that turns it off: --no-NAME
+            action = argparse.BooleanOptionalAction if option.default else "store_true"
+            parser.add_argument(option.flag, action=action, **common)
         else:
             parser.add_argument(option.flag, metavar=option.metavar, **_value(option), **common)
 

@@ -87,7 +87,7 @@ class Index:
 
 @dataclass(frozen=True)
 class Switch:
-    """On or off; off by default."""
+    """On or off."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class ReconstructOptions:
                 Choice(
                     None,
                     "Automatic",
-                    "As the model was trained; less for small pictures, and on a CPU for more than 9",
+                    "As the model was trained; less for small pictures, and on a CPU for more than 9 pictures",
                     "AUTO",
                 ),
                 Choice(128, "128 px", "Pictures of 128 × 128 pixels: fast"),

@@ -12,7 +12,7 @@ import pytest
 from backend.__main__ import main
 from backend.arguments import add_arguments, read_arguments
 from backend.errors import UserError
-from backend.options import Number, PortraitOptions, ReconstructOptions, list_options, option
+from backend.options import Number, PortraitOptions, ReconstructOptions, Switch, list_options, option
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,18 @@ def test_an_added_field_is_an_argument(capsys):
     for wrong in ("0.4", "5", "nan", "inf"):
         with pytest.raises(UserError, match=r"--edge-width is a number from 0.5 to 4; correct it"):
             parse(Sharpened, "--edge-width", wrong)
+
+
+@dataclass(frozen=True)
+class Polished(ReconstructOptions):
+    """The options with one that is on by default."""
+
+    polish: bool = option(True, "Polish", "Smooth what is rough", Switch())
+
+
+def test_what_is_on_by_default_can_be_turned_off():
+    assert parse(Polished).polish and parse(Polished, "--polish").polish
+    assert not parse(Polished, "--no-polish").polish
 
 
 def test_arguments_become_values_of_the_options_types():

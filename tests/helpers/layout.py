@@ -72,9 +72,9 @@ class Layout:
         search_data.path_resolve(search_property)
         self._prop(**given)
 
-    def _operator(self, operator: str, **_) -> "OperatorProperties":
+    def _operator(self, operator: str, text: str | None = None, **_) -> "OperatorProperties":
         kind = bpy_operator(operator).get_rna_type()
-        self.texts.append(kind.name)
+        self.texts.append(kind.name if text is None else text)
         return OperatorProperties(kind)
 
     def _operator_menu_enum(self, operator: str, property: str, **_) -> "OperatorProperties":
