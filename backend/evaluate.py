@@ -82,7 +82,7 @@ def score_cloud(cloud: Gaussians4D, targets: Capture, progress: Progress = no_pr
     """Render a cloud for the cameras and times of a capture, and score it against the capture's pictures.
 
     Raises:
-        UserError: there are no pictures, or see score_pictures.
+        UserError: there are no pictures, or score_pictures refuses them.
         Cancelled: whatever `progress` raises, between two pictures at the latest.
     """
     if not targets.frames:

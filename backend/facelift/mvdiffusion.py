@@ -108,7 +108,7 @@ class MultiViewAttention:
 
 
 def build_unet(config: dict) -> UNet2DConditionModel:
-    """Build the UNet of an official config, without its weights: that of diffusers with another self-attention.
+    """Build diffusers' UNet of an official config, with its self-attention replaced, and without weights.
 
     Raises:
         UserError: a field describes another network.

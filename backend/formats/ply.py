@@ -32,7 +32,7 @@ def write_ply(cloud: MovingSplats, path: Path | str, time: float) -> int:
         UserError: the file cannot be written.
     """
     visible = cloud.freeze(time)
-    columns = [visible.position, visible.velocity, harmonic_from_color(visible.color)]
+    columns = [visible.position, np.zeros_like(visible.position), harmonic_from_color(visible.color)]
     columns += [_logit(visible.opacity)[:, None], np.log(visible.scale), visible.rotation]
     table = np.concatenate(columns, 1).astype("<f4")
     _write(path, PROPERTIES, table, [f"compositing {cloud.compositing}", f"time {time:g}"])
