@@ -418,11 +418,11 @@ def test_the_matting_model_comes_by_its_button_alone(server, settings, photo, tm
     monkeypatch.setattr(matting_models, "RELEASE", tmp_path.as_uri())
     monkeypatch.setenv("U2NET_HOME", str(tmp_path / "models"))
     (tmp_path / model.remote_name).write_bytes(content)
-    assert "Download Matting Model" not in shown()  # nothing is to be cut out
+    assert "Download It" not in shown()  # nothing is to be cut out
     settings.matting = "u2net"
-    assert "Download Matting Model" in shown()
+    assert "Download It" in shown()
     assert not (tmp_path / "models").exists()
     assert bpy.ops.facet4d.download_matting() == {"FINISHED"}
     assert (tmp_path / "models" / "u2net.onnx").read_bytes() == content
-    assert "Download Matting Model" not in shown()
+    assert "Download It" not in shown()
     assert server.asked == []
