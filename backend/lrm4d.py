@@ -5,12 +5,17 @@ Pictures are cut into 8 x 8 patches of ten channels a pixel (color, ray directio
 origin, time), embedded linearly, run through a plain pre-norm transformer with full attention over all patches of all
 views, and decoded linearly to 20 numbers a pixel. There is no positional embedding: rays and times place a patch, so
 any number of views, in any order, at any times and patch-divisible size, is one sequence.
+
+Ours, and not in the paper: the network may also be given cameras that took no picture. Their pixels hold a noisy
+picture instead, which the network's own Gaussians, rendered there, denoise (after DMV3D, Xu et al., arXiv 2311.09217;
+see complete.py).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn as nn
@@ -22,6 +27,7 @@ from .gaussians import Gaussians4D, concatenate
 
 PIXEL_CHANNELS = 10
 GAUSSIAN_CHANNELS = (3, 3, 3, 4, 1, 1, 1, 4)  # depth (as xyz), color, scale, left, opacity | time, time scale, right
+LEVEL_CHANNELS = 32  # of the Fourier features that tell how noisy missing pictures are
 STEP_SIZES = (0.002, 0.02, 0.006, 0.0035, 0.05, 0.01, 0.007, 0.004)  # of the first refinements, for these channels
 
 
@@ -49,6 +55,8 @@ class LRM4DConfig:
 
     sweep: number of depths at which each patch is compared with the other pictures (see PlaneSweep); 0, as in the
     paper, leaves it to attention to find out which pixels correspond, which takes many more scenes to learn.
+
+    completes: whether it also reads cameras without pictures; it then knows what "not a picture" is, and how noisy.
     """
 
     layers: int
@@ -67,6 +75,7 @@ class LRM4DConfig:
     resolution: int = 256
     sweep: int = 0
     refinements: int = 0
+    completes: bool = False
 
 
 SMALL = LRM4DConfig(
@@ -81,6 +90,7 @@ SMALL = LRM4DConfig(
     resolution=256,
     sweep=32,
     refinements=4,
+    completes=True,
 )
 BASE = LRM4DConfig(12, 768, 12)
 LARGE = LRM4DConfig(24, 1024, 16)
@@ -141,15 +151,24 @@ class PlaneSweep(nn.Module):
         self.count = config.sweep
         self.embed = nn.Linear(self.CELLS**2 * config.sweep * self.EVIDENCE, config.width, bias=False)
 
-    def forward(self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor) -> Tensor:
-        """Arguments as LRM4D's -> [B, L, D], to be added to the patches' tokens."""
+    def forward(
+        self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor, known: int | None = None
+    ) -> Tensor:
+        """Arguments as LRM4D's -> [B, L, D], to be added to the patches' tokens.
+
+        known: how many of the images, the first ones, are pictures to compare with, if not all are.
+        """
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            evidence = self.evidence(images.float(), camera_to_world.float(), intrinsics.float(), times.float())
+            rig = (camera_to_world.float(), intrinsics.float(), times.float())
+            evidence = self.evidence(images.float(), *rig, known)
         return self.embed(patchify(evidence.flatten(-2), self.CELLS))
 
-    def evidence(self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor) -> Tensor:
-        """What comparing tells, [B, V, cells down, cells across, depths, EVIDENCE]."""
+    def evidence(
+        self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor, known: int | None = None
+    ) -> Tensor:
+        """What comparing with the known pictures tells, [B, V, cells down, cells across, depths, EVIDENCE]."""
         views = images.shape[1]
+        known = views if known is None else known
         cells = F.avg_pool2d(images.flatten(0, 1), self.cell).unflatten(0, (-1, views))  # [B, V, 3, h, w]
         intrinsics = intrinsics / self.cell
         origin, direction = rays(camera_to_world, intrinsics, *cells.shape[:-3:-1])
@@ -158,7 +177,7 @@ class PlaneSweep(nn.Module):
         points = nearest[..., None, :] + depths[:, None] * direction[..., None, :]  # [B, V, h, w, depths, 3]
         world_to_camera = torch.linalg.inv(camera_to_world)
         sums = tuple(torch.zeros_like(points[..., 0]) for _ in range(6))
-        for view in range(views):
+        for view in range(known):
             others = torch.arange(views, device=times.device) != view
             weight = torch.exp(-(times - times[:, view, None]).abs() / self.MOMENT) + 0.02  # [B, V]
             picture = (cells[:, view], world_to_camera[:, view], intrinsics[:, view])
@@ -206,6 +225,16 @@ class PlaneSweep(nn.Module):
         )
 
 
+class Noisy(NamedTuple):
+    """What stands for missing pictures: (1 - level) * picture + level * standard normal noise.
+
+    pictures [B, M, 3, H, W], where a picture is sRGB-encoded in -1..1, over white; level [B] in 0..1.
+    """
+
+    pictures: Tensor
+    level: Tensor
+
+
 class LRM4D(nn.Module):
     """4D-LRM of any size. See LRM4DConfig, and `forward` for what goes in."""
 
@@ -222,6 +251,9 @@ class LRM4D(nn.Module):
         if config.free_gaussians:  # paper, section 3.3: Gaussians bound to no pixel
             self.free_tokens = nn.Parameter(torch.empty(config.free_gaussians, config.width))
             self.decode_free = nn.Linear(config.width, sum(GAUSSIAN_CHANNELS), bias=False)
+        if config.completes:  # at zero, a missing picture's patches begin as those of any other
+            self.unseen = nn.Parameter(torch.zeros(config.width))
+            self.level = nn.Linear(LEVEL_CHANNELS, config.width, bias=False)
         if config.refinements:
             logarithms = torch.tensor([math.log(size) for size in STEP_SIZES])
             self.step_sizes = nn.Parameter(logarithms.repeat(config.refinements, 1))
@@ -243,6 +275,8 @@ class LRM4D(nn.Module):
             channel = torch.arange(sum(GAUSSIAN_CHANNELS)).repeat(self.config.patch**2)
             quaternion = ((channel >= 9) & (channel < 13)) | (channel >= 16)
             self.decode.weight.data *= torch.where(quaternion, 0.1, 1.0)[:, None]
+            if self.config.completes:
+                nn.init.zeros_(self.level.weight)
 
     def predict(self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor) -> Gaussians4D:
         """The 4D Gaussians of B scenes from V pictures each, unrefined; arguments as of `forward`.
@@ -252,29 +286,47 @@ class LRM4D(nn.Module):
         return self.gaussians(*self(images, camera_to_world, intrinsics, times))
 
     def forward(
-        self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor
+        self,
+        images: Tensor,
+        camera_to_world: Tensor,
+        intrinsics: Tensor,
+        times: Tensor,
+        noisy: Noisy | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """What the network says of B scenes with V pictures each, and of which pixels: for `gaussians`.
+        """What the network says of B scenes with V views each, and of which pixels: for `gaussians`.
 
-        images [B, V, 3, H, W] sRGB-encoded in 0..1, over white; H and W multiples of the patch size.
+        images [B, K, 3, H, W] sRGB-encoded in 0..1, over white; H and W multiples of the patch size.
         camera_to_world [B, V, 4, 4] OpenCV, in the rig-normalised world (camera.normalise_rig); intrinsics [B, V, 4]
         fx fy cx cy in pixels; times [B, V] in -1..1 over the clip.
+        noisy: what stands for the pictures of the last V - K cameras, which took none; K may be 0. Without it all V
+        views have pictures.
         Returns channels [B, V * H * W + free Gaussians, 20], pixels patch by patch, and those pixels' PIXEL_CHANNELS,
         width at the point nearest to the origin, and growth of the width with depth [B, V * H * W, 12].
 
         Raises:
-            ValueError: H or W is not a multiple of the patch size.
+            ValueError: H or W is not a multiple of the patch size; noisy pictures for a model that cannot read them.
         """
         height, width = images.shape[-2:]
         patch = self.config.patch
+        known, base = images.shape[1], images
+        if noisy is not None:
+            if not self.config.completes:
+                raise ValueError("this model has not learned to read cameras without pictures")
+            images = torch.cat([images, (noisy.pictures + 1) / 2], 1)
+            base = torch.cat([base, starting_color(*noisy)], 1)
         origin, direction = rays(camera_to_world, intrinsics, width, height)  # [B, V, 3], [B, V, H, W, 3]
         nearest = nearest_points(origin, direction)  # [B, V, H, W, 3]
         clock = times[..., None, None, None].expand(*direction.shape[:-1], 1)
         pixels = torch.cat([2 * images.permute(0, 1, 3, 4, 2) - 1, direction, nearest, clock], -1)
         with torch.autocast(images.device.type, enabled=False):  # bf16 would blur where rays meet
-            tokens = self.embed_norm(self.embed(patchify(pixels, patch)))  # [B, L, D]
+            tokens = self.embed(patchify(pixels, patch))  # [B, L, D]
+            if noisy is not None:
+                missing = torch.arange(tokens.shape[1], device=tokens.device) >= known * height * width // patch**2
+                not_a_picture = self.unseen + self.level(level_features(noisy.level))  # [B, D]
+                tokens = tokens + missing[:, None] * not_a_picture[:, None]
+            tokens = self.embed_norm(tokens)
         if self.config.sweep:
-            tokens = tokens + self.sweep(images, camera_to_world, intrinsics, times)
+            tokens = tokens + self.sweep(images, camera_to_world, intrinsics, times, known)
         if self.config.free_gaussians:
             tokens = torch.cat([tokens, self.free_tokens.expand(len(tokens), -1, -1)], 1)
         for block in self.blocks:
@@ -289,7 +341,8 @@ class LRM4D(nn.Module):
             focal = intrinsics[..., :2].float().log().mean(-1).exp()[..., None, None, None]  # [B, V, 1, 1, 1]
             # the subject lies in front of every camera
             away = (nearest - origin[..., None, None, :]).norm(dim=-1, keepdim=True)
-            pixels = torch.cat([pixels.float(), away / focal, (1 / focal).expand_as(away)], -1)
+            color = 2 * base.permute(0, 1, 3, 4, 2) - 1
+            pixels = torch.cat([color.float(), pixels[..., 3:].float(), away / focal, (1 / focal).expand_as(away)], -1)
         return channels, patchify(pixels, patch).reshape(len(tokens), -1, PIXEL_CHANNELS + 2)
 
     def gaussians(self, channels: Tensor, pixels: Tensor) -> Gaussians4D:
@@ -336,6 +389,21 @@ class LRM4D(nn.Module):
             opacity=torch.sigmoid(opacity[..., 0] + config.opacity_bias),
             color=(color + SH_C0 * shade).clamp_min(0),
         )
+
+
+def starting_color(noisy: Tensor, level: Tensor) -> Tensor:
+    """Return the colors [B, M, 3, H, W] in 0..1 that missing pixels' Gaussians start from, of noisy pictures in -1..1.
+
+    Grey at the level [B] of 1, where noise says nothing, and the picture's own without noise.
+    """
+    return 0.5 + (1 - level)[:, None, None, None, None].square() * noisy.clamp(-1, 1) / 2
+
+
+def level_features(level: Tensor) -> Tensor:
+    """Return Fourier features [B, LEVEL_CHANNELS] of levels [B] in 0..1."""
+    frequency = math.pi * torch.exp(torch.linspace(0, 4, LEVEL_CHANNELS // 2, device=level.device))
+    phase = level[:, None].float() * frequency
+    return torch.cat([phase.sin(), phase.cos()], 1)
 
 
 def rays(camera_to_world: Tensor, intrinsics: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:

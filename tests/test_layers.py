@@ -17,7 +17,7 @@ BACKEND = (
     ("portrait/",),
     ("evaluate", "reconstruct"),
     ("models",),
-    ("refine",),
+    ("complete", "refine"),
     ("lrm4d", "rasterize"),
     ("gaussians", "capture", "formats/"),
     ("camera", "splats", "memory", "download", "cache"),

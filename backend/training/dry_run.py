@@ -17,18 +17,19 @@ RESOLUTION = 32  # pixels
 
 
 def dry_run(config: TrainConfig, assets: Path) -> dict:
-    """Two steps of a run's first two batches in small, one more from its state, and a validation of the result.
+    """Train on a run's first batch with each kind of rig in small, go on for a step, and validate the result.
 
     Nothing is left behind. Returns the validation's figures.
 
     Raises:
         UserError: what the run itself would raise.
     """
-    batches = tuple((inputs, RESOLUTION, 1) for inputs, _, _ in config.batches[:2])
-    small = replace(config, steps=2, warmup=1, decay=1, replays=0, batches=batches, targets=1)
+    kinds = {batch.rig: batch for batch in reversed(config.batches)}
+    batches = tuple(batch._replace(resolution=RESOLUTION, scenes=1) for batch in kinds.values())
+    small = replace(config, steps=len(batches), warmup=1, decay=1, replays=0, batches=batches, targets=1)
     with processes() as device, TemporaryDirectory() as folder:
         out = Path(first_process(folder))
         train(small, assets, out)
-        run = train(replace(small, steps=3), assets, out)
+        run = train(replace(small, steps=small.steps + 1), assets, out)
         scenes = validation_scenes("heads" if config.heads_share else "shapes", assets, device)
         return validate(partial(predict_views, run.model), scenes, 2, RESOLUTION, 1)

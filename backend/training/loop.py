@@ -44,14 +44,15 @@ from ..files import replacing
 from ..logs import log
 from ..lrm4d import LRM4D
 from ..models import CONFIGS, load_model, save_weights
-from .config import TrainConfig
-from .losses import GeometryErrors, geometry_errors, perceptual_loss, reconstruction_loss
+from .config import Batch, TrainConfig
+from .losses import GeometryErrors
 from .muon import Muon
 from .perceptual import MOBILENET, MobileNetV2
-from .predict import predict, predict_views, shown_pixels
+from .predict import predict_views, shown_pixels
 from .scenes.sampler import SceneBatch, SceneSampler
 from .sharding import local, local_gradient, shard, whole
 from .start import load_start
+from .tasks import Task
 from .validate import validation_scenes, validation_sheet
 
 LOGGED = ("loss", "psnr", *GeometryErrors._fields)
@@ -61,7 +62,7 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)  # of a sharded
 
 
 def make_optimizers(model: LRM4D, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the transformer's matrices, AdamW for all else."""
+    """Make Muon for the transformer's matrices, AdamW for all else."""
     weights, hidden = (
         [module.weight for module in part.modules() if isinstance(module, nn.Linear)] for part in (model, model.blocks)
     )
@@ -92,7 +93,7 @@ class Scenes:
         self._made: dict[int, Future] = {}
 
     def take(self, step: int) -> tuple[SceneBatch, int]:
-        """The step's scenes, and the largest number of shown pixels in one; starts on the next fresh ones."""
+        """Return the step's scenes and the largest number of shown pixels in one; starts on the next fresh ones."""
         batch, most_shown, ready = self._future(self.number(step)).result()
         if ready is not None:
             stream = torch.cuda.current_stream(self._device)
@@ -105,7 +106,7 @@ class Scenes:
         return batch, most_shown
 
     def number(self, step: int) -> int:
-        """The batch that a step trains on; the same in every process, so that all wait alike for one another."""
+        """Return the batch that a step trains on; the same in every process, so that all wait alike for one another."""
         newest, replay = divmod(step, 1 + self._config.replays)
         if not replay:
             return newest
@@ -119,7 +120,9 @@ class Scenes:
 
     def _sample(self, number: int) -> tuple[SceneBatch, int, torch.Event | None]:
         with torch.cuda.stream(self._stream):  # does nothing where there is none
-            batch = self._sampler.sample(number, *self._config.batch(number))
+            inputs, resolution, scenes, missing, rig = self._config.batch(number)
+            targets = self._config.targets
+            batch = self._sampler.sample(number, scenes, inputs, targets, resolution, missing, rig)
             most_shown = int(shown_pixels(batch).flatten(1).sum(1).max())
             return batch, most_shown, self._stream.record_event() if self._stream else None
 
@@ -143,7 +146,9 @@ class Run:
         self.average = {name: value.detach().clone() for name, value in self.model.named_parameters()}
         self.optimizers = make_optimizers(self.model, config)
         # the pack is optional as long as nobody asks for the term
-        self.features = MobileNetV2(assets / MOBILENET).to(device) if config.perceptual_weight else None
+        perceives = config.perceptual_weight or config.missing_perceptual_weight
+        features = MobileNetV2(assets / MOBILENET).to(device) if perceives else None
+        self.task = Task(self.network, config, features)
         sampler = SceneSampler(assets, device, config.seed + 1000 * self.rank, heads_share=config.heads_share)
         self.scenes = Scenes(sampler, config, device)
         # one process alone makes pictures of what was learnt
@@ -154,7 +159,7 @@ class Run:
         self.step = 0
 
     def state_dict(self) -> dict:
-        """Everything that going on needs, in as many processes as may be; complete in the first one alone.
+        """Return all that going on needs, in as many processes as may be; complete in the first one alone.
 
         All processes must ask for it, because some may hold a part of it each.
         """
@@ -164,6 +169,7 @@ class Run:
         return {"model": model, "optimizers": optimizers, "average": average, **others}
 
     def load_state_dict(self, state: dict) -> None:
+        """Take over what state_dict of another run gave."""
         self.start_from(state["average"])
         set_state_dict(
             self.model,
@@ -175,33 +181,23 @@ class Run:
         self.step, self.licence = state["step"], state["licence"]
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Gives the model and its average a model's weights."""
-        set_model_state_dict(self.model, {**weights}, options=WHOLE)
+        """Give the model and its average a model's weights; what that did not have stays as it is."""
+        lacking = {name: whole(value) for name, value in self.model.state_dict().items() if name not in weights}
+        set_model_state_dict(self.model, {**lacking, **weights}, options=WHOLE)
         self.average = {name: value.detach().clone() for name, value in self.model.named_parameters()}
 
     def advance(self) -> Tensor:
-        """One step -> the figures of LOGGED [5], left on the device so that nothing waits for it."""
+        """Train one step -> the figures of LOGGED [5], left on the device so that nothing waits for it."""
         config = self.config
         parameters = list(self.model.parameters())  # before the network runs: then FSDP2 puts whole ones in their place
         for parameter in parameters:
             parameter.grad = None
         batch, most_shown = self.scenes.take(self.step)
-        inputs = batch.pictures.shape[1]
-        most = self.model.config.refinements
-        # as good as can be after any number of them, or none
-        cloud, color, alpha = predict(self.network, batch, most_shown, self.step % (most + 1))
-        truth = batch.images[:, inputs:]
-        loss, decibels = reconstruction_loss(color, alpha, truth, config.ssim_weight, config.alpha_weight)
-        if self.features is not None:
-            distance = perceptual_loss(self.features, color, alpha, truth)
-            loss = loss + config.perceptual_weight * distance
-        bound = cloud.map(lambda value: value[:, : batch.covered[0].numel()])  # without free Gaussians
-        geometry = (batch.times[:, :inputs], batch.points, batch.velocity, batch.covered)
-        errors = geometry_errors(bound, *geometry, self.model.config.patch)
-        weights = (config.position_weight, config.velocity_weight, config.empty_weight)
-        loss = loss + sum(weight * error for weight, error in zip(weights, errors, strict=True))
-        if most:
-            loss = loss + 0 * self.model.step_sizes.sum()  # DDP waits for every gradient, also where there is no step
+        # as good as can be after any number of refinements, or none
+        refinements = self.step % (self.model.config.refinements + 1)
+        loss, decibels, errors = self.task.score(batch, most_shown, refinements, (config.seed, self.step), self.rank)
+        # DDP waits for every gradient, also of what this step does without
+        loss = loss + sum(0 * value.sum() for value in self._sometimes_idle())
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
         healthy = whole(norm).isfinite()
@@ -219,9 +215,15 @@ class Run:
         self.step += 1
         return torch.stack([loss.detach(), decibels, *(error.detach() for error in errors)])
 
+    def _sometimes_idle(self) -> list[Tensor]:
+        """Return the parameters that some steps do without."""
+        config, model = self.model.config, self.model
+        idle: list[Tensor] = [model.step_sizes] if config.refinements else []
+        return [*idle, model.unseen, model.level.weight] if config.completes else idle
+
 
 def train(config: TrainConfig, assets: Path, out: Path, minutes: float = math.inf, weights: Path | None = None) -> Run:
-    """Trains, or goes on from out/state.pt, until the last step or the time is up; starts from `weights` if given.
+    """Train, or go on from out/state.pt, until the last step or the time is up; start from `weights` if given.
 
     Raises:
         UserError: no state or weights that fit, a batch too large for the GPU, or nothing but broken steps.
@@ -245,7 +247,8 @@ def _train(
             raise UserError(f"{problem}; choose another --out.") from None
     elif weights is not None:
         given, run.licence = load_start(weights)
-        if replace(given.config, resolution=run.model.config.resolution) != run.model.config:
+        own = run.model.config
+        if replace(given.config, resolution=own.resolution, completes=own.completes) != own:
             raise UserError(f"The weights {weights} are of another form than '{config.model}'; train it from scratch.")
         run.start_from(given.state_dict())
     if run.rank == 0:
@@ -257,8 +260,8 @@ def _train(
         try:
             recent.append(run.advance())
         except torch.OutOfMemoryError:
-            raise UserError(_too_large(*batch)) from None
-        scenes += batch[0]
+            raise UserError(_too_large(batch)) from None
+        scenes += batch.scenes
         if run.step % LOG_EVERY == 0:
             figures, recent = torch.stack(recent).nanmean(0).tolist(), []
             if int(run.failures) >= MOST_FAILURES:
@@ -280,7 +283,7 @@ def _train(
 
 
 def save(run: Run, out: Path) -> None:
-    """Writes state.pt and the averaged weights, each by replacing the old file whole, and pictures of these weights."""
+    """Write state.pt and the averaged weights, each by replacing the old file whole, and pictures of these weights."""
     state = run.state_dict()
     if run.pictured is None:  # the first process alone writes
         return
@@ -290,33 +293,35 @@ def save(run: Run, out: Path) -> None:
     weights = out / f"{run.config.model}.safetensors"
     save_weights(state["average"], run.config.model, weights, card)
     model = load_model(weights, run.device)
-    _, inputs, _, resolution = run.config.batch(0)
-    sheet = validation_sheet(partial(predict_views, model), run.pictured, inputs, resolution)
+    sheet = validation_sheet(partial(predict_views, model), run.pictured, *run.config.batch(0)[:2])
     (out / "pictures").mkdir(exist_ok=True)
     Image.fromarray(sheet).save(out / "pictures" / f"{run.step:07}.png")
 
 
 def _prepare(model: LRM4D, config: TrainConfig) -> None:
-    """Compiles what is slow on a GPU, and has the blocks' activations computed twice rather than kept if so set."""
+    """Combine what is slow on a GPU into kernels, and let the blocks' activations be computed twice if so set."""
     compiled = model.embed.weight.is_cuda
     for block in model.blocks:
         # the forward methods, not the modules, so that FSDP2's hooks stay outside
-        forward = torch.compile(block.forward, dynamic=False) if compiled else block.forward
+        forward = torch.compile(block.forward, dynamic=True) if compiled else block.forward
         keep = partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
         block.forward = keep if config.activation_checkpointing else forward
     if compiled and model.config.sweep:
-        model.sweep.compare = torch.compile(model.sweep.compare, dynamic=False)
+        model.sweep.compare = torch.compile(model.sweep.compare, dynamic=True)
 
 
-def _too_large(scenes: int, inputs: int, _: int, resolution: int) -> str:
-    """What to tell when a batch does not fit."""
-    advice = f"its last number, say to {scenes // 2}" if scenes > 1 else "its first two or set activation_checkpointing"
-    return f"The batch [{inputs}, {resolution}, {scenes}] does not fit into the GPU's memory; lower {advice}."
+def _too_large(batch: Batch) -> str:
+    """Say what to do when a batch does not fit."""
+    advice = "its first two or set activation_checkpointing"
+    if batch.scenes > 1:
+        advice = f"its third number, say to {batch.scenes // 2}"
+    shape = list(batch[:3] if not batch.missing else batch)
+    return f"The batch {shape} does not fit into the GPU's memory; lower {advice}."
 
 
 @contextmanager
 def processes() -> Iterator[torch.device]:
-    """This process's device; under torchrun, among the others, whom it leaves at the end if it joined them here."""
+    """Yield this process's device; under torchrun, join the others if it has not yet, and leave them at the end."""
     number = int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device("cuda", number) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
@@ -331,7 +336,7 @@ def processes() -> Iterator[torch.device]:
 
 
 def first_process(value: str) -> str:
-    """The first process's value, in all of them."""
+    """Return the first process's value, in all of them."""
     values = [value]
     if dist.is_initialized():
         dist.broadcast_object_list(values)
@@ -339,7 +344,7 @@ def first_process(value: str) -> str:
 
 
 def _most(value: float, device: torch.device) -> float:
-    """The largest of the processes' values."""
+    """Return the largest of the processes' values."""
     if not dist.is_initialized():
         return value
     largest = torch.tensor(value, device=device)

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from ..complete import denoise
 from ..gaussians import Gaussians4D
-from ..lrm4d import LRM4D, patchify
+from ..lrm4d import LRM4D, Noisy, patchify
 from ..memory import reading_resolution
-from ..rasterize import render
+from ..rasterize import over_white_srgb, render
 from ..refine import refine
 from .scenes.sampler import SceneBatch
 
@@ -24,25 +25,47 @@ def predict(
     most_shown: int | None = None,
     refinements: int | None = None,
     resolution: int | None = None,
+    noisy: Noisy | None = None,
+    blind: bool = False,
+    first: int | None = None,
 ) -> tuple[Gaussians4D, Tensor, Tensor]:
-    """Reconstructs from the input views and renders the others: the unrefined cloud, linear color and alpha.
+    """Reconstruct from the given views and render others: the unrefined cloud, linear color and alpha.
 
-    Pixels mostly outside the mattes are not drawn, as in the product; free Gaussians are. most_shown: the largest
-    number of the other pixels in a scene, if it is known already. refinements: how many of the model's, else all.
-    resolution: the side at which the network reads the pictures, else their own.
+    Pixels mostly outside the mattes are not drawn, as in the product; free Gaussians and those of missing views are.
+    most_shown: the largest number of drawn pixels in a scene, if it is known already. refinements: how many of the
+    model's, else all. resolution: the side at which the network reads the pictures, else their own. noisy: what stands
+    for the missing pictures, if the scenes have such. blind: the network is not shown the known ones, so that it learns
+    what heads are like in general. first: the view that rendering starts with, by default the first
+    target.
     """
-    inputs = batch.pictures.shape[1]
     height, width = batch.pictures.shape[2:4]
+    cloud, drawn = reconstruct_batch(model, batch, most_shown, refinements, resolution, noisy, blind)
+    first = batch.given if first is None else first
+    rig = (part[:, first:] for part in (batch.camera_to_world, batch.intrinsics, batch.times))
+    return cloud, *render(drawn, *rig, width=width, height=height)
+
+
+def reconstruct_batch(
+    model: LRM4D | DistributedDataParallel,
+    batch: SceneBatch,
+    most_shown: int | None = None,
+    refinements: int | None = None,
+    resolution: int | None = None,
+    noisy: Noisy | None = None,
+    blind: bool = False,
+) -> tuple[Gaussians4D, Gaussians4D]:
+    """Return the unrefined cloud of all pixels, and the refined one of the drawn ones; arguments as of `predict`."""
+    start = batch.known if blind else 0
     pictures = _resized(batch.pictures.permute(0, 1, 4, 2, 3), resolution)
-    rig = (batch.camera_to_world, batch.intrinsics, batch.times)
-    given = [part[:, :inputs] for part in rig]
-    given[1] = given[1] * (pictures.shape[-1] / width)
+    given = [part[:, start : batch.given] for part in (batch.camera_to_world, batch.intrinsics, batch.times)]
+    given[1] = given[1] * (pictures.shape[-1] / batch.pictures.shape[3])
     with torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.is_cuda):
-        channels, pixels = model(pictures, *given)
+        channels, pixels = model(pictures[:, start:], *given, noisy=noisy)
     network = cast(LRM4D, model.module) if isinstance(model, DistributedDataParallel) else model
     config = network.config
     cloud = network.gaussians(channels, pixels)
-    shown = patchify(shown_pixels(batch, resolution)[..., None], config.patch).flatten(1)
+    shown = shown_pixels(batch, resolution)[:, start:]
+    shown = patchify(shown[..., None], config.patch).flatten(1)
     order = shown.byte().argsort(dim=1, descending=True, stable=True)[:, : most_shown or int(shown.sum(1).max())]
     shown, pixels = shown.take_along_dim(order, 1), pixels.take_along_dim(order[..., None], 1)
     free = channels[:, channels.shape[1] - config.free_gaussians :]
@@ -55,20 +78,40 @@ def predict(
         return cloud
 
     if config.refinements and refinements != 0:
-        channels = refine(channels, drawn, pictures, *given, step_sizes=network.step_sizes[:refinements])
-    targets = (part[:, inputs:] for part in rig)
-    return cloud, *render(drawn(channels), *targets, width=width, height=height)
+        known = [part[:, : batch.known] for part in given]
+        channels = refine(channels, drawn, pictures, *known, step_sizes=network.step_sizes[:refinements])
+    return cloud, drawn(channels)
+
+
+def predict_completed(model: LRM4D, batch: SceneBatch, steps: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Predict the target views' linear color and alpha after denoising the missing ones, all without refinements."""
+    height, width = batch.pictures.shape[2:4]
+    missing = slice(batch.known, batch.given)
+    rig = (batch.camera_to_world, batch.intrinsics, batch.times)
+
+    def reconstructed(pictures: Tensor, level: Tensor) -> Gaussians4D:
+        return reconstruct_batch(model, batch, refinements=0, noisy=Noisy(pictures, level))[1]
+
+    def drawn(cloud: Gaussians4D) -> Tensor:
+        picture = over_white_srgb(*render(cloud, *(part[:, missing] for part in rig), width=width, height=height))
+        return picture.permute(0, 1, 4, 2, 3)
+
+    generator = torch.Generator(batch.times.device).manual_seed(seed)
+    shape = (len(batch.times), batch.given - batch.known, 3, height, width)
+    noise = torch.randn(shape, generator=generator, device=batch.times.device)
+    cloud = denoise(reconstructed, drawn, noise, steps)
+    return render(cloud, *(part[:, batch.given :] for part in rig), width=width, height=height)
 
 
 def predict_views(model: LRM4D, batch: SceneBatch) -> tuple[Tensor, Tensor]:
-    """The other views' linear color and alpha as the product would show them on a GPU: read as finely, all refined."""
+    """Predict the target views' linear color and alpha as the product would on a GPU: read as finely, all refined."""
     inputs, side = batch.pictures.shape[1:3]
     resolution = reading_resolution(model.config.resolution, model.config.patch, inputs, side, on_cpu=False)
     return predict(model, batch, resolution=resolution)[1:]
 
 
 def _resized(pictures: Tensor, side: int | None) -> Tensor:
-    """Pictures [B, V, C, R, R] as [B, V, C, side, side], much as Pillow's Lanczos filter makes them."""
+    """Resize pictures [B, V, C, R, R] to [B, V, C, side, side], much as Pillow's Lanczos filter does."""
     if side is None or side == pictures.shape[-1]:
         return pictures
     resized = F.interpolate(pictures.flatten(0, 1), size=(side, side), mode="bicubic", antialias=True)
@@ -76,6 +119,7 @@ def _resized(pictures: Tensor, side: int | None) -> Tensor:
 
 
 def shown_pixels(batch: SceneBatch, resolution: int | None = None) -> Tensor:
-    """Where the input pictures, read at a resolution or as they are, mostly show the subject, [B, I, R, R] bool."""
-    mattes = batch.images[:, : batch.pictures.shape[1], None, ..., 3]
-    return _resized(mattes, resolution)[:, :, 0] >= 0.5
+    """Tell where the given views may show the subject, [B, I, R, R] bool: pictures, read at a resolution or as they
+    are, where they mostly do, missing ones everywhere."""
+    mattes = _resized(batch.images[:, : batch.known, None, ..., 3], resolution)[:, :, 0] >= 0.5
+    return F.pad(mattes, (0, 0, 0, 0, 0, batch.given - batch.known), value=True)

@@ -5,6 +5,9 @@
 
 Every scene has its pictures at random places and times, and four targets at others. The scenes come from a seed;
 identities, hair styles and performances are held out. Beside the model stands the hull, which has learnt nothing.
+
+A model that reads cameras without pictures is also measured on heads of which one camera shows a part: what it makes of
+the rest in some steps from noise, at eight targets all around, without refinements.
 """
 
 from __future__ import annotations
@@ -23,18 +26,27 @@ from torch import Tensor
 from ..errors import UserError
 from ..evaluate import psnr, ssim
 from ..files import replacing
+from ..lrm4d import LRM4D
 from ..models import load_model
 from ..rasterize import over_white_srgb
-from .contact_sheet import contact_sheet
+from .contact_sheet import completion_sheet, contact_sheet
 from .hull import predict_hull
 from .perceptual import MOBILENET, MobileNetV2
-from .predict import predict_views
-from .scenes.sampler import SceneBatch, SceneSampler
+from .predict import predict_completed, predict_views
+from .scenes.photo_rigs import CLIP, PHOTOS
+from .scenes.sampler import ANY_RIG, SceneBatch, SceneSampler
 
 SETS = {"heads": 1.0, "shapes": 0.0}  # share of heads
 PROTOCOLS = ((8, 128), (8, 256), (2, 128), (4, 128), (12, 128), (24, 128))  # inputs, resolution
 HULL_PROTOCOLS = ((8, 128), (8, 256))
 TARGETS = 4
+COMPLETIONS = {  # known pictures, their resolution, missing cameras, rig
+    "one photo": (1, 128, 5, PHOTOS),
+    "two pictures 60 degrees apart": (2, 128, 4, PHOTOS),
+    "monocular clip": (8, 128, 5, CLIP),
+}
+STEPS = (1, 4, 8, 16)
+ALL_AROUND = 8  # targets of these
 BATCH = 8
 SHEET_SCENES = 4
 SHEET_PROTOCOL = (8, 256)
@@ -45,7 +57,7 @@ Predictor = Callable[[SceneBatch], tuple[Tensor, Tensor]]
 
 
 def validation_scenes(name: str, assets: Path, device: torch.device) -> SceneSampler:
-    """The scenes of one of SETS. Shapes are made without the asset packs, and so are the same whoever has them."""
+    """Make the scenes of one of SETS. Shapes are made without the asset packs, and so are the same whoever has them."""
     packs = assets if SETS[name] else Path()
     return SceneSampler(packs, device, SEED, split="val", heads_share=SETS[name], timing="free")
 
@@ -58,20 +70,24 @@ def validate(
     resolution: int,
     scenes: int,
     features: MobileNetV2 | None = None,
+    missing: int = 0,
+    rig: str = ANY_RIG,
+    targets: int = TARGETS,
 ) -> dict:
-    """Means over the scenes of PSNR, SSIM, matte error and, given its network, feature distance; and PSNR by thirds of
-    the scenes' motion, slowest first."""
+    """Measure means over the scenes of PSNR, SSIM, matte error and, given its network, feature distance; and PSNR by
+    thirds of the scenes' motion, slowest first."""
     rows = []
     for start in range(0, scenes, BATCH):
-        batch = sampler.sample(start // BATCH, min(BATCH, scenes - start), inputs, TARGETS, resolution)
+        some = min(BATCH, scenes - start)
+        batch = sampler.sample(start // BATCH, some, inputs, targets, resolution, missing, rig)
         color, alpha = predictor(batch)
-        truth = batch.images[:, inputs:]
+        truth = batch.images[:, batch.given :]
         pictures, true = over_white_srgb(color, alpha), over_white_srgb(truth[..., :3], truth[..., 3])
         matte = (alpha - truth[..., 3]).abs().mean((1, 2, 3))
         speed = batch.velocity.norm(dim=-1).sum((1, 2, 3)) / batch.covered.sum((1, 2, 3)).clamp_min(1)
         far = torch.zeros_like(matte)
         if features is not None:
-            far = features.distance(pictures.flatten(0, 1), true.flatten(0, 1)).view(len(matte), TARGETS).mean(1)
+            far = features.distance(pictures.flatten(0, 1), true.flatten(0, 1)).view(len(matte), targets).mean(1)
         rows.append(torch.stack([psnr(pictures, true).mean(1), ssim(pictures, true).mean(1), matte, far, speed], -1))
     table = torch.cat(rows)  # [scenes, 5]
     by_speed = [part[:, 0].mean().item() for part in table[table[:, 4].argsort()].chunk(3)]
@@ -87,12 +103,41 @@ def validate(
 
 @torch.no_grad()
 def validation_sheet(predictor: Predictor, sampler: SceneSampler, inputs: int, resolution: int) -> np.ndarray:
-    """A contact sheet of a set's first scenes, uint8 RGB [H, W, 3]."""
+    """Make a contact sheet of a set's first scenes, uint8 RGB [H, W, 3]."""
     batch = sampler.sample(0, SHEET_SCENES, inputs, TARGETS, resolution)
     return contact_sheet(batch, *predictor(batch))
 
 
+@torch.no_grad()
+def validate_completions(
+    model: LRM4D, sampler: SceneSampler, scenes: int, features: MobileNetV2 | None = None
+) -> dict[str, dict]:
+    """Measure COMPLETIONS for each of STEPS, and for the hull of the known pictures."""
+    table = {}
+    for name, (known, resolution, missing, rig) in COMPLETIONS.items():
+        rows: dict[str, Predictor] = {
+            f"{name}, {steps} steps": partial(predict_completed, model, steps=steps) for steps in STEPS
+        }
+        rows[f"{name}, hull"] = lambda batch: predict_hull(batch.without_missing())
+        for label, predictor in rows.items():
+            others = (missing, rig, ALL_AROUND)
+            table[label] = validate(predictor, sampler, known, resolution, scenes, features, *others)
+            print(f"{label:40} {table[label]}", flush=True)
+    return table
+
+
+@torch.no_grad()
+def completions_sheet(model: LRM4D, sampler: SceneSampler, steps: int) -> np.ndarray:
+    """Make a contact sheet of the first scenes of COMPLETIONS, uint8 RGB [H, W, 3]."""
+    sheets = []
+    for known, resolution, missing, rig in COMPLETIONS.values():
+        batch = sampler.sample(0, SHEET_SCENES, known, ALL_AROUND, resolution, missing, rig)
+        sheets.append(completion_sheet(batch, *predict_completed(model, batch, steps)))
+    return np.concatenate(sheets)
+
+
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m backend.training.validate", description=(__doc__ or "").split("\n\n")[0]
     )
@@ -116,10 +161,14 @@ def _measure(weights: Path, assets: Path | None, scenes: int, sheet: Path | None
     if assets and (assets / MOBILENET).exists():
         features = MobileNetV2(assets / MOBILENET).to(device)
 
+    completes = model.config.completes and "heads" in samplers
     predict = partial(predict_views, model)
     if sheet:
         sheets = [validation_sheet(predict, sampler, *SHEET_PROTOCOL) for sampler in samplers.values()]
         Image.fromarray(np.concatenate(sheets)).save(sheet, "PNG")
+        if completes:
+            completed = completions_sheet(model, samplers["heads"], STEPS[-1])
+            Image.fromarray(completed).save(sheet.with_stem(f"{sheet.stem}_completed"), "PNG")
     table = {}
     for name, sampler in samplers.items():
         for protocol in PROTOCOLS:
@@ -128,6 +177,8 @@ def _measure(weights: Path, assets: Path | None, scenes: int, sheet: Path | None
             for label, predictor in predictors.items():
                 table[label] = validate(predictor, sampler, *protocol, scenes, features)
                 print(f"{label:32} {table[label]}", flush=True)
+    if completes:
+        table |= validate_completions(model, samplers["heads"], scenes, features)
     card = weights.with_suffix(".json")
     document = json.loads(card.read_text(encoding="utf-8")) | {"validation": table}
     with replacing(card) as part:

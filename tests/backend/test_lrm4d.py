@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from backend.color import linear_to_srgb
-from backend.lrm4d import BASE, LARGE, LRM4D, SMALL, LRM4DConfig, PlaneSweep, patchify, rays
+from backend.lrm4d import BASE, LARGE, LRM4D, SMALL, LRM4DConfig, Noisy, PlaneSweep, patchify, rays
 from backend.rasterize import render
 from tests.helpers.tiny_lrm import rig
 
@@ -217,3 +217,70 @@ def test_a_tiny_model_learns_one_picture():
         losses.append(loss.item())
     assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in model.parameters())
     assert losses[-1] < 0.1 * losses[0]
+
+
+COMPLETING = replace(SWEEPING, completes=True)
+
+
+def completing(seed=0) -> LRM4D:
+    """A model whose knowledge of missing pictures is not the beginner's."""
+    model = tiny(COMPLETING)
+    torch.manual_seed(seed)
+    torch.nn.init.normal_(model.unseen)
+    torch.nn.init.normal_(model.level.weight)
+    return model
+
+
+def test_with_no_picture_missing_it_is_the_model_that_cannot_complete():
+    """Weights from before load into it and give the same cloud, bit for bit."""
+    before, model = tiny(SWEEPING), completing()
+    missing = model.load_state_dict(before.state_dict(), strict=False).missing_keys
+    assert set(missing) == {"unseen", "level.weight"}
+    parts = rig()
+    for one, other in zip(before(*parts), model(*parts), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("known", [0, 1, 2])
+def test_any_number_of_pictures_may_be_missing(known):
+    images, *views = rig()
+    channels, pixels = completing()(
+        images[:, :known], *views, Noisy(torch.randn_like(images[:, known:]), torch.rand(2))
+    )
+    assert channels.shape == (2, 3 * 16 * 24, 20) and pixels.shape == (2, 3 * 16 * 24, 12)
+    assert channels.isfinite().all()
+
+
+def test_missing_pixels_start_from_a_color_that_fades_with_the_noise():
+    images, *views = rig()
+    noisy, level = 3 * torch.randn_like(images[:, 1:]), torch.tensor([1.0, 0.0])
+    _, pixels = completing()(images[:, :1], *views, Noisy(noisy, level))
+    color = pixels[:, 16 * 24 :, :3]
+    assert not color[0].any()  # grey
+    expected = patchify(noisy.clamp(-1, 1).permute(0, 1, 3, 4, 2), 8).view(2, -1, 3)
+    assert torch.allclose(color[1], expected[1], atol=1e-6)
+
+
+def test_the_sweep_compares_with_known_pictures_only():
+    images, *views = rig()
+    sweep = PlaneSweep(SWEEPING)
+    other = torch.cat([images[:, :2], torch.rand_like(images[:, 2:])], 1)
+    evidence, changed = (sweep.evidence(pictures, *views, 2) for pictures in (images, other))
+    assert torch.equal(evidence[:, :2], changed[:, :2])
+    assert not torch.equal(evidence[:, 2], changed[:, 2])  # a missing picture's own colors are compared with them
+    alone = sweep.evidence(*(part[:, :2] for part in (images, *views)))
+    assert torch.allclose(evidence[:, :2], alone, atol=1e-6)
+
+
+def test_the_level_of_noise_tells_in_the_cloud():
+    images, *views = rig()
+    noisy = torch.randn_like(images[:, 1:])
+    model = completing()
+    low, high = (model(images[:, :1], *views, Noisy(noisy, torch.full((2,), level)))[0] for level in (0.2, 0.9))
+    assert (low - high).abs().mean() > 0.01
+
+
+def test_a_model_that_has_not_learned_it_refuses_missing_pictures():
+    images, *views = rig()
+    with pytest.raises(ValueError, match="without pictures"):
+        tiny()(images[:, :1], *views, Noisy(images[:, 1:], torch.ones(2)))

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from backend import models
-from backend.training import loop
+from backend.training import loop, tasks
 from backend.training.losses import reconstruction_loss
 from backend.training.sharding import local
 from tests.helpers.tiny_run import CONFIG, TINY
@@ -34,10 +34,10 @@ def run_all(out: Path) -> dict:
     run = loop.Run(replace(SHARDED, weight_decay=0.0), out, torch.device("cpu"))
     before = [local(value).clone() for value in run.model.parameters()]
     if run.rank == 1:
-        loop.reconstruction_loss = lambda *arguments: (torch.nan * reconstruction_loss(*arguments)[0], torch.zeros(()))
+        tasks.reconstruction_loss = lambda *arguments: (torch.nan * reconstruction_loss(*arguments)[0], torch.zeros(()))
     run.advance()
     kept = all(torch.equal(local(value), old) for value, old in zip(run.model.parameters(), before, strict=True))
-    loop.reconstruction_loss = reconstruction_loss
+    tasks.reconstruction_loss = reconstruction_loss
     run.advance()
     moved = not all(torch.equal(local(value), old) for value, old in zip(run.model.parameters(), before, strict=True))
     return {"rank": run.rank, "share": share, "kept": kept, "moved": moved}

@@ -22,7 +22,7 @@ from backend.facelift.gslrm import GSLRM, GSLRMConfig
 from backend.facelift.weights import LICENCE
 from backend.gaussians import Gaussians4D
 from backend.lrm4d import LARGE_FROM_GSLRM, PIXEL_CHANNELS
-from backend.training import loop
+from backend.training import loop, tasks
 from backend.training.config import TrainConfig, read_config
 from backend.training.loop import train
 from backend.training.losses import geometry_errors, reconstruction_loss
@@ -83,7 +83,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch):
 
 def test_a_run_learns_every_number_of_refinements_and_none(tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(loop, "predict", lambda *given: made.append(given[3]) or predict(*given))
+    monkeypatch.setattr(tasks, "predict", lambda *given: made.append(given[3]) or predict(*given))
     train(CONFIG, tmp_path, tmp_path / "run")
     assert made == [0, 1, 2, 0]
 
@@ -143,7 +143,7 @@ def broken_loss(*arguments):
 def test_a_step_with_a_broken_gradient_is_skipped(tmp_path, monkeypatch):
     run = loop.Run(replace(CONFIG, weight_decay=0.0), tmp_path, torch.device("cpu"))
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
-    monkeypatch.setattr(loop, "reconstruction_loss", broken_loss)
+    monkeypatch.setattr(tasks, "reconstruction_loss", broken_loss)
     run.advance()
     assert all(torch.equal(value, before[name]) for name, value in run.model.state_dict().items())
     monkeypatch.undo()
@@ -155,7 +155,7 @@ def test_a_run_that_only_fails_stops_and_keeps_its_last_good_state(tmp_path, mon
     train(CONFIG, tmp_path, tmp_path / "run")
     good = (tmp_path / "run" / "state.pt").read_bytes()
     monkeypatch.setattr(loop, "MOST_FAILURES", 2)
-    monkeypatch.setattr(loop, "reconstruction_loss", broken_loss)
+    monkeypatch.setattr(tasks, "reconstruction_loss", broken_loss)
     with pytest.raises(UserError, match="no finite gradient"):
         train(replace(CONFIG, steps=9, save_every=1), tmp_path, tmp_path / "run")
     assert (tmp_path / "run" / "state.pt").read_bytes() == good
@@ -241,7 +241,7 @@ def test_bad_configs_are_named(tmp_path, text, sentence):
 @pytest.mark.parametrize("path", sorted(Path(loop.__file__).parent.glob("*.toml")), ids=lambda path: path.stem)
 def test_shipped_configs_train_the_model_they_are_named_after(path):
     config = read_config(path)
-    assert config.model == path.stem
+    assert config.model == path.stem.removesuffix("_completing")
     assert config.warmup + config.decay < config.steps
 
 

@@ -15,6 +15,7 @@ from ...camera import Y_UP_TO_Z_UP, Camera, normalise_rig
 
 RINGS = ("ring", "arc", "sphere", "orbit")
 TIMINGS = ("free", "shared", "alternating", "gap", "static")
+_TARGET_ERROR = 0.07  # deviation of a target from the centre, along each axis
 _REACH = 1.5  # of the unit ball around a subject, from the origin of the normalised frame
 
 
@@ -22,35 +23,48 @@ _REACH = 1.5  # of the unit ball around a subject, from the origin of the normal
 class Rig:
     """V views: camera_to_world [V, 4, 4], intrinsics [V, 4] fx fy cx cy in picture widths, tau [V] in [-1, 1].
 
-    camera [V] numbers the cameras: views of one number are of one camera that stands still.
+    camera [V] numbers the cameras: views of one number are of one camera that stands still. target [3]: the subject's
+    centre as a user tells it, about right, where the cameras alone cannot tell.
     """
 
     camera_to_world: np.ndarray
     intrinsics: np.ndarray
     tau: np.ndarray
     camera: np.ndarray
+    target: np.ndarray | None = None
+
+    def turned(self, rotation: np.ndarray) -> Rig:
+        """Turn the rig by a rotation [3, 3] of its world."""
+        pose = np.eye(4)
+        pose[:3, :3] = rotation
+        target = None if self.target is None else rotation @ self.target
+        return replace(self, camera_to_world=pose @ self.camera_to_world, target=target)
 
     def normalise(self, inputs: int) -> tuple[Rig, float, np.ndarray]:
-        """The rig in the frame that its first `inputs` cameras define, and the scale and translation [3] into it."""
+        """Return the rig in the frame that its first `inputs` cameras, and the target if it has one, define; and the
+        scale and translation [3] into it."""
         cameras = [
             Camera(pose, *intrinsics, width=1, height=1)
             for pose, intrinsics in zip(self.camera_to_world[:inputs], self.intrinsics[:inputs], strict=True)
         ]
-        similarity = normalise_rig(cameras)
+        similarity = normalise_rig(cameras, self.target)
         poses = similarity.apply_pose(self.camera_to_world)
-        return replace(self, camera_to_world=poses), similarity.scale, similarity.translation
+        target = None if self.target is None else similarity.apply_points(self.target)
+        return replace(self, camera_to_world=poses, target=target), similarity.scale, similarity.translation
 
 
 def draw_rig(rng: np.random.Generator, inputs: int, targets: int, timing: str | None = None) -> Rig:
-    """A random rig with its times: the inputs first, then targets from places and times of the same kind.
+    """Draw a random rig with its times: the inputs first, then targets from places and times of the same kind.
 
-    timing is one of TIMINGS, drawn if not given. Normalised, the subject lies about in the unit ball, unless there is
-    one input only, which cannot tell how far it is.
+    timing is one of TIMINGS, drawn if not given. Normalised, the subject lies about in the unit ball; one input alone
+    cannot tell how far it is, so the rig says where its centre is.
     """
     while True:
         rig = _draw_any_rig(rng, inputs, targets, timing)
+        if inputs == 1:
+            rig.target = rng.normal(0, _TARGET_ERROR, 3)
         _, scale, translation = rig.normalise(inputs)
-        if inputs == 1 or scale + np.linalg.norm(translation) < _REACH:
+        if scale + np.linalg.norm(translation) < _REACH:
             return rig  # otherwise the axes are nearly parallel
 
 
@@ -98,7 +112,7 @@ def _draw_times(
 def _draw_places(
     rng: np.random.Generator, kind: str, tau: np.ndarray, inputs: int, cameras: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Azimuth and elevation [V] in degrees; input i stands at place i modulo `cameras`."""
+    """Draw azimuth and elevation [V] in degrees; input i stands at place i modulo `cameras`."""
     targets = len(tau) - inputs
     place = np.arange(inputs) % cameras
     if kind == "ring":
@@ -136,7 +150,7 @@ def _aim(
     cameras: int,
     count: int,
 ) -> Rig:
-    """Cameras at the given places that look at about the subject; a camera that shoots twice stands still."""
+    """Place cameras that look at about the subject; one that shoots twice stands still."""
     place = np.concatenate([np.arange(inputs) % cameras, cameras + np.arange(count - inputs)])
 
     def per_camera(spread: float, size: tuple[int, ...] = ()) -> np.ndarray:
@@ -158,8 +172,8 @@ def _aim(
 
 
 def look_at(position: np.ndarray, target: np.ndarray, roll: np.ndarray | float = 0.0) -> np.ndarray:
-    """OpenCV camera-to-world [..., 4, 4] of cameras at `position` [..., 3] that look at `target` with +y up, turned by
-    roll [...] radians."""
+    """Return OpenCV camera-to-world [..., 4, 4] of cameras at `position` [..., 3] that look at `target` with +y up,
+    turned by roll [...] radians."""
     forward = target - position
     forward = forward / np.linalg.norm(forward, axis=-1, keepdims=True)
     right = np.cross(forward, [0.0, 1.0, 0.0])
@@ -173,7 +187,7 @@ def look_at(position: np.ndarray, target: np.ndarray, roll: np.ndarray | float =
 
 
 def draw_world(rng: np.random.Generator) -> np.ndarray:
-    """A rotation [3, 3] from the subject's frame (+y up, +z front) to a world: mostly z up, the front along -y."""
+    """Draw a rotation [3, 3] from the subject's frame (+y up, +z front) to a world: mostly z up, the front along -y."""
     kind = rng.random()
     if kind < 0.2:
         q, r = np.linalg.qr(rng.standard_normal((3, 3)))

@@ -21,12 +21,14 @@ from .faults import grade, miscalibrate, photograph
 from .mesh import transform
 from .motion import rotations
 from .people import People
+from .photo_rigs import CLIP, draw_photo_rig
 from .rigs import Rig, draw_rig, draw_world
 from .shading import Lights, Noise, Surfaces, render
 from .shapes import Shapes
 from .transfer import to_device
 from .truth import surface_truth
 
+ANY_RIG = "any"
 _GROUPS = 2
 _ENVIRONMENT_SHARE, _TURN = 1 / 3, np.array([0.2, np.pi, 0.2])  # turns of environments about x, y, z, radians
 _INSTANT = 0.02  # of tau, on both sides of a picture's, over which velocities are measured
@@ -34,13 +36,16 @@ _INSTANT = 0.02  # of tau, on both sides of a picture's, over which velocities a
 
 @dataclass
 class SceneBatch:
-    """B scenes of V pictures of R x R pixels, in the frame of the rig normalised by its input cameras.
+    """B scenes of V views of R x R pixels, in the frame of the rig normalised by its input cameras.
+
+    The first K views are the known ones, whose pictures a model is given. Then come those of missing cameras, M or
+    none, of which a model is told where and when they are but not what they show. The other views are targets.
 
     images [B, V, R, R, 4] float32, linear light, premultiplied, 0..1; camera_to_world [B, V, 4, 4] OpenCV;
-    intrinsics [B, V, 4] fx fy cx cy, pixels; times [B, V] tau in [-1, 1]. Of the I input views also the pictures
-    [B, I, R, R, 3] that the model reads, sRGB-encoded over white, and the surface that pixels show: points
-    [B, I, R, R, 3], their velocity [B, I, R, R, 3] a unit of tau, 0 where all of a scene's pictures are of one time,
-    and covered [B, I, R, R] bool, where there is one; both are 0 elsewhere.
+    intrinsics [B, V, 4] fx fy cx cy, pixels; times [B, V] tau in [-1, 1]. Of the known views the pictures
+    [B, K, R, R, 3] that the model reads, sRGB-encoded over white. Of the I = K + M known and missing views the surface
+    that pixels show: points [B, I, R, R, 3], their velocity [B, I, R, R, 3] a unit of tau, 0 where all of a scene's
+    views are of one time, and covered [B, I, R, R] bool, where there is one; both are 0 elsewhere.
 
     What a model is given has a real capture's faults in some scenes: `pictures`, and the input views' camera_to_world
     and intrinsics. Everything else is true, in the frame that the given cameras define.
@@ -54,6 +59,27 @@ class SceneBatch:
     points: Tensor
     velocity: Tensor
     covered: Tensor
+
+    @property
+    def known(self) -> int:
+        """Return K, the number of known views."""
+        return self.pictures.shape[1]
+
+    @property
+    def given(self) -> int:
+        """Return I, the number of views that Gaussians are predicted for: the known and the missing ones."""
+        return self.points.shape[1]
+
+    def without_missing(self) -> SceneBatch:
+        """Leave out the scenes' missing cameras, as any model can read them."""
+        known, given = self.known, self.given
+
+        def kept(values: Tensor) -> Tensor:
+            return torch.cat([values[:, :known], values[:, given:]], 1)
+
+        rig = (kept(self.images), kept(self.camera_to_world), kept(self.intrinsics), kept(self.times))
+        surface = (part[:, :known] for part in (self.points, self.velocity, self.covered))
+        return SceneBatch(*rig, self.pictures, *surface)
 
 
 class SceneSampler:
@@ -82,26 +108,50 @@ class SceneSampler:
         self._shapes = Shapes(device, self._noise)
         self._environments = read_environments(Path(assets) / "hdri")
 
-    def sample(self, number: int, scenes: int, inputs: int, targets: int, resolution: int) -> SceneBatch:
-        """The batch of a number; each of its scenes has `inputs` views to reconstruct from, then `targets` others."""
+    def sample(
+        self,
+        number: int,
+        scenes: int,
+        inputs: int,
+        targets: int,
+        resolution: int,
+        missing: int = 0,
+        rig: str = ANY_RIG,
+    ) -> SceneBatch:
+        """Make the batch of a number; each of its scenes has `inputs` views to reconstruct from, then `missing` ones
+        without pictures, then `targets` others.
+
+        rig: ANY_RIG, without missing cameras, or one of PHOTO_RIGS, of heads unless this sampler makes none.
+        """
         rng = np.random.default_rng([*self._seed, number])
         sizes = [len(part) for part in np.array_split(range(scenes), min(_GROUPS, scenes))]
         with torch.no_grad(), torch.autocast(self._device.type, enabled=False):
-            groups = [self._sample_group(rng, size, inputs, targets, resolution) for size in sizes]
+            groups = [self._sample_group(rng, size, inputs, targets, resolution, missing, rig) for size in sizes]
         return SceneBatch(*(torch.cat(fields) for fields in zip(*(vars(g).values() for g in groups), strict=True)))
 
     def _sample_group(
-        self, rng: np.random.Generator, scenes: int, inputs: int, targets: int, resolution: int
+        self,
+        rng: np.random.Generator,
+        scenes: int,
+        inputs: int,
+        targets: int,
+        resolution: int,
+        missing: int,
+        kind: str,
     ) -> SceneBatch:
-        rigs = [draw_rig(rng, inputs, targets, self._timing) for _ in range(scenes)]
+        if kind == ANY_RIG:
+            rigs = [draw_rig(rng, inputs, targets, self._timing) for _ in range(scenes)]
+        else:
+            views = (inputs, missing, targets, kind == CLIP, not self._faulty)
+            rigs = [draw_photo_rig(rng, *views) for _ in range(scenes)]
         tau = np.stack([rig.tau for rig in rigs])
-        people = rng.random() < self._heads_share
+        people = rng.random() < self._heads_share or kind != ANY_RIG
         subject = self._people if people and self._people else self._shapes
-        surfaces = subject.draw(rng, np.concatenate([tau, *instants(tau, inputs)], 1))
+        surfaces = subject.draw(rng, np.concatenate([tau, *instants(tau, inputs + missing)], 1))
         world = np.stack([draw_world(rng) for _ in rigs])
         lights = draw_lights(rng, surfaces.material.albedo, self._environments)
         surfaces.vertices = _centre(surfaces.vertices, tau.shape[1])
-        return self._photograph(rng, surfaces, lights, rigs, world, inputs, resolution)
+        return self._photograph(rng, surfaces, lights, rigs, world, inputs, missing, resolution)
 
     def _photograph(
         self,
@@ -111,35 +161,35 @@ class SceneSampler:
         rigs: list[Rig],
         world: np.ndarray,
         inputs: int,
+        missing: int,
         resolution: int,
     ) -> SceneBatch:
-        """Pictures of subjects in the unit ball, posed for the rigs' times and their inputs' instants.
+        """Render pictures of subjects in the unit ball, posed for the rigs' times and their given views' instants.
 
         They are taken in the subjects' own axes; what is returned is turned by world [S, 3, 3] and normalised.
         """
-        told = [miscalibrate(rng, rig, inputs) for rig in rigs] if self._faulty else rigs
-        turned = [
-            replace(rig, camera_to_world=_pose(t) @ rig.camera_to_world) for t, rig in zip(world, told, strict=True)
-        ]
+        given = inputs + missing
+        given_rigs = [miscalibrate(rng, rig, inputs) for rig in rigs] if self._faulty else rigs
+        turned = [rig.turned(rotation) for rotation, rig in zip(world, given_rigs, strict=True)]
         normalised, scale, translation = zip(*(rig.normalise(inputs) for rig in turned), strict=True)
         tau = np.stack([rig.tau for rig in rigs])
-        before, after = instants(tau, inputs)
+        before, after = instants(tau, given)
         numbers = (
             np.stack([rig.camera_to_world for rig in rigs]),
             np.stack([rig.camera_to_world for rig in normalised]),
             np.stack([rig.intrinsics for rig in rigs]) * resolution,
-            np.stack([rig.intrinsics for rig in told]) * resolution,
+            np.stack([rig.intrinsics for rig in given_rigs]) * resolution,
             tau,
             np.array(scale)[:, None, None] * world,
             np.stack(translation),
             1 / np.where(after > before, after - before, np.inf),
         )
         own_poses, poses, own_intrinsics, intrinsics, tau, turn, shift, pace = to_device(self._device, *numbers)
-        pictured, start, end = surfaces.vertices.split([tau.shape[1], inputs, inputs], 1)
+        pictured, start, end = surfaces.vertices.split([tau.shape[1], given, given], 1)
         surfaces = replace(surfaces, vertices=pictured)
         images, visibility = render(surfaces, lights, own_poses, own_intrinsics, resolution, self._noise)
         velocity = (end - start) * pace[:, :, None, None]
-        points, velocity, covered = surface_truth(visibility, surfaces.faces, pictured[:, :inputs], velocity)
+        points, velocity, covered = surface_truth(visibility, surfaces.faces, pictured[:, :given], velocity)
         points = transform(points, turn[:, None, None, None]) + shift[:, None, None, None]
         points, velocity = (
             torch.where(covered[..., None], x, 0) for x in (points, transform(velocity, turn[:, None, None, None]))
@@ -155,28 +205,22 @@ class SceneSampler:
 
 
 def over_white_encoded(images: Tensor) -> Tensor:
-    """Premultiplied linear RGBA [..., 4] as a product's picture: straight, encoded, then laid over white [..., 3]."""
+    """Encode premultiplied linear RGBA [..., 4] as the product does: straight, sRGB, then laid over white [..., 3]."""
     alpha = images[..., 3:]
     return linear_to_srgb(images[..., :3] / alpha.clamp_min(1e-6)).clamp(0, 1) * alpha + (1 - alpha)
 
 
-def instants(tau: np.ndarray, inputs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Times [S, inputs] just before and after the input pictures' of tau [S, V], within the clip.
+def instants(tau: np.ndarray, given: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return times [S, given] just before and after the first views' of tau [S, V], within the clip.
 
     They coincide if all pictures of a scene are of one time: what moved would not be seen.
     """
     step = _INSTANT * (np.ptp(tau, 1, keepdims=True) > 0)
-    return (tau[:, :inputs] - step).clip(-1, 1), (tau[:, :inputs] + step).clip(-1, 1)
-
-
-def _pose(rotation: np.ndarray) -> np.ndarray:
-    pose = np.eye(4)
-    pose[:3, :3] = rotation
-    return pose
+    return (tau[:, :given] - step).clip(-1, 1), (tau[:, :given] + step).clip(-1, 1)
 
 
 def _centre(vertices: Tensor, views: int) -> Tensor:
-    """Vertices [S, V, N, 3] moved and scaled so that what a scene's first `views` show just fits the unit ball."""
+    """Move and scale vertices [S, V, N, 3] so that what a scene's first `views` show just fits the unit ball."""
     shown = vertices[:, :views]
     centre = (shown.amin((1, 2), keepdim=True) + shown.amax((1, 2), keepdim=True)) / 2
     radius = (shown - centre).square().sum(-1).amax((1, 2)).sqrt()
@@ -184,14 +228,14 @@ def _centre(vertices: Tensor, views: int) -> Tensor:
 
 
 def draw_lights(rng: np.random.Generator, albedo: Tensor, environments: Sequence[Environment] = ()) -> Lights:
-    """Tinted ambient light and up to three lamps, exposed for the mean albedo [S, N, 3] of subjects with +y up.
+    """Draw tinted ambient light and up to three lamps, exposed for the mean albedo [S, N, 3] of subjects with +y up.
 
     If environments are given, a third of the scenes has one of them, turned about the vertical and tinted a little.
     """
     scenes = len(albedo)
 
     def tint(spread: float, size: tuple[int, ...]) -> np.ndarray:
-        """Warm to cold, with a hint of green to magenta."""
+        """Draw tints from warm to cold, with a hint of green to magenta."""
         warm, green = rng.normal(0, spread, (*size, 1)), rng.normal(0, 0.25 * spread, (*size, 1))
         return np.exp(np.concatenate([warm, green, -warm], -1))
 

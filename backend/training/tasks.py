@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a training step asks of the network: to reconstruct from pictures, or also to complete what nobody took."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from ..complete import mix
+from ..gaussians import Gaussians4D
+from ..lrm4d import LRM4D, Noisy
+from ..rasterize import over_white_srgb
+from .config import TrainConfig
+from .losses import GeometryErrors, geometry_errors, perceptual_loss, reconstruction_loss
+from .perceptual import MobileNetV2
+from .predict import predict
+from .scenes.sampler import SceneBatch
+
+PERCEIVED = 4  # views of a scene that the perceptual term of missing pictures looks at in a step
+LEVEL_MEAN, LEVEL_DEVIATION = 0.5, 1.2  # of the noise levels' logits
+ALL_NOISE = -1.07  # a standard normal lies below it in one of seven scenes, whose level is 1
+
+
+class Outcome(NamedTuple):
+    """A step's loss, the PSNR in dB of what was rendered, and the errors of the Gaussians."""
+
+    loss: Tensor
+    psnr: Tensor
+    errors: GeometryErrors
+
+
+class Task:
+    """The losses of a run's steps. features: the network of the perceptual terms, where they count."""
+
+    def __init__(self, network: LRM4D | DistributedDataParallel, config: TrainConfig, features: MobileNetV2 | None):
+        self.network, self.config, self.features = network, config, features
+
+    def score(self, batch: SceneBatch, most_shown: int, refinements: int, seed: tuple[int, int], rank: int) -> Outcome:
+        """Score what the network makes of a batch; the seed decides all that is random, with the process's rank.
+
+        most_shown: see `predict`. refinements: how many are made where no picture is missing.
+        """
+        if batch.given > batch.known:
+            return self._complete(batch, most_shown, seed, rank)
+        return self._reconstruct(batch, most_shown, refinements)
+
+    def _reconstruct(self, batch: SceneBatch, most_shown: int, refinements: int) -> Outcome:
+        """Score the targets of a batch whose cameras all have pictures."""
+        config = self.config
+        cloud, color, alpha = predict(self.network, batch, most_shown, refinements)
+        truth = batch.images[:, batch.given :]
+        loss, decibels = reconstruction_loss(color, alpha, truth, config.ssim_weight, config.alpha_weight)
+        if config.perceptual_weight and self.features:
+            loss = loss + config.perceptual_weight * perceptual_loss(self.features, color, alpha, truth)
+        errors = self._geometry(cloud, batch, 0)
+        weights = (config.position_weight, config.velocity_weight, config.empty_weight)
+        loss = loss + sum(weight * error for weight, error in zip(weights, errors, strict=True))
+        return Outcome(loss, decibels, errors)
+
+    def _complete(self, batch: SceneBatch, most_shown: int, seed: tuple[int, int], rank: int) -> Outcome:
+        """Score all views of a batch with missing cameras, or the unknown ones if the network was shown no picture."""
+        config = self.config
+        chance = np.random.default_rng(seed)  # the same in all processes
+        blind = bool(chance.random() < config.blind_share)
+        first = batch.known if blind else 0
+        noisy = disturb(batch, (*seed, rank))
+        cloud, color, alpha = predict(self.network, batch, most_shown, 0, noisy=noisy, blind=blind, first=first)
+        truth = batch.images[:, first:]
+        loss, decibels = reconstruction_loss(color, alpha, truth, config.ssim_weight, config.alpha_weight)
+        if config.missing_perceptual_weight and self.features:
+            unseen = chance.permutation(np.arange(batch.known - first, color.shape[1]))[:PERCEIVED]
+            some = [part[:, unseen] for part in (color, alpha, truth)]
+            loss = loss + config.missing_perceptual_weight * perceptual_loss(self.features, *some)
+        errors = self._geometry(cloud, batch, first)
+        weights = (config.missing_position_weight, config.velocity_weight, config.empty_weight)
+        loss = loss + sum(weight * error for weight, error in zip(weights, errors, strict=True))
+        return Outcome(config.missing_weight * loss, decibels, errors)
+
+    def _geometry(self, cloud: Gaussians4D, batch: SceneBatch, first: int) -> GeometryErrors:
+        """Measure the Gaussians of the given views from the first on."""
+        parts = (batch.times[:, : batch.given], batch.points, batch.velocity, batch.covered)
+        times, points, velocity, covered = (part[:, first:] for part in parts)
+        bound = cloud.map(lambda value: value[:, : covered[0].numel()])  # without free Gaussians
+        model = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
+        return geometry_errors(bound, times, points, velocity, covered, model.config.patch)
+
+
+def disturb(batch: SceneBatch, seed: tuple[int, ...]) -> Noisy:
+    """Mix the missing pictures with noise, mostly much of it; in some scenes it is all."""
+    device = batch.times.device
+    number = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    draw = partial(torch.randn, generator=torch.Generator(device).manual_seed(number), device=device)
+    level = torch.sigmoid(LEVEL_MEAN + LEVEL_DEVIATION * draw(len(batch.times)))
+    level = torch.where(draw(len(level)) < ALL_NOISE, 1.0, level)
+    truth = batch.images[:, batch.known : batch.given]
+    pictures = over_white_srgb(truth[..., :3], truth[..., 3]).permute(0, 1, 4, 2, 3)
+    return Noisy(mix(pictures, draw(pictures.shape), level), level)

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Training with missing cameras: noise stands for their pictures, and what a step learns reaches all that it should."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from backend import models
+from backend.errors import UserError
+from backend.lrm4d import LRM4D, Noisy
+from backend.training import validate
+from backend.training.config import TrainConfig, read_config
+from backend.training.loop import train
+from backend.training.predict import predict, predict_completed, predict_views, shown_pixels
+from backend.training.scenes.photo_rigs import CLIP, PHOTOS
+from backend.training.scenes.sampler import SceneSampler
+from backend.training.tasks import disturb
+from tests.helpers.tiny_run import CONFIG, TINY
+
+COMPLETING = replace(TINY, completes=True)
+BATCHES = ((2, 16, 2), (1, 16, 2, 2, PHOTOS), (2, 16, 1, 1, CLIP))
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setitem(models.CONFIGS, "tiny", COMPLETING)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return SceneSampler(Path(), "cpu", seed=3, heads_share=0).sample(0, 2, 1, 2, 16, missing=2, rig=PHOTOS)
+
+
+def network() -> LRM4D:
+    torch.manual_seed(0)
+    return LRM4D(COMPLETING).requires_grad_(False)
+
+
+def test_noise_stands_for_the_missing_pictures(batch):
+    """Its share is the level, its deviation one, and the seed decides both."""
+    noisy = disturb(batch, (1, 2))
+    assert noisy.pictures.shape == (2, 2, 3, 16, 16)
+    assert ((noisy.level > 0) & (noisy.level <= 1)).all()
+    assert torch.equal(disturb(batch, (1, 2)).pictures, noisy.pictures)
+    assert not torch.equal(disturb(batch, (1, 3)).pictures, noisy.pictures)
+    levels = torch.cat([disturb(batch, (seed,)).level for seed in range(200)])
+    assert 0.1 < (levels == 1).float().mean() < 0.2
+
+
+def test_missing_views_are_drawn_whole_and_known_ones_inside_their_mattes(batch):
+    shown = shown_pixels(batch)
+    assert torch.equal(shown[:, :1], batch.images[:, :1, ..., 3] >= 0.5)
+    assert shown[:, 1:].all()
+
+
+def test_a_blind_network_does_not_see_the_known_pictures(batch):
+    noise = torch.randn(2, 2, 3, 16, 16)
+    changed = replace(batch, pictures=1 - batch.pictures)
+    for blind in (True, False):
+        noisy = Noisy(noise, torch.ones(2))
+        one, other = (predict(network(), scenes, None, 0, noisy=noisy, blind=blind)[1] for scenes in (batch, changed))
+        assert torch.equal(one, other) == blind
+
+
+def test_completed_views_follow_from_the_seed(batch):
+    model = network()
+    color, alpha = predict_completed(model, batch, steps=2, seed=5)
+    assert color.shape == (2, 2, 16, 16, 3) and alpha.shape == (2, 2, 16, 16)
+    assert torch.equal(predict_completed(model, batch, steps=2, seed=5)[0], color)
+    assert not torch.equal(predict_completed(model, batch, steps=2, seed=6)[0], color)
+
+
+def test_without_its_missing_cameras_a_batch_is_any_models(batch):
+    color, _ = predict_views(network(), batch.without_missing())
+    assert color.shape == (2, 2, 16, 16, 3) and color.isfinite().all()
+
+
+@pytest.mark.slow
+def test_a_run_starts_from_weights_that_cannot_complete_and_learns_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(models.CONFIGS, "plain", TINY)
+    models.save_weights(LRM4D(TINY).state_dict(), "plain", tmp_path / "plain.safetensors", {"licence": "none"})
+    config = replace(CONFIG, batches=BATCHES, steps=8, replays=0, blind_share=0.5, warmup=1)
+    run = train(config, tmp_path, tmp_path / "run", weights=tmp_path / "plain.safetensors")
+    assert run.model.unseen.abs().max() > 0 and run.model.level.weight.abs().max() > 0
+    assert int(run.failures) == 0
+    model = models.load_model(tmp_path / "run" / "tiny.safetensors")
+    assert model.config.completes and model.unseen.abs().max() > 0
+
+
+@pytest.mark.slow
+def test_validation_measures_what_one_camera_shows(tmp_path, monkeypatch):
+    monkeypatch.setattr(validate, "COMPLETIONS", {"one photo": (1, 16, 2, PHOTOS), "clip": (2, 16, 1, CLIP)})
+    monkeypatch.setattr(validate, "STEPS", (1, 2))
+    monkeypatch.setattr(validate, "ALL_AROUND", 2)
+    scenes = validate.validation_scenes("shapes", tmp_path, torch.device("cpu"))
+    table = validate.validate_completions(network(), scenes, 1)
+    expected = [f"{name}, {row}" for name in ("one photo", "clip") for row in ("1 steps", "2 steps", "hull")]
+    assert list(table) == expected
+    assert all(row["psnr"] > 0 for row in table.values())
+    assert validate.completions_sheet(network(), scenes, 1).shape[1:] == (3 * 16, 3)
+
+
+def test_a_config_lists_batches_with_missing_cameras(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('model = "tiny"\nsteps = 2\nbatches = [[2, 16, 2], [1, 16, 2, 3, "photos"]]\n')
+    config = read_config(path)
+    assert config.batch(0).missing == 0
+    assert config.batch(1)._asdict() == {"inputs": 1, "resolution": 16, "scenes": 2, "missing": 3, "rig": PHOTOS}
+
+
+@pytest.mark.parametrize(
+    "wrong", ["[1, 16, 2, 3]", '[1, 16, 2, 3, "ring"]', '[1, 16, 2, 0, "clip"]', '[0, 16, 2, 3, "clip"]']
+)
+def test_a_batch_that_cannot_be_is_refused(tmp_path, wrong):
+    path = tmp_path / "run.toml"
+    path.write_text(f'model = "tiny"\nsteps = 2\nbatches = [{wrong}]\n')
+    with pytest.raises(UserError, match="photos or clip"):
+        read_config(path)
+
+
+def test_a_model_that_cannot_complete_is_not_trained_to(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('model = "base"\nsteps = 2\nbatches = [[1, 16, 2, 3, "clip"]]\n')
+    with pytest.raises(UserError, match="'base' cannot read"):
+        read_config(path)
+
+
+def test_batches_without_missing_cameras_may_be_given_as_before():
+    assert TrainConfig("tiny", 1, batches=((2, 16, 2),)).batch(0).rig == "any"
