@@ -74,7 +74,7 @@ class Layout:
 
     def _operator(self, operator: str, text: str | None = None, **_) -> "OperatorProperties":
         kind = bpy_operator(operator).get_rna_type()
-        self.texts.append(kind.name if text is None else text)
+        self.texts.append(text or kind.name)  # a button that is an icon alone goes by its operator's name
         return OperatorProperties(kind)
 
     def _operator_menu_enum(self, operator: str, property: str, **_) -> "OperatorProperties":
