@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""4D-LRM (Ma et al., arXiv 2506.18890): posed, timed pictures to one 4D Gaussian a pixel, in one forward pass.
+"""4D-LRM (Ma et al., arXiv 2506.18890): predicts a 4D Gaussian for each pixel of posed, timed pictures.
 
-Pictures are cut into 8 x 8 patches of ten channels a pixel (color, ray direction, the ray's point nearest to the
-origin, time), embedded linearly, run through a plain pre-norm transformer with full attention over all patches of all
-views, and decoded linearly to 20 numbers a pixel. There is no positional embedding: rays and times place a patch, so
-any number of views, in any order, at any times and patch-divisible size, is one sequence.
+Pictures are cut into patches of 8 x 8 pixels with ten channels: color, ray direction, the ray's point nearest to the
+origin, and time. Patches are embedded linearly. A plain pre-norm transformer with full attention over all patches of
+all views follows, and a linear layer decodes 20 numbers for each pixel. There is no positional embedding, because rays
+and times locate a patch. So the network accepts any number of views, in any order, of any times and of any size that
+divides into patches.
 
-Ours, and not in the paper: the network may also be given cameras that took no picture. Their pixels hold a noisy
-picture instead, which the network's own Gaussians, rendered there, denoise (after DMV3D, Xu et al., arXiv 2311.09217;
-see complete.py).
+An addition to the paper: the network also accepts cameras without pictures. They have a noisy picture instead, which
+is denoised by rendering the network's own Gaussians there (as in DMV3D, Xu et al., arXiv 2311.09217; see complete.py).
 """
 
 from __future__ import annotations
@@ -27,36 +27,38 @@ from .gaussians import Gaussians4D, concatenate
 
 PIXEL_CHANNELS = 10
 GAUSSIAN_CHANNELS = (3, 3, 3, 4, 1, 1, 1, 4)  # depth (as xyz), color, scale, left, opacity | time, time scale, right
-LEVEL_CHANNELS = 32  # of the Fourier features that tell how noisy missing pictures are
+LEVEL_CHANNELS = 32  # Fourier features of the noise level of missing pictures
 STEP_SIZES = (0.002, 0.02, 0.006, 0.0035, 0.05, 0.01, 0.007, 0.004)  # of the first refinements, for these channels
 
 
 @dataclass(frozen=True)
 class LRM4DConfig:
-    """Sizes, and the activations' constants (paper, eq. 4-8, and its section on stable training).
+    """The network's sizes, and the constants of its activations (paper, eq. 4-8 and the section on stable training).
 
-    depth_range: centres lie within +- this of the ray's point nearest to the origin, in radii of the subject's ball.
-    The paper measures depth from the camera (0.1 to 4.5); measured from the subject it does not depend on how far
-    away the cameras stand. time_scale_limit: standard deviations in time may reach it; a clip lasts from -1 to 1, and
-    what is still should not fade within it.
+    depth_range: centres are at most this far from the ray's point nearest to the origin, in radii of the subject's
+    ball. The paper measures depth from the camera (0.1 to 4.5); measured from the subject, it does not depend on the
+    cameras' distance. time_scale_limit: the largest standard deviation in time. A clip lasts from -1 to 1, and static
+    parts should not fade within it.
 
-    quaternion_bias: added to the scalar part of both quaternions, so that training starts from stillness; the paper
-    has none.
+    quaternion_bias: added to the scalar part of both quaternions, so that training starts with static Gaussians; the
+    paper has none.
 
-    resolution: side in pixels of the pictures that it was trained on; it reads others, less well.
+    resolution: the side in pixels of the training pictures; others can be read, but the results are worse.
 
-    pixel_bound: a Gaussian starts out as its pixel. Its color is an offset from the pixel's, its scales are in units
-    of the pixel's width at its depth, its time an offset from the picture's, and at the picture's time its centre lies
-    on the pixel's ray. In the paper color, scale and time are absolute and the centre lies on the ray at its own mean
-    time; bound to the pixel, detail need not pass through the network and pictures of any resolution fit.
+    pixel_bound: a Gaussian's parameters are relative to its pixel. Its color is an offset from the pixel's, its scales
+    are in units of the pixel's width at its depth, its time is an offset from the picture's, and its centre is on the
+    pixel's ray at the picture's time. In the paper, color, scale and time are absolute, and the centre is on the ray at
+    the Gaussian's own mean time. With relative parameters, detail need not pass through the network, and pictures may
+    have any resolution.
 
-    refinements: number of gradient steps, of learned sizes, that bring a cloud closer to its own pictures (refine.py);
-    0 in the paper.
+    refinements: the number of gradient steps, with learned sizes, that bring a cloud closer to its own pictures
+    (refine.py); 0 in the paper.
 
-    sweep: number of depths at which each patch is compared with the other pictures (see PlaneSweep); 0, as in the
-    paper, leaves it to attention to find out which pixels correspond, which takes many more scenes to learn.
+    sweep: the number of depths at which each patch is compared with the other pictures (see PlaneSweep). With 0, as in
+    the paper, attention must learn which pixels correspond, for which it needs many more scenes.
 
-    completes: whether it also reads cameras without pictures; it then knows what "not a picture" is, and how noisy.
+    completes: whether the network also accepts cameras without pictures; it then has embeddings that mark their patches
+    and describe the noise level.
     """
 
     layers: int
@@ -94,8 +96,8 @@ SMALL = LRM4DConfig(
 )
 BASE = LRM4DConfig(12, 768, 12)
 LARGE = LRM4DConfig(24, 1024, 16)
-# Large with the activations of GS-LRM, its static ancestor, whose weights can start it (training.start). Windows in
-# time of 100 half clips keep everything there all the time at first.
+# Large with the activations of GS-LRM, its static predecessor, whose weights training can start from (training.start).
+# Windows in time of 100 half clips make all Gaussians visible at all times at first.
 LARGE_FROM_GSLRM = replace(
     LARGE,
     free_gaussians=2,
@@ -107,19 +109,24 @@ LARGE_FROM_GSLRM = replace(
 
 
 class Attention(nn.Module):
+    """Multi-head self-attention."""
+
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
         self.to_qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:  # [B, L, D]
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the attention's output [B, L, D] for tokens [B, L, D]."""
         qkv = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [3, B, heads, L, D/heads]
         x = F.scaled_dot_product_attention(*qkv)  # [B, heads, L, D/heads]
         return self.out(x.transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):
+    """A pre-norm transformer block."""
+
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.norm1 = nn.LayerNorm(width, bias=False)
@@ -128,7 +135,8 @@ class Block(nn.Module):
         self.expand = nn.Linear(width, 4 * width, bias=False)
         self.contract = nn.Linear(4 * width, width, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:  # [B, L, D]
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output [B, L, D] for tokens [B, L, D]."""
         x = x + self.attention(self.norm1(x))
         return x + self.contract(F.gelu(self.expand(self.norm2(x))))
 
@@ -136,14 +144,14 @@ class Block(nn.Module):
 class PlaneSweep(nn.Module):
     """Evidence for the depth of patches: how well the other pictures agree along their rays, embedded linearly.
 
-    Each patch is cut into 2 x 2 cells. At each of the depths a cell's color is compared with what every other picture
-    shows there. Four numbers tell the outcome: the mean difference and the mean closeness to white, both weighted
-    towards pictures of about the same time, the share of pictures that agree, and the closeness to white of the
-    picture that is nearest to it: no subject can be where one camera sees the background.
+    Each patch is cut into 2 x 2 cells. At each of several depths, a cell's color is compared with the color of every
+    other picture at that point. The result is four numbers: the mean difference and the mean closeness to white, both
+    weighted towards pictures of similar time; the share of pictures that agree; and the largest closeness to white,
+    because the subject cannot be where a camera sees the background.
     """
 
-    CELLS, EVIDENCE, RADIUS = 2, 4, 1.25  # cells along a patch's side; numbers a depth; reach around the subject's ball
-    ALIKE, WHITE, MOMENT = 0.06, 0.04, 0.3  # scales of agreement, of closeness to white, of nearness in time
+    CELLS, EVIDENCE, RADIUS = 2, 4, 1.25  # cells along a patch's side; numbers for each depth; half the range of depths
+    AGREEMENT, WHITE, MOMENT = 0.06, 0.04, 0.3  # scales of agreement, of closeness to white, and of nearness in time
 
     def __init__(self, config: LRM4DConfig):
         super().__init__()
@@ -154,9 +162,9 @@ class PlaneSweep(nn.Module):
     def forward(
         self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor, known: int | None = None
     ) -> Tensor:
-        """Arguments as LRM4D's -> [B, L, D], to be added to the patches' tokens.
+        """Return tokens [B, L, D] to add to those of the patches; arguments are those of LRM4D.
 
-        known: how many of the images, the first ones, are pictures to compare with, if not all are.
+        known: how many of the images, counted from the first, are pictures to compare with; None for all.
         """
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             rig = (camera_to_world.float(), intrinsics.float(), times.float())
@@ -166,7 +174,7 @@ class PlaneSweep(nn.Module):
     def evidence(
         self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor, known: int | None = None
     ) -> Tensor:
-        """What comparing with the known pictures tells, [B, V, cells down, cells across, depths, EVIDENCE]."""
+        """Compare with the known pictures; return the evidence [B, V, cells down, cells across, depths, EVIDENCE]."""
         views = images.shape[1]
         known = views if known is None else known
         cells = F.avg_pool2d(images.flatten(0, 1), self.cell).unflatten(0, (-1, views))  # [B, V, 3, h, w]
@@ -196,9 +204,10 @@ class PlaneSweep(nn.Module):
         world_to_camera: Tensor,
         intrinsics: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Adds to the sums [B, V, h, w, depths] what one picture [B, 3, h, w] tells of points [B, V, h, w, depths, 3].
+        """Add the evidence of one picture [B, 3, h, w] about points to the sums [B, V, h, w, depths], and return them.
 
-        cells [B, V, 3, h, w] are the colors expected there, weight [B, V] what the picture counts for each view.
+        points are [B, V, h, w, depths, 3]; cells [B, V, 3, h, w] are the colors to compare with; weight [B, V] is the
+        picture's weight for each view.
         """
         rotation, shift = world_to_camera[:, :3, :3], world_to_camera[:, :3, 3]
         x, y, z = (points.flatten(1, 4) @ rotation.mT + shift[:, None]).unbind(-1)  # [B, P]
@@ -220,7 +229,7 @@ class PlaneSweep(nn.Module):
             difference_sum + weight * difference,
             whiteness + weight * white,
             count + seen,
-            agreement + seen * torch.exp(-difference / self.ALIKE),
+            agreement + seen * torch.exp(-difference / self.AGREEMENT),
             torch.maximum(whitest, seen * white),
         )
 
@@ -236,7 +245,7 @@ class Noisy(NamedTuple):
 
 
 class LRM4D(nn.Module):
-    """4D-LRM of any size. See LRM4DConfig, and `forward` for what goes in."""
+    """The network, in any size; LRM4DConfig describes its settings and `forward` its inputs."""
 
     def __init__(self, config: LRM4DConfig):
         super().__init__()
@@ -251,7 +260,7 @@ class LRM4D(nn.Module):
         if config.free_gaussians:  # paper, section 3.3: Gaussians bound to no pixel
             self.free_tokens = nn.Parameter(torch.empty(config.free_gaussians, config.width))
             self.decode_free = nn.Linear(config.width, sum(GAUSSIAN_CHANNELS), bias=False)
-        if config.completes:  # at zero, a missing picture's patches begin as those of any other
+        if config.completes:  # zero, so that at first a missing picture's patches are like any other
             self.unseen = nn.Parameter(torch.zeros(config.width))
             self.level = nn.Linear(LEVEL_CHANNELS, config.width, bias=False)
         if config.refinements:
@@ -263,7 +272,7 @@ class LRM4D(nn.Module):
             self.apply(self._initialise)
 
     def _initialise(self, module: nn.Module) -> None:
-        """N(0, 0.02) as in GS-LRM; outputs into the residual stream shrink with depth, as in GPT-2."""
+        """Make weights N(0, 0.02) as in GS-LRM, and smaller ones for outputs into the residual stream, as in GPT-2."""
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.02)
         if isinstance(module, Block):
@@ -279,9 +288,10 @@ class LRM4D(nn.Module):
                 nn.init.zeros_(self.level.weight)
 
     def predict(self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor) -> Gaussians4D:
-        """The 4D Gaussians of B scenes from V pictures each, unrefined; arguments as of `forward`.
+        """Predict the 4D Gaussians [B, N] of B scenes from V pictures each, without refinements.
 
-        A cloud of [B, N]: N = V * H * W (pixels patch by patch) + free Gaussians, in the pictures' world and clock.
+        Arguments are those of `forward`. N = V * H * W (pixels patch by patch) + free Gaussians. The Gaussians are in
+        the world and on the clock of the cameras.
         """
         return self.gaussians(*self(images, camera_to_world, intrinsics, times))
 
@@ -293,7 +303,7 @@ class LRM4D(nn.Module):
         times: Tensor,
         noisy: Noisy | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """What the network says of B scenes with V views each, and of which pixels: for `gaussians`.
+        """Run the network on B scenes with V views each; return the channels and pixels that `gaussians` decodes.
 
         images [B, K, 3, H, W] sRGB-encoded in 0..1, over white; H and W multiples of the patch size.
         camera_to_world [B, V, 4, 4] OpenCV, in the rig-normalised world (camera.normalise_rig); intrinsics [B, V, 4]
@@ -304,7 +314,7 @@ class LRM4D(nn.Module):
         width at the point nearest to the origin, and growth of the width with depth [B, V * H * W, 12].
 
         Raises:
-            ValueError: H or W is not a multiple of the patch size; noisy pictures for a model that cannot read them.
+            ValueError: H or W is not a multiple of the patch size, or the model does not accept noisy pictures.
         """
         height, width = images.shape[-2:]
         patch = self.config.patch
@@ -318,7 +328,7 @@ class LRM4D(nn.Module):
         nearest = nearest_points(origin, direction)  # [B, V, H, W, 3]
         clock = times[..., None, None, None].expand(*direction.shape[:-1], 1)
         pixels = torch.cat([2 * images.permute(0, 1, 3, 4, 2) - 1, direction, nearest, clock], -1)
-        with torch.autocast(images.device.type, enabled=False):  # bf16 would blur where rays meet
+        with torch.autocast(images.device.type, enabled=False):  # bf16 is too coarse for the crossings of rays
             tokens = self.embed(patchify(pixels, patch))  # [B, L, D]
             if noisy is not None:
                 missing = torch.arange(tokens.shape[1], device=tokens.device) >= known * height * width // patch**2
@@ -334,7 +344,7 @@ class LRM4D(nn.Module):
         tokens = self.decode_norm(tokens)
         count = tokens.shape[1] - self.config.free_gaussians
         with torch.autocast(images.device.type, enabled=False):
-            tokens = tokens.float()  # from the last linear layer on: bf16 would move centres by a third of a pixel
+            tokens = tokens.float()  # bf16 in the last linear layer would move centres by a third of a pixel
             channels = self.decode(tokens[:, :count]).reshape(len(tokens), -1, sum(GAUSSIAN_CHANNELS))
             if self.config.free_gaussians:
                 channels = torch.cat([channels, self.decode_free(tokens[:, count:])], 1)
@@ -346,11 +356,14 @@ class LRM4D(nn.Module):
         return channels, patchify(pixels, patch).reshape(len(tokens), -1, PIXEL_CHANNELS + 2)
 
     def gaussians(self, channels: Tensor, pixels: Tensor) -> Gaussians4D:
-        """The Gaussians [B, N] that channels [B, N, 20] describe: the first of them those of pixels [B, P, 12], as
-        `forward` gives them or a selection, the others free ones."""
+        """Decode channels [B, N, 20] to Gaussians [B, N].
+
+        The first P belong to pixels [B, P, 12], which are those that `forward` returns or a selection of them; the
+        others are free.
+        """
         bound, free = channels.split((pixels.shape[1], channels.shape[1] - pixels.shape[1]), 1)
         color, direction, nearest, clock, width, growth = pixels.split((3, 3, 3, 1, 1, 1), -1)
-        # eq. 4-5: three channels vote on one depth
+        # eq. 4-5: the depth is the mean of three channels
         depth = self.config.depth_range * (2 * torch.sigmoid(bound[..., :3].mean(-1, keepdim=True)) - 1)
         centre = nearest + depth * direction
         if self.config.pixel_bound:
@@ -372,15 +385,16 @@ class LRM4D(nn.Module):
         time: Tensor | float = 0.0,
         unit: Tensor | float = 1.0,
     ) -> Gaussians4D:
-        """Channels [B, N, 20] and centres [B, N, 3] to Gaussians; eq. 6-8, constants in LRM4DConfig.
+        """Turn channels [B, N, 20] and centres [B, N, 3] into Gaussians by eq. 6-8, with LRM4DConfig's constants.
 
-        color, time and unit of length [B, N, 3 or 1] are what the channels are relative to; the paper's by default.
+        color, time and unit of length [B, N, 3 or 1]: the values to which the channels are relative; the paper's by
+        default.
         """
         config = self.config
         _, shade, scale, left, opacity, moment, time_scale, right = raw.split(GAUSSIAN_CHANNELS, -1)
         scale = (unit * torch.exp(scale + config.scale_bias)).clamp_max(config.scale_limit)
         time_scale = torch.exp(time_scale + config.time_scale_bias).clamp_max(config.time_scale_limit)
-        identity = config.quaternion_bias * raw.new_tensor([1.0, 0.0, 0.0, 0.0])  # left == right is at rest
+        identity = config.quaternion_bias * raw.new_tensor([1.0, 0.0, 0.0, 0.0])  # left == right: without motion
         return Gaussians4D(
             mean=torch.cat([centre, time + moment], -1),
             scale=torch.cat([scale, time_scale], -1),
@@ -394,7 +408,7 @@ class LRM4D(nn.Module):
 def starting_color(noisy: Tensor, level: Tensor) -> Tensor:
     """Return the colors [B, M, 3, H, W] in 0..1 that missing pixels' Gaussians start from, of noisy pictures in -1..1.
 
-    Grey at the level [B] of 1, where noise says nothing, and the picture's own without noise.
+    They change from the noisy pictures' own, in -1..1, at level 0 to grey at level 1, where the picture is all noise.
     """
     return 0.5 + (1 - level)[:, None, None, None, None].square() * noisy.clamp(-1, 1) / 2
 
@@ -407,27 +421,30 @@ def level_features(level: Tensor) -> Tensor:
 
 
 def rays(camera_to_world: Tensor, intrinsics: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
-    """Camera centres [..., 3] and unit directions [..., H, W, 3] through the pixel centres, in float32."""
+    """Return camera centres [..., 3] and unit directions [..., H, W, 3] through the pixel centres, in float32."""
     fx, fy, cx, cy = intrinsics.float()[..., None, None, :].unbind(-1)  # [..., 1, 1]
     column = torch.arange(width, device=intrinsics.device) + 0.5
     row = torch.arange(height, device=intrinsics.device) + 0.5
     x, y = (column - cx) / fx, (row[:, None] - cy) / fy
     local = torch.stack(torch.broadcast_tensors(x, y, torch.ones_like(x)), -1)  # [..., H, W, 3]
-    # no matrix product: autocast would round it to bf16, up to a pixel off
+    # not a matrix product, which autocast would round to bf16: errors of up to a pixel
     direction = (local[..., None, :] * camera_to_world[..., None, None, :3, :3].float()).sum(-1)
     return camera_to_world[..., :3, 3].float(), F.normalize(direction, dim=-1)
 
 
 def nearest_points(origin: Tensor, direction: Tensor) -> Tensor:
-    """The points [..., H, W, 3] of rays from origin [..., 3] in unit directions [..., H, W, 3] that are nearest to the
-    world's origin, the subject's centre."""
+    """Return the rays' points [..., H, W, 3] that are nearest to the world's origin, the subject's centre.
+
+    origin [..., 3]: of the rays. direction [..., H, W, 3]: their unit directions.
+    """
     origin = origin[..., None, None, :]
     return origin - (direction * origin).sum(-1, keepdim=True) * direction
 
 
 def patchify(pixels: Tensor, patch: int) -> Tensor:
-    """[B, V, H, W, C] -> [B, V * H/patch * W/patch, patch * patch * C]: views, patch rows, patch columns; in a patch
-    row-major, channels fastest.
+    """Rearrange pixels [B, V, H, W, C] to patches [B, V * H/patch * W/patch, patch * patch * C].
+
+    Patches are ordered by views, rows and columns; pixels in a patch by rows, with channels last.
 
     Raises:
         ValueError: H or W is not a multiple of the patch size.
