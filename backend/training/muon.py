@@ -70,9 +70,12 @@ def orthogonalise_rows(rows: Tensor, like: DTensor) -> Tensor:
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """Return matrices [K, rows, columns] with all singular values brought to about 1, in bfloat16."""
+    """Return matrices [K, rows, columns] with all singular values brought to about 1.
+
+    It computes in bfloat16 on a GPU, and in float32 on CPUs, most of which have no fast bfloat16.
+    """
     a, b, c = _NEWTON_SCHULZ
-    x = matrices.bfloat16()
+    x = matrices.bfloat16() if matrices.is_cuda else matrices.float()
     wide = x.shape[-2] <= x.shape[-1]
     x = x if wide else x.mT
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
