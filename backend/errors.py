@@ -17,3 +17,8 @@ class Cancelled(Exception):
 
 def no_progress(stage: str, fraction: float) -> None:
     """Report nothing: the `Progress` of callers that show none."""
+
+
+def part_of(progress: Progress, start: float, end: float) -> Progress:
+    """Return a Progress for a part of the work, which goes from `start` to `end` of the whole."""
+    return lambda stage, fraction: progress(stage, start + (end - start) * fraction)

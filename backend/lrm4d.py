@@ -406,7 +406,7 @@ class LRM4D(nn.Module):
 
 
 def starting_color(noisy: Tensor, level: Tensor) -> Tensor:
-    """Return the colors [B, M, 3, H, W] in 0..1 that missing pixels' Gaussians start from, of noisy pictures in -1..1.
+    """Return the colors [B, M, 3, H, W] in 0..1 that missing pixels' Gaussians start from.
 
     They change from the noisy pictures' own, in -1..1, at level 0 to grey at level 1, where the picture is all noise.
     """

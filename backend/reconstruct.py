@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .camera import Similarity, normalise_rig
 from .capture import Capture, over_white
-from .errors import Progress, UserError, no_progress
+from .errors import Progress, UserError, no_progress, part_of
 from .gaussians import Gaussians4D
 from .logs import log
 from .lrm4d import LRM4D, patchify
@@ -146,10 +146,6 @@ def predict(plan: Plan, progress: Progress = no_progress) -> Gaussians4D:
     """Predict the subject's Gaussians, refine and prune them; they are in the network's world and clock."""
     network, views = plan.network, _read_views(plan)
     rig = views.poses, views.intrinsics, views.times
-
-    def report_refining(stage: str, done: float) -> None:
-        progress(stage, 0.5 + 0.4 * done)
-
     with (
         report_blocks(network.blocks, lambda done: progress("Predicting Gaussians", 0.1 + 0.4 * done)),
         torch.no_grad(),
@@ -162,7 +158,7 @@ def predict(plan: Plan, progress: Progress = no_progress) -> Gaussians4D:
     decode = partial(network.gaussians, pixels=pixels[:, inside])
     if plan.refinements and channels.shape[1]:
         steps = network.step_sizes[: plan.refinements].detach()
-        channels = refine(channels, decode, views.images, *rig, step_sizes=steps, progress=report_refining)
+        channels = refine(channels, decode, views.images, *rig, step_sizes=steps, progress=part_of(progress, 0.5, 0.9))
     return decode(channels).select(0).prune()
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from ..camera import Camera
 from ..capture import Capture, Frame
-from ..errors import Progress, UserError, no_progress
+from ..errors import Progress, UserError, no_progress, part_of
 from ..gaussians import Gaussians4D
 from ..memory import gpu_memory_errors
 from ..options import PortraitOptions, ReconstructOptions
@@ -81,8 +81,8 @@ class FaceLift:
             UserError: the file or the weights cannot be used, or memory is too small.
             Cancelled: whatever `progress` raises, between two steps of the work at the latest.
         """
-        fronts, views = self.paint(path, _part(progress, 0.0, PAINTING_ENDS))
-        return Portrait(self.lift(views, _part(progress, PAINTING_ENDS, 1.0)), fronts.times, fronts.cameras)
+        fronts, views = self.paint(path, part_of(progress, 0.0, PAINTING_ENDS))
+        return Portrait(self.lift(views, part_of(progress, PAINTING_ENDS, 1.0)), fronts.times, fronts.cameras)
 
     def paint(self, path: Path, progress: Progress = no_progress) -> tuple[Fronts, Capture]:
         """Find the person in a photo or a video, and paint six views for each time.
@@ -92,11 +92,11 @@ class FaceLift:
         """
         options = self._options
         chosen = options.matting, options.face, options.box, options.first, options.last, options.every
-        fronts = read_fronts(path, *chosen, _part(progress, 0.0, READING_ENDS))
-        diffusion = self._load_diffusion(_part(progress, READING_ENDS, LOADING_ENDS))
+        fronts = read_fronts(path, *chosen, part_of(progress, 0.0, READING_ENDS))
+        diffusion = self._load_diffusion(part_of(progress, READING_ENDS, LOADING_ENDS))
         painting = options.seed, options.guidance, options.steps
         return fronts, paint_views(
-            fronts.times, fronts.pictures, diffusion, *painting, _part(progress, LOADING_ENDS, 1.0)
+            fronts.times, fronts.pictures, diffusion, *painting, part_of(progress, LOADING_ENDS, 1.0)
         )
 
     def lift(self, views: Capture, progress: Progress = no_progress) -> Gaussians4D:
@@ -127,11 +127,6 @@ class FaceLift:
         """Load the network that lifts the views to Gaussians."""
         with gpu_memory_errors(*LIFTING):
             return load_gslrm_halved(self._weights.gslrm).to(self._device)
-
-
-def _part(progress: Progress, start: float, end: float) -> Progress:
-    """Return a Progress for a part of the work, which goes from `start` to `end` of the whole."""
-    return lambda stage, fraction: progress(stage, start + (end - start) * fraction)
 
 
 def read_fronts(
@@ -182,10 +177,7 @@ def paint_views(
     size = diffusion.size
     frames = []
     for index, (time, front) in enumerate(zip(times, fronts, strict=True)):
-
-        def report(stage: str, done: float, index: int = index) -> None:
-            progress(stage, (index + done) / len(fronts))
-
+        report = part_of(progress, index / len(fronts), (index + 1) / len(fronts))
         front = np.asarray(Image.fromarray(front).resize((size, size)))
         views = diffusion.generate(front, torch.Generator().manual_seed(seed), guidance, steps, report)
         for name, camera, view in zip(VIEWS, six_cameras(size), views, strict=True):
@@ -252,10 +244,7 @@ def lift_capture(
     times = sorted({frame.time for frame in frames})
     clouds, identities = [], []
     for index, time in enumerate(times):
-
-        def report(stage: str, done: float, index: int = index) -> None:
-            progress(stage, (index + done) / len(times))
-
+        report = part_of(progress, index / len(times), (index + 1) / len(times))
         current = [frame for frame in frames if frame.time == time]
         views = np.stack([lay_over_white(frame.image) for frame in current])
         cloud, identity = lift_views(views, [frame.camera for frame in current], model, post_filter, report)

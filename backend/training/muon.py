@@ -48,7 +48,9 @@ class Muon(torch.optim.Optimizer):
         gradients = [local_gradient(parameter) for parameter in parameters]
         momenta = [local(self.state[parameter]["momentum"]) for parameter in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - momentum)
-        ahead = torch.stack(torch._foreach_lerp(gradients, momenta, momentum)).bfloat16()  # Nesterov
+        ahead = torch.stack(torch._foreach_lerp(gradients, momenta, momentum))  # Nesterov
+        if ahead.is_cuda:  # most CPUs have no fast bfloat16
+            ahead = ahead.bfloat16()
         like = parameters[0]
         updates = orthogonalise_rows(ahead, like) if isinstance(like, DTensor) else orthogonalise(ahead)
         values = [local(parameter) for parameter in parameters]
@@ -70,14 +72,10 @@ def orthogonalise_rows(rows: Tensor, like: DTensor) -> Tensor:
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """Return matrices [K, rows, columns] with all singular values brought to about 1.
-
-    It computes in bfloat16 on a GPU, and in float32 on CPUs, most of which have no fast bfloat16.
-    """
+    """Return matrices [K, rows, columns] with all singular values brought to about 1, in the precision given."""
     a, b, c = _NEWTON_SCHULZ
-    x = matrices.bfloat16() if matrices.is_cuda else matrices.float()
-    wide = x.shape[-2] <= x.shape[-1]
-    x = x if wide else x.mT
+    wide = matrices.shape[-2] <= matrices.shape[-1]
+    x = matrices if wide else matrices.mT
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
     for _ in range(_STEPS):
         gram = x @ x.mT

@@ -35,8 +35,7 @@ def predict(
     most_shown: the largest number of drawn pixels in a scene, if it is known already. refinements: how many of the
     model's, else all. resolution: the side at which the network reads the pictures, else their own. noisy: what stands
     for the missing pictures, if the scenes have such. blind: the network is not shown the known ones, so that it learns
-    what heads are like in general. first: the view that rendering starts with, by default the first
-    target.
+    what heads are like in general. first: the view that rendering starts with, by default the first target.
     """
     height, width = batch.pictures.shape[2:4]
     cloud, drawn = reconstruct_batch(model, batch, most_shown, refinements, resolution, noisy, blind)
