@@ -16,14 +16,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import add_arguments, read_arguments
+from .arguments import add_arguments, join_points, read_arguments, read_point
 from .errors import UserError
 from .logs import Console, attach, detach, log
 from .options import PortraitOptions, ReconstructOptions
 
 if TYPE_CHECKING:
+    from .capture import Capture
     from .facelift.pipeline import FaceLift
     from .facelift.weights import FaceLiftWeights
+    from .gaussians import Gaussians4D
 
 # the extras of pyproject.toml with the packages that only some commands need
 EXTRAS = {"cupy": "train", "diffusers": "portrait", "transformers": "portrait"}
@@ -31,7 +33,7 @@ EXTRAS = {"cupy": "train", "diffusers": "portrait", "transformers": "portrait"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit code: 2 for an error that one line explains, 130 if the user stops it."""
-    given = _parser().parse_args(arguments)
+    given = _parser().parse_args(join_points(sys.argv[1:] if arguments is None else arguments))
     warnings.showwarning = lambda message, *_: log.warning("%s", message)
     console = Console()
     attach(console)
@@ -77,21 +79,35 @@ def _parser() -> argparse.ArgumentParser:
 def _add_reconstruct(command: argparse.ArgumentParser) -> None:
     command.add_argument("capture", type=Path, help="a folder with a transforms.json, or the file")
     command.add_argument("--out", type=Path, required=True, help="the cloud to write, .safetensors")
-    add_arguments(command, ReconstructOptions)
+    _add_options(command)
 
 
 def _reconstruct(given: argparse.Namespace) -> None:
     from .capture import load_capture
     from .gaussians import save_cloud
-    from .reconstruct import reconstruct
 
     _check_target(given.out, (".safetensors",))
     started = time.perf_counter()
     capture = load_capture(given.capture)
-    cloud = reconstruct(capture, read_arguments(ReconstructOptions, given), progress=_report)
+    cloud = _run(capture, given)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     save_cloud(cloud, given.out)
     print(f"{len(cloud)} Gaussians in {time.perf_counter() - started:.1f} s: {given.out}")
+
+
+def _add_options(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of a reconstruction."""
+    text = "the subject's centre in the cameras' world, which one camera cannot tell (where their axes cross)"
+    command.add_argument("--centre", metavar="X,Y,Z", help=text)
+    add_arguments(command, ReconstructOptions)
+
+
+def _run(capture: Capture, given: argparse.Namespace) -> Gaussians4D:
+    """Reconstruct a capture with the given arguments."""
+    from .reconstruct import reconstruct
+
+    centre = None if given.centre is None else read_point(given.centre)
+    return reconstruct(capture, read_arguments(ReconstructOptions, given), centre=centre, progress=_report)
 
 
 def _add_portrait(command: argparse.ArgumentParser) -> None:
@@ -214,13 +230,13 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--inputs", help="frames to reconstruct from, as 0,4,8 or 0-23 (all that are not held out)")
     command.add_argument("--targets", help="frames to score (all others)")
     command.add_argument("--json", type=Path, help="write the scores here too")
-    add_arguments(command, ReconstructOptions)
+    _add_options(command)
 
 
 def _evaluate(given: argparse.Namespace) -> None:
     from .capture import load_capture
     from .evaluate import score_cloud
-    from .reconstruct import pick_device, reconstruct
+    from .reconstruct import pick_device
 
     capture = load_capture(given.capture)
     count = len(capture.frames)
@@ -234,7 +250,7 @@ def _evaluate(given: argparse.Namespace) -> None:
         raise UserError("Every picture is an input and none is left to score; choose some with --inputs.")
     if given.json:
         _check_target(given.json)
-    cloud = reconstruct(capture.select(inputs), read_arguments(ReconstructOptions, given), progress=_report)
+    cloud = _run(capture.select(inputs), given)
     scores = score_cloud(cloud.to(pick_device(given.device)), capture.select(targets), _report)
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
@@ -359,7 +375,7 @@ def _check_target(path: Path, suffixes: Sequence[str] = ()) -> None:
 
 def _report(stage: str, fraction: float) -> None:
     if sys.stderr.isatty():
-        print(f"\r{stage:24} {100 * fraction:3.0f} %", end="\n" if fraction >= 1 else "", file=sys.stderr, flush=True)
+        print(f"\r{stage:28} {100 * fraction:3.0f} %", end="\n" if fraction >= 1 else "", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

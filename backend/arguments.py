@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +45,17 @@ def read_arguments(options: type[T], namespace: argparse.Namespace) -> T:
     return options(**values)
 
 
+def join_points(arguments: Sequence[str]) -> list[str]:
+    """Join the flag of a point and its value by "=": argparse would take -1,2,3 for another flag."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--centre":
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
 def _value(option: Option) -> dict[str, Any]:
     """Return the arguments of add_argument that say how to read the option's value."""
     match option.kind:
@@ -55,7 +69,7 @@ def _value(option: Option) -> dict[str, Any]:
             values = [choice.value for choice in choices if choice.value is not None]
             if len(values) == 1 and option.default is None:  # the flag without a value means this one
                 return {"nargs": "?", "const": values[0]}
-            return {"type": type(values[0])}
+            return {"type": _read_choice if len({*map(type, values)}) > 1 else type(values[0])}
     return {}
 
 
@@ -64,7 +78,8 @@ def _help(option: Option) -> str:
     text, default = _lower(option.help), "" if option.default is None else str(option.default)
     match option.kind:
         case Choices(choices=choices, own_file=own_file):
-            names = [choice.value for choice in choices if isinstance(choice.value, str)]
+            named = any(isinstance(choice.value, str) for choice in choices)
+            names = [str(choice.value) for choice in choices if named and choice.value is not None]
             names += ["a .safetensors file"] if own_file else []
             if option.default is None:
                 default = _lower(option.kind.find(None).help)
@@ -85,6 +100,26 @@ def _help(option: Option) -> str:
 
 def _lower(text: str) -> str:
     return text[0].lower() + text[1:]
+
+
+def _read_choice(text: str) -> str | int:
+    """Read a choice among names and whole numbers."""
+    return int(text) if re.fullmatch(r"-?\d{1,9}", text, re.ASCII) else text
+
+
+def read_point(text: str) -> tuple[float, float, float]:
+    """Read x,y,z in the units of a world.
+
+    Raises:
+        UserError: the text is not three finite numbers.
+    """
+    try:
+        x, y, z = map(float, text.split(","))
+        if not math.isfinite(x + y + z):
+            raise ValueError
+    except ValueError:
+        raise UserError(f"'{text}' is not a point; write it as x,y,z in the units of the cameras' poses.") from None
+    return x, y, z
 
 
 def _read_box(text: str) -> Box:

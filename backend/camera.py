@@ -114,25 +114,27 @@ class Similarity:
         return replace(camera, camera_to_world=self.apply_pose(camera.camera_to_world))
 
 
-def normalise_rig(cameras: Sequence[Camera], target: np.ndarray | None = None) -> Similarity:
+def normalise_rig(cameras: Sequence[Camera], target: Sequence[float] | np.ndarray | None = None) -> Similarity:
     """Return the similarity that moves the filmed subject into the unit ball at the origin, for any rig.
 
     The subject's centre is `target` [3] if given, else the point nearest to all optical axes in the least-squares
     sense. Its radius is the median over the cameras of distance * sin(half field of view): the ball that just fits
     the pictures. The world is not rotated. Where the optical axes do not cross (one camera, or parallel ones), poses do
     not determine the depth; the subject is then assumed as far in front of the cameras as they stand apart, or one unit
-    for a single camera.
+    for a single camera, also if it took several pictures without moving.
 
     Raises:
-        UserError: without a target, several cameras stand at one point or look away from one another; or the cameras
-            stand at the subject's centre.
+        UserError: without a target, several cameras stand at one point and look elsewhere, or look away from one
+            another; or the cameras stand at the subject's centre.
     """
     poses = np.stack([camera.camera_to_world for camera in cameras])
     positions, forwards = poses[:, :3, 3], poses[:, :3, 2]
-    spread = float(np.linalg.norm(positions - positions.mean(0), axis=1).max())
     if target is None:
-        if len(cameras) > 1 and spread <= 1e-6 * max(1.0, float(np.abs(positions).max())):
-            raise UserError("All cameras stand at one point; move them apart or choose a target object.")
+        spread = float(np.linalg.norm(positions - positions.mean(0), axis=1).max())
+        if spread <= 1e-6 * max(1.0, float(np.abs(positions).max())):
+            if (forwards @ forwards.T).min() < 1 - 1e-6:
+                raise UserError("All cameras stand at one point; move them apart or tell the subject's centre.")
+            spread = 0.0
         target = _axes_crossing(positions, forwards, spread)
     target = np.asarray(target, np.float64)
     distances = np.linalg.norm(positions - target, axis=1)

@@ -9,17 +9,92 @@ pictures closer to it, and the next, less noisy ones are read again. That is the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
-from torch import Tensor
 
-from .errors import Progress, no_progress
+if TYPE_CHECKING:
+    from torch import Tensor
 
+MOST = 8  # missing cameras that networks are trained with
+SIDE = 85.0  # degrees from a camera's azimuth up to which it shows a side; beyond, its picture tells next to nothing
+APART = 60.0  # degrees between neighbouring cameras, known or missing, at most
+STEEP = 60.0  # degrees of elevation, up or down, from which a camera shows the top and no side
 SHIFT = 3.0  # above 1, more of the levels are noisy ones, at which the shape is decided
 
 Cloud = TypeVar("Cloud")
+
+
+class Missing(NamedTuple):
+    """M cameras that took no picture: poses [M, 4, 4], OpenCV, and times [M], in the known cameras' world and clock.
+
+    like: the index of the known camera that they are turned from; their pictures and intrinsics are like its own.
+    """
+
+    poses: np.ndarray
+    times: np.ndarray
+    like: int
+
+    def __len__(self) -> int:
+        return len(self.poses)
+
+
+def place_missing(poses: np.ndarray, times: np.ndarray, centre: np.ndarray, count: int | None = None) -> Missing:
+    """Place missing cameras around a subject's centre [3], in the gaps between known ones.
+
+    poses [K, 4, 4], OpenCV, and times [K] are the known cameras'. count: how many are missing; None for as many as are
+    needed where a side is unseen, and none where every side is seen (see `count_missing`).
+
+    They are turned from the camera that stands the most upright among all. Their times, in their order around the
+    subject, go evenly through the known ones.
+    """
+    like = _most_upright(poses)
+    azimuths = measure_azimuths(poses, centre, like)
+    count = count_missing(azimuths) if count is None else count
+    moments = np.unique(times)
+    even = np.linspace(0, len(moments) - 1, count).round().astype(int)
+    around = turn_about(poses[like], centre, fill_gaps(azimuths, count), np.zeros(count))
+    return Missing(around, moments[even], like)
+
+
+def _most_upright(poses: np.ndarray) -> int:
+    """Return the index of the first camera whose vertical axis agrees best with those of all cameras [K, 4, 4]."""
+    vertical = poses[:, :3, 1]
+    agreement = vertical @ vertical.sum(0)
+    return int((agreement > agreement.max() - 1e-6 * len(poses)).argmax())
+
+
+def measure_azimuths(poses: np.ndarray, centre: np.ndarray, like: int) -> np.ndarray:
+    """Return the azimuths in degrees of cameras [K, 4, 4] around a centre, as of turn_about from the camera `like`.
+
+    Cameras that look steeply from above or below are left out, unless all do.
+    """
+    x, y, z = ((poses[:, :3, 3] - centre) @ poses[like, :3, :3]).T
+    azimuths = np.degrees(np.arctan2(x, -z))
+    level = np.abs(np.degrees(np.arctan2(y, np.hypot(x, z)))) <= STEEP
+    return (azimuths - azimuths[like])[level if level.any() else slice(None)]
+
+
+def widest_gap(azimuths: np.ndarray) -> float:
+    """Return the widest gap in degrees between cameras at azimuths [K] around a subject; 360 for a single place."""
+    return float(np.diff(np.sort(azimuths % 360), append=np.min(azimuths % 360) + 360).max())
+
+
+def count_missing(azimuths: np.ndarray) -> int:
+    """Count the cameras that are missing between known ones at azimuths [K] in degrees, at most MOST.
+
+    There are none if every side is within SIDE degrees of a camera. Otherwise, as many as bring all within APART.
+    """
+    if widest_gap(azimuths) <= 2 * SIDE:
+        return 0
+    enough = (count for count in range(1, MOST) if _gap_after(azimuths, count) <= APART + 0.5)
+    return next(enough, MOST)
+
+
+def _gap_after(azimuths: np.ndarray, count: int) -> float:
+    return widest_gap(np.concatenate([azimuths, fill_gaps(azimuths, count)]))
 
 
 def fill_gaps(azimuths: np.ndarray, count: int) -> np.ndarray:
@@ -73,17 +148,13 @@ def mix(pictures: Tensor, noise: Tensor, level: Tensor) -> Tensor:
 
 
 def denoise(
-    predict: Callable[[Tensor, Tensor], Cloud],
-    draw: Callable[[Cloud], Tensor],
-    noise: Tensor,
-    steps: int,
-    progress: Progress = no_progress,
-) -> Cloud:
-    """Return the cloud that a network predicts in the last of some steps from noise to pictures.
+    predict: Callable[[Tensor, Tensor], Cloud], draw: Callable[[Cloud], Tensor], noise: Tensor, steps: int
+) -> Iterator[Cloud]:
+    """Yield the cloud that a network predicts in each of some steps from noise to pictures; the last is the outcome.
 
     predict: from noisy pictures [B, M, 3, H, W] and their level [B] to a cloud of all views. draw: what a cloud looks
     like at the missing cameras, [B, M, 3, H, W] in 0..1, sRGB-encoded over white. noise: standard normal, of that
-    shape; it decides the outcome. progress is told before every step, and may end it by raising.
+    shape; it decides the outcome.
 
     Raises:
         ValueError: no step.
@@ -91,11 +162,10 @@ def denoise(
     if steps < 1:
         raise ValueError(f"{steps} steps denoise nothing")
     levels = noise_levels(steps)
-    progress("Completing", 0.0)
     noisy, cloud = noise, predict(noise, noise.new_full((len(noise),), levels[0]))
-    for step in range(1, steps):
+    yield cloud
+    for before, level in itertools.pairwise(levels):
         pictures = 2 * draw(cloud) - 1
-        noisy = pictures + levels[step] / levels[step - 1] * (noisy - pictures)
-        progress("Completing", step / steps)
-        cloud = predict(noisy, noisy.new_full((len(noisy),), levels[step]))
-    return cloud
+        noisy = pictures + level / before * (noisy - pictures)
+        cloud = predict(noisy, noisy.new_full((len(noisy),), level))
+        yield cloud

@@ -165,13 +165,19 @@ AUTO_DEVICE = Choice("auto", "Automatic", "The GPU where PyTorch can use one, ot
 CUDA = Choice("cuda", "GPU", "The first CUDA device")
 
 
+AUTO, OFF = "auto", "off"
+VIEWS = range(1, 9)  # that can be completed
+UNSEEN = "Unseen Sides"
+
+
 @dataclass(frozen=True)
 class ReconstructOptions:
     """The options of a reconstruction; see reconstruct.reconstruct.
 
     model: a registered name, or a weights file. resolution: the side in pixels at which the network reads the pictures,
     a multiple of its patch size; None for memory.reading_resolution. refinements: how many of the model's refinement
-    steps to use; None for memory.default_refinements.
+    steps to use; None for memory.default_refinements. complete: AUTO, OFF or how many cameras lack a picture; see
+    complete.place_missing; steps, seed: from noise to what these cameras see.
     """
 
     model: str | Path = option(
@@ -232,6 +238,29 @@ class ReconstructOptions:
                 Choice(4, "4 Steps", "As many as the bundled model has learned"),
             )
         ),
+    )
+    complete: str | int = option(
+        AUTO,
+        "Complete",
+        "How many cameras are added where no picture shows the subject, for the network to imagine what they see",
+        Choices(
+            (
+                Choice(AUTO, "Automatic", "As many as are needed where the pictures leave a side unseen"),
+                Choice(OFF, "Nothing", "Only what the pictures show"),
+                *(Choice(count, f"{count} View{'s' * (count > 1)}", "So many, in the widest gaps") for count in VIEWS),
+            )
+        ),
+        group=UNSEEN,
+    )
+    steps: int = option(
+        16,
+        "Steps",
+        "From noise to what the added cameras see; one is blurred, many are sharp and take long",
+        Number(1, 64),
+        group=UNSEEN,
+    )
+    seed: int = option(
+        0, "Seed", "Of the noise: another seed imagines another unseen side", Number(0, 2**63 - 1), group=UNSEEN
     )
 
 

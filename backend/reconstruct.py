@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reconstructs a capture as 4D Gaussians in the capture's own world and clock, in three steps: plan, predict, place."""
+"""Reconstructs a capture as 4D Gaussians in the capture's own world and clock, in three steps: plan, predict, place.
+
+Where no picture shows the subject, cameras without pictures are added and their pictures denoised; see complete.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,18 +18,25 @@ from torch import Tensor, nn
 
 from .camera import Similarity, normalise_rig
 from .capture import Capture, over_white
+from .complete import Missing, denoise, measure_azimuths, place_missing, widest_gap
 from .errors import Progress, UserError, no_progress, part_of
 from .gaussians import Gaussians4D
 from .logs import log
-from .lrm4d import LRM4D, patchify
+from .lrm4d import LRM4D, LRM4DConfig, Noisy, patchify
 from .memory import default_refinements, free_memory, out_of_memory, reading_resolution, reconstruction_bytes
 from .models import load_model
-from .options import ReconstructOptions
+from .options import AUTO, OFF, VIEWS, ReconstructOptions
+from .rasterize import over_white_srgb, render
 from .refine import refine
 
 DEVICES = ("cpu", "cuda")
 DEFAULTS = ReconstructOptions()
 LESS = "use fewer pictures or a lower resolution"
+
+OnCloud = Callable[[Gaussians4D], None]
+"""A function that is given the cloud as it is after each step of completing, placed and on the CPU."""
+
+Prediction = tuple[Tensor, Tensor]  # channels and pixels, as LRM4D.gaussians decodes them
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -52,6 +62,7 @@ class Plan:
     """All decisions about a reconstruction.
 
     capture: the input frames. network: on the device. resolution: the side in pixels at which it reads the pictures.
+    missing: cameras without pictures, in the capture's world and clock. steps, seed: how their noise becomes pictures.
     needed: bytes of memory.
     """
 
@@ -61,12 +72,16 @@ class Plan:
     resolution: int
     refinements: int
     normalisation: Similarity
+    missing: Missing
+    steps: int
+    seed: int
     needed: int
 
 
 class Views(NamedTuple):
-    """The network's inputs: pictures [1, V, 3, R, R] over white, poses [1, V, 4, 4] in its own world, intrinsics
-    [1, V, 4], and times [1, V] from -1 to 1; and the pixels [V, R, R] that show the subject."""
+    """The network's inputs: pictures [1, K, 3, R, R] over white, poses [1, V, 4, 4] in its own world, intrinsics
+    [1, V, 4], and times [1, V] from -1 to 1; and the pixels [V, R, R] that show the subject, of the last V - K views,
+    which have no pictures, all."""
 
     images: Tensor
     poses: Tensor
@@ -79,24 +94,26 @@ def reconstruct(
     capture: Capture,
     options: ReconstructOptions = DEFAULTS,
     network: LRM4D | None = None,
-    target: np.ndarray | None = None,
+    centre: Sequence[float] | np.ndarray | None = None,
     progress: Progress = no_progress,
+    on_cloud: OnCloud | None = None,
 ) -> Gaussians4D:
-    """Reconstruct a moving subject from posed, timed pictures, by one forward pass and the model's refinement steps.
+    """Reconstruct a moving subject from posed, timed pictures: predict, and bring it closer to the pictures.
 
-    capture: pictures of one size; held-out frames are not used. network: replaces the options' model. target: the
-    subject's centre [3] in the capture's world, if it is not where the optical axes cross. A capture of one moment
-    gives a static cloud. Each refinement takes as long as rendering the pictures three times.
+    capture: pictures of one size; held-out frames are not used. network: replaces the options' model. centre: the
+    subject's [3], in the capture's world, if it is not where the optical axes cross. A capture of one moment gives a
+    static cloud. Each refinement takes as long as rendering the pictures three times, each step of completing a
+    prediction and rendering the missing views.
 
     Returns the pruned cloud on the CPU, in the capture's world, with times in seconds.
 
     Raises:
         UserError: the capture or an option cannot be used, or memory is too small.
-        Cancelled: whatever `progress` raises, between two layers at the latest.
+        Cancelled: whatever `progress` raises, between two layers or views at the latest.
     """
-    plan = make_plan(capture, options, network, target, progress)
+    plan = make_plan(capture, options, network, centre, progress)
     with _memory_errors(plan):
-        cloud = predict(plan, progress)
+        cloud = predict(plan, progress, on_cloud)
         return place(cloud, plan, progress)
 
 
@@ -104,7 +121,7 @@ def make_plan(
     capture: Capture,
     options: ReconstructOptions = DEFAULTS,
     network: LRM4D | None = None,
-    target: np.ndarray | None = None,
+    centre: Sequence[float] | np.ndarray | None = None,
     progress: Progress = no_progress,
 ) -> Plan:
     """Plan a reconstruction: load the network, decide what the options leave open, and check the memory.
@@ -115,51 +132,157 @@ def make_plan(
     progress("Reading pictures", 0.0)
     capture = capture.inputs()
     capture.validate()
-    count = len(capture.frames)
-    if count == 1:
-        log.warning("One picture alone tells no depth: the unseen sides will be missing.")
-    normalisation = normalise_rig([frame.camera for frame in capture.frames], target)
+    normalisation = normalise_rig([frame.camera for frame in capture.frames], centre)
     progress("Loading the model", 0.05)
     network = (network or load_model(options.model, device)).to(device)
-    config, on_cpu = network.config, device.type == "cpu"
-    resolution = options.resolution
+    config = network.config
+    missing = _plan_missing(capture, normalisation, options, config.completes)
+    if centre is None and _is_one_place(capture):
+        log.warning("One camera alone does not tell how far away the subject is; give the subject's centre.")
+    views = len(capture.frames) + len(missing)
+    resolution = _pick_resolution(capture, views, options, config, device)
+    tokens = views * (resolution // config.patch) ** 2
+    needed = reconstruction_bytes(config.layers, config.width, config.patch, tokens)
+    plan = Plan(
+        capture=capture,
+        network=network,
+        device=device,
+        resolution=resolution,
+        refinements=_pick_refinements(options, config, device),
+        normalisation=normalisation,
+        missing=missing,
+        steps=options.steps,
+        seed=options.seed,
+        needed=needed,
+    )
+    if needed > _free_memory(device):
+        raise _out_of_memory(plan)
+    return plan
+
+
+def _plan_missing(capture: Capture, normalisation: Similarity, options: ReconstructOptions, completes: bool) -> Missing:
+    """Place the cameras that the options ask for, and say so.
+
+    Raises:
+        UserError: the model cannot complete, or the number is none of VIEWS.
+    """
+    wanted = options.complete
+    if wanted not in (AUTO, OFF, *VIEWS):
+        raise UserError(f"'{wanted}' views cannot be completed; choose {AUTO}, {OFF} or {VIEWS[0]} to {VIEWS[-1]}.")
+    if wanted in VIEWS and not completes:
+        raise UserError(f"This model cannot complete what no picture shows; choose another, or '{OFF}' for Complete.")
+    poses = np.stack([frame.camera.camera_to_world for frame in capture.frames])
+    times = np.array([frame.time for frame in capture.frames])
+    centre = normalisation.inverse().translation
+    count = 0 if wanted == OFF or not completes else wanted
+    missing = place_missing(poses, times, centre, None if count == AUTO else int(count))
+    if len(missing):
+        gap = widest_gap(measure_azimuths(poses, centre, missing.like))
+        log.info(
+            "The pictures leave %.0f degrees around the subject unseen: %d views are completed (seed %d).",
+            gap,
+            len(missing),
+            options.seed,
+        )
+    elif len(capture.frames) == 1:
+        log.warning("One picture alone tells no depth: the unseen sides will be missing.")
+    return missing
+
+
+def _is_one_place(capture: Capture) -> bool:
+    positions = np.stack([frame.camera.position for frame in capture.frames])
+    return bool(np.ptp(positions, 0).max() <= 1e-6 * max(1.0, float(np.abs(positions).max())))
+
+
+def _pick_resolution(
+    capture: Capture, views: int, options: ReconstructOptions, config: LRM4DConfig, device: torch.device
+) -> int:
+    """Return the side in pixels at which pictures are read.
+
+    Raises:
+        UserError: it does not divide into patches.
+    """
+    resolution, side = options.resolution, capture.square_side()
     if resolution is None:
-        resolution = reading_resolution(config.resolution, config.patch, count, capture.square_side(), on_cpu)
+        return reading_resolution(config.resolution, config.patch, views, side, device.type == "cpu")
     if resolution < config.patch or resolution % config.patch:
         nearest = max(1, resolution // config.patch) * config.patch
         raise UserError(f"The resolution {resolution} is not a multiple of {config.patch}; try {nearest}.")
+    return resolution
+
+
+def _pick_refinements(options: ReconstructOptions, config: LRM4DConfig, device: torch.device) -> int:
+    """Return the number of refinements.
+
+    Raises:
+        UserError: the model has not learned so many.
+    """
     refinements, learned = options.refinements, config.refinements
     if refinements is None:
-        refinements = default_refinements(learned, on_cpu)
+        return default_refinements(learned, device.type == "cpu")
     if not 0 <= refinements <= learned:
         raise UserError(
             f"There are no {refinements} refinements; the model has learned {learned}, choose 0 to {learned}."
         )
-    tokens = count * (resolution // config.patch) ** 2
-    needed = reconstruction_bytes(config.layers, config.width, config.patch, tokens)
-    if needed > _free_memory(device):
-        raise out_of_memory(needed, _free_memory(device), LESS)
-    return Plan(capture, network, device, resolution, refinements, normalisation, needed)
+    return refinements
 
 
-def predict(plan: Plan, progress: Progress = no_progress) -> Gaussians4D:
-    """Predict the subject's Gaussians, refine and prune them; they are in the network's world and clock."""
+def predict(plan: Plan, progress: Progress = no_progress, on_cloud: OnCloud | None = None) -> Gaussians4D:
+    """Predict the subject's Gaussians, refine and prune them; they are in the network's world and clock.
+
+    Refinements go towards the known pictures alone, so Gaussians that none of them sees stay as they are.
+    """
     network, views = plan.network, _read_views(plan)
-    rig = views.poses, views.intrinsics, views.times
-    with (
-        report_blocks(network.blocks, lambda done: progress("Predicting Gaussians", 0.1 + 0.4 * done)),
-        torch.no_grad(),
-        torch.autocast(plan.device.type, torch.bfloat16, enabled=plan.device.type == "cuda"),
-    ):
-        channels, pixels = network(views.images, *rig)
-    inside = patchify(views.inside[None, ..., None], network.config.patch).flatten().to(plan.device)
-    # drop the Gaussians of pixels that the matte mostly excludes
-    channels = torch.cat([channels[:, : len(inside)][:, inside], channels[:, len(inside) :]], 1)
-    decode = partial(network.gaussians, pixels=pixels[:, inside])
+    if len(plan.missing):
+        channels, pixels = _complete(plan, views, part_of(progress, 0.1, 0.8), on_cloud)
+        refining = part_of(progress, 0.8, 0.9)
+    else:
+        with report_blocks(network.blocks, lambda done: progress("Predicting Gaussians", 0.1 + 0.4 * done)):
+            channels, pixels = _run(plan, views)
+        refining = part_of(progress, 0.5, 0.9)
+    decode = partial(network.gaussians, pixels=pixels)
     if plan.refinements and channels.shape[1]:
+        known = views.images.shape[1]
+        rig = (part[:, :known] for part in (views.poses, views.intrinsics, views.times))
         steps = network.step_sizes[: plan.refinements].detach()
-        channels = refine(channels, decode, views.images, *rig, step_sizes=steps, progress=part_of(progress, 0.5, 0.9))
+        channels = refine(channels, decode, views.images, *rig, step_sizes=steps, progress=refining)
     return decode(channels).select(0).prune()
+
+
+def _run(plan: Plan, views: Views, noisy: Noisy | None = None) -> Prediction:
+    """Run the network, and drop the Gaussians of pixels that the matte mostly excludes."""
+    inside = patchify(views.inside[None, ..., None], plan.network.config.patch).flatten().to(plan.device)
+    on_gpu = plan.device.type == "cuda"
+    with torch.no_grad(), torch.autocast(plan.device.type, torch.bfloat16, enabled=on_gpu):
+        channels, pixels = plan.network(views.images, views.poses, views.intrinsics, views.times, noisy=noisy)
+    bound, free = channels[:, : len(inside)], channels[:, len(inside) :]
+    return torch.cat([bound[:, inside], free], 1), pixels[:, inside]
+
+
+def _complete(plan: Plan, views: Views, progress: Progress, on_cloud: OnCloud | None) -> Prediction:
+    """Denoise the missing views, and return what the network predicts in the last step."""
+    network, known, side = plan.network, views.images.shape[1], plan.resolution
+    rig = tuple(part[:, known:] for part in (views.poses, views.intrinsics, views.times))
+    # drawn on the CPU, so that a seed means the same noise on every device
+    generator = torch.Generator().manual_seed(plan.seed)
+    noise = torch.randn(1, len(plan.missing), 3, side, side, generator=generator).to(plan.device)
+
+    def draw(prediction: Prediction) -> Tensor:
+        with torch.no_grad():
+            color, alpha = render(network.gaussians(*prediction), *rig, width=side, height=side)
+        return over_white_srgb(color, alpha).permute(0, 1, 4, 2, 3)
+
+    predictions = denoise(lambda pictures, level: _run(plan, views, Noisy(pictures, level)), draw, noise, plan.steps)
+
+    def report(step: int, done: float) -> None:
+        progress(f"Completing, step {step + 1} of {plan.steps}", (step + done) / plan.steps)
+
+    for step in range(plan.steps):
+        with report_blocks(network.blocks, partial(report, step)):
+            prediction = next(predictions)
+        if on_cloud:
+            on_cloud(_in_capture(network.gaussians(*prediction).select(0).prune(), plan))
+    return prediction
 
 
 def place(cloud: Gaussians4D, plan: Plan, progress: Progress = no_progress) -> Gaussians4D:
@@ -169,37 +292,43 @@ def place(cloud: Gaussians4D, plan: Plan, progress: Progress = no_progress) -> G
         UserError: the network has predicted nothing visible.
     """
     progress("Placing Gaussians", 0.9)
-    middle, half = _clock(plan.capture)
-    cloud = cloud.transform(plan.normalisation.inverse(), half, middle).to("cpu")
     if not len(cloud):
         raise UserError(
             "Nothing was found in the pictures; check the cameras' poses and that they look at the subject."
         )
-    first, last = plan.capture.time_range
-    if first == last:
-        cloud = cloud.freeze(first)
+    cloud = _in_capture(cloud, plan)
     progress("Placing Gaussians", 1.0)
     return cloud
 
 
+def _in_capture(cloud: Gaussians4D, plan: Plan) -> Gaussians4D:
+    """Return a cloud, even an empty one, in the capture's world and clock, on the CPU."""
+    middle, half = _clock(plan.capture)
+    cloud = cloud.transform(plan.normalisation.inverse(), half, middle).to("cpu")
+    first, last = plan.capture.time_range
+    return cloud.freeze(first) if first == last else cloud
+
+
 def _read_views(plan: Plan) -> Views:
     """Read the network's inputs: resize the pictures, and transform cameras and times to the network's world."""
-    frames = plan.capture.square(plan.resolution).frames
+    frames, missing = plan.capture.square(plan.resolution).frames, plan.missing
     middle, half = _clock(plan.capture)
     pictures = np.stack([over_white(frame.image) for frame in frames])
-    poses = np.stack([plan.normalisation.apply_pose(frame.camera.camera_to_world) for frame in frames])
+    inside = np.stack([frame.image[..., 3] >= 128 for frame in frames])
+    poses = np.concatenate([np.stack([frame.camera.camera_to_world for frame in frames]), missing.poses])
     intrinsics = np.stack([frame.camera.intrinsics for frame in frames])
-    times = np.array([(frame.time - middle) / half for frame in frames])
+    intrinsics = np.concatenate([intrinsics, np.tile(intrinsics[missing.like], (len(missing), 1))])
+    times = np.array([*(frame.time for frame in frames), *missing.times])
 
     def tensor(values: np.ndarray) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=plan.device)[None]
 
     return Views(
         images=torch.from_numpy(pictures).permute(0, 3, 1, 2)[None].to(plan.device),
-        poses=tensor(poses),
+        poses=tensor(plan.normalisation.apply_pose(poses)),
         intrinsics=tensor(intrinsics),
-        times=tensor(times),
-        inside=torch.from_numpy(np.stack([frame.image[..., 3] >= 128 for frame in frames])),
+        times=tensor((times - middle) / half),
+        inside=torch.from_numpy(np.pad(inside, ((0, len(missing)), (0, 0), (0, 0)), constant_values=True)),
     )
 
 
@@ -232,7 +361,13 @@ def _memory_errors(plan: Plan) -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
-        raise out_of_memory(plan.needed, _free_memory(plan.device), LESS) from None
+        raise _out_of_memory(plan) from None
+
+
+def _out_of_memory(plan: Plan) -> UserError:
+    """Return an error that says what to lower."""
+    advice = f"complete fewer views, {LESS}" if len(plan.missing) else LESS
+    return out_of_memory(plan.needed, _free_memory(plan.device), advice)
 
 
 def _free_memory(device: torch.device) -> float:

@@ -44,7 +44,7 @@ def reconstruction_task(capture: Capture, options: ReconstructOptions, target: n
     """Return the task whose result is the cloud of a capture, as MovingSplats; see backend.reconstruct.reconstruct."""
 
     def task(progress: Progress) -> MovingSplats:
-        cloud = backend.reconstruct.reconstruct(capture, options, target=target, progress=progress)
+        cloud = backend.reconstruct.reconstruct(capture, options, centre=target, progress=progress)
         return cloud.to_splats()
 
     return task

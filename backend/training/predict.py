@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import cast
 
 import torch
@@ -98,7 +99,7 @@ def predict_completed(model: LRM4D, batch: SceneBatch, steps: int, seed: int = 0
     generator = torch.Generator(batch.times.device).manual_seed(seed)
     shape = (len(batch.times), batch.given - batch.known, 3, height, width)
     noise = torch.randn(shape, generator=generator, device=batch.times.device)
-    cloud = denoise(reconstructed, drawn, noise, steps)
+    (cloud,) = deque(denoise(reconstructed, drawn, noise, steps), maxlen=1)  # the last one
     return render(cloud, *(part[:, batch.given :] for part in rig), width=width, height=height)
 
 

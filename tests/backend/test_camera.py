@@ -86,6 +86,12 @@ def test_parallel_cameras_put_the_subject_ahead():
     assert centre[0] == pytest.approx(0)
 
 
+def test_a_camera_that_stands_still_is_like_one_picture():
+    camera = ring(1, radius=5.0)[0]
+    once, often = normalise_rig([camera]), normalise_rig([camera] * 5)
+    assert often.translation == pytest.approx(once.translation) and often.scale == pytest.approx(once.scale)
+
+
 def test_all_cameras_at_one_point_is_an_error():
     poses = [look_at((1, 2, 3), target) for target in ((0, 0, 0), (0, 1, 0), (5, 0, 1))]
     with pytest.raises(UserError, match="one point"):

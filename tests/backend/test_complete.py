@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from backend.camera import Camera
-from backend.complete import denoise, fill_gaps, mix, noise_levels, turn_about
-from backend.errors import Cancelled
+from backend.complete import count_missing, denoise, fill_gaps, mix, noise_levels, place_missing, turn_about
 
 
 @pytest.mark.parametrize(
@@ -66,24 +65,68 @@ def test_a_network_that_knows_the_truth_reads_it_with_ever_less_of_the_same_nois
         reads.append(level)
         return len(reads)
 
-    assert denoise(predict, lambda cloud: truth, noise, steps) == steps
+    assert list(denoise(predict, lambda cloud: truth, noise, steps)) == list(range(1, steps + 1))
     assert torch.allclose(torch.stack(reads)[:, 0], torch.tensor(noise_levels(steps)))
-
-
-def test_completing_can_be_cancelled_before_every_step():
-    done = []
-
-    def progress(stage, share):
-        done.append(share)
-        if share == 0.5:
-            raise Cancelled
-
-    noise = torch.zeros(1, 1, 3, 2, 2)
-    with pytest.raises(Cancelled):
-        denoise(lambda noisy, level: None, lambda cloud: noise, noise, 4, progress)
-    assert done == [0, 0.25, 0.5]
 
 
 def test_no_step_denoises_nothing():
     with pytest.raises(ValueError, match="0 steps"):
-        denoise(lambda noisy, level: None, lambda cloud: cloud, torch.zeros(1, 1, 3, 2, 2), 0)
+        next(denoise(lambda noisy, level: None, lambda cloud: cloud, torch.zeros(1, 1, 3, 2, 2), 0))
+
+
+def photos(*azimuths, elevation=0.0):
+    """Return the poses of cameras four units away from a centre, in a world of any axes."""
+    centre, first = np.array([1.0, -2.0, 0.5]), np.eye(4)
+    first[:3, :3] = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+    first[:3, :3] *= np.linalg.det(first[:3, :3])
+    first[:3, 3] = centre - 4 * first[:3, 2]
+    return turn_about(first, centre, np.array(azimuths, float), np.full(len(azimuths), elevation)), centre
+
+
+@pytest.mark.parametrize(
+    ("known", "count"),
+    [
+        ([0], 5),
+        ([0] * 24, 5),  # one camera that stands still
+        ([0, 60], 4),
+        ([0, 180], 4),
+        ([0, 85, 170], 5),
+        ([0, 90, 180, 270], 0),
+        ([0, 28, 57, 87, 114, 143, 171, 200], 0),  # the bundled sample
+        ([0, 30, 60, 90, 120, 150, 180], 2),
+    ],
+)
+def test_views_are_completed_where_a_side_is_unseen(known, count):
+    assert count_missing(np.array(known, float)) == count
+    poses, centre = photos(*known)
+    assert len(place_missing(poses, np.zeros(len(known)), centre)) == count
+
+
+def test_one_photo_is_completed_from_all_around_at_its_own_height():
+    poses, centre = photos(0)
+    missing = place_missing(poses, np.array([7.0]), centre)
+    expected = turn_about(poses[0], centre, np.array([60, 120, 180, 240, 300.0]), np.zeros(5))
+    assert np.allclose(missing.poses, expected)
+    assert (missing.times == 7).all() and missing.like == 0
+
+
+def test_cameras_are_missing_where_training_leaves_them_out():
+    """As in backend/training/scenes/photo_rigs.py: in the gaps, about the first photo's own vertical axis."""
+    poses, centre = photos(0, 60)
+    missing = place_missing(poses, np.zeros(2), centre, 4)
+    assert np.allclose(missing.poses, turn_about(poses[0], centre, fill_gaps(np.array([0, 60.0]), 4), np.zeros(4)))
+
+
+def test_of_a_clip_the_missing_views_go_through_its_times():
+    poses, centre = photos(*[0] * 9)
+    missing = place_missing(poses, np.linspace(2, 4, 9), centre)
+    assert np.allclose(missing.times, [2, 2.5, 3, 3.5, 4])
+
+
+def test_a_camera_above_shows_no_side_and_is_not_turned_about():
+    around, centre = photos(0, 180)
+    above, _ = photos(90, elevation=80.0)
+    missing = place_missing(np.concatenate([above, around]), np.zeros(3), centre)
+    assert missing.like == 1
+    assert len(missing) == 4
+    assert len(place_missing(above, np.zeros(1), centre)) == 5  # it is all there is

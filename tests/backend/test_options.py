@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backend.__main__ import main
-from backend.arguments import add_arguments, read_arguments
+from backend.arguments import add_arguments, join_points, read_arguments, read_point
 from backend.errors import UserError
 from backend.options import Number, PortraitOptions, ReconstructOptions, Switch, list_options, option
 
@@ -55,6 +55,24 @@ def test_an_added_field_is_an_argument(capsys):
     for wrong in ("0.4", "5", "nan", "inf"):
         with pytest.raises(UserError, match=r"--edge-width is a number from 0.5 to 4; correct it"):
             parse(Sharpened, "--edge-width", wrong)
+
+
+def test_views_to_complete_are_a_number_or_a_word():
+    assert parse(ReconstructOptions).complete == "auto"
+    assert parse(ReconstructOptions, "--complete", "off").complete == "off"
+    read = parse(ReconstructOptions, "--complete", "5", "--steps", "4", "--seed", "9")
+    assert (read.complete, read.steps, read.seed) == (5, 4, 9)
+    for steps in ("0", "65"):
+        with pytest.raises(UserError, match="--steps is a number from 1 to 64; correct it"):
+            parse(ReconstructOptions, "--steps", steps)
+
+
+def test_a_point_is_three_numbers_also_below_zero():
+    assert read_point("-1,2.5,0") == (-1.0, 2.5, 0.0)
+    assert join_points(["a", "--centre", "-1,2,3", "--seed", "2"]) == ["a", "--centre=-1,2,3", "--seed", "2"]
+    for wrong in ("1,2", "1,2,3,4", "a,b,c", "", "nan,0,0", "1,inf,0"):
+        with pytest.raises(UserError, match="is not a point; write it as x,y,z"):
+            read_point(wrong)
 
 
 @dataclass(frozen=True)

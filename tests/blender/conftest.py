@@ -122,8 +122,8 @@ def backend_gives(monkeypatch):
     def replace(function):
         calls = []
 
-        def reconstruct(capture, options, target, progress):
-            calls.append((capture, vars(options) | {"target": target}))
+        def reconstruct(capture, options, centre, progress):
+            calls.append((capture, vars(options) | {"centre": centre}))
             return function(capture, progress)
 
         monkeypatch.setattr(backend.reconstruct, "reconstruct", reconstruct)

@@ -64,6 +64,7 @@ def test_the_panel_asks_for_a_file_only_where_one_is_meant(registered):
 def test_what_a_cloud_remembers_brings_the_options_back(registered, options, tmp_path):
     settings = settings_of(options)
     changes = {"model": "FILE", "weights": str(tmp_path), "resolution": "256", "refinements": "2", "device": "cpu"}
+    changes |= {"complete": "5", "steps": 3, "seed": 4}
     if options is PortraitOptions:
         changes = {"weights": str(tmp_path), "matting": "none", "face": 2, "use_box": True, "box": (1, 2, 3, 4)}
         changes |= {"first": 3, "last": 8, "every": 2, "frames": "FUSE", "tolerance": 0.5, "seed": 9, "steps": 7}

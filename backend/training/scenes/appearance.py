@@ -58,8 +58,13 @@ def paint_body(
     wears_hair: bool,
     wears_brows: bool,
     sky_share: Tensor,
+    wears_beard: bool = False,
+    shirt: Tensor | None = None,
 ) -> Material:
-    """Paint skin with its regions, stubble or beard, scalp, mouth and teeth, and a shirt on half of the people."""
+    """Paint skin with its regions, stubble or beard, scalp, mouth and teeth, and a shirt on half of the people.
+
+    wears_beard: a beard's mesh has stubble below it. shirt [S, N]: the share of cloth, if it is not to be drawn.
+    """
     scenes, device = len(look.melanin), look.melanin.device
 
     def draw(low: float, high: float, share: float = 1.0) -> np.ndarray:
@@ -79,9 +84,10 @@ def paint_body(
         rng.uniform(0.02, 0.5, (scenes, 1, 3)),
         draw(0.2, 0.6, 0.15)[..., None],
     )
+    stubble = draw(0.5, 0.9) if wears_beard else np.maximum(draw(0.1, 0.85, 0.35), draw(0.0, 0.12))
     bearded, browed, shaved, freckles, teeth = to_device(
         device,
-        np.maximum(draw(0.1, 0.85, 0.35), draw(0.0, 0.12)),
+        stubble,
         draw(0.3, 0.9, 0.85) * (not wears_brows),
         np.full((scenes, 1), 0.9) if wears_hair else draw(0.2, 0.95, 0.7),
         draw(0.25, 0.6, 0.2),
@@ -123,8 +129,8 @@ def paint_body(
     gloss = (glossy * (1 + 0.3 * mask["nose"]) + 0.25 * mask["lips"] + 0.6 * inner).clamp(0, 1)
     # shirts have a round or pointed neckline
     x, y, z = rest.unbind(-1)
-    edge = head.floor + level + point * (x.abs() - 4) - back * (z - head.pivot[2] + 3) - 20 * (dressed < 1).float()
-    cloth = ((edge - y) / 0.6).clamp(0, 1)
+    edge = head.neckline + level + point * (x.abs() - 4) - back * (z - head.pivot[2] + 3) - 20 * (dressed < 1).float()
+    cloth = ((edge - y) / 0.6).clamp(0, 1) if shirt is None else shirt
     skin = torch.lerp(skin, dye[0], cloth[..., None])
     second = torch.lerp(second, torch.lerp(dye[0], dye[1], 0.5), cloth[..., None])
     gloss = gloss * (1 - 0.7 * covered[..., 0]) * (1 - 0.9 * cloth)

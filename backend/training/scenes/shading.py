@@ -58,6 +58,7 @@ class Surfaces:
     vertices: Tensor  # [S, V, N, 3]
     faces: Tensor  # [F, 3] int32
     material: Material
+    framed: Tensor | None = None  # [K] int64: the vertices that rigs look at, else all
 
 
 @dataclass

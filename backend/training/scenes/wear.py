@@ -93,7 +93,7 @@ class Hats:
         curl = outward - up * droop[..., None]
         brim = crown[:, -1:] + brim_width * curl
         hat = torch.cat([crown, brim], 1).flatten(1, 2)
-        material = self._paint(rng, hat)
+        material = paint_cloth(rng, hat)
         vertices = centre + worn * rotate(hat, side, -tilt)
         if hair is None:
             return vertices, material, None
@@ -101,17 +101,17 @@ class Hats:
         pressed = local * _pressing_factors(local, reach + 0.25, edge, upper)
         return vertices, material, worn * rotate(pressed - local, side, -tilt)
 
-    @staticmethod
-    def _paint(rng: np.random.Generator, hat: Tensor) -> Material:
-        """Paint plain, mottled, striped or checked cloth."""
-        size = (len(hat), 1, 1)
-        pattern = rng.choice([NOISE, STRIPES, CHECKS], size, p=[0.6, 0.25, 0.15])
-        period = np.where(pattern == NOISE, rng.uniform(20, 80, size), rng.uniform(1.5, 8, size))
-        strength = rng.choice([0.1, 0.4, 4.0], size, p=[0.5, 0.25, 0.25])
-        axes = np.roll(np.eye(3), 1, 0) if rng.random() < 0.5 else np.eye(3)  # stripes across or around
-        axes = torch.as_tensor(axes, dtype=hat.dtype, device=hat.device)
-        (period,) = to_device(hat.device, period)
-        return _material(hat @ axes / period, rng, pattern, strength, rng.uniform(0, 0.3, size))
+
+def paint_cloth(rng: np.random.Generator, place: Tensor) -> Material:
+    """Paint plain, mottled, striped or checked cloth whose threads lie at places [S, N, 3]."""
+    size = (len(place), 1, 1)
+    pattern = rng.choice([NOISE, STRIPES, CHECKS], size, p=[0.6, 0.25, 0.15])
+    period = np.where(pattern == NOISE, rng.uniform(20, 80, size), rng.uniform(1.5, 8, size))
+    strength = rng.choice([0.1, 0.4, 4.0], size, p=[0.5, 0.25, 0.25])
+    axes = np.roll(np.eye(3), 1, 0) if rng.random() < 0.5 else np.eye(3)  # stripes across or around
+    axes = torch.as_tensor(axes, dtype=place.dtype, device=place.device)
+    (period,) = to_device(place.device, period)
+    return _material(place @ axes / period, rng, pattern, strength, rng.uniform(0, 0.3, size))
 
 
 def _pressing_factors(points: Tensor, reach: Tensor, edge: Tensor, upper: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import backend.memory
 import backend.reconstruct
 from backend.errors import UserError
 from backend.models import load_model
+from backend.options import ReconstructOptions
 from tests.helpers.layout import draw
 from tests.helpers.stage import FakeCloud, wait_until
 
@@ -47,7 +48,7 @@ def test_a_run_puts_one_cloud_into_the_scene(filmed, backend_gives):
     assert [tuple(key.co) for key in keys] == [(11, 0), (23, 0.5)]
     ((capture, settings),) = calls
     assert sorted(frame.time for frame in capture.frames) == pytest.approx([0, 0, 0.5, 0.5])
-    assert settings == {"model": "small", "device": "auto", "resolution": None, "refinements": None, "target": None}
+    assert settings == vars(ReconstructOptions()) | {"centre": None}
     assert jobs.current is None
     assert bpy.context.window_manager.facet4d.error == ""
 
@@ -64,7 +65,7 @@ def test_the_settings_reach_the_backend(filmed, backend_gives, tmp_path):
     passed = calls[0][1]
     assert passed["model"] == str(tmp_path / "own.safetensors")
     assert (passed["device"], passed["resolution"], passed["refinements"]) == ("cpu", 128, 2)
-    assert list(passed["target"]) == [1, 2, 3]
+    assert list(passed["centre"]) == [1, 2, 3]
 
 
 def test_a_second_run_renews_the_cloud_in_place(filmed, backend_gives):
