@@ -37,6 +37,8 @@ class TrainConfig:
     In batches with missing cameras the loss counts missing_weight times, with a perceptual and a position weight of its
     own; in blind_share of them the network is not shown the known pictures.
 
+    busts_share: of the heads, those that have shoulders and clothes (scenes/sampler.py).
+
     For large models: with fsdp, several GPUs share the parameters and the optimizers' state (FSDP2) where otherwise
     each holds all of them (DDP); activation_checkpointing computes the blocks' activations anew in the backward pass.
     """
@@ -63,6 +65,7 @@ class TrainConfig:
     replays: int = 1
     pool: int = 64
     heads_share: float = 0.75
+    busts_share: float = 0.4
     ssim_weight: float = 0.05
     alpha_weight: float = 0.5
     perceptual_weight: float = 0.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measures a model on two fixed sets of synthetic scenes that are never trained on, and writes the table to its card.
+"""Measures a model on fixed sets of synthetic scenes that are never trained on, and writes the table to its card.
 
     python -m backend.training.validate WEIGHTS.safetensors --assets DIR [--scenes 256] [--sheet FILE.png]
 
@@ -33,10 +33,11 @@ from .contact_sheet import completion_sheet, contact_sheet
 from .hull import predict_hull
 from .perceptual import MOBILENET, MobileNetV2
 from .predict import predict_completed, predict_views
+from .scenes.busts import BUST
 from .scenes.photo_rigs import CLIP, PHOTOS
 from .scenes.sampler import ANY_RIG, SceneBatch, SceneSampler
 
-SETS = {"heads": 1.0, "shapes": 0.0}  # share of heads
+SETS = {"heads": (1.0, 0.0), "busts": (1.0, 1.0), "shapes": (0.0, 0.0)}  # share of heads, and of busts among them
 PROTOCOLS = ((8, 128), (8, 256), (2, 128), (4, 128), (12, 128), (24, 128))  # inputs, resolution
 HULL_PROTOCOLS = ((8, 128), (8, 256))
 TARGETS = 4
@@ -58,8 +59,16 @@ Predictor = Callable[[SceneBatch], tuple[Tensor, Tensor]]
 
 def validation_scenes(name: str, assets: Path, device: torch.device) -> SceneSampler:
     """Make the scenes of one of SETS. Shapes are made without the asset packs, and so are the same whoever has them."""
-    packs = assets if SETS[name] else Path()
-    return SceneSampler(packs, device, SEED, split="val", heads_share=SETS[name], timing="free")
+    heads, busts = SETS[name]
+    packs = assets if heads else Path()
+    return SceneSampler(packs, device, SEED, split="val", heads_share=heads, timing="free", busts_share=busts)
+
+
+def measurable(assets: Path | None) -> list[str]:
+    """Return the SETS that can be made from a folder of packs: without packs shapes alone."""
+    if assets is None:
+        return [name for name, (heads, _) in SETS.items() if not heads]
+    return [name for name, (_, busts) in SETS.items() if not busts or (assets / BUST).is_file()]
 
 
 @torch.no_grad()
@@ -155,8 +164,7 @@ def main() -> None:
 def _measure(weights: Path, assets: Path | None, scenes: int, sheet: Path | None) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(weights, device)
-    names = [name for name in SETS if assets or not SETS[name]]
-    samplers = {name: validation_scenes(name, assets or Path(), device) for name in names}
+    samplers = {name: validation_scenes(name, assets or Path(), device) for name in measurable(assets)}
     features = None
     if assets and (assets / MOBILENET).exists():
         features = MobileNetV2(assets / MOBILENET).to(device)

@@ -43,11 +43,36 @@ def _grid(rows: int, columns: int) -> np.ndarray:
     return np.stack([np.stack([a, d, c], -1), np.stack([a, c, b], -1)]).reshape(-1, 3).astype(np.int32)
 
 
-def _bust() -> tuple[np.ndarray, np.ndarray]:
-    """Vertices [N, 3] from the crown, 11 cm above the eyes, to 30 cm below them, and triangles."""
-    y = np.concatenate([0.4 + 10.6 * np.cos(np.linspace(0, 2.6, ROWS - 14)), np.linspace(-10, -30, 14)])
+def write_bust_packs(folder: Path) -> Path:
+    """Write the packs of a bust, its tops, and further hair and beards into the folder."""
+    body, faces = _bust(floor=-60)
+    bust = _anny(body, faces)
+    poses = ["shouldersUp", "armOutLeft", "armOutRight"]
+    side = {"armOutLeft": 1, "armOutRight": -1}
+    low = (-20 - bust["mean"][:, 1:2]).clip(0, 10) / 10
+    moved = [low * (bust["mean"][:, :1] * side[pose] > 0 if pose in side else 1) * [0, 1, 0] for pose in poses]
+    age = np.linspace(0.3, 1, len(bust["pheno_samples"]))
+    bust |= {"pose": np.stack(moved).astype(np.float16), "pose_names": np.array(poses)}
+    bust |= {"pheno_labels": np.array(["gender", "age"]), "pheno_params": np.stack([age, age], -1).astype(np.float16)}
+    np.savez(folder / "anny_bust.npz", **bust)
+    for file, tops in (("mh_clothes", ["shirt", "male_casualsuit03"]), ("mh_shell_tops", ["sweater", "mock_neck"])):
+        hidden = np.pad(body[:, 1] < -18, (0, len(bust["mean"]) - len(body)))
+        pack = {"names": np.array(tops)}
+        for top in tops:
+            pack |= _shell(top, body, faces, body[:, 1] < -16, 1.05) | {f"{top}/delete": hidden}
+        np.savez(folder / f"{file}.npz", **pack)
+    kept = _regions(body)
+    for file, styles, region in (("mh_hair2", heads.MORE_HAIR, "scalp"), ("mh_beards", heads.BEARDS, "beard")):
+        packs = [_shell(style, body, faces, kept[region] > 0, 1.04) for style in styles]
+        np.savez(folder / f"{file}.npz", **{key: value for pack in packs for key, value in pack.items()})
+    return folder
+
+
+def _bust(floor: float = -30.0) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices [N, 3] from the crown, 11 cm above the eyes, to the floor below them, and triangles."""
+    y = np.concatenate([0.4 + 10.6 * np.cos(np.linspace(0, 2.6, ROWS - 14)), np.linspace(-10, floor, 14)])
     skull = np.sqrt(np.clip(1 - ((y - 0.4) / 10.6) ** 2, 1e-6, 1))
-    neck = (y < -6) * np.minimum(5.5, 1.5 * (-6 - y).clip(0)) + 1.6 * (-14 - y).clip(0)
+    neck = (y < -6) * np.minimum(5.5, 1.5 * (-6 - y).clip(0)) + 1.6 * (-14 - y).clip(0, 16)
     angle = np.arange(COLUMNS) * (2 * np.pi / COLUMNS)
     across = np.maximum(7.8 * skull, neck)[:, None] * np.sin(angle)
     deep = np.maximum(9.8 * skull, np.minimum(neck, 7))[:, None] * np.cos(angle) - 7.5
@@ -179,26 +204,32 @@ def _hair(body: np.ndarray, faces: np.ndarray) -> dict[str, np.ndarray]:
     """Caps about the skull, thick and thin, and brows, all as wide as the vertices they are bound to."""
     pack = {}
     regions = _regions(body)
-    middle = np.array([0.0, 0.4, -7.5])
     for number, style in enumerate([*heads.HAIR, *heads.BROWS]):
         is_brow = style in heads.BROWS
         kept = regions["brow"] > 0 if is_brow else regions["scalp"] > 0
         swollen = 1.02 if is_brow else 1.35 if style.startswith("afro") else 1.06 + 0.01 * number
-        chosen = faces[kept[faces].all(1)]
-        bound, corners = np.unique(chosen, return_inverse=True)
-        shell = (middle + swollen * (body[bound] - middle)).astype(np.float32)
-        corners = corners.reshape(-1, 3).astype(np.int32)
-        uv = np.stack([np.arctan2(shell[:, 0], shell[:, 2]) / 7 + 0.5, (shell[:, 1] + 30) / 50], -1)
-        pack |= {
-            f"{style}/v_anny": shell,
-            f"{style}/v_ict": shell + np.float32(ICT_ORIGIN),
-            f"{style}/f": corners,
-            f"{style}/fuv": corners,
-            f"{style}/uv": uv.astype(np.float32),
-        }
-        for key, width in (("hm", 3), ("ict", 8)):
-            pack[f"{style}/{key}_idx"] = np.repeat(bound[:, None], width, 1).astype(np.int32)
-            pack[f"{style}/{key}_w"] = np.full((len(bound), width), 1 / width, np.float16)
+        pack |= _shell(style, body, faces, kept, swollen)
+    return pack
+
+
+def _shell(name: str, body: np.ndarray, faces: np.ndarray, kept: np.ndarray, swollen: float) -> dict[str, np.ndarray]:
+    """A pack's arrays of a mesh about the kept vertices [N], as much wider than these about the head's middle."""
+    middle = np.array([0.0, 0.4, -7.5])
+    chosen = faces[kept[faces].all(1)]
+    bound, corners = np.unique(chosen, return_inverse=True)
+    shell = (middle + swollen * (body[bound] - middle)).astype(np.float32)
+    corners = corners.reshape(-1, 3).astype(np.int32)
+    uv = np.stack([np.arctan2(shell[:, 0], shell[:, 2]) / 7 + 0.5, (shell[:, 1] + 30) / 50], -1)
+    pack = {
+        f"{name}/v_anny": shell,
+        f"{name}/v_ict": shell + np.float32(ICT_ORIGIN),
+        f"{name}/f": corners,
+        f"{name}/fuv": corners,
+        f"{name}/uv": uv.astype(np.float32),
+    }
+    for key, width in (("hm", 3), ("ict", 8)):
+        pack[f"{name}/{key}_idx"] = np.repeat(bound[:, None], width, 1).astype(np.int32)
+        pack[f"{name}/{key}_w"] = np.full((len(bound), width), 1 / width, np.float16)
     return pack
 
 

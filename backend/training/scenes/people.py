@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Random animated people: a head model, a hair style, brows, colors, expressions and head motion."""
+"""Random animated people: a head model, a hair style, brows, a beard, colors, clothes, expressions and head motion."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,35 +13,54 @@ from torch import Tensor
 
 from . import heads, mesh
 from .appearance import draw_look, paint_body, paint_eyes, paint_hair
-from .heads import AnnyHead, HeadModel, IctHead, Part
+from .busts import BUST, AnnyBust, Wardrobe, of_the_head
+from .heads import AnnyHead, HeadModel, IctHead
 from .motion import Performances, smooth_curves
 from .shading import Material, Noise, Surfaces
 from .transfer import to_device
 from .wear import Glasses, Hats
 
-_BALD_SHARE, _BROW_MESH_SHARE = 0.2, 0.6
+_BALD_SHARE, _BROW_MESH_SHARE, _BEARD_SHARE, _TOP_SHARE = 0.2, 0.6, 0.25, 0.85
 _NECK_BEND = 10.0  # centimetres over which a head rotation fades out along the neck
 
 
 class People:
-    """A source of groups of people. A group shares a head model, a hair style and brows; all else differs."""
+    """A source of groups of people. A group shares a head model, hair, brows, beard and top; all else differs.
 
-    def __init__(self, assets: Path, device: torch.device | str, split: str, noise: Noise):
+    with_more: further styles and busts are drawn too, if their packs are there.
+    """
+
+    def __init__(self, assets: Path, device: torch.device | str, split: str, noise: Noise, with_more: bool = False):
         ict = IctHead(assets, device)
         self.models: list[HeadModel] = [ict, AnnyHead(assets, device, ict)]
-        self._performances = [Performances(assets, model.expressions, split) for model in self.models]
         self._hair, self._brows = heads.styles(heads.HAIR, split), heads.styles(heads.BROWS, split)
-        self._attached: dict[tuple[str, str], Part] = {}
-        self._topologies: dict[tuple[str, str | None, str | None], tuple[Tensor, Tensor]] = {}
+        self._beards: list[str] = []
+        self.bust: int | None = None
+        if with_more:
+            self._hair += [style for style in heads.styles(heads.MORE_HAIR, split) if ict.has(style)]
+            self._beards = [style for style in heads.styles(heads.BEARDS, split) if ict.has(style)]
+        if with_more and (assets / BUST).is_file():
+            self.bust = len(self.models)
+            bust = AnnyBust(assets, device, ict)
+            self.models.append(bust)
+            self._wardrobe = Wardrobe(assets, bust, split)
+        self._performances = [Performances(assets, model.expressions, split) for model in self.models]
         self._wear = [(Hats(model), Glasses(model)) for model in self.models]
         self._noise, self._device = noise, torch.device(device)
+        self._attach, self._topology = cache(HeadModel.attach), cache(self._join_parts)
 
-    def draw(self, rng: np.random.Generator, tau: np.ndarray) -> Surfaces:
-        """Draw people of a random topology at clip times tau [S, V], in centimetres."""
-        model = int(rng.integers(len(self.models)))
+    def draw(self, rng: np.random.Generator, tau: np.ndarray, bust: bool = False) -> Surfaces:
+        """Draw people of a random topology at clip times tau [S, V], in centimetres: heads, or busts if they are."""
+        model = int(rng.integers(2))
         hair = None if rng.random() < _BALD_SHARE else str(rng.choice(self._hair))
         brows = str(rng.choice(self._brows)) if rng.random() < _BROW_MESH_SHARE else None
-        return self.draw_with(rng, tau, model, hair, brows, dressed=True)
+        beard = str(rng.choice(self._beards)) if self._beards and rng.random() < _BEARD_SHARE else None
+        top = None
+        if bust and self.bust is not None:
+            model = self.bust
+            wears_mesh = self._wardrobe.names and rng.random() < _TOP_SHARE
+            top = str(rng.choice(self._wardrobe.names)) if wears_mesh else None
+        return self.draw_with(rng, tau, model, hair, brows, dressed=True, beard=beard, top=top)
 
     def draw_with(
         self,
@@ -49,31 +70,43 @@ class People:
         hair: str | None,
         brows: str | None,
         dressed: bool = False,
+        beard: str | None = None,
+        top: str | None = None,
     ) -> Surfaces:
         """Draw people with a given head model (by number), hair style and brows, in centimetres.
 
-        hair, brows: None for no mesh; the scalp and brows may then be painted on the skin. dressed: some of the people
-        wear hats and glasses.
+        hair, brows, beard: None for no mesh; it may then be painted on the skin. dressed: some of the people wear hats
+        and glasses. top: what busts wear, None for a painted shirt.
         """
         head, scenes = self.models[model], len(tau)
         identity = head.draw_identity(rng, scenes)
         expressions = self._performances[model].draw(rng, tau, rng.uniform(0.5, 3, scenes))
         gaze = heads.gaze_rotation(expressions.gaze)
+        garment = shirt = None
+        if isinstance(head, AnnyBust):
+            expressions.weights[..., -head.poses :] += head.draw_pose(rng, tau)
+            garment = self._wardrobe.top(top) if top else None
+            shirt = self._wardrobe.paint_shirt(rng, scenes, garment)
         identity, weights, gaze = to_device(self._device, identity, expressions.weights, gaze)
         look = draw_look(rng, scenes, self._device)
         body_sky, eye_sky, hair_sky = head.sky_share(hair)
         vertices = [head.body.shape(identity, weights), head.eyes.shape(identity, gaze)]
         materials = [
-            paint_body(rng, look, head, self._noise, hair is not None, brows is not None, body_sky),
+            paint_body(
+                rng, look, head, self._noise, hair is not None, brows is not None, body_sky, beard is not None, shirt
+            ),
             paint_eyes(rng, look, head.eyes, eye_sky),
         ]
-        for style, albedo, sky in ((hair, look.hair, hair_sky), (brows, look.brows, None)):
+        for style, albedo, sky in ((hair, look.hair, hair_sky), (brows, look.brows, None), (beard, look.brows, None)):
             if style is not None:
                 part = self._attach(head, style)
                 vertices.append(part.shape(identity, weights))
                 sky = torch.ones_like(part.neutral[:, 0]) if sky is None else sky
                 materials.append(paint_hair(rng, look, albedo, part, sky))
-        rest, faces = self._topology(head, hair, brows)
+        if garment is not None:
+            vertices.append(garment.part.shape(identity, weights))
+            materials.append(self._wardrobe.paint_top(rng, garment, scenes))
+        rest, faces, framed = self._topology(head, hair, brows, beard, top if garment else None)
         if dressed:
             hats, glasses = self._wear[model]
             body, eyes = vertices[0][:, 0], vertices[1][:, 0].unflatten(1, (2, -1)).mean(2)
@@ -86,22 +119,24 @@ class People:
             rest = torch.cat([rest, hats.rest, glasses.rest])
             count = len(rest) - len(glasses.rest)
             faces = torch.cat([faces, hats.faces + (count - len(hats.rest)), glasses.faces + count])
+            if framed is not None:
+                worn = torch.arange(count - len(hats.rest), len(rest), device=rest.device)
+                framed = torch.cat([framed, worn])
         posed = self._move_head(rng, tau, head, torch.cat(vertices, 2), rest)
-        return Surfaces(posed, faces, Material.concatenate(materials))
+        return Surfaces(posed, faces, Material.concatenate(materials), framed)
 
-    def _topology(self, head: HeadModel, hair: str | None, brows: str | None) -> tuple[Tensor, Tensor]:
-        """Return the vertices at rest [N, 3] and the faces [F, 3] of all parts together."""
-        key = head.name, hair, brows
-        if key not in self._topologies:
-            parts = [head.body, head.eyes.part, *(self._attach(head, style) for style in (hair, brows) if style)]
-            self._topologies[key] = torch.cat([part.neutral for part in parts]), heads.join_faces(parts)
-        return self._topologies[key]
-
-    def _attach(self, head: HeadModel, style: str) -> Part:
-        key = head.name, style
-        if key not in self._attached:
-            self._attached[key] = head.attach(style)
-        return self._attached[key]
+    def _join_parts(
+        self, head: HeadModel, hair: str | None, brows: str | None, beard: str | None, top: str | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the vertices at rest [N, 3] and the faces [F, 3] of all parts together, and of a bust the numbers [K]
+        of the head's vertices."""
+        attached = [self._attach(head, style) for style in (hair, brows, beard) if style]
+        parts = [head.body, head.eyes.part, *attached]
+        if isinstance(head, AnnyBust) and top:
+            garment = self._wardrobe.top(top)
+            parts = [replace(head.body, faces=garment.body_faces), *parts[1:], garment.part]
+        rest = torch.cat([part.neutral for part in parts])
+        return rest, heads.join_faces(parts), of_the_head(rest) if isinstance(head, AnnyBust) else None
 
     def _move_head(
         self, rng: np.random.Generator, tau: np.ndarray, head: HeadModel, vertices: Tensor, rest: Tensor

@@ -7,6 +7,7 @@ OpenCV's; intrinsics are in picture widths (square pictures of side 1), so that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,8 @@ from ...camera import Y_UP_TO_Z_UP, Camera, normalise_rig
 RINGS = ("ring", "arc", "sphere", "orbit")
 TIMINGS = ("free", "shared", "alternating", "gap", "static")
 _TARGET_ERROR = 0.07  # deviation of a target from the centre, along each axis
+_STEEPEST = 0.4  # height by which a camera may be below the head over its distance, where there is a body
+_CHIN, _SHOULDERS = -0.4, 2.1  # in radii of the head's ball
 _REACH = 1.5  # of the unit ball around a subject, from the origin of the normalised frame
 
 
@@ -169,6 +172,19 @@ def _aim(
     stretch = np.exp(rng.normal(0, 0.03)) if rng.random() < 0.1 else 1.0
     centre = 0.5 + per_camera(0.02 if rng.random() < 0.25 else 0, (2,))
     return Rig(look_at(position, target, roll), np.stack([focal, focal * stretch, *centre.T], -1), tau, place)
+
+
+def until_clear_of_body(rig: Rig, draw: Callable[[], Rig]) -> Rig:
+    """Return the rig, or the next one drawn whose cameras keep clear of a body below the head that they look at.
+
+    They do not look steeply up, and none below the chin stands where shoulders and arms may be.
+    """
+    while True:
+        position = rig.camera_to_world[:, :3, 3]
+        height, away = position[:, 1], np.hypot(position[:, 0], position[:, 2])
+        if (height > -_STEEPEST * away).all() and ((height > _CHIN) | (away > _SHOULDERS)).all():
+            return rig
+        rig = draw()
 
 
 def look_at(position: np.ndarray, target: np.ndarray, roll: np.ndarray | float = 0.0) -> np.ndarray:

@@ -22,7 +22,7 @@ from .mesh import transform
 from .motion import rotations
 from .people import People
 from .photo_rigs import CLIP, draw_photo_rig
-from .rigs import Rig, draw_rig, draw_world
+from .rigs import Rig, draw_rig, draw_world, until_clear_of_body
 from .shading import Lights, Noise, Surfaces, render
 from .shapes import Shapes
 from .transfer import to_device
@@ -87,7 +87,9 @@ class SceneSampler:
 
     Validation's captures have no faults, so that scores tell of the model alone.
 
-    timing: one of rigs.TIMINGS for all scenes; drawn for each if not given.
+    timing: one of rigs.TIMINGS for all scenes; drawn for each if not given. busts_share: of the heads, those that have
+    shoulders and clothes; if it is above 0, heads also have more hair styles, and beards. Both need packs that may be
+    missing (docs/training.md).
     """
 
     def __init__(
@@ -98,13 +100,16 @@ class SceneSampler:
         split: str = "train",
         heads_share: float = 0.75,
         timing: str | None = None,
+        busts_share: float = 0.0,
     ):
         self._seed = [seed, int(split == "val")]
         self._faulty = split == "train"
         self._device = torch.device(device)
         self._noise = Noise(device)
         self._heads_share, self._timing = heads_share, timing
-        self._people = People(Path(assets), device, split, self._noise) if heads_share > 0 else None
+        more = busts_share > 0
+        self._people = People(Path(assets), device, split, self._noise, more) if heads_share > 0 else None
+        self._busts_share = busts_share if self._people and self._people.bust is not None else 0.0
         self._shapes = Shapes(device, self._noise)
         self._environments = read_environments(Path(assets) / "hdri")
 
@@ -139,18 +144,23 @@ class SceneSampler:
         missing: int,
         kind: str,
     ) -> SceneBatch:
-        if kind == ANY_RIG:
-            rigs = [draw_rig(rng, inputs, targets, self._timing) for _ in range(scenes)]
-        else:
-            views = (inputs, missing, targets, kind == CLIP, not self._faulty)
-            rigs = [draw_photo_rig(rng, *views) for _ in range(scenes)]
-        tau = np.stack([rig.tau for rig in rigs])
+        def draw() -> Rig:
+            if kind == ANY_RIG:
+                return draw_rig(rng, inputs, targets, self._timing)
+            return draw_photo_rig(rng, inputs, missing, targets, kind == CLIP, not self._faulty)
+
+        rigs = [draw() for _ in range(scenes)]
         people = rng.random() < self._heads_share or kind != ANY_RIG
-        subject = self._people if people and self._people else self._shapes
-        surfaces = subject.draw(rng, np.concatenate([tau, *instants(tau, inputs + missing)], 1))
+        bust = bool(people and self._busts_share) and rng.random() < self._busts_share
+        if bust:
+            rigs = [until_clear_of_body(rig, draw) for rig in rigs]
+        tau = np.stack([rig.tau for rig in rigs])
+        times = np.concatenate([tau, *instants(tau, inputs + missing)], 1)
+        drawn_people = self._people if people else None
+        surfaces = drawn_people.draw(rng, times, bust) if drawn_people else self._shapes.draw(rng, times)
         world = np.stack([draw_world(rng) for _ in rigs])
         lights = draw_lights(rng, surfaces.material.albedo, self._environments)
-        surfaces.vertices = _centre(surfaces.vertices, tau.shape[1])
+        surfaces.vertices = _centre(surfaces.vertices, tau.shape[1], surfaces.framed)
         return self._photograph(rng, surfaces, lights, rigs, world, inputs, missing, resolution)
 
     def _photograph(
@@ -219,9 +229,10 @@ def instants(tau: np.ndarray, given: int) -> tuple[np.ndarray, np.ndarray]:
     return (tau[:, :given] - step).clip(-1, 1), (tau[:, :given] + step).clip(-1, 1)
 
 
-def _centre(vertices: Tensor, views: int) -> Tensor:
-    """Move and scale vertices [S, V, N, 3] so that what a scene's first `views` show just fits the unit ball."""
-    shown = vertices[:, :views]
+def _centre(vertices: Tensor, views: int, framed: Tensor | None = None) -> Tensor:
+    """Move and scale vertices [S, V, N, 3] so that what a scene's first `views` show just fits the unit ball; if
+    `framed` [K] is given, these of the vertices do."""
+    shown = vertices[:, :views] if framed is None else vertices[:, :views, framed]
     centre = (shown.amin((1, 2), keepdim=True) + shown.amax((1, 2), keepdim=True)) / 2
     radius = (shown - centre).square().sum(-1).amax((1, 2)).sqrt()
     return (vertices - centre) / radius[:, None, None, None]

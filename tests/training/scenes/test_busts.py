@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Busts are dressed, their heads are framed as others are, and validation's other scenes know nothing of them."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from backend.training.scenes import heads, rigs
+from backend.training.scenes.people import People
+from backend.training.scenes.sampler import SceneSampler, _centre
+from backend.training.scenes.shading import Noise
+from backend.training.validate import measurable, validation_scenes
+from tests.helpers.packs import write_bust_packs
+
+pytestmark = pytest.mark.slow
+NEW = ("anny_bust", "mh_clothes", "mh_shell_tops", "mh_hair2", "mh_beards")
+
+
+@pytest.fixture(scope="module")
+def all_packs(packs, tmp_path_factory):
+    """The old packs with those of busts, which the stand-ins lack."""
+    folder = tmp_path_factory.mktemp("all")
+    for path in packs.glob("*.npz"):
+        shutil.copy(path, folder)
+    return folder if (folder / "anny_bust.npz").exists() else write_bust_packs(folder)
+
+
+@pytest.fixture(scope="module")
+def old_packs(all_packs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("old")
+    for path in all_packs.glob("*.npz"):
+        if path.stem not in NEW:
+            shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def people(all_packs):
+    return People(all_packs, "cpu", "train", Noise("cpu"), with_more=True)
+
+
+def test_the_heads_of_validation_do_not_depend_on_the_new_packs(old_packs, all_packs):
+    """They are the same without them and beside them; and without them busts are heads."""
+    first, *others = (
+        validation_scenes(name, folder, torch.device("cpu")).sample(0, 2, 2, 1, 16)
+        for name, folder in (("heads", old_packs), ("heads", all_packs), ("busts", old_packs))
+    )
+    for other in others:
+        for name, field in vars(first).items():
+            assert torch.equal(getattr(other, name), field), name
+    assert measurable(old_packs) == ["heads", "shapes"]
+    assert measurable(all_packs) == ["heads", "busts", "shapes"]
+
+
+def test_the_head_fills_the_ball_and_the_body_leaves_it(people):
+    rng, reach = np.random.default_rng(0), []
+    for _ in range(2):
+        surfaces = people.draw(rng, np.zeros((2, 1)), bust=True)
+        distance = _centre(surfaces.vertices, 1, surfaces.framed).norm(dim=-1)
+        assert torch.allclose(distance[:, 0, surfaces.framed].amax(1), torch.ones(2), atol=1e-5)
+        reach.append(distance.amax())
+    assert min(reach) > 1.3
+
+
+def test_bodies_leave_the_pictures_at_their_lower_border(all_packs):
+    batch = SceneSampler(all_packs, "cpu", seed=6, heads_share=1, busts_share=1).sample(0, 4, 3, 1, 24)
+    below, above = batch.images[..., -1, :, 3].amax(-1), batch.images[..., 0, :, 3].amax(-1)
+    assert (below > 0.5).float().mean() > 0.6
+    assert (above > 0.5).float().mean() < 0.6
+    assert torch.isfinite(batch.points).all()
+
+
+def test_no_camera_stands_in_a_body_or_looks_steeply_up():
+    """A rig with such a camera is drawn again; the others are kept."""
+    rng = np.random.default_rng(1)
+
+    def draw():
+        return rigs.draw_rig(rng, 8, 4)
+
+    drawn = [draw() for _ in range(200)]
+    cleared = [rigs.until_clear_of_body(rig, draw) for rig in drawn]
+    assert 0.5 < np.mean([before is after for before, after in zip(drawn, cleared, strict=True)]) < 1
+    position = np.concatenate([rig.camera_to_world[:, :3, 3] for rig in cleared])
+    away = np.hypot(position[:, 0], position[:, 2])
+    assert np.degrees(np.arctan2(position[:, 1], away)).min() > -25
+    assert away[position[:, 1] < -0.5].min() > 2
+
+
+def test_tops_hide_the_body_and_shirts_cover_the_rest(people):
+    rng = np.random.default_rng(2)
+    bust, wardrobe = people.models[people.bust], people._wardrobe
+    torso = (bust.body.neutral[:, 1] < -40) & (bust.body.neutral[:, 0].abs() < 15)
+    for name in wardrobe.names:
+        top = wardrobe.top(name)
+        assert 0 < len(top.body_faces) < len(bust.body.faces)
+        assert (wardrobe.paint_shirt(rng, 3, top)[:, torso] > 0.9).all()
+    assert (wardrobe.paint_shirt(rng, 3, None)[:, torso] > 0.9).all()
+
+
+def test_clothes_follow_the_body(people):
+    """A top moves with what it is bound to: everywhere near the skin, whatever the body."""
+    bust, rng = people.models[people.bust], np.random.default_rng(3)
+    identity = torch.as_tensor(bust.draw_identity(rng, 2), dtype=torch.float32)
+    part = people._wardrobe.top(people._wardrobe.names[0]).part
+    still = torch.zeros(2, 1, len(bust.expressions))
+    skin, cloth = bust.anchor.shape(identity, still)[:, 0], part.shape(identity, still)[:, 0]
+    rest = torch.cdist(part.neutral, bust.anchor.neutral).amin(1)
+    assert (torch.cdist(cloth, skin).amin(2) < rest + 1.5).float().mean() > 0.98
+
+
+def test_styles_and_tops_of_the_splits_do_not_mix(all_packs, people):
+    val = People(all_packs, "cpu", "val", Noise("cpu"), with_more=True)
+    for names in (heads.MORE_HAIR, heads.BEARDS):
+        train, held_out = heads.styles(names, "train"), heads.styles(names, "val")
+        assert train and held_out and sorted(train + held_out) == sorted(names)
+    assert people._wardrobe.names and val._wardrobe.names
+    assert not set(people._wardrobe.names) & set(val._wardrobe.names)
