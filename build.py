@@ -13,12 +13,14 @@
                              --python 3.11 for that Python alone
     python3 build.py repo    write dist/repo, a folder that a web server can offer to Blender as a repository of
                              extensions; takes zip's arguments, and several platforms
-    python3 build.py gui     go through the add-on in a window of --blender (an executable), with pictures in out/gui
+    python3 build.py gui     go through the add-on in a window of --blender (an executable), with pictures in --out
+                             (out/gui)
     python3 build.py install [EXTRA ...]    add extras of pyproject.toml to .venv, for example: install portrait
     python3 build.py lock    write requirements/ again, after a change of the packages in pyproject.toml
 
 Needs the standard library only. A command installs the packages that it needs and that .venv lacks; .venv remembers
 what it holds, so an unchanged tree installs nothing and an interrupted set-up is completed by the next command.
+`build.py COMMAND --help` repeats what is said here.
 Exit code 2: the request cannot be carried out as given. Exit code 1: it was carried out and failed.
 """
 
@@ -28,11 +30,13 @@ from __future__ import annotations
 import argparse
 import errno
 import hashlib
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import zipfile
 from pathlib import Path
 
@@ -74,6 +78,12 @@ EXTRAS = {
     "zip": ["manual"],
 }
 ENVIRONMENT = Environment(ROOT / ".venv")
+
+
+def explain(command: str) -> str:
+    """Return what the head of this file says about a command."""
+    text = re.search(rf"^    python3 build\.py {command} .*\n(?: {{5,}}.*\n)*", __doc__, re.MULTILINE)
+    return textwrap.dedent(text.group())
 
 
 def find_python() -> str | None:
@@ -151,9 +161,9 @@ def run_tests(arguments: list[str]) -> int:
 
 def stage_extension(folder: Path) -> None:
     """Lay the extension out in `folder`: the add-on at its root, backend and manual inside, the licence beside them."""
-    # The demo and training are for checkouts; an artist's Blender only reconstructs.
-    shutil.copytree(ROOT / "blender_addon", folder, ignore=shutil.ignore_patterns("__pycache__", ".*", "demo.py"))
-    unneeded = shutil.ignore_patterns("__pycache__", ".*", "training")
+    # The demo, training and the rooms' pages are for checkouts; an artist's Blender only reconstructs.
+    unneeded = shutil.ignore_patterns("__pycache__", ".*", "README.md", "demo.py", "training")
+    shutil.copytree(ROOT / "blender_addon", folder, ignore=unneeded)
     shutil.copytree(ROOT / "backend", folder / "backend", ignore=unneeded)
     shutil.copy(ROOT / "LICENSE", folder / "LICENSE")
     subprocess.run([str(ENVIRONMENT.python), str(ROOT / "docs" / "page.py"), str(folder / "manual")], check=True)
@@ -269,6 +279,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("command", choices=EXTRAS)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="for the demo, pytest, the packages or the window")
     options = parser.parse_args(arguments)
+    if options.command not in ("zip", "repo") and {"-h", "--help"} & set(options.arguments[:1]):
+        print(explain(options.command), end="")
+        return 0
     if options.arguments and options.command in ("lint", "lock"):
         parser.error(f"{options.command} takes no arguments")
     if options.command in ("zip", "repo"):

@@ -264,6 +264,16 @@ def test_lint_lock_and_zip_refuse_arguments_with_exit_code_2():
         assert refusal.value.code == 2
 
 
+@pytest.mark.parametrize("command", sorted(build.EXTRAS))
+def test_help_on_a_command_needs_no_environment(command, capsys, monkeypatch):
+    monkeypatch.setattr(build.Environment, "add", lambda *_: pytest.fail("nothing may be installed"))
+    try:
+        assert build.main([command, "--help"]) == 0
+    except SystemExit as end:  # of the commands whose own options argparse explains
+        assert end.code == 0
+    assert f"build.py {command} " in capsys.readouterr().out.splitlines()[0]
+
+
 def test_the_same_files_give_the_same_zip_whatever_their_order_and_dates(tmp_path):
     for name, order, date in (("a", "xy", (2020, 1, 1, 0, 0, 0)), ("b", "yx", (2024, 5, 6, 7, 8, 0))):
         with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
@@ -291,7 +301,7 @@ def test_the_zip_holds_addon_backend_and_licence_and_nothing_of_the_workshop(ext
     assert {f"backend/portrait/weights/mtcnn.{ending}" for ending in ("safetensors", "LICENSE")} <= set(names)
     assert names == sorted(names)
     folders = {part for name in names for part in Path(name).parts}
-    assert not folders & {"training", "tests", "scripts", "requirements", "__pycache__", "demo.py"}
+    assert not folders & {"training", "tests", "scripts", "requirements", "__pycache__", "demo.py", "README.md"}
     assert not [part for part in folders if part.startswith(".") or part.endswith(".pyc")]
 
 

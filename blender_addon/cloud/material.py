@@ -16,14 +16,14 @@ off the faintest tails: a single Gaussian loses up to 8 % of its coverage there.
 """
 
 import bpy
-from bpy.types import Material, Scene, ShaderNodeTree
+from bpy.types import Material, NodeSocket, Scene, ShaderNodeTree
 
 from .._backend import splats
 from .nodes import VERSION_KEY, TreeBuilder, find_stamped
 
 MATERIAL_NAME = "Facet4D Splats"
 GROUP_NAME = "Facet4D Splat"
-GROUP_VERSION = 4
+GROUP_VERSION = 5
 
 MAX_ALPHA = 0.999
 # Rays that run out of bounces turn black, so the maximum is the largest that Cycles allows. Rays beyond the minimum end
@@ -50,14 +50,18 @@ def _new_material() -> Material:
     material.surface_render_method = "DITHERED"
 
     tree = TreeBuilder(material.node_tree)
-    splat = tree.node("ShaderNodeGroup", properties={"node_tree": _splat_group()}).outputs
-    transparent = tree.node("ShaderNodeBsdfTransparent").outputs[0]
-    emission = tree.node("ShaderNodeEmission", splat["Color"]).outputs[0]
-    tree.node(
-        "ShaderNodeOutputMaterial", tree.node("ShaderNodeMixShader", splat["Alpha"], transparent, emission).outputs[0]
-    )
+    splat = tree.node("ShaderNodeGroup", {"node_tree": _splat_group()})
+    emit(tree, splat["Color"], splat["Alpha"])
     tree.arrange()
     return material
+
+
+def emit(tree: TreeBuilder, color: NodeSocket, coverage: NodeSocket) -> None:
+    """Add a material's output: a surface that emits the color as far as it covers what is behind it."""
+    transparent = tree.node("ShaderNodeBsdfTransparent")["BSDF"]
+    emission = tree.node("ShaderNodeEmission", Color=color)["Emission"]
+    mixed = tree.node("ShaderNodeMixShader", Fac=coverage, Shader=transparent, Shader_001=emission)["Shader"]
+    tree.node("ShaderNodeOutputMaterial", Surface=mixed)
 
 
 def _splat_group() -> ShaderNodeTree:
@@ -77,16 +81,17 @@ def _build(group: ShaderNodeTree) -> None:
     tree = TreeBuilder(group)
 
     def attribute(name: str):
-        return tree.node("ShaderNodeAttribute", properties={"attribute_name": name}).outputs
+        return tree.node("ShaderNodeAttribute", {"attribute_name": name})
 
     def to_object(vector):
         properties = {"vector_type": "VECTOR", "convert_from": "WORLD", "convert_to": "OBJECT"}
-        return tree.node("ShaderNodeVectorTransform", vector, properties=properties).outputs[0]
+        return tree.node("ShaderNodeVectorTransform", properties, Vector=vector)["Vector"]
 
     # the unit quaternion w + u, stored as a color with w in the red channel
     rotation, scale = attribute("rotation"), attribute("scale")["Vector"]
-    w, x, y = tree.node("ShaderNodeSeparateXYZ", rotation["Vector"]).outputs
-    u = tree.node("ShaderNodeCombineXYZ", x, y, rotation["Alpha"]).outputs[0]
+    wxy = tree.node("ShaderNodeSeparateXYZ", Vector=rotation["Vector"])
+    w = wxy["X"]
+    u = tree.node("ShaderNodeCombineXYZ", X=wxy["Y"], Y=wxy["Z"], Z=rotation["Alpha"])["Vector"]
 
     def whiten(vector):
         """Rotate into the axes of the ellipsoid, v + 2 u x (u x v - w v), and divide by the standard deviations."""
@@ -94,13 +99,13 @@ def _build(group: ShaderNodeTree) -> None:
         rotated = tree.vector("MULTIPLY_ADD", tree.vector("CROSS_PRODUCT", u, inner), (2.0, 2.0, 2.0), vector)
         return tree.vector("DIVIDE", rotated, scale)
 
-    surface = tree.node("ShaderNodeNewGeometry").outputs
+    surface = tree.node("ShaderNodeNewGeometry")
     # A sphere's centre comes from the point, which moves with motion blur, and not from an attribute, which does not.
-    centre = tree.node("ShaderNodePointInfo").outputs["Position"]
+    centre = tree.node("ShaderNodePointInfo")["Position"]
     on_sphere = to_object(tree.vector("SUBTRACT", surface["Position"], centre))
     facing, on_square = attribute("facing")["Fac"], attribute("offset")["Vector"]
-    mix = tree.node("ShaderNodeMix", properties={"data_type": "VECTOR"}, Factor=facing, A=on_sphere, B=on_square)
-    offset = whiten(next(socket for socket in mix.outputs if socket.enabled))
+    mix = tree.node("ShaderNodeMix", {"data_type": "VECTOR"}, Factor=facing, A=on_sphere, B=on_square)
+    offset = whiten(mix["Result"])
     direction = tree.vector("NORMALIZE", whiten(to_object(surface["Incoming"])))
 
     # |p x v| keeps its precision for needles and discs, where |p|^2 - (p.v)^2 loses it.
@@ -113,7 +118,7 @@ def _build(group: ShaderNodeTree) -> None:
     front = tree.math("MAXIMUM", tree.math("SUBTRACT", 1.0, surface["Backfacing"]), facing)
     is_visible = tree.math("MULTIPLY", tree.math("GREATER_THAN", alpha, splats.MIN_OPACITY), front)
     coverage = tree.math("MAXIMUM", tree.math("MULTIPLY", alpha, is_visible), attribute("solid")["Fac"])
-    tree.node("NodeGroupOutput", attribute("radiance")["Color"], coverage)
+    tree.node("NodeGroupOutput", Color=attribute("radiance")["Color"], Alpha=coverage)
     tree.arrange()
 
 

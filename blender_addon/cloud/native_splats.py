@@ -17,6 +17,7 @@ from bpy.types import GeometryNodeTree, Material, Object, PointCloud
 
 from .. import compat
 from .._backend import color
+from .material import emit
 from .nodes import TreeBuilder, stepped_time
 from .object import METADATA_KEY, cloud_modifier, read_cloud
 from .ownership import add_child
@@ -114,29 +115,28 @@ def _group() -> GeometryNodeTree:
     group.interface.new_socket("Material", in_out="INPUT", socket_type="NodeSocketMaterial")
 
     tree = TreeBuilder(group)
-    group_input = tree.node("NodeGroupInput").outputs
+    group_input = tree.node("NodeGroupInput")
 
     def attribute(name: str, data_type: str):
-        node = tree.node("GeometryNodeInputNamedAttribute", properties={"data_type": data_type}, Name=name)
-        return next(socket for socket in node.outputs if socket.enabled)
+        return tree.node("GeometryNodeInputNamedAttribute", {"data_type": data_type}, Name=name)["Attribute"]
 
     def store(geometry, name: str, data_type: str, value):
         properties = {"data_type": data_type, "domain": "POINT"}
         kind = "GeometryNodeStoreNamedAttribute"
-        return tree.node(kind, properties=properties, Geometry=geometry, Name=name, Value=value).outputs[0]
+        return tree.node(kind, properties, Geometry=geometry, Name=name, Value=value)["Geometry"]
 
     elapsed = tree.math("SUBTRACT", stepped_time(tree, group_input), attribute("time_mean", "FLOAT"))
     offset = tree.vector("SCALE", attribute("velocity", "FLOAT_VECTOR"), Scale=elapsed)
-    points = tree.node("GeometryNodeSetPosition", Geometry=group_input["Geometry"], Offset=offset).outputs[0]
+    points = tree.node("GeometryNodeSetPosition", Geometry=group_input["Geometry"], Offset=offset)["Geometry"]
     deviations = tree.math("DIVIDE", elapsed, attribute("time_sigma", "FLOAT"))
     window = tree.math("EXPONENT", tree.math("MULTIPLY", tree.math("MULTIPLY", deviations, deviations), -0.5))
     points = store(points, "presence", "FLOAT", tree.math("MULTIPLY", window, group_input["Opacity"]))
     scale = tree.vector("SCALE", attribute("scale", "FLOAT_VECTOR"), Scale=group_input["Size"])
     points = store(points, "scale", "FLOAT_VECTOR", scale)
     # Cycles would take an attribute of this name for the speed on the timeline, which retiming changes.
-    points = tree.node("GeometryNodeRemoveAttribute", Geometry=points, Name="velocity").outputs[0]
-    material = tree.node("GeometryNodeSetMaterial", Geometry=points, Material=group_input["Material"]).outputs[0]
-    tree.node("NodeGroupOutput", material)
+    points = tree.node("GeometryNodeRemoveAttribute", Geometry=points, Name="velocity")["Geometry"]
+    material = tree.node("GeometryNodeSetMaterial", Geometry=points, Material=group_input["Material"])["Geometry"]
+    tree.node("NodeGroupOutput", Geometry=material)
     tree.arrange()
     return group
 
@@ -153,12 +153,8 @@ def _material() -> Material:
     material.surface_render_method = "DITHERED"
     tree = TreeBuilder(material.node_tree)
     radiance, presence = (
-        tree.node("ShaderNodeAttribute", properties={"attribute_name": name}).outputs
-        for name in ("radiance", "presence")
+        tree.node("ShaderNodeAttribute", {"attribute_name": name}) for name in ("radiance", "presence")
     )
-    transparent = tree.node("ShaderNodeBsdfTransparent").outputs[0]
-    emission = tree.node("ShaderNodeEmission", radiance["Color"]).outputs[0]
-    mixed = tree.node("ShaderNodeMixShader", presence["Fac"], transparent, emission).outputs[0]
-    tree.node("ShaderNodeOutputMaterial", mixed)
+    emit(tree, radiance["Color"], presence["Fac"])
     tree.arrange()
     return material

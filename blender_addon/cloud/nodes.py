@@ -98,6 +98,20 @@ def find_stamped(data_blocks: Iterable[Block]) -> list[Block]:
     return [block for block in data_blocks if VERSION_KEY in block and block.library is None]
 
 
+class Outputs:
+    """The enabled outputs of a node, each found by its identifier or name.
+
+    They have no order, because Blender's versions add sockets and reorder them. Nodes with a data type have one socket
+    per type under the same name; one of them is enabled.
+    """
+
+    def __init__(self, node: Node):
+        self.node = node
+
+    def __getitem__(self, key: str) -> NodeSocket:
+        return _find_socket(self.node.outputs, key)
+
+
 class TreeBuilder:
     """A node tree written as expressions: arguments are sockets to link or values to set, results are sockets."""
 
@@ -105,28 +119,42 @@ class TreeBuilder:
         self.tree = tree
         tree.nodes.clear()
 
-    def node(self, kind: str, *inputs, properties: dict | None = None, **named) -> Any:
-        """Add a node; positional inputs go by index, named ones by socket name ('_' for a space)."""
+    def node(self, kind: str, properties: dict | None = None, **inputs) -> Outputs:
+        """Add a node, link or set its inputs, and return its outputs; see `link`."""
+        return self.link(self.add(kind, properties), **inputs)
+
+    def add(self, kind: str, properties: dict | None = None) -> Any:
+        """Add a node with these properties and return it."""
         node = self.tree.nodes.new(kind)
         for key, value in (properties or {}).items():
             setattr(node, key, value)
-        for key, value in [*enumerate(inputs), *((name.replace("_", " "), v) for name, v in named.items())]:
-            # Nodes with a data type have one socket per type under the same name; one of them is enabled.
-            socket = node.inputs[key] if isinstance(key, int) else _enabled(node.inputs, key)
+        return node
+
+    def link(self, node: Node, **inputs) -> Outputs:
+        """Link or set inputs of a node, named by identifier or name ('_' for a space), and return its outputs."""
+        for key, value in inputs.items():
+            socket = _find_socket(node.inputs, key)
             if isinstance(value, NodeSocket):
                 self.tree.links.new(value, socket)
             else:
                 socket.default_value = value
-        return node
+        return Outputs(node)
 
-    def math(self, operation: str, *inputs) -> NodeSocket:
+    def math(self, operation: str, *values) -> NodeSocket:
         """Add a Math node and return its result."""
-        return self.node("ShaderNodeMath", *inputs, properties={"operation": operation}).outputs[0]
+        inputs = dict(zip(("Value", "Value_001", "Value_002"), values, strict=False))
+        return self.node("ShaderNodeMath", {"operation": operation}, **inputs)["Value"]
 
-    def vector(self, operation: str, *inputs, **named) -> NodeSocket:
-        """Add a Vector Math node and return its result; a dot product is a scalar."""
-        node = self.node("ShaderNodeVectorMath", *inputs, properties={"operation": operation}, **named)
-        return next(socket for socket in node.outputs if socket.enabled)
+    def vector(self, operation: str, *vectors, **inputs) -> NodeSocket:
+        """Add a Vector Math node and return its result; a dot product and a distance are scalars."""
+        inputs |= zip(("Vector", "Vector_001", "Vector_002"), vectors, strict=False)
+        outputs = self.node("ShaderNodeVectorMath", {"operation": operation}, **inputs)
+        return outputs["Value" if operation in ("DOT_PRODUCT", "DISTANCE") else "Vector"]
+
+    def switch(self, kind: str, condition: NodeSocket, otherwise: Any, value: Any) -> NodeSocket:
+        """Return the value if the condition is true. The branch that is not chosen takes no time."""
+        branches = {"False": otherwise, "True": value}
+        return self.node("GeometryNodeSwitch", {"input_type": kind}, Switch=condition, **branches)["Output"]
 
     def arrange(self) -> None:
         """Lay the nodes out from left to right by their longest way to the output, so that the tree is readable."""
@@ -145,30 +173,37 @@ class TreeBuilder:
             height[x] = height.get(x, 0) + 180
 
 
-def _enabled(sockets: Iterable[Any], name: str) -> Any:
-    return next(socket for socket in sockets if socket.enabled and socket.name == name)
+def _find_socket(sockets: Iterable[Any], key: str) -> Any:
+    """Return the enabled socket with this identifier, or else this name ('_' for a space).
+
+    Raises:
+        KeyError: there is none.
+    """
+    enabled = [socket for socket in sockets if socket.enabled]
+    found = [socket for socket in enabled if socket.identifier == key]
+    found = found or [socket for socket in enabled if socket.name == key.replace("_", " ")]
+    if not found:
+        raise KeyError(f"no socket {key!r} among {[socket.name for socket in enabled]}")
+    return found[0]
 
 
 def _build(group: GeometryNodeTree) -> None:
     new_inputs = _declare_sockets(group)
     tree = TreeBuilder(group)
-    group_input = tree.node("NodeGroupInput").outputs
+    group_input = tree.node("NodeGroupInput")
 
     def attribute(name: str, data_type: str) -> NodeSocket:
-        node = tree.node("GeometryNodeInputNamedAttribute", properties={"data_type": data_type}, Name=name)
-        return _enabled(node.outputs, "Attribute")
+        return tree.node("GeometryNodeInputNamedAttribute", {"data_type": data_type}, Name=name)["Attribute"]
 
     def store(geometry: NodeSocket, name: str, data_type: str, value: NodeSocket | float) -> NodeSocket:
         properties = {"data_type": data_type, "domain": "POINT"}
-        node = tree.node(
-            "GeometryNodeStoreNamedAttribute", properties=properties, Geometry=geometry, Name=name, Value=value
-        )
-        return node.outputs["Geometry"]
+        kind = "GeometryNodeStoreNamedAttribute"
+        return tree.node(kind, properties, Geometry=geometry, Name=name, Value=value)["Geometry"]
 
     elapsed = tree.math("SUBTRACT", stepped_time(tree, group_input), attribute("time_mean", "FLOAT"))
     position = tree.vector(
         "ADD",
-        tree.node("GeometryNodeInputPosition").outputs[0],
+        tree.node("GeometryNodeInputPosition")["Position"],
         tree.vector("SCALE", attribute("velocity", "FLOAT_VECTOR"), Scale=elapsed),
     )
 
@@ -182,12 +217,8 @@ def _build(group: GeometryNodeTree) -> None:
     factor = tree.math("MULTIPLY", factor, _within_matte(tree, group_input, attribute))
     reduced_alpha = tree.math("MULTIPLY", full_alpha, factor)
 
-    def switch(kind: str, condition: NodeSocket, otherwise, value) -> NodeSocket:
-        """Return the value if the condition is true. The branch that is not chosen takes no time."""
-        return tree.node("GeometryNodeSwitch", condition, otherwise, value, properties={"input_type": kind}).outputs[0]
-
     def choose(condition: NodeSocket, otherwise: NodeSocket, geometry: NodeSocket) -> NodeSocket:
-        return switch("GEOMETRY", condition, otherwise, geometry)
+        return tree.switch("GEOMETRY", condition, otherwise, geometry)
 
     full, reduced = (store(group_input["Geometry"], "alpha", "FLOAT", value) for value in (full_alpha, reduced_alpha))
     is_reduced = tree.math("MAXIMUM", group_input["Crop"], group_input["Floaters"])
@@ -199,18 +230,18 @@ def _build(group: GeometryNodeTree) -> None:
     is_tinted = tree.vector("DISTANCE", tint, (1.0, 1.0, 1.0))
     geometry = choose(is_tinted, geometry, store(geometry, "radiance", "FLOAT_COLOR", radiance))
 
-    geometry = tree.node("GeometryNodeSetPosition", geometry, Position=position).outputs[0]
+    geometry = tree.node("GeometryNodeSetPosition", Geometry=geometry, Position=position)["Geometry"]
     # Attributes that are not needed any more would slow the later nodes down. Also, Cycles would take `velocity` for
     # the speed on the timeline, which retiming changes.
     for name in ("velocity", "time_mean", "time_sigma", "opacity", "crowding"):
-        geometry = tree.node("GeometryNodeRemoveAttribute", Geometry=geometry, Name=name).outputs[0]
+        geometry = tree.node("GeometryNodeRemoveAttribute", Geometry=geometry, Name=name)["Geometry"]
 
     keeps_size = tree.math("COMPARE", group_input["Size"], 1.0, 0.0)
     new_scale = tree.vector("SCALE", attribute("scale", "FLOAT_VECTOR"), Scale=group_input["Size"])
     geometry = choose(keeps_size, store(geometry, "scale", "FLOAT_VECTOR", new_scale), geometry)
 
-    scale = tree.node("ShaderNodeSeparateXYZ", attribute("scale", "FLOAT_VECTOR")).outputs
-    largest = tree.math("MAXIMUM", tree.math("MAXIMUM", scale[0], scale[1]), scale[2])
+    scale = tree.node("ShaderNodeSeparateXYZ", Vector=attribute("scale", "FLOAT_VECTOR"))
+    largest = tree.math("MAXIMUM", tree.math("MAXIMUM", scale["X"], scale["Y"]), scale["Z"])
 
     def reach(bound: float) -> NodeSocket:
         """Return at how many standard deviations the opacity falls to the bound; 0 if it is nowhere above it."""
@@ -218,63 +249,63 @@ def _build(group: GeometryNodeTree) -> None:
 
     def above(bound: float) -> NodeSocket:
         properties = {"data_type": "FLOAT", "operation": "GREATER_THAN"}
-        return tree.node("FunctionNodeCompare", alpha, bound, properties=properties).outputs[0]
+        return tree.node("FunctionNodeCompare", properties, A=alpha, B=bound)["Result"]
 
-    in_viewport = tree.node("GeometryNodeIsViewport").outputs[0]
+    in_viewport = tree.node("GeometryNodeIsViewport")["Is Viewport"]
     in_render = tree.math("SUBTRACT", 1.0, in_viewport)
-    share = switch("FLOAT", in_viewport, group_input["Render Density"], group_input["Viewport Density"])
-    random = tree.node("FunctionNodeRandomValue", properties={"data_type": "BOOLEAN"}, Probability=share).outputs
+    share = tree.switch("FLOAT", in_viewport, group_input["Render Density"], group_input["Viewport Density"])
+    random = tree.node("FunctionNodeRandomValue", {"data_type": "BOOLEAN"}, Probability=share)["Value"]
     is_thinned = tree.math("LESS_THAN", share, 1.0)
 
     def points(visible: NodeSocket, radius: NodeSocket | float) -> NodeSocket:
-        sample = tree.node("FunctionNodeBooleanMath", visible, _enabled(random, "Value")).outputs[0]
-        selection = switch("BOOLEAN", is_thinned, visible, sample)
-        point_cloud = tree.node("GeometryNodeMeshToPoints", Mesh=geometry, Selection=selection).outputs[0]
-        return tree.node("GeometryNodeSetPointRadius", point_cloud, Radius=radius).outputs[0]
+        sample = tree.node("FunctionNodeBooleanMath", Boolean=visible, Boolean_001=random)["Boolean"]
+        selection = tree.switch("BOOLEAN", is_thinned, visible, sample)
+        point_cloud = tree.node("GeometryNodeMeshToPoints", Mesh=geometry, Selection=selection)["Points"]
+        return tree.node("GeometryNodeSetPointRadius", Points=point_cloud, Radius=radius)["Points"]
 
     # Renders keep the invisible Gaussians, with radius 0: motion blur compares the points of neighbouring subframes
     # one by one and is silently off where their number changes.
-    visible = switch("BOOLEAN", in_viewport, True, above(backend.splats.MIN_OPACITY))
+    visible = tree.switch("BOOLEAN", in_viewport, True, above(backend.splats.MIN_OPACITY))
     splats = points(visible, tree.math("MULTIPLY", largest, reach(backend.splats.MIN_OPACITY)))
     facing = tree.math("MULTIPLY", in_render, group_input["Face Camera"])
     splats = choose(facing, splats, _squares(tree, splats, store, attribute))
 
     opaque = above(SOLID)
     dots = points(opaque, tree.math("MULTIPLY", tree.math("MULTIPLY", largest, reach(SOLID)), 0.5))
-    ball = tree.node("GeometryNodeMeshUVSphere", Segments=8, Rings=5, Radius=1.0).outputs["Mesh"]
+    ball = tree.node("GeometryNodeMeshUVSphere", Segments=8, Rings=5, Radius=1.0)["Mesh"]
     size = tree.vector("SCALE", attribute("scale", "FLOAT_VECTOR"), Scale=reach(SOLID))
-    wxyz = tree.node("FunctionNodeSeparateColor", attribute("rotation", "FLOAT_COLOR")).outputs
-    rotation = tree.node("FunctionNodeQuaternionToRotation", *wxyz).outputs[0]
+    wxyz = tree.node("FunctionNodeSeparateColor", Color=attribute("rotation", "FLOAT_COLOR"))
+    rotation = tree.node(
+        "FunctionNodeQuaternionToRotation", W=wxyz["Red"], X=wxyz["Green"], Y=wxyz["Blue"], Z=wxyz["Alpha"]
+    )["Rotation"]
     balls = tree.node(
         "GeometryNodeInstanceOnPoints", Points=points(opaque, 0.0), Instance=ball, Rotation=rotation, Scale=size
-    ).outputs[0]
+    )["Instances"]
     # Solid mode shows the active color of a mesh, and the realized mesh takes it from its first part. So the cloud's
     # first vertex is that part; it is deleted afterwards.
-    index = tree.node("GeometryNodeInputIndex").outputs[0]
+    index = tree.node("GeometryNodeInputIndex")["Index"]
     is_not_first = tree.math("GREATER_THAN", index, 0.5)
-    first = tree.node("GeometryNodeDeleteGeometry", geometry, is_not_first).outputs[0]
-    joined = tree.node("GeometryNodeJoinGeometry", balls)
-    tree.tree.links.new(first, joined.inputs[0])  # the last link becomes the first part
-    realized = tree.node("GeometryNodeRealizeInstances", joined.outputs[0]).outputs[0]
+    first = tree.node("GeometryNodeDeleteGeometry", Geometry=geometry, Selection=is_not_first)["Geometry"]
+    join = tree.add("GeometryNodeJoinGeometry")
+    tree.link(join, Geometry=balls)
+    joined = tree.link(join, Geometry=first)["Geometry"]  # the last link becomes the first part
+    realized = tree.node("GeometryNodeRealizeInstances", Geometry=joined)["Geometry"]
     is_first = tree.math("LESS_THAN", index, 0.5)
-    ellipsoids = tree.node("GeometryNodeDeleteGeometry", realized, is_first).outputs[0]
+    ellipsoids = tree.node("GeometryNodeDeleteGeometry", Geometry=realized, Selection=is_first)["Geometry"]
 
-    menu = tree.node("GeometryNodeMenuSwitch", properties={"data_type": "GEOMETRY"})
+    menu = tree.add("GeometryNodeMenuSwitch", {"data_type": "GEOMETRY"})
     for item, name in zip(menu.enum_items, DISPLAYS, strict=False):
         item.name = name
     menu.enum_items.new(DISPLAYS[2])
-    tree.tree.links.new(group_input["Display"], menu.inputs[0])
     displays = (splats, store(dots, "solid", "FLOAT", 1.0), store(ellipsoids, "solid", "FLOAT", 1.0))
-    for socket, display in zip(menu.inputs[1:4], displays, strict=True):
-        tree.tree.links.new(display, socket)
+    shown = tree.link(menu, Menu=group_input["Display"], **dict(zip(DISPLAYS, displays, strict=True)))["Output"]
     # set now, because the group learns the items from the menu's link
     interface = group.interface.items_tree
     next(item for item in interface if item.name == "Display").default_value = DISPLAYS[0]
     uses_display = tree.math("MAXIMUM", in_viewport, group_input["Display in Renders"])
-    result = choose(uses_display, splats, menu.outputs[0])
-    tree.node(
-        "NodeGroupOutput", tree.node("GeometryNodeSetMaterial", result, Material=group_input["Material"]).outputs[0]
-    )
+    result = choose(uses_display, splats, shown)
+    result = tree.node("GeometryNodeSetMaterial", Geometry=result, Material=group_input["Material"])["Geometry"]
+    tree.node("NodeGroupOutput", Geometry=result)
     tree.arrange()
     _set_defaults(group, new_inputs)
 
@@ -296,8 +327,7 @@ def stepped_time(tree: TreeBuilder, group_input) -> NodeSocket:
     # keys lie on the multiples, but rounding may put them just below
     shifted = tree.math("ADD", group_input["Time"], tree.math("MULTIPLY", step, 1e-2))
     stepped = tree.math("SNAP", shifted, step)
-    kind = {"input_type": "FLOAT"}
-    return tree.node("GeometryNodeSwitch", step, group_input["Time"], stepped, properties=kind).outputs[0]
+    return tree.switch("FLOAT", step, group_input["Time"], stepped)
 
 
 def _squares(tree: TreeBuilder, points: NodeSocket, store, attribute) -> NodeSocket:
@@ -307,18 +337,18 @@ def _squares(tree: TreeBuilder, points: NodeSocket, store, attribute) -> NodeSoc
     is, so that large faint Gaussians would hide small dark ones, such as a pupil. It meets squares at the depth of
     their centres.
     """
-    camera = tree.node("GeometryNodeInputActiveCamera").outputs[0]
-    eye = tree.node("GeometryNodeObjectInfo", camera, properties={"transform_space": "RELATIVE"}).outputs["Location"]
-    centre = tree.node("GeometryNodeInputPosition").outputs[0]
+    camera = tree.node("GeometryNodeInputActiveCamera")["Active Camera"]
+    eye = tree.node("GeometryNodeObjectInfo", {"transform_space": "RELATIVE"}, Object=camera)["Location"]
+    centre = tree.node("GeometryNodeInputPosition")["Position"]
     toward = tree.vector("SUBTRACT", eye, centre)
     points = store(points, "centre", "FLOAT_VECTOR", centre)
-    square = tree.node("GeometryNodeMeshGrid", 2.0, 2.0, 2, 2).outputs["Mesh"]
-    rotation = tree.node("FunctionNodeAlignRotationToVector", properties={"axis": "Z"}, Vector=toward).outputs[0]
-    radius = tree.node("GeometryNodeInputRadius").outputs[0]
+    square = tree.node("GeometryNodeMeshGrid", Size_X=2.0, Size_Y=2.0, Vertices_X=2, Vertices_Y=2)["Mesh"]
+    rotation = tree.node("FunctionNodeAlignRotationToVector", {"axis": "Z"}, Vector=toward)["Rotation"]
+    radius = tree.node("GeometryNodeInputRadius")["Radius"]
     instances = tree.node(
         "GeometryNodeInstanceOnPoints", Points=points, Instance=square, Rotation=rotation, Scale=radius
-    ).outputs[0]
-    squares = tree.node("GeometryNodeRealizeInstances", instances).outputs[0]
+    )["Instances"]
+    squares = tree.node("GeometryNodeRealizeInstances", Geometry=instances)["Geometry"]
     # where a ray meets its square, also while motion blur moves the square
     offset = tree.vector("SUBTRACT", centre, attribute("centre", "FLOAT_VECTOR"))
     return store(store(squares, "offset", "FLOAT_VECTOR", offset), "facing", "FLOAT", 1.0)
@@ -326,11 +356,11 @@ def _squares(tree: TreeBuilder, points: NodeSocket, store, attribute) -> NodeSoc
 
 def _inside_crop_box(tree: TreeBuilder, group_input, position: NodeSocket) -> NodeSocket:
     """Return 1 inside the cube that the crop box shows, and everywhere if there is no cropping; 0 outside."""
-    box = tree.node("GeometryNodeObjectInfo", group_input["Crop Box"], properties={"transform_space": "RELATIVE"})
-    inverse = tree.node("FunctionNodeInvertMatrix", box.outputs["Transform"]).outputs[0]
-    local = tree.node("FunctionNodeTransformPoint", Vector=position, Transform=inverse).outputs[0]
-    sides = tree.node("ShaderNodeSeparateXYZ", tree.vector("ABSOLUTE", local)).outputs
-    farthest = tree.math("MAXIMUM", tree.math("MAXIMUM", sides[0], sides[1]), sides[2])
+    box = tree.node("GeometryNodeObjectInfo", {"transform_space": "RELATIVE"}, Object=group_input["Crop Box"])
+    inverse = tree.node("FunctionNodeInvertMatrix", Matrix=box["Transform"])["Matrix"]
+    local = tree.node("FunctionNodeTransformPoint", Vector=position, Transform=inverse)["Vector"]
+    sides = tree.node("ShaderNodeSeparateXYZ", Vector=tree.vector("ABSOLUTE", local))
+    farthest = tree.math("MAXIMUM", tree.math("MAXIMUM", sides["X"], sides["Y"]), sides["Z"])
     return tree.math("MAXIMUM", tree.math("LESS_THAN", farthest, 1.0), tree.math("SUBTRACT", 1.0, group_input["Crop"]))
 
 
@@ -347,7 +377,7 @@ def _within_matte(tree: TreeBuilder, group_input, attribute) -> NodeSocket:
     bounds = {"From_Min": tree.math("MULTIPLY", cut, 0.5), "From_Max": tree.math("MAXIMUM", cut, 1e-6)}
     step = {"interpolation_type": "SMOOTHSTEP"}
     opacity = attribute("opacity", "FLOAT")
-    return _enabled(tree.node("ShaderNodeMapRange", properties=step, Value=opacity, **bounds).outputs, "Result")
+    return tree.node("ShaderNodeMapRange", step, Value=opacity, **bounds)["Result"]
 
 
 def _declare_sockets(group: GeometryNodeTree) -> list[str]:

@@ -84,26 +84,28 @@ def _build(group: GeometryNodeTree) -> None:
     threshold.default_value, threshold.min_value, threshold.max_value = 0.3, 0.0, 1.0
 
     tree = TreeBuilder(group)
-    inputs = tree.node("NodeGroupInput").outputs
-    cloud = tree.node("GeometryNodeObjectInfo", inputs["Cloud"], properties={"transform_space": "RELATIVE"})
-    parts = tree.node("GeometryNodeSeparateComponents", cloud.outputs["Geometry"]).outputs
-    centres = tree.node("GeometryNodeMeshToPoints", properties={"mode": "FACES"}, Mesh=parts["Mesh"]).outputs[0]
-    joined = tree.node("GeometryNodeJoinGeometry", parts["Point Cloud"])
-    tree.tree.links.new(centres, joined.inputs[0])
-    alpha = tree.node("GeometryNodeInputNamedAttribute", Name="alpha").outputs["Attribute"]
+    inputs = tree.node("NodeGroupInput")
+    cloud = tree.node("GeometryNodeObjectInfo", {"transform_space": "RELATIVE"}, Object=inputs["Cloud"])
+    parts = tree.node("GeometryNodeSeparateComponents", Geometry=cloud["Geometry"])
+    centres = tree.node("GeometryNodeMeshToPoints", {"mode": "FACES"}, Mesh=parts["Mesh"])["Points"]
+    join = tree.add("GeometryNodeJoinGeometry")
+    tree.link(join, Geometry=parts["Point Cloud"])
+    joined = tree.link(join, Geometry=centres)["Geometry"]
+    alpha = tree.node("GeometryNodeInputNamedAttribute", Name="alpha")["Attribute"]
     faint = tree.math("LESS_THAN", alpha, inputs["Least Opacity"])
     domain = {"component": "POINTCLOUD"}
-    count = tree.node("GeometryNodeAttributeDomainSize", joined.outputs[0], properties=domain).outputs["Point Count"]
-    in_viewport = tree.node("GeometryNodeIsViewport").outputs[0]
+    count = tree.node("GeometryNodeAttributeDomainSize", domain, Geometry=joined)["Point Count"]
+    in_viewport = tree.node("GeometryNodeIsViewport")["Is Viewport"]
     share = tree.math("DIVIDE", VIEWPORT_POINTS, count)
     share = tree.math("MAXIMUM", share, tree.math("SUBTRACT", 1.0, in_viewport))  # all of them in renders
-    random = tree.node("FunctionNodeRandomValue").outputs  # one for each type, up to Blender 5.1
-    surplus = tree.math("GREATER_THAN", next(socket for socket in random if socket.enabled), share)
-    opaque = tree.node("GeometryNodeDeleteGeometry", joined.outputs[0], tree.math("MAXIMUM", faint, surplus)).outputs[0]
+    surplus = tree.math("GREATER_THAN", tree.node("FunctionNodeRandomValue")["Value"], share)
+    hidden = tree.math("MAXIMUM", faint, surplus)
+    opaque = tree.node("GeometryNodeDeleteGeometry", Geometry=joined, Selection=hidden)["Geometry"]
 
+    to_volume = tree.add("GeometryNodePointsToVolume")
+    compat.resolve_by_size(to_volume)
     radius = tree.math("MULTIPLY", inputs["Voxel Size"], DISTANCE)
-    volume = tree.node("GeometryNodePointsToVolume", opaque, Radius=radius)
-    compat.resolve_by_size(volume)
-    tree.tree.links.new(inputs["Voxel Size"], volume.inputs["Voxel Size"])
-    tree.node("NodeGroupOutput", tree.node("GeometryNodeVolumeToMesh", volume.outputs[0], Threshold=0.5).outputs[0])
+    volume = tree.link(to_volume, Points=opaque, Radius=radius, Voxel_Size=inputs["Voxel Size"])["Volume"]
+    mesh = tree.node("GeometryNodeVolumeToMesh", Volume=volume, Threshold=0.5)["Mesh"]
+    tree.node("NodeGroupOutput", Geometry=mesh)
     tree.arrange()

@@ -30,7 +30,8 @@ def test_eevee_shows_the_same_gaussian_but_for_its_faintest_tails(studio, make_g
     picture = photograph(studio, tmp_path, 32)
     expected = ray_space_picture(gaussians, 0, studio, 32)
     coverage, expected_coverage = picture[..., 3].sum(), expected[..., 3].sum()
-    assert 0.88 * expected_coverage < coverage < 1.02 * expected_coverage
+    # the grain of 32 samples changes it by 1 %, and Blender 5.3 covers 1 % more
+    assert 0.88 * expected_coverage < coverage < 1.04 * expected_coverage
     np.testing.assert_allclose(picture[..., :3].sum((0, 1)) / coverage, srgb_to_linear(gaussians.color[0]), atol=0.01)
     np.testing.assert_allclose(picture, expected, atol=0.3)  # grain of dithering with 32 samples
 

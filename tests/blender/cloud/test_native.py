@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Native splats are the cloud, in the attributes that Blender 5.3 draws; no test here has seen it draw them."""
+"""Native splats are the cloud, in the attributes that Blender 5.3 draws, and look like it there."""
 
 import numpy as np
 import pytest
 
 from backend.color import SH_C0
 from backend.formats.ply import read_ply
+from tests.helpers.looks import aim, one_gaussian, photograph, ray_space_picture
 
 bpy = pytest.importorskip("bpy")
 from mathutils import Matrix
@@ -112,3 +113,23 @@ def test_the_hidden_cloud_is_still_exported_and_converted_anew(native_splats, ma
     bpy.ops.facet4d.convert_to_native()
     assert bpy.context.object == splats and len(splats.data.points) == 30
     assert len(bpy.data.pointclouds) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not compat.has_native_splats(), reason="Blender draws splats from 5.3 on")
+def test_blender_draws_the_native_splat_as_the_cloud_is(studio, registered, make_gaussians, tmp_path):
+    """Turned, moving, fading and half as opaque, but for the grain of Cycles, which draws splats by chance."""
+    gaussians = one_gaussian(make_gaussians, velocity=[[0, 0, 0.3]], time_mean=[0.5], time_sigma=[1])
+    cloud = build_cloud(studio, gaussians, "One", 1, 49)
+    make_active(bpy.context, cloud)
+    bpy.ops.facet4d.convert_to_native()
+    cloud.matrix_world = PLACE @ cloud.matrix_world
+    compat.set_input(cloud_modifier(cloud), "Opacity", 0.5)
+    studio.frame_set(25)
+    aim(studio, (3, -5, 2), (3, -1, 2))
+    studio.cycles.samples = 256
+    picture = photograph(studio, tmp_path, 32)
+    halved = one_gaussian(make_gaussians, velocity=[[0, 0, 0.3]], time_mean=[0.5], time_sigma=[1], opacity=[0.45])
+    expected = ray_space_picture(halved, 1.0, studio, 32, PLACE)
+    np.testing.assert_allclose(picture, expected, atol=0.15)
+    np.testing.assert_allclose(picture.sum(axis=(0, 1)), expected.sum(axis=(0, 1)), rtol=0.03)

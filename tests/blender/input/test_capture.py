@@ -316,7 +316,7 @@ def test_the_scene_is_rendered_from_its_cameras_and_left_as_it_was(scene):
     emission = material.node_tree.nodes.new("ShaderNodeEmission")
     emission.inputs["Color"].default_value = (0.5, 0, 0, 1)
     output = material.node_tree.nodes.new("ShaderNodeOutputMaterial")
-    material.node_tree.links.new(emission.outputs[0], output.inputs[0])
+    material.node_tree.links.new(emission.outputs["Emission"], output.inputs["Surface"])
     bpy.context.object.data.materials.append(material)
     add_camera()
     scene.render.engine, scene.cycles.samples, scene.cycles.use_denoising = "CYCLES", 4, False
