@@ -123,11 +123,11 @@ def _add_portrait(command: argparse.ArgumentParser) -> None:
 
 def _portrait(given: argparse.Namespace) -> None:
     from .facelift.pipeline import FaceLift
-    from .portrait.matting_models import download_matting_model
+    from .portrait.matting_models import BUNDLED, download_matting_model
 
     options = read_arguments(PortraitOptions, given)
     sources = _portrait_sources(given)
-    if given.download_matting and options.matting != "none":
+    if given.download_matting and options.matting not in ("none", BUNDLED):
         download_matting_model(options.matting, _report)
     facelift = FaceLift(_facelift_weights(options, given.accept_licence), options)
     failed = 0

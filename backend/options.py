@@ -277,12 +277,13 @@ class PortraitOptions:
     """
 
     matting: str = option(
-        "u2net",
+        "selfie",
         "Cut Out",
         "The network that cuts the person out where the file has no alpha",
         Choices(
             (
-                Choice("u2net", "U²-Net", "The usual choice"),
+                Choice("selfie", "Selfie", "Bundled with the add-on: quick, and coarse in loose hair"),
+                Choice("u2net", "U²-Net", "Finer, to be downloaded"),
                 Choice("u2net_human_seg", "U²-Net Human", "Trained on people"),
                 Choice("isnet-general-use", "IS-Net", "Sharper edges"),
                 Choice("birefnet-general", "BiRefNet", "Better at hair, slow on a CPU"),

@@ -24,6 +24,7 @@ from ..gaussians import Gaussians4D
 from ..memory import gpu_memory_errors
 from ..options import PortraitOptions, ReconstructOptions
 from ..portrait.matte import cut_from_white, lay_over_white
+from ..portrait.matting_models import BUNDLED
 from ..portrait.photo import CROP, Box, head_camera, is_picture, prepare_front, read_photo
 from ..portrait.sequence import join_sequence
 from ..portrait.video import read_front_views
@@ -131,7 +132,7 @@ class FaceLift:
 
 def read_fronts(
     path: Path,
-    matting: str = "u2net",
+    matting: str = BUNDLED,
     index: int | None = None,
     box: Box | None = None,
     first: int = 0,

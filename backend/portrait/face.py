@@ -29,14 +29,19 @@ MIN_FACE_SIDE = 20  # pixels; smaller faces are not detected
 SCALE_STEP = 0.709  # ratio of one scale of the picture to the previous one
 CELL, STRIDE = 12, 2  # pixels that one output of the first network covers, and between neighbouring outputs
 POOLS = {"pnet": (2, 0, 0), "rnet": (3, 3, 0), "onet": (3, 3, 2, 0)}  # size after each convolution; 0: no pooling
+LANDMARKS = ("right eye", "left eye", "nose", "right corner of the mouth", "left corner of the mouth")  # the person's
 THRESHOLDS = {"pnet": 0.6, "rnet": 0.7, "onet": 0.7}  # the probability that a box needs to be kept
 
 
 class Face(NamedTuple):
-    """A face: its box (left, top, right, bottom) in pixels, which may exceed the picture, and its probability."""
+    """A face: its box (left, top, right, bottom) in pixels, which may exceed the picture, and its probability.
+
+    landmarks: (x, y) in pixels of the eyes, the nose's tip and the corners of the mouth, as LANDMARKS names them.
+    """
 
     box: tuple[float, float, float, float]
     probability: float
+    landmarks: tuple[tuple[float, float], ...] = ()
 
     @property
     def area(self) -> float:
@@ -56,11 +61,13 @@ def detect_faces(picture: np.ndarray) -> list[Face]:
     boxes = _propose(pixels)
     scores, boxes, corrections = _examine("rnet", pixels, boxes, 24)
     kept = _suppress(boxes, scores, 0.7)
-    boxes = _to_squares(_correct(boxes[kept], corrections[kept], 1))
+    boxes = _to_squares(_correct(boxes[kept], corrections[kept][:, :4], 1))
     scores, boxes, corrections = _examine("onet", pixels, boxes, 48)
-    boxes = _correct(boxes, corrections, 1)
+    landmarks = _place_landmarks(boxes, corrections[:, 4:])
+    boxes = _correct(boxes, corrections[:, :4], 1)
     kept = _suppress(boxes, scores, 0.7, of_smaller=True)
-    faces = [Face(tuple(box), score) for box, score in zip(boxes[kept].tolist(), scores[kept].tolist(), strict=True)]
+    parts = (part[kept].tolist() for part in (boxes, scores, landmarks))
+    faces = [Face(tuple(box), score, tuple(map(tuple, marks))) for box, score, marks in zip(*parts, strict=True)]
     return sorted(faces, key=lambda face: -face.area)
 
 
@@ -87,7 +94,8 @@ def _propose(pixels: Tensor) -> Tensor:
 def _examine(network: str, pixels: Tensor, boxes: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
     """Run a network on the pictures in boxes [N, 4], resized to side x side pixels.
 
-    Return scores [K], boxes [K, 4] and corrections [K, 4] of the boxes above the network's threshold.
+    Return scores [K], boxes [K, 4] and corrections [K, 4] of the boxes above the network's threshold; of the last
+    network, corrections [K, 14] hold the landmarks too.
     """
     height, width = pixels.shape[2:]
     crops = []
@@ -96,7 +104,7 @@ def _examine(network: str, pixels: Tensor, boxes: Tensor, side: int) -> tuple[Te
         empty = 0 in crop.shape
         crops.append(pixels.new_zeros(1, 3, side, side) if empty else F.interpolate(crop, (side, side), mode="area"))
     if not crops:
-        return torch.zeros(0), torch.zeros(0, 4), torch.zeros(0, 4)
+        return torch.zeros(0), torch.zeros(0, 4), torch.zeros(0, 14)
     scores, corrections = _run_network(network, torch.cat(crops))
     kept = scores > THRESHOLDS[network]
     return scores[kept], boxes[kept], corrections[kept]
@@ -105,7 +113,8 @@ def _examine(network: str, pixels: Tensor, boxes: Tensor, side: int) -> tuple[Te
 def _run_network(name: str, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Return the probabilities of a face [N] and corrections [N, 4] for pictures [N, 3, S, S].
 
-    The first network returns maps: [N, H, W] and [N, 4, H, W].
+    The first network returns maps: [N, H, W] and [N, 4, H, W]. The last returns [N, 14]: the landmarks' five x and then
+    their five y, as shares of the box, come after the corrections.
     """
     weights = _load_weights()
 
@@ -121,7 +130,8 @@ def _run_network(name: str, pixels: Tensor) -> tuple[Tensor, Tensor]:
         output = F.linear
         x = x.permute(0, 3, 2, 1).flatten(1)  # the weights were trained on columns first, channels last
         x = F.prelu(run(F.linear, "full", x), weights[f"{name}.full.slope"])
-    return run(output, "face", x).softmax(1)[:, 1], run(output, "box", x)
+    corrections = [run(output, layer, x) for layer in ("box", "landmarks") if f"{name}.{layer}.weight" in weights]
+    return run(output, "face", x).softmax(1)[:, 1], torch.cat(corrections, 1)
 
 
 @functools.cache
@@ -135,6 +145,12 @@ def _load_weights() -> dict[str, Tensor]:
         return load_file(WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise UserError(f"The face detector's weights cannot be read ({error}); install Facet4D again.") from None
+
+
+def _place_landmarks(boxes: Tensor, shares: Tensor) -> Tensor:
+    """Return landmarks [N, 5, 2] in pixels from their x and y [N, 10] as shares of boxes [N, 4]."""
+    size = boxes[:, 2:] - boxes[:, :2] + 1
+    return boxes[:, None, :2] - 1 + shares.unflatten(1, (2, 5)).mT * size[:, None]
 
 
 def _correct(boxes: Tensor, corrections: Tensor, border: int) -> Tensor:

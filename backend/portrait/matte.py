@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageOps
 
 from ..errors import UserError
-from .matting_models import MattingModel, find_matting_file, get_matting_model, matting_folder
+from .matting_models import BUNDLED, MattingModel, find_matting_file, get_matting_model, matting_folder
+from .selfie_matte import SIDE, segment_person
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -19,17 +21,19 @@ if TYPE_CHECKING:
 WHITE_SIDE, WHITE = 128, 240  # the side in pixels at which white backgrounds are found, and the darkest white
 
 
-def cut_out(photo: np.ndarray, model: str = "u2net") -> np.ndarray:
+def cut_out(photo: np.ndarray, model: str = BUNDLED) -> np.ndarray:
     """Return a photo RGBA uint8 [H, W, 4] with the person's matte as its alpha.
 
-    A photo that has transparent pixels is returned as it is. model: one of MATTING_MODELS, or "none" for a photo that
-    has a white background already.
+    A photo that has transparent pixels is returned as it is. model: BUNDLED, one of MATTING_MODELS, or "none" for a
+    photo that has a white background already.
 
     Raises:
         UserError: onnxruntime or the model's file is missing or damaged; nothing is downloaded.
     """
     if model == "none" or photo[..., 3].min() < 255:
         return photo
+    if model == BUNDLED:
+        return np.dstack([photo[..., :3], predict_selfie_matte(photo[..., :3])])
     alternative = "or give a photo whose alpha is the matte"
     network = get_matting_model(model)
     path = find_matting_file(model)
@@ -47,6 +51,18 @@ def cut_out(photo: np.ndarray, model: str = "u2net") -> np.ndarray:
     except Exception as error:  # onnxruntime raises many kinds
         raise UserError(f"The matting model {path} cannot be used ({error}); get it again {alternative}.") from None
     return np.dstack([color, matte])
+
+
+def predict_selfie_matte(picture: np.ndarray) -> np.ndarray:
+    """Return the opacity uint8 [H, W] of the person in a picture uint8 [H, W, 3], by the bundled network.
+
+    Raises:
+        UserError: its weights are missing or damaged.
+    """
+    small = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    pixels = torch.tensor(np.asarray(small)).permute(2, 0, 1)[None].float() / 255
+    matte = Image.fromarray((255 * segment_person(pixels)[0]).round().byte().numpy())
+    return np.asarray(matte.resize((picture.shape[1], picture.shape[0]), Image.Resampling.BICUBIC))
 
 
 def predict_matte(picture: np.ndarray, model: MattingModel, session: InferenceSession) -> np.ndarray:

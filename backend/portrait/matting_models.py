@@ -15,6 +15,7 @@ from ..download import CACHE, RemoteFile, download_files
 from ..errors import Progress, UserError, no_progress
 
 RELEASE = "https://github.com/danielgatis/rembg/releases/download/v0.0.0"
+BUNDLED = "selfie"  # the name of the network that needs no download; see selfie_matte.py
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # means and deviations of red, green and blue in 0..1
 
 
@@ -84,7 +85,7 @@ def get_matting_model(name: str) -> MattingModel:
         UserError: there is none of that name.
     """
     if name not in MATTING_MODELS:
-        raise UserError(f"There is no matting model '{name}'; choose none, {', '.join(MATTING_MODELS)}.")
+        raise UserError(f"There is no matting model '{name}'; choose none, {BUNDLED}, {', '.join(MATTING_MODELS)}.")
     return MATTING_MODELS[name]
 
 

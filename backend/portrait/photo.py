@@ -20,6 +20,7 @@ from ..errors import UserError
 from ..options import Box
 from .face import Face, detect_faces
 from .matte import cut_out, lay_over_white
+from .matting_models import BUNDLED
 
 MIN_SIDE = 64  # pixels of a photo's shorter side
 # the crop's side in pixels; the face box's side and centre, means over FaceLift's training pictures of the front
@@ -135,7 +136,7 @@ def crop_face(picture: np.ndarray, box: Box) -> np.ndarray:
 
 
 def prepare_front(
-    photo: np.ndarray, matting: str = "u2net", index: int | None = None, box: Box | None = None
+    photo: np.ndarray, matting: str = BUNDLED, index: int | None = None, box: Box | None = None
 ) -> tuple[np.ndarray, Camera]:
     """Prepare a photo RGBA uint8 [H, W, 4] for the diffusion: return the front view uint8 [512, 512, 3] and the camera.
 

@@ -18,6 +18,7 @@ from ..camera import Camera
 from ..errors import Progress, UserError, no_progress
 from .face import Face, detect_faces
 from .matte import cut_out, lay_over_white
+from .matting_models import BUNDLED
 from .photo import CROP, MIN_PROBABILITY, Box, canonical_crop, choose_face, photo_camera
 
 SMOOTHING_SIGMA = 0.2  # seconds: standard deviation of the window over which face boxes are averaged
@@ -122,7 +123,7 @@ def crop_smoothly(picture: np.ndarray, box: Box) -> np.ndarray:
 
 def read_front_views(
     path: Path | str,
-    matting: str = "u2net",
+    matting: str = BUNDLED,
     index: int | None = None,
     first: int = 0,
     last: int | None = None,

@@ -50,7 +50,7 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
         """Draw the download of the network that cuts people out, unless it is here; return whether it is."""
         layout, name = self.layout, context.scene.facet4d.portrait.matting
         models = backend.portrait.matting_models
-        if name == "none" or models.find_matting_file(name):
+        if name in ("none", models.BUNDLED) or models.find_matting_file(name):
             return True
         draw_text(context, layout, "A file without alpha needs the network that cuts people out", "INFO")
         row = layout.row()

@@ -42,6 +42,13 @@ def test_boxes_are_the_recorded_ones(name):
         assert (*found.box, found.probability) == pytest.approx(values, abs=0.01)
 
 
+def test_eyes_nose_and_mouth_are_where_the_picture_shows_them():
+    """Read off the picture by eye."""
+    (found,) = detect_faces(data.astronaut())
+    seen = [(205, 102), (247, 104), (225, 128), (202, 139), (245, 142)]
+    np.testing.assert_allclose(found.landmarks, seen, atol=3)
+
+
 @pytest.mark.parametrize("shape", [(4, 4), (1, 300), (64, 64)])
 def test_pictures_without_room_for_a_face_hold_none(shape):
     assert detect_faces(np.full((*shape, 3), 90, np.uint8)) == []

@@ -98,7 +98,7 @@ def test_a_photo_without_alpha_is_cut_out_by_the_chosen_model(tmp_path, monkeypa
 def test_a_picture_in_which_the_network_finds_nothing_is_clear():
     matting_folder().mkdir(parents=True)
     (matting_folder() / "u2net.onnx").write_bytes(BRIGHT)
-    assert not cut_out(np.full((64, 64, 4), 255, np.uint8))[..., 3].any()
+    assert not cut_out(np.full((64, 64, 4), 255, np.uint8), "u2net")[..., 3].any()
 
 
 @pytest.mark.parametrize(
@@ -128,12 +128,12 @@ def test_what_cutting_out_lacks_is_told(tmp_path, monkeypatch):
     photo = np.full((64, 64, 4), 255, np.uint8)
     monkeypatch.setenv("U2NET_HOME", str(tmp_path))
     with pytest.raises(UserError, match=r"u2net.*is not at .*u2net\.onnx"):
-        cut_out(photo)
-    with pytest.raises(UserError, match="no matting model 'scissors'; choose none, u2net,"):
+        cut_out(photo, "u2net")
+    with pytest.raises(UserError, match="no matting model 'scissors'; choose none, selfie, u2net,"):
         cut_out(photo, "scissors")
     (tmp_path / "u2net.onnx").write_bytes(BRIGHT[:60])
     with pytest.raises(UserError, match=r"u2net\.onnx cannot be used"):
-        cut_out(photo)
+        cut_out(photo, "u2net")
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_a_model_is_fetched_once_and_used(release, tmp_path):
     assert path.read_bytes() == BRIGHT
     assert told[-1] == ("Downloading u2net's weights", 1.0)
     assert download_matting_model("u2net", release="http://127.0.0.1:9") == path
-    assert cut_out(opaque(data.astronaut()))[..., 3].any()
+    assert cut_out(opaque(data.astronaut()), "u2net")[..., 3].any()
 
 
 def test_a_damaged_model_is_refused(release, tmp_path):
