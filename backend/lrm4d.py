@@ -59,6 +59,10 @@ class LRM4DConfig:
 
     completes: whether the network also accepts cameras without pictures; it then has embeddings that mark their patches
     and describe the noise level.
+
+    expansion: the hidden width of the blocks' two-layer perceptrons, in widths of the tokens; 4 in the paper. Much of
+    what a network knows about heads lies there. They cost little where many pictures are read: attention, which
+    compares every patch with every other, takes most of the time then.
     """
 
     layers: int
@@ -78,6 +82,7 @@ class LRM4DConfig:
     sweep: int = 0
     refinements: int = 0
     completes: bool = False
+    expansion: int = 4
 
 
 SMALL = LRM4DConfig(
@@ -93,6 +98,7 @@ SMALL = LRM4DConfig(
     sweep=32,
     refinements=4,
     completes=True,
+    expansion=8,
 )
 BASE = LRM4DConfig(12, 768, 12)
 LARGE = LRM4DConfig(24, 1024, 16)
@@ -127,13 +133,13 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """A pre-norm transformer block."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, expansion: int = 4):
         super().__init__()
         self.norm1 = nn.LayerNorm(width, bias=False)
         self.attention = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width, bias=False)
-        self.expand = nn.Linear(width, 4 * width, bias=False)
-        self.contract = nn.Linear(4 * width, width, bias=False)
+        self.expand = nn.Linear(width, expansion * width, bias=False)
+        self.contract = nn.Linear(expansion * width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output [B, L, D] for tokens [B, L, D]."""
@@ -254,7 +260,7 @@ class LRM4D(nn.Module):
         self.embed_norm = nn.LayerNorm(config.width, bias=False)
         if config.sweep:
             self.sweep = PlaneSweep(config)
-        self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.expansion) for _ in range(config.layers))
         self.decode_norm = nn.LayerNorm(config.width, bias=False)
         self.decode = nn.Linear(config.width, sum(GAUSSIAN_CHANNELS) * config.patch**2, bias=False)
         if config.free_gaussians:  # paper, section 3.3: Gaussians bound to no pixel

@@ -32,11 +32,12 @@ def reconstruction_loss(
     return loss, psnr(predicted, target).mean().detach()
 
 
-def perceptual_loss(features: MobileNetV2, color: Tensor, alpha: Tensor, truth: Tensor) -> Tensor:
-    """Return the mean feature distance of linear color [..., H, W, 3] and alpha [..., H, W] to truth [..., H, W, 4]."""
-    predicted = over_white_srgb(color, alpha).flatten(0, -4)
-    target = over_white_srgb(truth[..., :3], truth[..., 3]).flatten(0, -4)
-    return features.distance(predicted, target).mean()
+def perceptual_distance(features: MobileNetV2, color: Tensor, alpha: Tensor, truth: Tensor) -> Tensor:
+    """Return the feature distance [B, T] of linear color [B, T, H, W, 3] and alpha [B, T, H, W] to truth
+    [B, T, H, W, 4]."""
+    predicted = over_white_srgb(color, alpha).flatten(0, 1)
+    target = over_white_srgb(truth[..., :3], truth[..., 3]).flatten(0, 1)
+    return features.distance(predicted, target).view(alpha.shape[:2])
 
 
 class GeometryErrors(NamedTuple):

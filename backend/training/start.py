@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..facelift.gslrm import GSLRM, PIXEL_CHANNELS, GSLRMConfig, load_gslrm
 from ..facelift.weights import LICENCE
-from ..lrm4d import LARGE_FROM_GSLRM, LRM4D
+from ..lrm4d import LARGE_FROM_GSLRM, LRM4D, LRM4DConfig
 from ..models import load_model, read_card
 from ..rotations import isoclinic_from_quaternion
 
@@ -44,6 +44,22 @@ def to_lrm4d(model: GSLRM) -> LRM4D:
         state["decode_free.weight"] = _with_time(model.decode_free.weight * model.decode_free_norm.weight)
         result.load_state_dict(state)
     return result
+
+
+def widen(state: dict[str, Tensor], config: LRM4DConfig) -> dict[str, Tensor]:
+    """Widen the hidden layers of a model's perceptrons to another's config, with the same output.
+
+    state: the model's weights; its hidden layers are at most as wide. The new hidden units begin with random inputs and
+    without a say in the output.
+    """
+    hidden = config.expansion * config.width
+    widened = dict(state)
+    for name, value in state.items():
+        if name.endswith("expand.weight"):
+            widened[name] = torch.cat([value, 0.02 * torch.randn(hidden - len(value), config.width)])
+        if name.endswith("contract.weight"):
+            widened[name] = F.pad(value, (0, hidden - value.shape[1]))
+    return widened
 
 
 def _with_time(decoder: Tensor) -> Tensor:

@@ -16,12 +16,14 @@ from ..gaussians import Gaussians4D
 from ..lrm4d import LRM4D, Noisy
 from ..rasterize import over_white_srgb
 from .config import TrainConfig
-from .losses import GeometryErrors, geometry_errors, perceptual_loss, reconstruction_loss
+from .losses import GeometryErrors, geometry_errors, perceptual_distance, reconstruction_loss
 from .perceptual import MobileNetV2
 from .predict import predict
 from .scenes.sampler import SceneBatch
 
 PERCEIVED = 4  # views of a scene that the perceptual term of missing pictures looks at in a step
+SHARPEST = 1.25  # less the noise level: the term's share. From noise alone, the mean of what may be is right; the less
+# noise, the more has been decided, and can be sharp
 LEVEL_MEAN, LEVEL_DEVIATION = 0.5, 1.2  # of the noise levels' logits
 ALL_NOISE = -1.07  # a standard normal lies below it in one of seven scenes, whose level is 1
 
@@ -56,7 +58,8 @@ class Task:
         truth = batch.images[:, batch.given :]
         loss, decibels = reconstruction_loss(color, alpha, truth, config.ssim_weight, config.alpha_weight)
         if config.perceptual_weight and self.features:
-            loss = loss + config.perceptual_weight * perceptual_loss(self.features, color, alpha, truth)
+            distance = perceptual_distance(self.features, color, alpha, truth)
+            loss = loss + config.perceptual_weight * distance.mean()
         errors = self._geometry(cloud, batch, 0)
         weights = (config.position_weight, config.velocity_weight, config.empty_weight)
         loss = loss + sum(weight * error for weight, error in zip(weights, errors, strict=True))
@@ -75,7 +78,8 @@ class Task:
         if config.missing_perceptual_weight and self.features:
             unseen = chance.permutation(np.arange(batch.known - first, color.shape[1]))[:PERCEIVED]
             some = [part[:, unseen] for part in (color, alpha, truth)]
-            loss = loss + config.missing_perceptual_weight * perceptual_loss(self.features, *some)
+            distance = perceptual_distance(self.features, *some).mean(1)
+            loss = loss + config.missing_perceptual_weight * ((SHARPEST - noisy.level) * distance).mean()
         errors = self._geometry(cloud, batch, first)
         weights = (config.missing_position_weight, config.velocity_weight, config.empty_weight)
         loss = loss + sum(weight * error for weight, error in zip(weights, errors, strict=True))
