@@ -21,15 +21,16 @@ from backend.errors import UserError
 from backend.facelift.gslrm import GSLRM, GSLRMConfig
 from backend.facelift.weights import LICENCE
 from backend.gaussians import Gaussians4D
-from backend.lrm4d import LARGE_FROM_GSLRM, PIXEL_CHANNELS
+from backend.lrm4d import LARGE_FROM_GSLRM, LRM4D, PIXEL_CHANNELS
 from backend.training import loop, tasks
 from backend.training.config import TrainConfig, read_config
 from backend.training.loop import train
 from backend.training.losses import geometry_errors, reconstruction_loss
 from backend.training.predict import predict, predict_views
-from backend.training.start import to_lrm4d
+from backend.training.start import to_lrm4d, widen
 from backend.training.validate import validation_scenes, validation_sheet
 from tests.helpers.tiny_gslrm import save_checkpoint
+from tests.helpers.tiny_lrm import rig
 from tests.helpers.tiny_run import CONFIG, TINY
 
 pytestmark = pytest.mark.slow
@@ -133,6 +134,12 @@ def test_weights_of_another_form_are_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(models.CONFIGS, "tiny", replace(TINY, pixel_bound=False))
     with pytest.raises(UserError, match="of another form"):
         train(CONFIG, tmp_path, tmp_path / "second", weights=tmp_path / "first" / "tiny.safetensors")
+
+
+def test_widened_weights_predict_the_same():
+    narrow, wide = LRM4D(TINY), LRM4D(replace(TINY, expansion=TINY.expansion + 2))
+    wide.load_state_dict(widen(narrow.state_dict(), wide.config))
+    assert torch.equal(wide(*rig())[0], narrow(*rig())[0])
 
 
 def broken_loss(*arguments):
