@@ -125,7 +125,7 @@ def normalise_rig(cameras: Sequence[Camera], target: Sequence[float] | np.ndarra
 
     Raises:
         UserError: without a target, several cameras stand at one point and look elsewhere, or look away from one
-            another; or the cameras stand at the subject's centre.
+            another; or the subject's centre is where the cameras stand or behind all of them.
     """
     poses = np.stack([camera.camera_to_world for camera in cameras])
     positions, forwards = poses[:, :3, 3], poses[:, :3, 2]
@@ -141,6 +141,8 @@ def normalise_rig(cameras: Sequence[Camera], target: Sequence[float] | np.ndarra
     radius = float(np.median(distances * np.sin([camera.half_field_of_view for camera in cameras])))
     if not radius > 0:
         raise UserError("The cameras stand at the subject's centre; move them away from it.")
+    if not (((target - positions) * forwards).sum(1) > 0).any():
+        raise UserError("The subject's centre lies behind all cameras; correct it or turn the cameras.")
     return Similarity(1 / radius, np.eye(3), -target / radius)
 
 

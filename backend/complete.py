@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
+from .errors import UserError
+from .options import AUTO, OFF, VIEWS
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-MOST = 8  # missing cameras that networks are trained with
 SIDE = 85.0  # degrees from a camera's azimuth up to which it shows a side; beyond, its picture tells next to nothing
 APART = 60.0  # degrees between neighbouring cameras, known or missing, at most
 STEEP = 60.0  # degrees of elevation, up or down, from which a camera shows the top and no side
@@ -39,6 +41,24 @@ class Missing(NamedTuple):
 
     def __len__(self) -> int:
         return len(self.poses)
+
+
+def choose_missing(
+    poses: np.ndarray, times: np.ndarray, centre: np.ndarray, wanted: str | int, completes: bool
+) -> Missing:
+    """Place the missing cameras that the option `complete` wants, with a model that completes or does not.
+
+    poses [K, 4, 4], times [K] and centre [3] are those of place_missing.
+
+    Raises:
+        UserError: the model cannot complete, or the option has none of its values.
+    """
+    if wanted not in (AUTO, OFF, *VIEWS):
+        raise UserError(f"'{wanted}' views cannot be completed; choose {AUTO}, {OFF} or {VIEWS[0]} to {VIEWS[-1]}.")
+    if wanted in VIEWS and not completes:
+        raise UserError(f"This model cannot complete what no picture shows; choose another, or '{OFF}' for Complete.")
+    count = 0 if wanted == OFF or not completes else wanted
+    return place_missing(poses, times, centre, None if count == AUTO else int(count))
 
 
 def place_missing(poses: np.ndarray, times: np.ndarray, centre: np.ndarray, count: int | None = None) -> Missing:
@@ -83,14 +103,14 @@ def widest_gap(azimuths: np.ndarray) -> float:
 
 
 def count_missing(azimuths: np.ndarray) -> int:
-    """Count the cameras that are missing between known ones at azimuths [K] in degrees, at most MOST.
+    """Count the cameras that are missing between known ones at azimuths [K] in degrees, as many as VIEWS allow.
 
     There are none if every side is within SIDE degrees of a camera. Otherwise, as many as bring all within APART.
     """
     if widest_gap(azimuths) <= 2 * SIDE:
         return 0
-    enough = (count for count in range(1, MOST) if _gap_after(azimuths, count) <= APART + 0.5)
-    return next(enough, MOST)
+    enough = (count for count in VIEWS if _gap_after(azimuths, count) <= APART + 0.5)
+    return next(enough, VIEWS[-1])
 
 
 def _gap_after(azimuths: np.ndarray, count: int) -> float:

@@ -119,17 +119,13 @@ class Gaussians4D:
         return self.opacity * torch.exp(-0.5 * outside.square() / variance)
 
     def prune(self, threshold: float = 0.05) -> Gaussians4D:
-        """Drop the Gaussians that are not visible."""
-        return self.select(self.visible(threshold))
-
-    def visible(self, threshold: float = 0.05) -> Tensor:
-        """Tell which Gaussians [..., N] are finite and reach an opacity within the clip.
+        """Drop the Gaussians whose opacity stays below the threshold during the whole clip, and non-finite ones.
 
         4D-LRM (A.2) hides a Gaussian at a time if its window or its opacity times the window is below the threshold.
         The window only lowers the opacity, so the product decides alone.
         """
         finite = torch.stack([getattr(self, name).isfinite().all(-1) for name in ("mean", "scale", "color")]).all(0)
-        return finite & (self.peak_opacity() >= threshold)
+        return self.select(finite & (self.peak_opacity() >= threshold))
 
     def freeze(self, time: float = 0.0) -> Gaussians4D:
         """Return the cloud as it is at a time in seconds, unchanged at all times, like a capture of one moment."""

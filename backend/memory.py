@@ -19,18 +19,22 @@ from .errors import UserError
 MAX_ENLARGEMENT = 1.5  # of small pictures, to get more and smaller Gaussians; 2 would gain less
 CPU_TOKENS = 9600  # 24 pictures of 160 px take some 15 s on two cores; the time of attention grows with the square
 MIN_CPU_RESOLUTION = 128
+COMPLETING_RESOLUTION = 192  # about as the network was trained to complete; 256 is no better, and three times as slow
 CPU_REFINEMENTS = 2  # a step takes some 30 s for 24 pictures on two cores, and the first steps improve the most
 
 
-def reading_resolution(trained: int, patch: int, pictures: int, side: float, on_cpu: bool) -> int:
+def reading_resolution(trained: int, patch: int, pictures: int, side: float, on_cpu: bool, missing: int = 0) -> int:
     """Return the side in pixels at which a network reads pictures.
 
     trained: the side that it was trained with. patch: the side of its patches. side: of the pictures themselves, which
-    are enlarged at most MAX_ENLARGEMENT times. On a CPU, many pictures are read smaller, down to 128 pixels, so that
-    all together have CPU_TOKENS patches.
+    are enlarged at most MAX_ENLARGEMENT times. missing: how many more cameras have no picture. Where these are the
+    most, all are read at COMPLETING_RESOLUTION or less. On a CPU, many pictures are read smaller, down to 128 pixels,
+    so that all together have CPU_TOKENS patches.
     """
     resolution = min(trained, patch * math.ceil(min(MAX_ENLARGEMENT * side, trained) / patch))
-    fitting = patch * math.isqrt(CPU_TOKENS // max(1, pictures))
+    if missing > pictures:
+        resolution = min(resolution, patch * (COMPLETING_RESOLUTION // patch))
+    fitting = patch * math.isqrt(CPU_TOKENS // max(1, pictures + missing))
     return min(resolution, max(fitting, MIN_CPU_RESOLUTION)) if on_cpu else resolution
 
 

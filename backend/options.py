@@ -253,7 +253,7 @@ class ReconstructOptions:
         group=UNSEEN,
     )
     steps: int = option(
-        16,
+        4,
         "Steps",
         "From noise to what the added cameras see; one is blurred, many are sharp and take long",
         Number(1, 64),

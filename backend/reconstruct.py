@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from .camera import Similarity, normalise_rig
 from .capture import Capture, over_white
-from .complete import Missing, denoise, measure_azimuths, place_missing, widest_gap
+from .complete import Missing, choose_missing, denoise, measure_azimuths, widest_gap
 from .errors import Progress, UserError, no_progress, part_of
 from .gaussians import Gaussians4D
 from .logs import log
 from .lrm4d import LRM4D, LRM4DConfig, Noisy, patchify
 from .memory import default_refinements, free_memory, out_of_memory, reading_resolution, reconstruction_bytes
 from .models import load_model
-from .options import AUTO, OFF, VIEWS, ReconstructOptions
+from .options import ReconstructOptions
 from .rasterize import over_white_srgb, render
 from .refine import refine
 
@@ -139,9 +139,8 @@ def make_plan(
     missing = _plan_missing(capture, normalisation, options, config.completes)
     if centre is None and _is_one_place(capture):
         log.warning("One camera alone does not tell how far away the subject is; give the subject's centre.")
-    views = len(capture.frames) + len(missing)
-    resolution = _pick_resolution(capture, views, options, config, device)
-    tokens = views * (resolution // config.patch) ** 2
+    resolution = _pick_resolution(capture, len(missing), options, config, device)
+    tokens = (len(capture.frames) + len(missing)) * (resolution // config.patch) ** 2
     needed = reconstruction_bytes(config.layers, config.width, config.patch, tokens)
     plan = Plan(
         capture=capture,
@@ -161,21 +160,11 @@ def make_plan(
 
 
 def _plan_missing(capture: Capture, normalisation: Similarity, options: ReconstructOptions, completes: bool) -> Missing:
-    """Place the cameras that the options ask for, and say so.
-
-    Raises:
-        UserError: the model cannot complete, or the number is none of VIEWS.
-    """
-    wanted = options.complete
-    if wanted not in (AUTO, OFF, *VIEWS):
-        raise UserError(f"'{wanted}' views cannot be completed; choose {AUTO}, {OFF} or {VIEWS[0]} to {VIEWS[-1]}.")
-    if wanted in VIEWS and not completes:
-        raise UserError(f"This model cannot complete what no picture shows; choose another, or '{OFF}' for Complete.")
+    """Place the missing cameras, and say so; see complete.choose_missing."""
     poses = np.stack([frame.camera.camera_to_world for frame in capture.frames])
     times = np.array([frame.time for frame in capture.frames])
     centre = normalisation.inverse().translation
-    count = 0 if wanted == OFF or not completes else wanted
-    missing = place_missing(poses, times, centre, None if count == AUTO else int(count))
+    missing = choose_missing(poses, times, centre, options.complete, completes)
     if len(missing):
         gap = widest_gap(measure_azimuths(poses, centre, missing.like))
         log.info(
@@ -195,7 +184,7 @@ def _is_one_place(capture: Capture) -> bool:
 
 
 def _pick_resolution(
-    capture: Capture, views: int, options: ReconstructOptions, config: LRM4DConfig, device: torch.device
+    capture: Capture, missing: int, options: ReconstructOptions, config: LRM4DConfig, device: torch.device
 ) -> int:
     """Return the side in pixels at which pictures are read.
 
@@ -204,7 +193,8 @@ def _pick_resolution(
     """
     resolution, side = options.resolution, capture.square_side()
     if resolution is None:
-        return reading_resolution(config.resolution, config.patch, views, side, device.type == "cpu")
+        count, on_cpu = len(capture.frames), device.type == "cpu"
+        return reading_resolution(config.resolution, config.patch, count, side, on_cpu, missing)
     if resolution < config.patch or resolution % config.patch:
         nearest = max(1, resolution // config.patch) * config.patch
         raise UserError(f"The resolution {resolution} is not a multiple of {config.patch}; try {nearest}.")

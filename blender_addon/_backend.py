@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follo
     from backend import camera as camera
     from backend import capture as capture
     from backend import color as color
+    from backend import complete as complete
     from backend import errors as errors
     from backend import evaluate as evaluate
     from backend import gaussians as gaussians

@@ -6,6 +6,7 @@ from bpy.types import Context, Panel
 
 from .. import _backend as backend
 from .. import jobs
+from ..input.cameras import frame_camera
 from ..input.survey import survey
 from ..job_operator import missing_packages
 from ..pytorch.gpu_memory import FACET4D_OT_release_gpu_memory
@@ -43,7 +44,8 @@ class FACET4D_PT_reconstruct(SidebarPanel, Panel):
         layout = self.layout
         draw_missing(context, layout, missing_packages())
         views = survey(context).views
-        expected = estimate(context.scene, context.window_manager, len(views)) if views else None
+        shots = [(frame_camera(view.camera, context.scene.render), view.frame) for view in views]
+        expected = estimate(context.scene, context.window_manager, shots) if shots else None
         if expected:
             draw_text(context, layout, expected.summary(), "INFO")
             if warning := expected.warning():

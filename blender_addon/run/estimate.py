@@ -6,8 +6,10 @@ import json
 import math
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bpy
 import numpy as np
@@ -17,8 +19,11 @@ from .. import _backend as backend
 from .._backend import errors
 from ..option_properties import read_options
 
-# The time to render one Gaussian with its gradient on a CPU, in operations of the network.
-RENDER_OPERATIONS = 2.5e5
+if TYPE_CHECKING:
+    from backend.camera import Camera
+
+# The time to render one Gaussian on a CPU, with its gradient or without, in operations of the network.
+RENDER_OPERATIONS, DRAW_OPERATIONS = 2.5e5, 1e5
 CARDS = Path(errors.__file__).parent / "weights"
 
 
@@ -50,12 +55,15 @@ class Estimate:
         return str(backend.memory.out_of_memory(self.memory, self.free, "use fewer pictures or a lower resolution"))
 
 
-def estimate(scene: Scene, window_manager: WindowManager, pictures: int) -> Estimate | None:
-    """Estimate what a run with the scene's settings and a number of pictures will take; None if the card is unreadable.
+def estimate(scene: Scene, window_manager: WindowManager, shots: Sequence[tuple["Camera", float]]) -> Estimate | None:
+    """Estimate what a run with the scene's settings will take; None if the model's card is unreadable.
+
+    shots: the pictures' cameras and times. Where no picture shows the subject, the model may add cameras.
 
     Operations are those of the transformer's matrix products, 24 tokens width^2 and 4 tokens^2 width for each layer,
-    and RENDER_OPERATIONS for each picture, Gaussian and refinement. Their pace is that of the session's last run, or of
-    a matrix product on this CPU before the first run.
+    and RENDER_OPERATIONS for each picture, Gaussian and refinement. In every step of completing, the matrix products
+    are repeated, and there are DRAW_OPERATIONS for each added camera and Gaussian. Their pace is that of the session's
+    last run, or of a matrix product on this CPU before the first run.
     """
     config = _read_card(scene)
     if config is None:
@@ -64,11 +72,15 @@ def estimate(scene: Scene, window_manager: WindowManager, pictures: int) -> Esti
     on_gpu = options.device == "cuda" or (options.device == "auto" and has_gpu())
     patch, width, layers = config["patch"], config["width"], config["layers"]
     resolution, refinements = options.resolution, options.refinements
+    pictures, missing = len(shots), count_missing(scene, shots, bool(config["completes"]))
     if resolution is None:
-        side = math.inf  # large pictures
-        resolution = backend.memory.reading_resolution(config["resolution"], patch, pictures, side, not on_gpu)
-    tokens = pictures * (resolution // patch) ** 2
+        large = math.inf  # pictures
+        trained = config["resolution"]
+        resolution = backend.memory.reading_resolution(trained, patch, pictures, large, not on_gpu, missing)
+    tokens = (pictures + missing) * (resolution // patch) ** 2
     operations = layers * (24.0 * tokens * width**2 + 4.0 * tokens**2 * width)
+    if missing:
+        operations = options.steps * (operations + missing * tokens * patch**2 * DRAW_OPERATIONS)
     if refinements is None:
         refinements = backend.memory.default_refinements(config["refinements"], not on_gpu)
     operations += refinements * pictures * tokens * patch**2 * RENDER_OPERATIONS
@@ -82,14 +94,30 @@ def estimate(scene: Scene, window_manager: WindowManager, pictures: int) -> Esti
     )
 
 
+def count_missing(scene: Scene, shots: Sequence[tuple["Camera", float]], completes: bool) -> int:
+    """Count the cameras that a run adds to those of the pictures; none if it will be refused."""
+    settings = scene.facet4d
+    wanted = read_options(backend.options.ReconstructOptions, settings).complete
+    target = settings.target and np.array(settings.target.matrix_world.translation)
+    poses = np.stack([camera.camera_to_world for camera, _ in shots])
+    times = np.array([time for _, time in shots])
+    try:
+        centre = backend.camera.normalise_rig([camera for camera, _ in shots], target).inverse().translation
+        return len(backend.complete.choose_missing(poses, times, centre, wanted, completes))
+    except errors.UserError:
+        return 0
+
+
 def _read_card(scene: Scene) -> dict[str, int] | None:
     """Return the sizes in the chosen model's card, None if there is no card with them."""
     settings = scene.facet4d
     try:
         own = Path(bpy.path.abspath(settings.weights)).with_suffix(".json") if settings.model == "FILE" else None
         card = json.loads((own or CARDS / f"{settings.model}.json").read_text(encoding="utf-8"))
-        sizes = {"refinements": 0} | card["config"]  # older cards lack it
-        return {name: int(sizes[name]) for name in ("resolution", "refinements", "patch", "width", "layers")}
+        sizes = {"refinements": 0, "completes": False} | card["config"]  # older cards lack them
+        return {
+            name: int(sizes[name]) for name in ("resolution", "refinements", "patch", "width", "layers", "completes")
+        }
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

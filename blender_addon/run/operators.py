@@ -52,7 +52,8 @@ class FACET4D_OT_reconstruct(JobOperator, Operator):
         capture = yield from capture_steps(context)
         # read now, because the artist may change the settings while the job runs
         self.settings = _remember_settings(context.scene) | {"pictures": len(capture.frames)}
-        self.expected = estimate(context.scene, context.window_manager, len(capture.frames))
+        shots = [(frame.camera, frame.time) for frame in capture.frames]
+        self.expected = estimate(context.scene, context.window_manager, shots)
         options = read_options(backend.options.ReconstructOptions, context.scene.facet4d)
         return jobs.reconstruction_task(capture, options, _find_target(context))
 

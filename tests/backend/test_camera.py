@@ -92,6 +92,13 @@ def test_a_camera_that_stands_still_is_like_one_picture():
     assert often.translation == pytest.approx(once.translation) and often.scale == pytest.approx(once.scale)
 
 
+def test_a_centre_behind_all_cameras_is_an_error():
+    (camera,) = ring(1, radius=5.0)
+    with pytest.raises(UserError, match="behind all cameras; correct it or turn the cameras"):
+        normalise_rig([camera], camera.position - camera.forward)
+    assert normalise_rig([camera, *ring(6, radius=5.0)], camera.position - camera.forward)  # others see it
+
+
 def test_all_cameras_at_one_point_is_an_error():
     poses = [look_at((1, 2, 3), target) for target in ((0, 0, 0), (0, 1, 0), (5, 0, 1))]
     with pytest.raises(UserError, match="one point"):

@@ -160,6 +160,17 @@ def test_a_cpu_reads_many_pictures_smaller(pictures, read):
     assert reading_resolution(64, 8, pictures, 512, on_cpu=True) == 64
 
 
+@pytest.mark.parametrize(
+    ("pictures", "missing", "on_gpu", "on_cpu"),
+    [(1, 5, 192, 192), (4, 5, 192, 192), (8, 2, 256, 240), (24, 5, 256, 144)],
+)
+def test_mostly_missing_views_are_read_as_they_are_trained(pictures, missing, on_gpu, on_cpu):
+    """A photo on both alike, so that a seed gives the same head on both."""
+    assert reading_resolution(256, 8, pictures, 512, on_cpu=False, missing=missing) == on_gpu
+    assert reading_resolution(256, 8, pictures, 512, on_cpu=True, missing=missing) == on_cpu
+    assert reading_resolution(128, 8, pictures, 512, on_cpu=False, missing=missing) == 128
+
+
 @pytest.mark.parametrize(("side", "read"), [(8, 16), (100, 152), (128, 192), (170, 256), (171, 256), (math.inf, 256)])
 def test_small_pictures_are_read_half_as_large_again(side, read):
     assert reading_resolution(256, 8, 4, side, on_cpu=False) == read

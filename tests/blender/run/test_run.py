@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A run puts one cloud into the scene, or says why not and touches nothing; it is estimated, and remembered."""
 
+import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,9 +12,11 @@ import pytest
 
 import backend.memory
 import backend.reconstruct
+from backend.camera import Camera
 from backend.errors import UserError
 from backend.models import load_model
 from backend.options import ReconstructOptions
+from tests.helpers.cameras import ring
 from tests.helpers.layout import draw
 from tests.helpers.stage import FakeCloud, wait_until
 
@@ -276,6 +280,10 @@ def send(operator: SimpleNamespace, kind: str) -> set[str]:
 # What a run takes, and what it gave
 
 
+def shots(count: int) -> list[tuple[Camera, float]]:
+    return [(camera, 0.0) for camera in ring(count)]
+
+
 @pytest.mark.parametrize("pictures", [1, 24, 64])
 @pytest.mark.parametrize("resolution", ["128", "256"])
 def test_the_estimate_is_the_backends_own_bound(registered, pictures, resolution):
@@ -283,15 +291,36 @@ def test_the_estimate_is_the_backends_own_bound(registered, pictures, resolution
     registered.facet4d.resolution = resolution
     size, tokens = load_model("small").config, pictures * (int(resolution) // 8) ** 2
     bound = backend.memory.reconstruction_bytes(size.layers, size.width, size.patch, tokens)
-    known = estimate.estimate(registered, bpy.context.window_manager, pictures)
+    registered.facet4d.complete = "off"
+    known = estimate.estimate(registered, bpy.context.window_manager, shots(pictures))
     assert known.gaussians == pictures * int(resolution) ** 2
     assert known.memory == bound
+
+
+def test_views_that_are_completed_are_estimated_in_every_step(registered, tmp_path):
+    card = {"config": vars(replace(load_model("small").config, completes=True))}
+    (tmp_path / "own.json").write_text(json.dumps(card))
+    settings = registered.facet4d
+    settings.model, settings.weights = "FILE", str(tmp_path / "own.safetensors")
+    settings.resolution, settings.refinements, settings.steps = "128", "0", 1
+    once, alone = estimated(registered, 1), estimated(registered, 6)
+    assert (once.gaussians, once.memory) == (alone.gaussians, alone.memory)  # five views are completed, then none
+    assert once.operations > alone.operations
+    settings.steps = 4
+    assert estimated(registered, 1).operations == 4 * once.operations
+    assert estimated(registered, 6).operations == alone.operations
+    settings.complete = "3"
+    assert estimated(registered, 1).gaussians == 4 * 128**2
+
+
+def estimated(scene, pictures: int) -> estimate.Estimate:
+    return estimate.estimate(scene, bpy.context.window_manager, shots(pictures))
 
 
 def test_seconds_follow_the_pace_of_the_last_run(filmed, backend_gives):
     backend_gives(lambda capture, progress: time.sleep(0.3) or FakeCloud())
     bpy.ops.facet4d.reconstruct()
-    known = estimate.estimate(filmed, bpy.context.window_manager, 4)
+    known = estimate.estimate(filmed, bpy.context.window_manager, shots(4))
     assert known.seconds == pytest.approx(filmed.facet4d.cloud["facet4d"]["run"]["seconds"], rel=1e-3)
     assert 0.3 < known.seconds < 3
 
@@ -308,7 +337,7 @@ def test_the_panel_tells_what_a_run_takes_and_offers_less(filmed, monkeypatch):
 
 def test_a_model_without_a_card_has_no_estimate(filmed):
     filmed.facet4d.model, filmed.facet4d.weights = "FILE", ""
-    assert estimate.estimate(filmed, bpy.context.window_manager, 4) is None
+    assert estimate.estimate(filmed, bpy.context.window_manager, shots(1)) is None
     draw(FACET4D_PT_reconstruct)
 
 
