@@ -250,7 +250,7 @@ def _run(plan: Plan, views: Views, noisy: Noisy | None = None) -> Prediction:
 
 
 def _complete(plan: Plan, views: Views, progress: Progress, on_cloud: OnCloud | None) -> Prediction:
-    """Denoise the missing views, and return what the network predicts in the last step."""
+    """Predict in steps, from noise in place of the missing views to what the network draws there; return the last."""
     network, known, side = plan.network, views.images.shape[1], plan.resolution
     rig = tuple(part[:, known:] for part in (views.poses, views.intrinsics, views.times))
     # drawn on the CPU, so that a seed means the same noise on every device
