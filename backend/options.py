@@ -211,7 +211,8 @@ class ReconstructOptions:
                 Choice(
                     None,
                     "Automatic",
-                    "As the model was trained; less for small pictures, and on a CPU for more than 9 pictures",
+                    "As the model was trained; less for small pictures, where most views are completed, "
+                    "and on a CPU for more than 9 pictures",
                     "AUTO",
                 ),
                 Choice(128, "128 px", "Pictures of 128 × 128 pixels: fast"),

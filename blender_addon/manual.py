@@ -20,7 +20,7 @@ _SECTIONS = (
     *((f"bpy.ops.facet4d.{name}", "run") for name in ("reconstruct", "cancel", "reuse_*", "use_less", "measure_*")),
     *(
         (f"bpy.types.facet4d_pg_scene.{name}", "run")
-        for name in ("model", "weights", "device", "resolution", "refinements", "cloud")
+        for name in ("model", "weights", "device", "resolution", "refinements", "complete", "steps", "seed", "cloud")
     ),
     *((f"bpy.ops.facet4d.{name}", "input") for name in ("load_*", "add_rig", "add_pictures", "open_picture", "aim")),
     *((f"bpy.ops.facet4d.{name}", "input") for name in ("leave_out", "make_perspective")),

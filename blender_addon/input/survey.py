@@ -85,8 +85,8 @@ def survey(context: Context) -> Survey:
     if cameras and not result.views and not result.problems:
         text = "No camera has a picture; give the cameras background images or load a capture folder."
         result.findings.append(Finding(text))
-    if len(result.views) == 1:
-        text = "A single picture shows no depth: the unseen sides will be missing"
+    if len(result.views) == 1 and settings.target is None:
+        text = "A single picture shows no depth; a Target at the subject's centre tells how far away it is"
         result.findings.append(Finding(text, forbids=False))
     used = list(dict.fromkeys(view.camera for view in result.views))
     for camera in used:
