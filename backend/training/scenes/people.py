@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -14,14 +14,42 @@ from torch import Tensor
 from . import heads, mesh
 from .appearance import draw_look, paint_body, paint_eyes, paint_hair
 from .busts import BUST, AnnyBust, Wardrobe, of_the_head
-from .heads import AnnyHead, HeadModel, IctHead
+from .heads import AnnyHead, HeadModel, IctHead, Part
 from .motion import Performances, smooth_curves
 from .shading import Material, Noise, Surfaces
+from .textures import Textures
 from .transfer import to_device
 from .wear import Glasses, Hats
 
 _BALD_SHARE, _BROW_MESH_SHARE, _BEARD_SHARE, _TOP_SHARE = 0.2, 0.6, 0.25, 0.85
 _NECK_BEND = 10.0  # centimetres over which a head rotation fades out along the neck
+
+
+@dataclass
+class Topology:
+    """Meshes in one: vertices at rest [N, 3] and faces [F, 3]. Of busts also what Surfaces and Textures hold: framed
+    [N], slot [F] and corner_uv [F, 3, 2]."""
+
+    rest: Tensor
+    faces: Tensor
+    framed: Tensor | None = None
+    slot: Tensor | None = None
+    corner_uv: Tensor | None = None
+
+    @staticmethod
+    def of(parts: list[Part]) -> Topology:
+        """Join parts, of which none is a bust's."""
+        return Topology(torch.cat([part.neutral for part in parts]), heads.join_faces(parts))
+
+    def joined(self, rest: Tensor, faces: Tensor) -> Topology:
+        """Return these meshes and one that is worn on the head, which has no picture."""
+        count, framed, slot, corner_uv = len(self.rest), self.framed, self.slot, self.corner_uv
+        if framed is not None and slot is not None and corner_uv is not None:
+            framed = torch.cat([framed, torch.ones_like(rest[:, 0], dtype=torch.bool)])
+            slot = torch.cat([slot, slot.new_zeros(len(faces))])
+            corner_uv = torch.cat([corner_uv, corner_uv.new_zeros(len(faces), 3, 2)])
+        both = torch.cat([self.rest, rest]), torch.cat([self.faces, faces + count])
+        return Topology(*both, framed, slot, corner_uv)
 
 
 class People:
@@ -47,7 +75,7 @@ class People:
         self._performances = [Performances(assets, model.expressions, split) for model in self.models]
         self._wear = [(Hats(model), Glasses(model)) for model in self.models]
         self._noise, self._device = noise, torch.device(device)
-        self._attach, self._topology = cache(HeadModel.attach), cache(self._join_parts)
+        self._attach = cache(HeadModel.attach)
 
     def draw(self, rng: np.random.Generator, tau: np.ndarray, bust: bool = False) -> Surfaces:
         """Draw people of a random topology at clip times tau [S, V], in centimetres: heads, or busts if they are."""
@@ -82,19 +110,17 @@ class People:
         identity = head.draw_identity(rng, scenes)
         expressions = self._performances[model].draw(rng, tau, rng.uniform(0.5, 3, scenes))
         gaze = heads.gaze_rotation(expressions.gaze)
-        garment = shirt = None
+        outfit = None
         if isinstance(head, AnnyBust):
-            expressions.weights[..., -head.poses :] += head.draw_pose(rng, tau)
-            garment = self._wardrobe.top(top) if top else None
-            shirt = self._wardrobe.paint_shirt(rng, scenes, garment)
+            outfit = self._wardrobe.draw(rng, tau, top)
+            expressions.weights[..., -head.poses :] += outfit.poses
         identity, weights, gaze = to_device(self._device, identity, expressions.weights, gaze)
-        look = draw_look(rng, scenes, self._device)
+        look = draw_look(rng, scenes, self._device, outfit.skin if outfit else None)
         body_sky, eye_sky, hair_sky = head.sky_share(hair)
         vertices = [head.body.shape(identity, weights), head.eyes.shape(identity, gaze)]
+        meshes, shirt = (hair is not None, brows is not None, beard is not None), outfit.shirt if outfit else None
         materials = [
-            paint_body(
-                rng, look, head, self._noise, hair is not None, brows is not None, body_sky, beard is not None, shirt
-            ),
+            paint_body(rng, look, head, self._noise, meshes, body_sky, shirt),
             paint_eyes(rng, look, head.eyes, eye_sky),
         ]
         for style, albedo, sky in ((hair, look.hair, hair_sky), (brows, look.brows, None), (beard, look.brows, None)):
@@ -103,40 +129,56 @@ class People:
                 vertices.append(part.shape(identity, weights))
                 sky = torch.ones_like(part.neutral[:, 0]) if sky is None else sky
                 materials.append(paint_hair(rng, look, albedo, part, sky))
-        if garment is not None:
-            vertices.append(garment.part.shape(identity, weights))
-            materials.append(self._wardrobe.paint_top(rng, garment, scenes))
-        rest, faces, framed = self._topology(head, hair, brows, beard, top if garment else None)
+        if outfit and outfit.top.part and outfit.material:
+            vertices.append(outfit.top.part.shape(identity, weights))
+            materials.append(outfit.material)
+        topology = self._join_parts(head, hair, brows, beard, top)
         if dressed:
-            hats, glasses = self._wear[model]
-            body, eyes = vertices[0][:, 0], vertices[1][:, 0].unflatten(1, (2, -1)).mean(2)
-            hat, cloth, hair_offset = hats.draw(rng, body, eyes, vertices[2][:, 0] if hair else None)
-            frame, metal = glasses.draw(rng, body, eyes)
-            if hair_offset is not None:
-                vertices[2] = vertices[2] + hair_offset[:, None]
-            vertices += [part[:, None].expand(-1, tau.shape[1], -1, -1) for part in (hat, frame)]
-            materials += [cloth, metal]
-            rest = torch.cat([rest, hats.rest, glasses.rest])
-            count = len(rest) - len(glasses.rest)
-            faces = torch.cat([faces, hats.faces + (count - len(hats.rest)), glasses.faces + count])
-            if framed is not None:
-                worn = torch.arange(count - len(hats.rest), len(rest), device=rest.device)
-                framed = torch.cat([framed, worn])
-        posed = self._move_head(rng, tau, head, torch.cat(vertices, 2), rest)
-        return Surfaces(posed, faces, Material.concatenate(materials), framed)
+            topology = self._put_on(rng, model, topology, vertices, materials, hair is not None)
+        textures = None
+        if outfit and topology.slot is not None and topology.corner_uv is not None:
+            images = self._wardrobe.pictures.images
+            textures = Textures(images, topology.corner_uv, topology.slot, outfit.layer, outfit.saturation)
+        posed = self._move_head(rng, tau, head, torch.cat(vertices, 2), topology.rest)
+        return Surfaces(posed, topology.faces, Material.concatenate(materials), topology.framed, textures)
+
+    def _put_on(
+        self,
+        rng: np.random.Generator,
+        model: int,
+        topology: Topology,
+        vertices: list[Tensor],
+        materials: list[Material],
+        wears_hair: bool,
+    ) -> Topology:
+        """Put hats and glasses on some of the people: add to the vertices [S, V, N, 3] and materials of their parts,
+        and return the topology of all."""
+        hats, glasses = self._wear[model]
+        body, eyes = vertices[0][:, 0], vertices[1][:, 0].unflatten(1, (2, -1)).mean(2)
+        hat, cloth, hair_offset = hats.draw(rng, body, eyes, vertices[2][:, 0] if wears_hair else None)
+        frame, metal = glasses.draw(rng, body, eyes)
+        views = vertices[0].shape[1]
+        if hair_offset is not None:
+            vertices[2] = vertices[2] + hair_offset[:, None]
+        vertices += [part[:, None].expand(-1, views, -1, -1) for part in (hat, frame)]
+        materials += [cloth, metal]
+        return topology.joined(hats.rest, hats.faces).joined(glasses.rest, glasses.faces)
 
     def _join_parts(
         self, head: HeadModel, hair: str | None, brows: str | None, beard: str | None, top: str | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the vertices at rest [N, 3] and the faces [F, 3] of all parts together, and of a bust the numbers [K]
-        of the head's vertices."""
+    ) -> Topology:
+        """Return the topology of all parts together; a bust has its top last."""
         attached = [self._attach(head, style) for style in (hair, brows, beard) if style]
-        parts = [head.body, head.eyes.part, *attached]
-        if isinstance(head, AnnyBust) and top:
-            garment = self._wardrobe.top(top)
-            parts = [replace(head.body, faces=garment.body_faces), *parts[1:], garment.part]
-        rest = torch.cat([part.neutral for part in parts])
-        return rest, heads.join_faces(parts), of_the_head(rest) if isinstance(head, AnnyBust) else None
+        if not isinstance(head, AnnyBust):
+            return Topology.of([head.body, head.eyes.part, *attached])
+        worn = self._wardrobe.top(top)
+        parts = [worn.body, head.eyes.part, *attached]
+        topology = Topology.of([*parts, worn.part] if worn.part else parts)
+        skin = len(worn.body.faces)
+        bare = sum(len(part.faces) for part in parts) - skin  # faces between body and top, which have no pictures
+        slot = torch.cat([worn.slot[:skin], worn.slot.new_zeros(bare), worn.slot[skin:]])
+        corner_uv = torch.cat([worn.corner_uv[:skin], worn.corner_uv.new_zeros(bare, 3, 2), worn.corner_uv[skin:]])
+        return replace(topology, framed=of_the_head(topology.rest), slot=slot, corner_uv=corner_uv)
 
     def _move_head(
         self, rng: np.random.Generator, tau: np.ndarray, head: HeadModel, vertices: Tensor, rest: Tensor

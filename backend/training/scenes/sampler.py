@@ -231,10 +231,14 @@ def instants(tau: np.ndarray, given: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _centre(vertices: Tensor, views: int, framed: Tensor | None = None) -> Tensor:
     """Move and scale vertices [S, V, N, 3] so that what a scene's first `views` show just fits the unit ball; if
-    `framed` [K] is given, these of the vertices do."""
-    shown = vertices[:, :views] if framed is None else vertices[:, :views, framed]
-    centre = (shown.amin((1, 2), keepdim=True) + shown.amax((1, 2), keepdim=True)) / 2
-    radius = (shown - centre).square().sum(-1).amax((1, 2)).sqrt()
+    `framed` [N] is given, those of the vertices for which it is true do."""
+    shown = vertices[:, :views]
+    low = high = shown
+    if framed is not None:
+        low, high = (shown.masked_fill(~framed[:, None], end) for end in (torch.inf, -torch.inf))
+    centre = (low.amin((1, 2), keepdim=True) + high.amax((1, 2), keepdim=True)) / 2
+    squared = (shown - centre).square().sum(-1)
+    radius = (squared if framed is None else squared * framed).amax((1, 2)).sqrt()
     return (vertices - centre) / radius[:, None, None, None]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, normalize
 
 from . import mesh
+from .textures import Textures
 from .transfer import constant
 
 NOISE, STRIPES, CHECKS = 0, 1, 2  # patterns
@@ -58,7 +59,8 @@ class Surfaces:
     vertices: Tensor  # [S, V, N, 3]
     faces: Tensor  # [F, 3] int32
     material: Material
-    framed: Tensor | None = None  # [K] int64: the vertices that rigs look at, else all
+    framed: Tensor | None = None  # [N] bool: the vertices that rigs look at, else all
+    textures: Textures | None = None
 
 
 @dataclass
@@ -149,7 +151,11 @@ def render(
     material = Material.split(fragments.interpolate(surfaces.material.stack(), views).T.contiguous())
     scene = fragments.image.div(views, rounding_mode="floor")
     gloss, occlusion = material[6:]
-    light = shade(surface_color(material, noise), gloss, occlusion, lit, normal, toward_camera, lights, scene)
+    albedo = surface_color(material, noise)
+    if surfaces.textures is not None:
+        triangle = visibility.triangle.flatten()[fragments.pixel]
+        albedo = albedo * surfaces.textures.look_up(triangle, fragments.weights, scene)
+    light = shade(albedo, gloss, occlusion, lit, normal, toward_camera, lights, scene)
     samples = torch.zeros(4, scenes * views * size * size, device=light.device)
     samples.index_copy_(1, fragments.pixel, torch.cat([light.clamp(0, 1), torch.ones_like(light[:1])]))
     pictures = avg_pool2d(samples.view(4, -1, size, size), supersamples).permute(1, 2, 3, 0)

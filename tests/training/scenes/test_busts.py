@@ -11,11 +11,12 @@ from backend.training.scenes import heads, rigs
 from backend.training.scenes.people import People
 from backend.training.scenes.sampler import SceneSampler, _centre
 from backend.training.scenes.shading import Noise
+from backend.training.scenes.textures import BODY, HEAD, NO_PICTURE, TOP, Textures
 from backend.training.validate import measurable, validation_scenes
 from tests.helpers.packs import write_bust_packs
 
 pytestmark = pytest.mark.slow
-NEW = ("anny_bust", "mh_clothes", "mh_shell_tops", "mh_hair2", "mh_beards")
+NEW = ("mh_skins", "anny_bust", "mh_clothes", "mh_shell_tops", "mh_hair2", "mh_beards")
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +95,9 @@ def test_tops_hide_the_body_and_shirts_cover_the_rest(people):
     torso = (bust.body.neutral[:, 1] < -40) & (bust.body.neutral[:, 0].abs() < 15)
     for name in wardrobe.names:
         top = wardrobe.top(name)
-        assert 0 < len(top.body_faces) < len(bust.body.faces)
-        assert (wardrobe.paint_shirt(rng, 3, top)[:, torso] > 0.9).all()
-    assert (wardrobe.paint_shirt(rng, 3, None)[:, torso] > 0.9).all()
+        assert 0 < len(top.body.faces) < len(bust.body.faces)
+        assert (wardrobe.paint_shirt(rng, 3, True)[:, torso] > 0.9).all()
+    assert (wardrobe.paint_shirt(rng, 3, False)[:, torso] > 0.9).all()
 
 
 def test_clothes_follow_the_body(people):
@@ -108,6 +109,40 @@ def test_clothes_follow_the_body(people):
     skin, cloth = bust.anchor.shape(identity, still)[:, 0], part.shape(identity, still)[:, 0]
     rest = torch.cdist(part.neutral, bust.anchor.neutral).amin(1)
     assert (torch.cdist(cloth, skin).amin(2) < rest + 1.5).float().mean() > 0.98
+
+
+def test_points_show_their_scenes_picture_at_their_place():
+    """Of two scenes one has a picture; it is red above, blue below, at half the saturation."""
+    picture = torch.zeros(3, 4, 4)
+    picture[0, :2], picture[2, 2:] = 2, 2
+    corner_uv = torch.tensor([[[0.0, 0], [1, 0], [0, 1]]])  # of one triangle
+    textures = Textures(
+        torch.stack([torch.ones(3, 4, 4), picture], 1)[None],
+        corner_uv,
+        torch.tensor([1]),
+        torch.tensor([[0.0, 0], [0, 1]]),
+        torch.tensor([[1.0, 1], [1, 0.5]]),
+    )
+    weights = torch.tensor([[0.05, 0.05, 0.9], [0.9, 0.05, 0.05], [0.9, 0.05, 0.05]]).T
+    colors = textures.look_up(torch.zeros(3, dtype=torch.int64), weights, torch.tensor([1, 1, 0]))
+    red, blue = 0.2126 * 2, 0.0722 * 2
+    expected = torch.tensor([[1 + red / 2, red / 2, red / 2], [blue / 2, blue / 2, 1 + blue / 2], [1, 1, 1]])
+    assert torch.allclose(colors.T, expected, atol=1e-4)
+
+
+def test_skins_and_tops_have_their_own_colors_or_drawn_ones(people):
+    """Slots without a picture show the white one; whoever has a skin's own color has its picture too."""
+    rng, wardrobe = np.random.default_rng(4), people._wardrobe
+    name = next(iter(wardrobe.pictures.tops))
+    outfit = wardrobe.draw(rng, np.zeros((64, 1)), name)
+    pictured = outfit.layer > 0
+    assert not pictured[:, NO_PICTURE].any()
+    for slot in (HEAD, BODY, TOP):
+        assert 0.4 < pictured[:, slot].float().mean() < 0.95
+    own = torch.as_tensor(outfit.skin[:, 3] > 0)
+    assert own.any() and (~own).any() and pictured[own][:, HEAD].all()
+    assert len(outfit.layer.unique()) <= wardrobe.pictures.images.shape[2]
+    assert not (wardrobe.draw(rng, np.zeros((64, 1)), None).layer[:, BODY:] > 0).any()  # under a painted shirt
 
 
 def test_styles_and_tops_of_the_splits_do_not_mix(all_packs, people):
