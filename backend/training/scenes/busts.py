@@ -71,7 +71,7 @@ class AnnyBust(AnnyHead):
         scenes = len(tau)
         mean = rng.uniform(0, 0.6, (scenes, 1, self.poses)) * (rng.random((scenes, 1, self.poses)) < 0.5)
         moves = smooth_curves(rng, tau, 0.2 * rng.uniform(0, 1, scenes), (self.poses,), quickness=2.0)
-        return (mean + moves).clip(-0.1, 1)
+        return mean + moves
 
 
 @dataclass

@@ -113,7 +113,8 @@ class People:
         outfit = None
         if isinstance(head, AnnyBust):
             outfit = self._wardrobe.draw(rng, tau, top)
-            expressions.weights[..., -head.poses :] += outfit.poses
+            poses = expressions.weights[..., -head.poses :]
+            np.clip(poses + outfit.poses, -0.1, 1, out=poses)
         identity, weights, gaze = to_device(self._device, identity, expressions.weights, gaze)
         look = draw_look(rng, scenes, self._device, outfit.skin if outfit else None)
         body_sky, eye_sky, hair_sky = head.sky_share(hair)

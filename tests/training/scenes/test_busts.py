@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from backend.training.scenes import heads, rigs
+from backend.training.scenes import heads, mesh, rigs, sampler
 from backend.training.scenes.people import People
 from backend.training.scenes.sampler import SceneSampler, _centre
 from backend.training.scenes.shading import Noise
@@ -35,6 +35,14 @@ def old_packs(all_packs, tmp_path_factory):
         if path.stem not in NEW:
             shutil.copy(path, folder)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bright():
+    """No shade in corners, which takes long to measure."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mesh, "ambient_occlusion", lambda vertices, faces: torch.ones(len(vertices)))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +73,8 @@ def test_the_head_fills_the_ball_and_the_body_leaves_it(people):
     assert min(reach) > 1.3
 
 
-def test_bodies_leave_the_pictures_at_their_lower_border(all_packs):
+def test_bodies_leave_the_pictures_at_their_lower_border(all_packs, people, monkeypatch):
+    monkeypatch.setattr(sampler, "People", lambda *_: people)
     batch = SceneSampler(all_packs, "cpu", seed=6, heads_share=1, busts_share=1).sample(0, 4, 3, 1, 24)
     below, above = batch.images[..., -1, :, 3].amax(-1), batch.images[..., 0, :, 3].amax(-1)
     assert (below > 0.5).float().mean() > 0.6
