@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING
 from .arguments import add_arguments, join_points, read_arguments, read_point
 from .errors import UserError
 from .logs import Console, attach, detach, log
-from .options import PortraitOptions, ReconstructOptions
+from .options import FACELIFT_MODEL, PortraitOptions, ReconstructOptions
 
 if TYPE_CHECKING:
     from .capture import Capture
     from .facelift.pipeline import FaceLift
     from .facelift.weights import FaceLiftWeights
     from .gaussians import Gaussians4D
+    from .portrait.pipeline import Completion
 
 # the extras of pyproject.toml with the packages that only some commands need
 EXTRAS = {"cupy": "train", "diffusers": "portrait", "transformers": "portrait"}
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, add, text in (
         ("reconstruct", _reconstruct, _add_reconstruct, "Turn a capture into a cloud."),
-        ("portrait", _portrait, _add_portrait, "Turn photos or a video of a person into heads, as FaceLift does."),
+        ("portrait", _portrait, _add_portrait, "Turn photos or a video of a person into heads."),
         ("render", _render, _add_render, "Render a cloud from the cameras and at the times of a transforms.json."),
         ("evaluate", _evaluate, _add_evaluate, "Reconstruct from some pictures of a capture and score the others."),
         ("convert", _convert, _add_convert, "Convert a cloud to a file of splats, or a file of splats to a cloud."),
@@ -114,26 +115,28 @@ def _add_portrait(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("input", type=Path, nargs="?", help="a photo, a folder of photos, or a video")
     add("--out", type=Path, required=True, help="the cloud to write, .safetensors; for a folder, a folder")
-    add("--views", type=Path, help="start from views: a capture in GS-LRM's world, as --views-only writes")
-    add("--views-only", action="store_true", help="write the painted views to a capture folder and stop")
     add_arguments(command, PortraitOptions)
     add("--download-matting", action="store_true", help="download the model for cutting out, if it is not here")
-    add("--accept-licence", action="store_true", help="accept the weights' licence and download them")
+    add("--accept-licence", action="store_true", help="accept the licence of FaceLift's weights and download them")
+    add("--views-only", action="store_true", help="FaceLift: write the painted views to a capture folder and stop")
+    add("--views", type=Path, help="FaceLift: start from views, a capture in GS-LRM's world as --views-only writes")
 
 
 def _portrait(given: argparse.Namespace) -> None:
-    from .facelift.pipeline import FaceLift
     from .portrait.matting_models import BUNDLED, download_matting_model
+    from .portrait.pipeline import Completion
 
     options = read_arguments(PortraitOptions, given)
+    if (given.views or given.views_only) and options.model != FACELIFT_MODEL:
+        raise UserError("Only FaceLift paints views; add --model facelift, or leave out --views and --views-only.")
     sources = _portrait_sources(given)
     if given.download_matting and options.matting not in ("none", BUNDLED):
         download_matting_model(options.matting, _report)
-    facelift = FaceLift(_facelift_weights(options, given.accept_licence), options)
+    pipeline = _facelift(options, given) if options.model == FACELIFT_MODEL else Completion(options)
     failed = 0
     for target, source in sources.items():
         try:
-            _make_portrait(source, target, facelift, given)
+            _make_portrait(source, target, pipeline, given)
         except UserError as error:
             if source in {given.input, given.views}:
                 raise
@@ -167,32 +170,44 @@ def _portrait_sources(given: argparse.Namespace) -> dict[Path, Path]:
     return sources
 
 
-def _make_portrait(source: Path, target: Path, facelift: FaceLift, given: argparse.Namespace) -> None:
+def _make_portrait(source: Path, target: Path, pipeline: FaceLift | Completion, given: argparse.Namespace) -> None:
     from .capture import load_capture, save_capture
+    from .facelift.pipeline import FaceLift
     from .gaussians import save_cloud
 
-    if given.views_only:
-        _, views = facelift.paint(source, _report)
+    if isinstance(pipeline, FaceLift) and given.views_only:
+        _, views = pipeline.paint(source, _report)
         save_capture(views, target)
         print(f"{len(views.frames)} views: {target}")
         return
-    cloud = facelift.lift(load_capture(source), _report) if given.views else facelift.run(source, _report).cloud
+    if isinstance(pipeline, FaceLift) and given.views:
+        cloud = pipeline.lift(load_capture(source), _report)
+    else:
+        cloud = pipeline.run(source, _report).cloud
     target.parent.mkdir(parents=True, exist_ok=True)
     save_cloud(cloud, target)
     print(f"{len(cloud)} Gaussians: {target}")
 
 
-def _facelift_weights(options: PortraitOptions, licence_accepted: bool) -> FaceLiftWeights:
+def _facelift(options: PortraitOptions, given: argparse.Namespace) -> FaceLift:
+    """Return FaceLift, which downloads its weights, if that is accepted, once a face was found."""
+    from .facelift.pipeline import FaceLift
     from .facelift.weights import FOLDER, LICENCE, SIZE, download_weights, find_weights
 
     folder = options.weights or FOLDER
-    weights = find_weights(folder)
-    if weights is None and not licence_accepted:
-        raise UserError(
-            f"FaceLift's weights are not in {folder}; add --accept-licence to accept their licence ({LICENCE}) and "
-            f"download {SIZE / 1e9:.1f} GB, or name their folder with --weights."
-        )
-    return weights or download_weights(True, folder, _report)
+
+    def weights() -> FaceLiftWeights:
+        here = find_weights(folder)
+        if here is None and not given.accept_licence:
+            raise UserError(
+                f"FaceLift's weights are not in {folder}; add --accept-licence to accept their licence ({LICENCE}) and "
+                f"download {SIZE / 1e9:.1f} GB, or name their folder with --weights."
+            )
+        return here or download_weights(True, folder, _report)
+
+    if not (given.input and given.input.is_file()) and not given.accept_licence:
+        weights()  # a folder of photos would tell it of each
+    return FaceLift(weights, options)
 
 
 def _add_render(command: argparse.ArgumentParser) -> None:

@@ -170,6 +170,23 @@ VIEWS = range(1, 9)  # that can be completed
 UNSEEN = "Unseen Sides"
 
 
+def complete_option() -> Any:
+    """Make the field of a run that completes: how many cameras are added."""
+    return option(
+        AUTO,
+        "Complete",
+        "How many cameras are added where no picture shows the subject, for the network to imagine what they see",
+        Choices(
+            (
+                Choice(AUTO, "Automatic", "As many as are needed where the pictures leave a side unseen"),
+                Choice(OFF, "Nothing", "Only what the pictures show"),
+                *(Choice(count, f"{count} View{'s' * (count > 1)}", "So many, in the widest gaps") for count in VIEWS),
+            )
+        ),
+        group=UNSEEN,
+    )
+
+
 @dataclass(frozen=True)
 class ReconstructOptions:
     """The options of a reconstruction; see reconstruct.reconstruct.
@@ -240,19 +257,7 @@ class ReconstructOptions:
             )
         ),
     )
-    complete: str | int = option(
-        AUTO,
-        "Complete",
-        "How many cameras are added where no picture shows the subject, for the network to imagine what they see",
-        Choices(
-            (
-                Choice(AUTO, "Automatic", "As many as are needed where the pictures leave a side unseen"),
-                Choice(OFF, "Nothing", "Only what the pictures show"),
-                *(Choice(count, f"{count} View{'s' * (count > 1)}", "So many, in the widest gaps") for count in VIEWS),
-            )
-        ),
-        group=UNSEEN,
-    )
+    complete: str | int = complete_option()
     steps: int = option(
         4,
         "Steps",
@@ -265,18 +270,39 @@ class ReconstructOptions:
     )
 
 
-VIDEO, PAINTING = "Video", "Painting"
+VIDEO, FACELIFT = "Video", "FaceLift"
+FACELIFT_MODEL = "facelift"
 
 
 @dataclass(frozen=True)
 class PortraitOptions:
-    """The options of a head from a photo or a video; see facelift.pipeline.FaceLift.
+    """The options of a head from a photo or a video; see portrait.pipeline.Completion and facelift.pipeline.FaceLift.
 
-    face: which of several faces; None for the largest. box: the face's, placed by hand. last: None for the video's end.
-    fuse: the model that fuses all frames, as in ReconstructOptions; None to lift each frame by itself. weights: None
-    for facelift.weights.FOLDER.
+    model: as in ReconstructOptions, or FACELIFT_MODEL. face: which of several faces; None for the largest. box: the
+    face's, placed by hand. field_of_view: 0 for photo.read_focal_length. last: None for the video's end. complete: as
+    in ReconstructOptions. steps: 0 for the model's own number. fuse: the model that fuses all frames, as in
+    ReconstructOptions; None to lift each frame by itself. weights: None for facelift.weights.FOLDER.
     """
 
+    model: str | Path = option(
+        "small",
+        "Model",
+        "The network that makes the unseen sides",
+        Choices(
+            (
+                Choice("small", "Small", "4D-LRM with 22 million parameters, bundled with the add-on, works offline"),
+                Choice(FACELIFT_MODEL, "FaceLift", "To be downloaded, 9.3 GB, for non-commercial research only"),
+            ),
+            OwnFile(
+                "FILE",
+                "Weights File",
+                "A 4D-LRM of your own: a .safetensors file with its .json card beside it",
+                "weights_file",
+                "Weights File",
+                "The model's .safetensors file",
+            ),
+        ),
+    )
     matting: str = option(
         "selfie",
         "Cut Out",
@@ -303,25 +329,43 @@ class PortraitOptions:
         Rectangle("Place Box", "Place the box of a photo's face by hand, where none is found or the wrong one"),
         metavar="L,T,R,B",
     )
+    field_of_view: float = option(
+        0.0,
+        "Field of View",
+        "Of the picture's longer side, in degrees; 0 takes the photo's own, or 35 where it does not say",
+        Number(0, 150),
+    )
+    device: str = option(
+        "auto",
+        "Device",
+        "Where the networks run",
+        Choices((AUTO_DEVICE, CUDA, Choice("cpu", "CPU", "The processor; for FaceLift this takes hours"))),
+    )
     first: int = option(0, "First Frame", "The video's first frame to use", Index(), group=VIDEO)
     last: int | None = option(None, "Last", "The video's last frame to use", Index("goes on to its end"), group=VIDEO)
     every: int = option(1, "Every", "Use one frame in this many of a video", Number(1, soft_maximum=10), group=VIDEO)
+    complete: str | int = complete_option()
+    steps: int = option(
+        0,
+        "Steps",
+        "From noise to the unseen sides; 0 takes what serves the model: 4, for FaceLift 50",
+        Number(0, 999, soft_maximum=64),
+        group=UNSEEN,
+    )
+    seed: int = option(
+        4, "Seed", "Of the noise: another seed imagines other unseen sides", Number(0, 2**63 - 1), group=UNSEEN
+    )
     fuse: str | None = option(
         None,
         "Frames",
         "How the frames of a video become one cloud",
         Choices(
             (
-                Choice(
-                    None,
-                    "Lift Each",
-                    "Each frame by itself, with FaceLift's GS-LRM; frames fade into each other",
-                    "LIFT",
-                ),
+                Choice(None, "Lift Each", "Each frame by itself, with FaceLift's GS-LRM; frames fade over", "LIFT"),
                 Choice("small", "Fuse", "All frames together, with the bundled 4D-LRM: moving Gaussians", "FUSE"),
             )
         ),
-        group=VIDEO,
+        group=FACELIFT,
         blender_name="frames",
         metavar="MODEL",
     )
@@ -330,35 +374,26 @@ class PortraitOptions:
         "Tolerance",
         "How much what is kept once for all lifted frames may differ between them; 0 keeps every frame's",
         Number(0, soft_maximum=1),
-        group=VIDEO,
+        group=FACELIFT,
     )
-    seed: int = option(4, "Seed", "Of the noise that the views are painted from", Number(0, 2**63 - 1), group=PAINTING)
-    steps: int = option(50, "Steps", "Of painting", Number(1, 999, soft_maximum=100), group=PAINTING)
     guidance: float = option(
         3.0,
         "Guidance",
         "How closely the painted views keep to the photo; 1 does not guide, and takes half the time",
         Number(1, soft_maximum=10),
-        group=PAINTING,
-    )
-    device: str = option(
-        "auto",
-        "Device",
-        "Where the networks run",
-        Choices((AUTO_DEVICE, CUDA, Choice("cpu", "CPU", "The processor: this takes hours"))),
-        group=PAINTING,
+        group=FACELIFT,
     )
     offload: bool = option(
         False,
         "Offloading",
         "Only the part that works is on the GPU: slower, for GPUs of 8 GB",
         Switch(),
-        group=PAINTING,
+        group=FACELIFT,
     )
     weights: Path | None = option(
         None,
         "Weights",
         "Folder laid out as FaceLift's weights on the Hub",
         Folder("where Facet4D downloads them to"),
-        group=PAINTING,
+        group=FACELIFT,
     )

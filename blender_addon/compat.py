@@ -43,13 +43,16 @@ def input_path(modifier: NodesModifier, name: str) -> str:
     return f'{owner}["{identifier}"]'
 
 
-def find_fcurve(owner: Object | Camera, data_path: str) -> FCurve | None:
-    """Return the F-curve of the owner's own action that animates the path, None if there is none."""
+def find_fcurve(owner: Object | Camera, data_path: str, index: int = 0) -> FCurve | None:
+    """Return the F-curve of the owner's own action that animates the path, None if there is none.
+
+    index: of a number in a vector.
+    """
     animation = owner.animation_data
     if not animation or not animation.action or not animation.action_slot:
         return None
     channels = anim_utils.action_get_channelbag_for_slot(animation.action, animation.action_slot)
-    return channels.fcurves.find(data_path) if channels else None
+    return channels.fcurves.find(data_path, index=index) if channels else None
 
 
 def has_native_splats() -> bool:

@@ -8,7 +8,7 @@ The views are an ordinary capture in GS-LRM's world. They can be saved, replaced
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,7 +25,8 @@ from ..memory import gpu_memory_errors
 from ..options import PortraitOptions, ReconstructOptions
 from ..portrait.matte import cut_from_white, lay_over_white
 from ..portrait.matting_models import BUNDLED
-from ..portrait.photo import CROP, Box, head_camera, is_picture, prepare_front, read_photo
+from ..portrait.photo import CROP, METRES_PER_UNIT, Box, head_camera, is_picture, prepare_front, read_photo
+from ..portrait.pipeline import Portrait
 from ..portrait.sequence import join_sequence
 from ..portrait.video import read_front_views
 from ..reconstruct import DEFAULTS, pick_device, reconstruct, report_blocks
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 READING_ENDS, LOADING_ENDS = 0.05, 0.2  # fractions of `paint`
 PAINTING_ENDS = 0.9  # fraction of `run`
 LIFTING = "lifting the views", "run this on the CPU"  # for gpu_memory_errors
+STEPS = 50  # of painting
 AZIMUTHS = (270, 225, 180, 90, 0, 315)  # of mvdiffusion.VIEWS, in degrees
 
 
@@ -56,22 +58,15 @@ class Fronts(NamedTuple):
     cameras: list[Camera]
 
 
-class Portrait(NamedTuple):
-    """A head in GS-LRM's world, on the CPU; times [F] in seconds and cameras of the photo or of the video's frames."""
-
-    cloud: Gaussians4D
-    times: np.ndarray
-    cameras: list[Camera]
-
-
 class FaceLift:
     """The pipeline from a photo or a video to a head, with the official weights.
 
-    Its networks are loaded when they are first used. It makes any number of heads with the same options.
+    Its networks are loaded when they are first used, and not before a face was found; find_weights may then ask for
+    them or fetch them. It makes any number of heads with the same options.
     """
 
-    def __init__(self, weights: FaceLiftWeights, options: PortraitOptions):
-        self._weights, self._options = weights, options
+    def __init__(self, find_weights: Callable[[], FaceLiftWeights], options: PortraitOptions):
+        self._find_weights, self._options = find_weights, options
         self._device = pick_device(options.device)
         self._diffusion: MultiViewDiffusion | None = None
 
@@ -83,7 +78,8 @@ class FaceLift:
             Cancelled: whatever `progress` raises, between two steps of the work at the latest.
         """
         fronts, views = self.paint(path, part_of(progress, 0.0, PAINTING_ENDS))
-        return Portrait(self.lift(views, part_of(progress, PAINTING_ENDS, 1.0)), fronts.times, fronts.cameras)
+        cloud = self.lift(views, part_of(progress, PAINTING_ENDS, 1.0))
+        return Portrait(cloud, fronts.times, fronts.cameras, METRES_PER_UNIT)
 
     def paint(self, path: Path, progress: Progress = no_progress) -> tuple[Fronts, Capture]:
         """Find the person in a photo or a video, and paint six views for each time.
@@ -95,7 +91,7 @@ class FaceLift:
         chosen = options.matting, options.face, options.box, options.first, options.last, options.every
         fronts = read_fronts(path, *chosen, part_of(progress, 0.0, READING_ENDS))
         diffusion = self._load_diffusion(part_of(progress, READING_ENDS, LOADING_ENDS))
-        painting = options.seed, options.guidance, options.steps
+        painting = options.seed, options.guidance, options.steps or STEPS
         return fronts, paint_views(
             fronts.times, fronts.pictures, diffusion, *painting, part_of(progress, LOADING_ENDS, 1.0)
         )
@@ -122,6 +118,10 @@ class FaceLift:
             with gpu_memory_errors("painting views", "switch offloading on"):
                 self._diffusion = load_mvdiffusion(folder, self._device, dtype, offload, progress)
         return self._diffusion
+
+    @functools.cached_property
+    def _weights(self) -> FaceLiftWeights:
+        return self._find_weights()
 
     @functools.cached_property
     def _gslrm(self) -> GSLRM:

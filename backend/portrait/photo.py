@@ -27,6 +27,8 @@ MIN_SIDE = 64  # pixels of a photo's shorter side
 CROP, FACE_SIDE, FACE_CENTRE = 512, 194.2749650813705, (251.83270369057132, 280.0133630862363)
 MIN_PROBABILITY = 0.8  # of a face; less certain detections are ignored
 MAX_OVERHANG = 0.1  # how far the face box may exceed the picture, as a share of the box's side
+FILM_DIAGONAL = math.hypot(36, 24)  # millimetres
+SHORTEST, LONGEST = 0.25, 20.0  # focal lengths, in lengths of the longer side, that photos of people have
 FRONT = 270  # azimuth in degrees of the camera that the face looks at
 DISTANCE, FIELD_OF_VIEW = 2.7, 50  # of the cameras around the head, in GS-LRM's units and in degrees
 CROWN, CHIN = 0.69, -0.47  # z in GS-LRM's world of a head's top in FaceLift's data and of the face box's lower edge
@@ -76,6 +78,30 @@ def is_upright(path: Path | str) -> bool:
         return file.getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 
+def read_focal_length(path: Path | str, width: int, height: int) -> float | None:
+    """Read a photo's focal length from its file (Exif 2.3, 4.6.5), in pixels of the photo's width x height.
+
+    Return None if the file does not say, or what it says is no camera's. The equivalent for 35 mm film compares
+    diagonals. Else there must be the lens's focal length and how densely the sensor's pixels lie.
+    """
+    with Image.open(path) as file:
+        tags = file.getexif().get_ifd(ExifTags.IFD.Exif)
+
+    def read(tag: ExifTags.Base) -> float:
+        try:
+            return float(tags.get(tag, 0))
+        except (TypeError, ValueError, ZeroDivisionError):
+            return 0.0
+
+    focal = read(ExifTags.Base.FocalLengthIn35mmFilm) / FILM_DIAGONAL * math.hypot(width, height)
+    unit = {2: 25.4, 3: 10.0, 4: 1.0}.get(int(read(ExifTags.Base.FocalPlaneResolutionUnit) or 2), 0.0)
+    longest = max(read(ExifTags.Base.ExifImageWidth), read(ExifTags.Base.ExifImageHeight))
+    if not focal and unit and longest:
+        density = read(ExifTags.Base.FocalPlaneXResolution) / unit * max(width, height) / longest
+        focal = read(ExifTags.Base.FocalLength) * density
+    return focal if SHORTEST < focal / max(width, height) < LONGEST else None
+
+
 def find_face(picture: np.ndarray, index: int | None = None) -> Box:
     """Find a face in a picture uint8 [H, W, 3], and return its box.
 
@@ -84,12 +110,16 @@ def find_face(picture: np.ndarray, index: int | None = None) -> Box:
     Raises:
         UserError: there is no face, none with that index, or the picture's border cuts it.
     """
-    faces = [face for face in detect_faces(picture) if face.probability > MIN_PROBABILITY]
-    return choose_face(faces, picture.shape[1], picture.shape[0], index)
+    return choose_face(find_faces(picture), picture.shape[1], picture.shape[0], index).box
 
 
-def choose_face(faces: list[Face], width: int, height: int, index: int | None = None) -> Box:
-    """Choose one of the faces in a picture of width x height pixels, and return its box; see find_face."""
+def find_faces(picture: np.ndarray) -> list[Face]:
+    """Find the faces in a picture uint8 [H, W, 3], the largest first, but for uncertain ones."""
+    return [face for face in detect_faces(picture) if face.probability > MIN_PROBABILITY]
+
+
+def choose_face(faces: list[Face], width: int, height: int, index: int | None = None) -> Face:
+    """Choose one of the faces in a picture of width x height pixels; see find_face."""
     if not faces:
         raise UserError("No face was found; choose a photo that shows one from the front, or place its box by hand.")
     if index is None:
@@ -103,7 +133,7 @@ def choose_face(faces: list[Face], width: int, height: int, index: int | None = 
     overhang = max(-left, -top, right - width, bottom - height)
     if overhang > MAX_OVERHANG * math.sqrt(face.area):
         raise UserError("The border of the photo cuts the face; choose a photo that shows the whole head.")
-    return face.box
+    return face
 
 
 def crop_face(picture: np.ndarray, box: Box) -> np.ndarray:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,10 @@ from PIL import Image
 
 from ..camera import Camera
 from ..errors import Progress, UserError, no_progress
-from .face import Face, detect_faces
+from .face import Face
 from .matte import cut_out, lay_over_white
 from .matting_models import BUNDLED
-from .photo import CROP, MIN_PROBABILITY, Box, canonical_crop, choose_face, photo_camera
+from .photo import CROP, Box, canonical_crop, choose_face, find_faces, photo_camera
 
 SMOOTHING_SIGMA = 0.2  # seconds: standard deviation of the window over which face boxes are averaged
 
@@ -63,30 +62,30 @@ def read_frames(
 
 def follow_face(
     detections: Sequence[list[Face]], width: int, height: int, index: int | None = None
-) -> list[Box | None]:
-    """Follow one face through frames of width x height pixels: return its box in each, None where it was not detected.
+) -> list[Face | None]:
+    """Follow one face through frames of width x height pixels: return it in each, None where it was not detected.
 
     detections: each frame's faces. index: which face of the first frame that shows any, as in photo.find_face.
 
     Raises:
         UserError: no frame shows a face, the first has none with that index, or the border cuts it.
     """
-    boxes: list[Box | None] = []
+    followed: list[Face | None] = []
     last = None
     for faces in detections:
-        box = None
+        current = None
         if last is None:
             if faces:
-                box = choose_face(faces, width, height, index)
+                current = choose_face(faces, width, height, index)
         else:
             # a face that is farther from the last box than its own size belongs to somebody else
-            near = [face.box for face in faces if _distance(face.box, last) < math.sqrt(face.area)]
-            box = min(near, key=partial(_distance, last), default=None)
-        last = box or last
-        boxes.append(box)
+            near = [face for face in faces if _distance(face.box, last.box) < math.sqrt(face.area)]
+            current = min(near, key=lambda face, box=last.box: _distance(face.box, box), default=None)
+        last = current or last
+        followed.append(current)
     if last is None:
         choose_face([], width, height)
-    return boxes
+    return followed
 
 
 def _distance(one: Box, other: Box) -> float:
@@ -94,14 +93,14 @@ def _distance(one: Box, other: Box) -> float:
     return math.hypot(one[0] + one[2] - other[0] - other[2], one[1] + one[3] - other[1] - other[3]) / 2
 
 
-def smooth_boxes(times: np.ndarray, boxes: Sequence[Box | None]) -> np.ndarray:
-    """Smooth the boxes at times [N] in seconds over time, and fill in missing ones: return boxes [N, 4].
+def smooth_over_time(times: np.ndarray, rows: Sequence[Sequence[float] | None]) -> np.ndarray:
+    """Smooth rows of D numbers, such as boxes, at times [N] in seconds, and fill in missing ones: return [N, D].
 
-    At each time a straight line is fitted to the boxes, weighted by a Gaussian window around it (local linear
+    At each time a straight line is fitted to the rows, weighted by a Gaussian window around it (local linear
     regression, Cleveland 1979). Steady motion is preserved.
     """
-    known = np.array([box is not None for box in boxes])
-    values = np.array([box for box in boxes if box is not None])
+    known = np.array([row is not None for row in rows])
+    values = np.array([row for row in rows if row is not None])
     degree = min(1, len(values) - 1)
     smooth = []
     for time in times:
@@ -119,6 +118,32 @@ def crop_smoothly(picture: np.ndarray, box: Box) -> np.ndarray:
     canvas.paste(Image.fromarray(picture), tuple(-low))
     region = (*(corner - low), *(corner - low + CROP * pixel))
     return np.asarray(canvas.resize((CROP, CROP), Image.Resampling.BICUBIC, region))
+
+
+def follow_person(
+    path: Path | str,
+    index: int | None = None,
+    first: int = 0,
+    last: int | None = None,
+    every: int = 1,
+    progress: Progress = no_progress,
+) -> tuple[np.ndarray, list[Face | None], int, int]:
+    """Follow a face through a video: return times [F] in seconds, the face in each frame, and the frames' size.
+
+    index: see follow_face. first, last, every: see read_frames.
+
+    Raises:
+        UserError: see read_frames and follow_face.
+        Cancelled: whatever `progress` raises, between two frames at the latest.
+    """
+    times, detections = [], []
+    width = height = 0  # until the first frame; without one, read_frames raises
+    for time, picture in read_frames(path, first, last, every):
+        progress(f"Looking for the face, frame {len(times) + 1}", 0.0)
+        detections.append(find_faces(picture))
+        times.append(time)
+        height, width = picture.shape[:2]
+    return np.array(times), follow_face(detections, width, height, index), width, height
 
 
 def read_front_views(
@@ -139,18 +164,12 @@ def read_front_views(
         UserError: see read_frames, follow_face and matte.cut_out.
         Cancelled: whatever `progress` raises, between two frames at the latest.
     """
-    times, detections = [], []
-    width = height = 0  # until the first frame; without one, read_frames raises
-    for time, picture in read_frames(path, first, last, every):
-        progress(f"Looking for the face, frame {len(times) + 1}", 0.0)
-        detections.append([face for face in detect_faces(picture) if face.probability > MIN_PROBABILITY])
-        times.append(time)
-        height, width = picture.shape[:2]
-    boxes = smooth_boxes(np.array(times), follow_face(detections, width, height, index))
+    times, faces, width, height = follow_person(path, index, first, last, every, progress)
+    boxes = smooth_over_time(times, [face and face.box for face in faces])
     fronts = []
     for (_, picture), box in zip(read_frames(path, first, last, every), boxes, strict=True):
         progress("Cutting out the person", len(fronts) / len(boxes))
         opaque = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
         fronts.append(crop_smoothly(lay_over_white(cut_out(opaque, matting)), box))
     progress("Cutting out the person", 1.0)
-    return np.array(times), np.stack(fronts), [photo_camera(box, width, height) for box in boxes]
+    return times, np.stack(fronts), [photo_camera(box, width, height) for box in boxes]

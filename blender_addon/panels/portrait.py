@@ -9,10 +9,12 @@ from .. import jobs
 from ..job_operator import missing_packages
 from ..portrait import job as portrait_job
 from ..portrait.operators import (
+    FACELIFT_PACKAGES,
     FACET4D_OT_download_matting,
     FACET4D_OT_open_portrait,
     FACET4D_OT_portrait,
     FACET4D_OT_show_licence,
+    uses_facelift,
     weights_folder,
 )
 from .widgets import SidebarPanel, draw_error, draw_missing, draw_options, draw_progress, draw_text
@@ -32,8 +34,9 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
         self._draw_settings(settings)
         self._draw_downloads(context)
         if not draw_progress(context, layout, "FACET4D_PT_portrait"):
-            missing = missing_packages(FACET4D_OT_portrait.packages)
-            draw_missing(context, layout, missing, portraits=True)
+            facelift = uses_facelift(settings)
+            missing = missing_packages(FACELIFT_PACKAGES if facelift else FACET4D_OT_portrait.packages)
+            draw_missing(context, layout, missing, portraits=facelift)
             row = layout.row()
             row.scale_y = 1.5
             row.operator_context = "INVOKE_DEFAULT"
@@ -42,7 +45,9 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
 
     def _draw_downloads(self, context: Context) -> None:
         """Draw which downloads a head still needs, and the buttons that start them."""
-        complete = [self._draw_matting_model(context), self._draw_weights(context)]
+        complete = [self._draw_matting_model(context)]
+        if uses_facelift(context.scene.facet4d.portrait):
+            complete.append(self._draw_weights(context))
         if not all(complete) and (problem := FACET4D_OT_show_licence.problem(context)):
             draw_text(context, self.layout, problem, "INTERNET_OFFLINE")
 
@@ -82,7 +87,8 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
         column = layout.column()
         column.active = jobs.current is None
         column.prop(settings, "filepath")
-        draw_options(layout, settings, backend.options.PortraitOptions)
+        hidden = "" if uses_facelift(settings) else backend.options.FACELIFT
+        draw_options(layout, settings, backend.options.PortraitOptions, hidden)
         layout.prop(settings, "cloud")
 
 

@@ -45,9 +45,12 @@ def draw_error(context: Context, layout: UILayout, panel: str) -> None:
         layout.operator(session.error_fix)
 
 
-def draw_options(layout: UILayout, settings: PropertyGroup, options: type) -> None:
-    """Draw every option of a class like backend's ReconstructOptions; each group of options has a fold of its own."""
-    known = backend.options.list_options(options)
+def draw_options(layout: UILayout, settings: PropertyGroup, options: type, hidden: str = "") -> None:
+    """Draw every option of a class like backend's ReconstructOptions; each group of options has a fold of its own.
+
+    hidden: a group that has no effect now.
+    """
+    known = [option for option in backend.options.list_options(options) if not option.group or option.group != hidden]
     bodies = {"": layout.column()}
     bodies[""].active = jobs.current is None
     for group in dict.fromkeys(option.group for option in known if option.group):

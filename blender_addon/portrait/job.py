@@ -15,8 +15,10 @@ from ..jobs import Task
 if TYPE_CHECKING:
     from backend.camera import Camera
     from backend.errors import Progress
+    from backend.facelift.pipeline import FaceLift
     from backend.facelift.weights import FaceLiftWeights
     from backend.options import PortraitOptions
+    from backend.portrait.pipeline import Completion
     from backend.splats import MovingSplats
 
 
@@ -35,15 +37,11 @@ class Portrait(NamedTuple):
 
 
 def portrait_task(path: Path, options: PortraitOptions, place: tuple[float, float, float]) -> Task:
-    """Return the task whose result is a Portrait. place: where the origin of GS-LRM's world is put in the scene."""
+    """Return the task whose result is a Portrait. place: where the origin of the head's world is put in the scene."""
 
     def task(progress: Progress) -> Portrait:
-        weights = find_weights(options.weights)
-        if weights is None:
-            raise errors.UserError("FaceLift's weights are not here; download them in the panel, or name their folder.")
-        head = backend.facelift.pipeline.FaceLift(weights, options).run(path, progress)
-        scale = backend.portrait.photo.METRES_PER_UNIT
-        to_scene = backend.camera.Similarity(scale, np.eye(3), np.array(place))
+        head = _pipeline(options).run(path, progress)
+        to_scene = backend.camera.Similarity(head.metres, np.eye(3), np.array(place))
         matrix = np.diag([to_scene.scale] * 3 + [1.0])
         matrix[:3, 3] = to_scene.translation
         gaussians = head.cloud.to_splats().transform(matrix)  # seconds of work for a long video
@@ -53,8 +51,22 @@ def portrait_task(path: Path, options: PortraitOptions, place: tuple[float, floa
     return task
 
 
+def _pipeline(options: PortraitOptions) -> Completion | FaceLift:
+    """Return the pipeline of the options' model."""
+    if options.model != backend.options.FACELIFT_MODEL:
+        return backend.portrait.pipeline.Completion(options)
+
+    def weights() -> FaceLiftWeights:
+        here = find_weights(options.weights)
+        if here is None:
+            raise errors.UserError("FaceLift's weights are not here; download them in the panel, or name their folder.")
+        return here
+
+    return backend.facelift.pipeline.FaceLift(weights, options)
+
+
 def _read_upright(path: Path) -> np.ndarray | None:
-    if not backend.facelift.pipeline.is_picture(path) or backend.portrait.photo.is_upright(path):
+    if not backend.portrait.photo.is_picture(path) or backend.portrait.photo.is_upright(path):
         return None
     return backend.portrait.photo.read_photo(path)[::-1] / np.float32(255)
 

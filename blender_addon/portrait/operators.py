@@ -12,7 +12,7 @@ from .. import _backend as backend
 from ..cloud import material
 from ..cloud.runs import remember_run
 from ..input.picture_operators import PictureBrowser, PictureHandler
-from ..job_operator import JobOperator
+from ..job_operator import JobOperator, missing_packages
 from ..jobs import Task
 from ..option_properties import read_options, remember_options
 from . import job as portrait_job
@@ -20,6 +20,7 @@ from . import scene as portrait_scene
 from .properties import FACET4D_PG_portrait
 
 LICENCE_WIDTH = 130  # characters
+FACELIFT_PACKAGES = (*JobOperator.packages, "diffusers", "transformers")
 
 
 class FACET4D_OT_open_portrait(PictureBrowser, Operator):
@@ -51,7 +52,6 @@ class FACET4D_OT_portrait(JobOperator, Operator):
     bl_idname = "facet4d.portrait"
     bl_label = "Make Head"
     bl_options = {"REGISTER"}  # the undo step is pushed when the result arrives
-    packages = (*JobOperator.packages, "diffusers", "transformers")
     panel = "FACET4D_PT_portrait"
 
     @classmethod
@@ -61,6 +61,12 @@ class FACET4D_OT_portrait(JobOperator, Operator):
             return "Choose a photo or a video first"
         if not Path(bpy.path.abspath(settings.filepath)).is_file():
             return f"There is no file {settings.filepath}; choose another"
+        if not read_options(backend.options.PortraitOptions, settings).model:
+            return "Choose the model's .safetensors file, or the model Small"
+        if not uses_facelift(settings):
+            return ""
+        if missing := missing_packages(FACELIFT_PACKAGES):
+            return f"FaceLift needs more Python packages ({', '.join(missing)}); install them with portraits"
         if portrait_job.find_weights(weights_folder(settings)) is None:
             return "FaceLift's weights are not here; download them, or name their folder"
         return ""
@@ -85,6 +91,11 @@ class FACET4D_OT_portrait(JobOperator, Operator):
             self.report({"INFO"}, f"Blender cannot show {path.name} behind the head")
         if change := material.prepare_scene_for_cycles(scene):
             self.report({"INFO"}, change)
+
+
+def uses_facelift(settings: FACET4D_PG_portrait) -> bool:
+    """Tell whether the next head is FaceLift's."""
+    return read_options(backend.options.PortraitOptions, settings).model == backend.options.FACELIFT_MODEL
 
 
 def weights_folder(settings: FACET4D_PG_portrait) -> Path | None:

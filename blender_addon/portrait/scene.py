@@ -46,8 +46,7 @@ def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path)
 
     camera = _renew(settings.camera, new_camera(cameras[0], f"{path.stem} Camera"), scene)
     camera.data.display_size = DISPLAY_SIZE
-    camera.matrix_world = Matrix(motion_matrix(cloud, cloud.matrix_world)) @ Matrix(cameras[0].to_opengl())
-    _key_lens(camera.data, cameras, frames)
+    _key_camera(camera, cameras, frames, Matrix(motion_matrix(cloud, cloud.matrix_world)))
     if picture:
         _show_behind(camera.data, picture)
     render = scene.render
@@ -60,7 +59,7 @@ def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path)
 
 
 def find_place(scene: Scene) -> tuple[float, float, float]:
-    """Return where GS-LRM's origin is put: at the cursor, or for a head that is replaced, where its first one was."""
+    """Return where the head's origin is put: at the cursor, or for a head that is replaced, where its first one was."""
     existing, cursor = scene.facet4d.portrait.cloud, scene.cursor.location
     is_replaced = existing in cloud_objects(scene)
     x, y, z = last_run(existing).get("place", cursor) if is_replaced else cursor
@@ -74,7 +73,7 @@ def _load_picture(path: Path, camera: Camera, upright: np.ndarray | None) -> Ima
         image.pixels.foreach_set(upright.ravel())
         image.pack()
         return image
-    is_picture = backend.facelift.pipeline.is_picture(path)
+    is_picture = backend.portrait.photo.is_picture(path)
     try:
         load = bpy.data.images.load if is_picture else bpy.data.movieclips.load
         picture = load(str(path), check_existing=True)
@@ -101,18 +100,28 @@ def _renew(old: Object | None, new: Object, scene: Scene) -> Object:
     return old
 
 
-def _key_lens(data: bpy.types.Camera, cameras: Sequence[Camera], frames: Sequence[float]) -> None:
-    """Key focal length and shift, which follow the crop around the face through a video."""
+def _key_camera(ob: Object, cameras: Sequence[Camera], frames: Sequence[float], to_scene: Matrix) -> None:
+    """Place the camera of a photo; key the lens and, if it moves, the place of a video's, which follows the face."""
+    ob.matrix_world = to_scene @ Matrix(cameras[0].to_opengl())
     if len(cameras) == 1:
         return
+    keys: dict[Object | bpy.types.Camera, tuple[str, ...]] = {ob.data: ("lens", "shift_x", "shift_y")}
+    if any((camera.camera_to_world != cameras[0].camera_to_world).any() for camera in cameras):
+        keys[ob] = ("location", "rotation_euler")
     for camera, frame in zip(cameras, frames, strict=True):
-        set_lens(data, camera)
-        for name in ("lens", "shift_x", "shift_y"):
-            data.keyframe_insert(name, frame=frame)
-    for name in ("lens", "shift_x", "shift_y"):
-        if curve := compat.find_fcurve(data, name):
-            for key in curve.keyframe_points:
-                key.interpolation = "LINEAR"
+        set_lens(ob.data, camera)
+        matrix = to_scene @ Matrix(camera.to_opengl())
+        ob.rotation_euler = matrix.to_euler(ob.rotation_mode, ob.rotation_euler)
+        ob.location = matrix.translation
+        for owner, names in keys.items():
+            for name in names:
+                owner.keyframe_insert(name, frame=frame)
+    for owner, names in keys.items():
+        for name in names:
+            for index in range(3 if owner is ob else 1):
+                if curve := compat.find_fcurve(owner, name, index):
+                    for key in curve.keyframe_points:
+                        key.interpolation = "LINEAR"
 
 
 def _show_behind(data: bpy.types.Camera, picture: Image | MovieClip) -> None:

@@ -48,7 +48,8 @@ def rounded(options) -> dict:
 
 @BOTH
 def test_every_option_stands_in_the_panel(registered, options):
-    settings_of(PortraitOptions).use_box = True
+    portrait = settings_of(PortraitOptions)
+    portrait.use_box, portrait.model = True, "facelift"
     shown = draw(FACET4D_PT_reconstruct if options is ReconstructOptions else FACET4D_PT_portrait).splitlines()
     for entry in list_options(options):
         assert entry.label in shown
@@ -67,6 +68,7 @@ def test_what_a_cloud_remembers_brings_the_options_back(registered, options, tmp
     changes |= {"complete": "5", "steps": 3, "seed": 4}
     if options is PortraitOptions:
         changes = {"weights": str(tmp_path), "matting": "none", "face": 2, "use_box": True, "box": (1, 2, 3, 4)}
+        changes |= {"model": "FILE", "weights_file": str(tmp_path), "field_of_view": 50.0, "complete": "3"}
         changes |= {"first": 3, "last": 8, "every": 2, "frames": "FUSE", "tolerance": 0.5, "seed": 9, "steps": 7}
         changes |= {"guidance": 2.0, "device": "cpu", "offload": True}
     empty = remember_options(options, settings)

@@ -160,7 +160,7 @@ class SceneSampler:
         surfaces = drawn_people.draw(rng, times, bust) if drawn_people else self._shapes.draw(rng, times)
         world = np.stack([draw_world(rng) for _ in rigs])
         lights = draw_lights(rng, surfaces.material.albedo, self._environments)
-        surfaces.vertices = _centre(surfaces.vertices, tau.shape[1], surfaces.framed)
+        surfaces.vertices = fit_ball(surfaces.vertices, tau.shape[1], surfaces.framed)
         return self._photograph(rng, surfaces, lights, rigs, world, inputs, missing, resolution)
 
     def _photograph(
@@ -229,7 +229,7 @@ def instants(tau: np.ndarray, given: int) -> tuple[np.ndarray, np.ndarray]:
     return (tau[:, :given] - step).clip(-1, 1), (tau[:, :given] + step).clip(-1, 1)
 
 
-def _centre(vertices: Tensor, views: int, framed: Tensor | None = None) -> Tensor:
+def fit_ball(vertices: Tensor, views: int, framed: Tensor | None = None) -> Tensor:
     """Move and scale vertices [S, V, N, 3] so that what a scene's first `views` show just fits the unit ball; if
     `framed` [N] is given, those of the vertices for which it is true do."""
     shown = vertices[:, :views]

@@ -153,7 +153,7 @@ def test_the_crop_is_the_published_one(index):
     picture = lay_over_white(np.asarray(Image.open(ORACLE / f"crop{index}_in.png").convert("RGBA")))
     pairs = zip(record["boxes"], record["conf"], strict=True)
     faces = [Face(tuple(box), probability) for box, probability in pairs if probability > 0.8]
-    crop = crop_face(picture, choose_face(faces, picture.shape[1], picture.shape[0]))
+    crop = crop_face(picture, choose_face(faces, picture.shape[1], picture.shape[0]).box)
     expected = np.asarray(Image.open(ORACLE / f"crop{index}_out.png"))
     assert np.array_equal(crop, expected)
 
@@ -228,9 +228,9 @@ def test_without_a_face_the_user_is_told():
 
 def test_the_largest_face_is_taken_or_the_one_asked_for():
     small, large = Face((300, 50, 340, 100), 0.9), Face((20, 60, 120, 180), 0.99)
-    assert choose_face([small, large], 400, 300) == large.box
-    assert choose_face([small, large], 400, 300, 0) == large.box  # the one on the left
-    assert choose_face([small, large], 400, 300, 1) == small.box
+    assert choose_face([small, large], 400, 300) == large
+    assert choose_face([small, large], 400, 300, 0) == large  # the one on the left
+    assert choose_face([small, large], 400, 300, 1) == small
     with pytest.raises(UserError, match="shows 2 faces; choose an index from 0 to 1"):
         choose_face([small, large], 400, 300, 2)
     with pytest.raises(UserError, match="shows one face"):

@@ -10,7 +10,7 @@ from skimage import data
 from backend.errors import Cancelled, UserError
 from backend.portrait.face import Face, detect_faces
 from backend.portrait.photo import FACE_CENTRE, FACE_SIDE, crop_face
-from backend.portrait.video import crop_smoothly, follow_face, read_frames, read_front_views, smooth_boxes
+from backend.portrait.video import crop_smoothly, follow_face, read_frames, read_front_views, smooth_over_time
 from tests.helpers.faces import write_video
 
 
@@ -71,9 +71,9 @@ def test_one_person_is_followed():
     one = [Face((10.0 + 4 * step, 20, 60 + 4 * step, 80), 0.99) for step in range(6)]
     other = Face((200, 10, 300, 120), 0.99)
     found = [[], [one[1]], [one[2], other], [other], [other, one[4]], [one[5]]]
-    assert follow_face(found, 400, 300) == [None, one[1].box, one[2].box, None, one[4].box, one[5].box]
-    assert follow_face([[one[0], other], [one[1], other]], 400, 300) == [other.box, other.box]  # the largest
-    assert follow_face([[one[0], other], [one[1], other]], 400, 300, 0) == [one[0].box, one[1].box]  # on the left
+    assert follow_face(found, 400, 300) == [None, one[1], one[2], None, one[4], one[5]]
+    assert follow_face([[one[0], other], [one[1], other]], 400, 300) == [other, other]  # the largest
+    assert follow_face([[one[0], other], [one[1], other]], 400, 300, 0) == [one[0], one[1]]  # on the left
     with pytest.raises(UserError, match="No face was found"):
         follow_face([[], []], 400, 300)
 
@@ -82,15 +82,15 @@ def test_smoothing_keeps_steady_motion_and_fills_gaps():
     times = np.arange(20) / 25
     motion = np.array([100, 50, 160, 130]) + times[:, None] * np.array([30, -10, 35, -5])
     boxes = [None if index in (0, 7, 8, 19) else tuple(box) for index, box in enumerate(motion)]
-    np.testing.assert_allclose(smooth_boxes(times, boxes), motion, atol=1e-6)
-    np.testing.assert_allclose(smooth_boxes(times[:3], [None, (1, 2, 3, 4), None]), [[1, 2, 3, 4]] * 3)
+    np.testing.assert_allclose(smooth_over_time(times, boxes), motion, atol=1e-6)
+    np.testing.assert_allclose(smooth_over_time(times[:3], [None, (1, 2, 3, 4), None]), [[1, 2, 3, 4]] * 3)
 
 
 def test_smoothing_removes_trembling():
     times = np.arange(75) / 25
     noise = np.random.default_rng(0).normal(0, 1, (75, 4))
     boxes = [tuple(box) for box in np.array([100, 50, 160, 130]) + noise]
-    trembling = np.diff(smooth_boxes(times, boxes), axis=0).std()
+    trembling = np.diff(smooth_over_time(times, boxes), axis=0).std()
     assert trembling < 0.1 * np.diff(boxes, axis=0).std()
 
 

@@ -48,6 +48,7 @@ def settings(registered, weights, monkeypatch):
     monkeypatch.setattr(facelift_weights, "find_in_cache", lambda: None)
     registered.cursor.location = CURSOR
     settings = registered.facet4d.portrait
+    settings.model = "facelift"
     settings.weights, settings.device, settings.steps, settings.matting = str(weights), "cpu", 1, "none"
     return settings
 

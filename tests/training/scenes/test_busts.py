@@ -9,7 +9,7 @@ import torch
 
 from backend.training.scenes import heads, mesh, rigs, sampler
 from backend.training.scenes.people import People
-from backend.training.scenes.sampler import SceneSampler, _centre
+from backend.training.scenes.sampler import SceneSampler, fit_ball
 from backend.training.scenes.shading import Noise
 from backend.training.scenes.textures import BODY, HEAD, NO_PICTURE, TOP, Textures
 from backend.training.validate import measurable, validation_scenes
@@ -67,7 +67,7 @@ def test_the_head_fills_the_ball_and_the_body_leaves_it(people):
     rng, reach = np.random.default_rng(0), []
     for _ in range(2):
         surfaces = people.draw(rng, np.zeros((2, 1)), bust=True)
-        distance = _centre(surfaces.vertices, 1, surfaces.framed).norm(dim=-1)
+        distance = fit_ball(surfaces.vertices, 1, surfaces.framed).norm(dim=-1)
         assert torch.allclose(distance[:, 0, surfaces.framed].amax(1), torch.ones(2), atol=1e-5)
         reach.append(distance.amax())
     assert min(reach) > 1.3
