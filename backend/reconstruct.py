@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .camera import Similarity, normalise_rig
+from .camera import Camera, Similarity, normalise_rig
 from .capture import Capture, over_white
 from .complete import Missing, choose_missing, denoise, measure_azimuths, widest_gap
 from .errors import Progress, UserError, no_progress, part_of
@@ -168,14 +168,21 @@ def _plan_missing(capture: Capture, normalisation: Similarity, options: Reconstr
     if len(missing):
         gap = widest_gap(measure_azimuths(poses, centre, missing.like))
         log.info(
-            "The pictures leave %.0f degrees around the subject unseen: %d views are completed (seed %d).",
+            "No camera stands in %.0f degrees around the subject: %d views there are completed (seed %d).",
             gap,
             len(missing),
             options.seed,
         )
+        if not any(_shows(frame.camera, centre) for frame in capture.frames):
+            log.warning("No picture shows the subject's centre; check it, and where the cameras look.")
     elif len(capture.frames) == 1:
         log.warning("One picture alone tells no depth: the unseen sides will be missing.")
     return missing
+
+
+def _shows(camera: Camera, point: np.ndarray) -> bool:
+    x, y = camera.project(point)
+    return bool((point - camera.position) @ camera.forward > 0 and 0 <= x <= camera.width and 0 <= y <= camera.height)
 
 
 def _is_one_place(capture: Capture) -> bool:
@@ -221,9 +228,14 @@ def predict(plan: Plan, progress: Progress = no_progress, on_cloud: OnCloud | No
     """Predict the subject's Gaussians, refine and prune them; they are in the network's world and clock.
 
     Refinements go towards the known pictures alone, so Gaussians that none of them sees stay as they are.
+
+    Raises:
+        UserError: the mattes of all pictures are empty, so that all would be imagined.
     """
     network, views = plan.network, _read_views(plan)
     if len(plan.missing):
+        if not views.inside[: -len(plan.missing)].any():
+            raise UserError("The pictures show nothing: their mattes are empty; cut the subject out again.")
         channels, pixels = _complete(plan, views, part_of(progress, 0.1, 0.8), on_cloud)
         refining = part_of(progress, 0.8, 0.9)
     else:

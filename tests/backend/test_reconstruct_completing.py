@@ -43,7 +43,7 @@ def photo() -> Capture:
 def test_one_photo_is_completed_and_the_log_says_so(model, photo, caplog):
     caplog.set_level("INFO", "facet4d")
     cloud = reconstruct(photo, SMALL, model, CENTRE)
-    assert "leave 360 degrees around the subject unseen: 5 views are completed (seed 0)" in caplog.text
+    assert "No camera stands in 360 degrees around the subject: 5 views there are completed (seed 0)." in caplog.text
     assert 16 * 16 < len(cloud) <= 6 * 16 * 16
     assert not any(record.levelname == "WARNING" for record in caplog.records)
 
@@ -54,6 +54,19 @@ def test_where_every_side_is_seen_all_is_as_if_nothing_could_be_completed(model)
     for one, other in zip(auto.tensors(), off.tensors(), strict=True):
         assert torch.equal(one, other)
     assert len(make_plan(ring, replace(SMALL, complete=3), model).missing) == 3
+
+
+def test_a_camera_that_looks_past_the_subject_is_warned_about(model, photo, caplog):
+    camera = photo.frames[0].camera
+    beside = camera.position + camera.forward + 2 * camera.camera_to_world[:3, 0]
+    assert len(reconstruct(photo, SMALL, model, beside))
+    assert "No picture shows the subject's centre" in caplog.text
+
+
+def test_empty_pictures_are_not_completed(model, photo):
+    photo.frames[0].image[..., 3] = 0
+    with pytest.raises(UserError, match="their mattes are empty; cut the subject out again"):
+        reconstruct(photo, SMALL, model, CENTRE)
 
 
 def test_the_seed_decides_what_is_completed(model, photo):
@@ -155,7 +168,7 @@ def test_the_command_line_completes(tmp_path, model, photo, monkeypatch, capsys)
         return main([str(argument) for argument in ("reconstruct", tmp_path / "photo", *how, *arguments)])
 
     assert run("--out", tmp_path / "auto.safetensors", "--centre", "-0.1,0,0") == 0
-    assert "5 views are completed (seed 0)" in capsys.readouterr().out
+    assert "5 views there are completed (seed 0)" in capsys.readouterr().out
     assert run("--out", tmp_path / "off.safetensors", "--complete", "off") == 0
     assert len(load_cloud(tmp_path / "off.safetensors")) < len(load_cloud(tmp_path / "auto.safetensors"))
     capsys.readouterr()
