@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The registry of models: a name stands for sizes, weights and a licence. Weights are safetensors with a JSON card.
 
-`small` is bundled. `base` and `large` are the published sizes, for which no weights are published: train them, and give
-the file's path instead of a name. `large_from_gslrm` is `large` in the form to which GS-LRM's weights can be converted.
+`small` is bundled, and so is `small_completing`, which is as large but for wider perceptrons, and also knows how heads
+look from where nobody took a picture. `base` and `large` are the published sizes, for which no weights are published:
+train them, and give the file's path instead of a name. `large_from_gslrm` is `large` in the form to which GS-LRM's
+weights can be converted.
 """
 
 from __future__ import annotations
@@ -20,9 +22,17 @@ from torch import Tensor
 
 from .errors import UserError
 from .files import replacing
-from .lrm4d import BASE, LARGE, LARGE_FROM_GSLRM, LRM4D, SMALL, LRM4DConfig, PlaneSweep
+from .lrm4d import BASE, LARGE, LARGE_FROM_GSLRM, LRM4D, SMALL, SMALL_COMPLETING, LRM4DConfig, PlaneSweep
 
-CONFIGS = {"small": SMALL, "base": BASE, "large": LARGE, "large_from_gslrm": LARGE_FROM_GSLRM}
+CONFIGS = {
+    "small": SMALL,
+    "small_completing": SMALL_COMPLETING,
+    "base": BASE,
+    "large": LARGE,
+    "large_from_gslrm": LARGE_FROM_GSLRM,
+}
+LARGE_MATRIX = 4096  # numbers; smaller ones are kept as they are
+SCALES = ".scales"  # the ending of the name of a matrix's scales in a file
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -66,8 +76,8 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> LRM4D:
         raise UserError(f"The weights of '{name}' are not at {path}; install them there or choose another model.")
     config = _parse_config(read_card(path), path)
     try:
-        state = {key: value.float() for key, value in load_file(path).items()}
-    except (OSError, SafetensorError) as error:
+        state = _unpack(load_file(path))
+    except (OSError, SafetensorError, KeyError) as error:
         raise UserError(f"The weights {path} are damaged ({error}); install them again.") from None
     another = UserError(f"The weights {path} belong to another model than their card says; install them again.")
     if config.layers * config.width**2 > sum(value.numel() for value in state.values()):
@@ -84,18 +94,46 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> LRM4D:
 
 
 def save_weights(state: Mapping[str, Tensor], model: str, path: Path, card: dict) -> None:
-    """Write weights as fp16 safetensors, and their JSON card: the model's config and the entries of `card`.
+    """Write weights as safetensors, and their JSON card: the model's config and the entries of `card`.
 
-    Each file is replaced as a whole, the card first.
+    Large matrices are int8 with a scale for each row, which changes scores by 0.01 dB (docs/training-log.md); all else
+    is fp16. Each file is replaced as a whole, the card first.
     """
     document = {"model": model, "config": asdict(CONFIGS[model]), **card}
-    weights = save({key: value.half().contiguous().cpu() for key, value in state.items()})
+    weights = save(_pack(state))
     for target, content in (
         (path.with_suffix(".json"), json.dumps(document, indent=1).encode() + b"\n"),
         (path, weights),
     ):
         with replacing(target) as partial:
             partial.write_bytes(content)
+
+
+def _pack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Pack large matrices to int8, each with the scales of its rows under its name and SCALES; all else to fp16."""
+    packed = {}
+    for name, value in state.items():
+        value = value.float().cpu()
+        if value.ndim == 2 and value.numel() > LARGE_MATRIX:
+            scales = value.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
+            packed[name + SCALES] = scales
+            packed[name] = (value / scales).round().to(torch.int8)
+        else:
+            packed[name] = value.half().contiguous()
+    return packed
+
+
+def _unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the float32 weights of packed ones, or of a file of other floats.
+
+    Raises:
+        KeyError: a matrix has no scales.
+    """
+    return {
+        name: value.float() * packed[name + SCALES] if value.dtype == torch.int8 else value.float()
+        for name, value in packed.items()
+        if not name.endswith(SCALES)
+    }
 
 
 def read_card(path: Path) -> dict:

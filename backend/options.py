@@ -167,6 +167,7 @@ CUDA = Choice("cuda", "GPU", "The first CUDA device")
 
 AUTO, OFF = "auto", "off"
 VIEWS = range(1, 9)  # that can be completed
+COMPLETING = {"small": "small_completing"}  # the model that takes over where cameras have no pictures
 UNSEEN = "Unseen Sides"
 
 
@@ -202,7 +203,14 @@ class ReconstructOptions:
         "Model",
         "The network that predicts the Gaussians",
         Choices(
-            (Choice("small", "Small", "4D-LRM with 22 million parameters, bundled with the add-on, works offline"),),
+            (
+                Choice(
+                    "small",
+                    "Small",
+                    "4D-LRM with 22 million parameters, and 36 million where it imagines unseen views; "
+                    "bundled with the add-on, works offline",
+                ),
+            ),
             OwnFile(
                 "FILE",
                 "Weights File",

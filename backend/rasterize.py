@@ -49,15 +49,13 @@ def render(
     clock; leading dimensions are the cloud's. Returns premultiplied color [..., V, H, W, 3] in the cloud's compositing
     light (linear, or encoded for "srgb") and alpha [..., V, H, W], both float32.
     """
-    linear = gaussians.compositing == "linear"
-    world_to_camera = torch.linalg.inv(camera_to_world)
-    if gaussians.mean.is_cuda and len(gaussians) and _gsplat_works():
-        parts = gsplat_inputs(*gaussians.tensors(), times, linear)
-        return _rasterize_gsplat(*parts, world_to_camera, intrinsics, width, height)
     splats = gaussians.at(times)
-    color = srgb_to_linear(gaussians.color) if linear else gaussians.color
+    color = srgb_to_linear(gaussians.color) if gaussians.compositing == "linear" else gaussians.color
     color = color[..., None, :, :].expand(*splats.mean.shape)  # [..., V, N, 3]
-    return _rasterize_torch(splats, color, world_to_camera, intrinsics, width, height)
+    world_to_camera = torch.linalg.inv(camera_to_world)
+    fast = splats.mean.is_cuda and len(gaussians) and _gsplat_works()
+    rasterize = _rasterize_gsplat if fast else _rasterize_torch
+    return rasterize(splats, color, world_to_camera, intrinsics, width, height)
 
 
 def render_pictures(
@@ -106,39 +104,8 @@ def _gsplat_works() -> bool:
     return kernels is not None
 
 
-def gsplat_inputs(
-    mean: Tensor,
-    scale: Tensor,
-    left: Tensor,
-    right: Tensor,
-    opacity: Tensor,
-    color: Tensor,
-    times: Tensor,
-    linear: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Condition 4D Gaussians on times [..., V]; return what gsplat needs of the 3D Gaussians, in contiguous tensors.
-
-    The first six are the tensors of Gaussians4D. linear: whether colors blend in linear light. Returns mean
-    [..., V, N, 3], opacity [..., V, N], color [..., V, N, 3] in the light in which it blends, and the covariance
-    [..., V, N, 6] on and above the diagonal, by rows. The trainer compiles this function: operation by operation, it
-    takes longer than the splatting.
-    """
-    splats = Gaussians4D(mean, scale, left, right, opacity, color).at(times)
-    shape, upper = splats.mean.shape[:-1], ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
-    covariance = torch.stack([splats.covariance[..., i, j] for i, j in upper], -1).expand(*shape, 6)
-    color = (srgb_to_linear(color) if linear else color)[..., None, :, :].expand(*shape, 3)
-    return splats.mean.contiguous(), splats.opacity.contiguous(), color.contiguous(), covariance.contiguous()
-
-
 def _rasterize_gsplat(
-    mean: Tensor,
-    opacity: Tensor,
-    color: Tensor,
-    covariance: Tensor,
-    world_to_camera: Tensor,
-    intrinsics: Tensor,
-    width: int,
-    height: int,
+    splats: ConditionedGaussians, color: Tensor, world_to_camera: Tensor, intrinsics: Tensor, width: int, height: int
 ) -> tuple[Tensor, Tensor]:
     # gsplat's `rasterization` is called as its four steps: inside it, the gradient of the symmetric covariances goes
     # through an indexing operation that takes longer than the splatting
@@ -149,9 +116,11 @@ def _rasterize_gsplat(
     matrix[..., 0, 2], matrix[..., 1, 2] = intrinsics[..., 2], intrinsics[..., 3]
     matrix[..., 2, 2] = 1
     # every view has Gaussians of its own, so views are batch dimensions with one camera each
+    upper = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
+    covariance = torch.stack([splats.covariance[..., i, j] for i, j in upper], -1).expand(*splats.mean.shape[:-1], 6)
     radii, pixels, depth, conic, energy = fully_fused_projection(
-        mean,
-        covariance,
+        splats.mean,
+        covariance.contiguous(),
         None,
         None,
         world_to_camera[..., None, :, :].contiguous(),
@@ -161,12 +130,13 @@ def _rasterize_gsplat(
         eps2d=LOW_PASS,
         near_plane=NEAR,
         calc_compensations=True,
-        opacities=opacity,
+        opacities=splats.opacity.contiguous(),
     )
     views, grid = intrinsics.shape[:-1], ((width + TILE - 1) // TILE, (height + TILE - 1) // TILE)
     _, intersections, order = isect_tiles(pixels, radii, depth, TILE, *grid, n_images=views.numel())
     offsets = isect_offset_encode(intersections, views.numel(), *grid).view(*views, 1, grid[1], grid[0])
-    opacity, color = opacity[..., None, :] * energy, color[..., None, :, :]
+    opacity = splats.opacity[..., None, :] * energy
+    color = color[..., None, :, :].contiguous()
     picture, alpha = rasterize_to_pixels(pixels, conic, color, opacity, width, height, TILE, offsets, order)
     return picture[..., 0, :, :, :], alpha[..., 0, :, :, 0]
 

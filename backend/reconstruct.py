@@ -25,7 +25,7 @@ from .logs import log
 from .lrm4d import LRM4D, LRM4DConfig, Noisy, patchify
 from .memory import default_refinements, free_memory, out_of_memory, reading_resolution, reconstruction_bytes
 from .models import load_model
-from .options import ReconstructOptions
+from .options import COMPLETING, ReconstructOptions
 from .rasterize import over_white_srgb, render
 from .refine import refine
 
@@ -134,9 +134,13 @@ def make_plan(
     capture.validate()
     normalisation = normalise_rig([frame.camera for frame in capture.frames], centre)
     progress("Loading the model", 0.05)
-    network = (network or load_model(options.model, device)).to(device)
+    other = None if network else COMPLETING.get(str(options.model))
+    network = network or load_model(options.model, device)
+    missing = _plan_missing(capture, normalisation, options, network.config.completes or bool(other))
+    if other and len(missing):
+        network = load_model(other, device)
+    network = network.to(device)
     config = network.config
-    missing = _plan_missing(capture, normalisation, options, config.completes)
     if centre is None and _is_one_place(capture):
         log.warning("One camera alone does not tell how far away the subject is; give the subject's centre.")
     resolution = _pick_resolution(capture, len(missing), options, config, device)

@@ -12,7 +12,6 @@ replaced whole, so a run survives a kill at any moment. GPUs hold the model each
 from __future__ import annotations
 
 import csv
-import functools
 import json
 import math
 import os
@@ -40,10 +39,8 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from .. import rasterize
 from ..errors import UserError
 from ..files import replacing
-from ..gaussians import Gaussians4D
 from ..logs import log
 from ..lrm4d import LRM4D
 from ..models import CONFIGS, load_model, save_weights
@@ -60,7 +57,6 @@ from .validate import validation_scenes, validation_sheet
 
 LOGGED = ("loss", "psnr", *GeometryErrors._fields)
 LOG_EVERY = 50  # steps
-FUSED = ((Gaussians4D, "motion"), (rasterize, "gsplat_inputs"))
 MOST_FAILURES = 10  # steps in a row without a finite gradient
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)  # of a sharded model too
 
@@ -253,9 +249,8 @@ def _train(
     elif weights is not None:
         given, run.licence = load_start(weights)
         own = run.model.config
-        expansion = max(given.config.expansion, own.expansion)
         same = replace(given.config, resolution=own.resolution, completes=own.completes, expansion=own.expansion)
-        if same != own or expansion != own.expansion:
+        if same != own or given.config.expansion > own.expansion:
             raise UserError(f"The weights {weights} are of another form than '{config.model}'; train it from scratch.")
         run.start_from(widen(given.state_dict(), own))
     if run.rank == 0:
@@ -313,18 +308,8 @@ def _prepare(model: LRM4D, config: TrainConfig) -> None:
         forward = torch.compile(block.forward, dynamic=True) if compiled else block.forward
         keep = partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
         block.forward = keep if config.activation_checkpointing else forward
-    if compiled:
-        model.gaussians = torch.compile(model.gaussians, dynamic=True)
-        _fuse()
     if compiled and model.config.sweep:
         model.sweep.compare = torch.compile(model.sweep.compare, dynamic=True)
-
-
-@functools.cache  # once in a process
-def _fuse() -> None:
-    """Compile the functions around the network whose many small operations would each write all pixels to memory."""
-    for owner, name in FUSED:
-        setattr(owner, name, torch.compile(getattr(owner, name), dynamic=True))
 
 
 def _too_large(batch: Batch) -> str:

@@ -72,7 +72,8 @@ def estimate(scene: Scene, window_manager: WindowManager, shots: Sequence[tuple[
     on_gpu = options.device == "cuda" or (options.device == "auto" and has_gpu())
     patch, width, layers = config["patch"], config["width"], config["layers"]
     resolution, refinements = options.resolution, options.refinements
-    pictures, missing = len(shots), count_missing(scene, shots, bool(config["completes"]))
+    completes = bool(config["completes"]) or options.model in backend.options.COMPLETING
+    pictures, missing = len(shots), count_missing(scene, shots, completes)
     if resolution is None:
         large = math.inf  # pictures
         trained = config["resolution"]

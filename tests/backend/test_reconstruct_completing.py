@@ -69,6 +69,12 @@ def test_empty_pictures_are_not_completed(model, photo):
         reconstruct(photo, SMALL, model, CENTRE)
 
 
+def test_the_bundled_model_hands_over_where_views_are_completed(photo):
+    known, completed = (make_plan(photo, replace(SMALL, complete=how), centre=CENTRE) for how in ("off", "auto"))
+    assert not known.network.config.completes
+    assert completed.network.config.completes and len(completed.missing)
+
+
 def test_the_seed_decides_what_is_completed(model, photo):
     first, again, other = (reconstruct(photo, replace(SMALL, seed=seed), model, CENTRE) for seed in (4, 4, 5))
     assert torch.equal(first.mean, again.mean) and torch.equal(first.color, again.color)

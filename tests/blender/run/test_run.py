@@ -318,6 +318,7 @@ def estimated(scene, pictures: int) -> estimate.Estimate:
 
 
 def test_seconds_follow_the_pace_of_the_last_run(filmed, backend_gives):
+    filmed.facet4d.complete = "off"
     backend_gives(lambda capture, progress: time.sleep(0.3) or FakeCloud())
     bpy.ops.facet4d.reconstruct()
     known = estimate.estimate(filmed, bpy.context.window_manager, shots(4))
@@ -326,6 +327,8 @@ def test_seconds_follow_the_pace_of_the_last_run(filmed, backend_gives):
 
 
 def test_the_panel_tells_what_a_run_takes_and_offers_less(filmed, monkeypatch):
+    assert "up to 331,776 Gaussians, 0.8 GiB" in draw(FACET4D_PT_reconstruct)  # five views are completed
+    filmed.facet4d.complete = "off"
     assert "up to 262,144 Gaussians, 0.7 GiB" in draw(FACET4D_PT_reconstruct)
     monkeypatch.setattr(backend.memory, "free_memory", lambda: 1e6)
     filmed.facet4d.resolution, filmed.facet4d.frames_by = "512", "STEP"
