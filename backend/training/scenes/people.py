@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import heads, mesh
 from .appearance import draw_look, paint_body, paint_eyes, paint_hair
-from .busts import BUST, AnnyBust, Wardrobe, of_the_head
+from .busts import BUST, AnnyBust, Wardrobe, framed_part
 from .heads import AnnyHead, HeadModel, IctHead, Part
 from .motion import Performances, smooth_curves
 from .shading import Material, Noise, Surfaces
@@ -134,6 +134,8 @@ class People:
             vertices.append(outfit.top.part.shape(identity, weights))
             materials.append(outfit.material)
         topology = self._join_parts(head, hair, brows, beard, top)
+        if outfit:
+            topology.framed = framed_part(topology.rest, outfit.frame)
         if dressed:
             topology = self._put_on(rng, model, topology, vertices, materials, hair is not None)
         textures = None
@@ -179,7 +181,7 @@ class People:
         bare = sum(len(part.faces) for part in parts) - skin  # faces between body and top, which have no pictures
         slot = torch.cat([worn.slot[:skin], worn.slot.new_zeros(bare), worn.slot[skin:]])
         corner_uv = torch.cat([worn.corner_uv[:skin], worn.corner_uv.new_zeros(bare, 3, 2), worn.corner_uv[skin:]])
-        return replace(topology, framed=of_the_head(topology.rest), slot=slot, corner_uv=corner_uv)
+        return replace(topology, slot=slot, corner_uv=corner_uv)
 
     def _move_head(
         self, rng: np.random.Generator, tau: np.ndarray, head: HeadModel, vertices: Tensor, rest: Tensor

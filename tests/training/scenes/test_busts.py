@@ -154,6 +154,15 @@ def test_skins_and_tops_have_their_own_colors_or_drawn_ones(people):
     assert not (wardrobe.draw(rng, np.zeros((64, 1)), None).layer[:, BODY:] > 0).any()  # under a painted shirt
 
 
+def test_most_frames_hold_the_head_alone(people):
+    rng = np.random.default_rng(5)
+    frames = np.array([people._wardrobe.draw(rng, np.zeros((1, 1)), None).frame for _ in range(60)])
+    wide = frames[frames[:, 0] < -20]
+    assert 0.1 < len(wide) / 60 < 0.5
+    assert (wide > [-25, 14]).all() and (wide < [-20, 18]).all()
+    assert (frames[frames[:, 0] >= -20] == [-20, 14]).all()
+
+
 def test_styles_and_tops_of_the_splits_do_not_mix(all_packs, people):
     val = People(all_packs, "cpu", "val", Noise("cpu"), with_more=True)
     for names in (heads.MORE_HAIR, heads.BEARDS):
