@@ -165,6 +165,7 @@ AUTO_DEVICE = Choice("auto", "Automatic", "The GPU where PyTorch can use one, ot
 CUDA = Choice("cuda", "GPU", "The first CUDA device")
 
 
+BUNDLED_MODEL = Choice("small", "Small", "Bundled 4D-LRM: 22 million parameters, 36 to imagine views; works offline")
 AUTO, OFF = "auto", "off"
 VIEWS = range(1, 9)  # that can be completed
 COMPLETING = {"small": "small_completing"}  # the model that takes over where cameras have no pictures
@@ -203,14 +204,7 @@ class ReconstructOptions:
         "Model",
         "The network that predicts the Gaussians",
         Choices(
-            (
-                Choice(
-                    "small",
-                    "Small",
-                    "4D-LRM with 22 million parameters, and 36 million where it imagines unseen views; "
-                    "bundled with the add-on, works offline",
-                ),
-            ),
+            (BUNDLED_MODEL,),
             OwnFile(
                 "FILE",
                 "Weights File",
@@ -273,9 +267,7 @@ class ReconstructOptions:
         Number(1, 64),
         group=UNSEEN,
     )
-    seed: int = option(
-        0, "Seed", "Of the noise: another seed imagines another unseen side", Number(0, 2**63 - 1), group=UNSEEN
-    )
+    seed: int = option(0, "Seed", "Of the noise: another imagines another unseen side", Number(0, 2**63 - 1), UNSEEN)
 
 
 VIDEO, FACELIFT = "Video", "FaceLift"
@@ -298,7 +290,7 @@ class PortraitOptions:
         "The network that makes the unseen sides",
         Choices(
             (
-                Choice("small", "Small", "4D-LRM with 22 million parameters, bundled with the add-on, works offline"),
+                BUNDLED_MODEL,
                 Choice(FACELIFT_MODEL, "FaceLift", "To be downloaded, 9.3 GB, for non-commercial research only"),
             ),
             OwnFile(
@@ -360,9 +352,7 @@ class PortraitOptions:
         Number(0, 999, soft_maximum=64),
         group=UNSEEN,
     )
-    seed: int = option(
-        4, "Seed", "Of the noise: another seed imagines other unseen sides", Number(0, 2**63 - 1), group=UNSEEN
-    )
+    seed: int = option(4, "Seed", "Of the noise: another imagines another unseen side", Number(0, 2**63 - 1), UNSEEN)
     fuse: str | None = option(
         None,
         "Frames",

@@ -59,6 +59,12 @@ class JobOperator(OperatorMixin):
         """Take the job's result into the scene for which it was started."""
         raise NotImplementedError(f"{type(self).__name__} has no deliver")
 
+    def preview(self, scene: Scene) -> None:
+        """Show in the scene what the running job has made so far, if it tells."""
+
+    def remove_preview(self) -> None:
+        """Remove what `preview` has shown."""
+
     def execute(self, context: Context) -> set[str]:
         """Run the job and wait for it, in scripts and background mode."""
         self._start(context)
@@ -87,9 +93,12 @@ class JobOperator(OperatorMixin):
             return {"RUNNING_MODAL"} if is_blocked else {"PASS_THROUGH"}
         self.job.update()
         _redraw_panels(context)
+        is_rendering = bpy.app.is_job_running("RENDER")  # it reads what the result would change
         if jobs.current is self.job and not self.job.done:
+            if (scene := self._find_scene()) and not is_rendering:
+                self.preview(scene)
             return {"PASS_THROUGH"}
-        if bpy.app.is_job_running("RENDER"):  # the render reads what the result would change
+        if is_rendering:
             return {"PASS_THROUGH"}
         self._stop_modal(context)
         return self._finish(context)
@@ -97,6 +106,7 @@ class JobOperator(OperatorMixin):
     def cancel(self, context: Context) -> None:
         """Cancel the job when Blender ends the operator, because a file is loaded or the window closes."""
         jobs.cancel()
+        self.remove_preview()
         self._stop_modal(context)
 
     def _stop_modal(self, context: Context) -> None:
@@ -115,7 +125,8 @@ class JobOperator(OperatorMixin):
     def _finish(self, context: Context) -> set[str]:
         if jobs.current is self.job:
             jobs.current = None
-        scene = next((scene for scene in bpy.data.scenes if scene.session_uid == self.scene_uid), None)
+        self.remove_preview()
+        scene = self._find_scene()
         if self.job.error:
             return self._fail(context, self.job.error, self.job.error_fix)
         if self.job.result is None or scene is None:
@@ -125,6 +136,9 @@ class JobOperator(OperatorMixin):
         if self.undo:
             bpy.ops.ed.undo_push(message=self.bl_label)
         return {"FINISHED"}
+
+    def _find_scene(self) -> Scene | None:
+        return next((scene for scene in bpy.data.scenes if scene.session_uid == self.scene_uid), None)
 
     def _fail(self, context: Context, message: str, fix: str) -> set[str]:
         session = context.window_manager.facet4d

@@ -10,6 +10,7 @@ from ..job_operator import missing_packages
 from ..portrait import job as portrait_job
 from ..portrait.operators import (
     FACELIFT_PACKAGES,
+    FACET4D_OT_another_back,
     FACET4D_OT_download_matting,
     FACET4D_OT_open_portrait,
     FACET4D_OT_portrait,
@@ -41,6 +42,8 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
             row.scale_y = 1.5
             row.operator_context = "INVOKE_DEFAULT"
             row.operator(FACET4D_OT_portrait.bl_idname, icon="USER")
+            if settings.cloud:
+                row.operator(FACET4D_OT_another_back.bl_idname, icon="FILE_REFRESH")
         draw_error(context, layout, "FACET4D_PT_portrait")
 
     def _draw_downloads(self, context: Context) -> None:

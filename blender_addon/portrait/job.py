@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,11 +16,12 @@ from ..jobs import Task
 if TYPE_CHECKING:
     from backend.camera import Camera
     from backend.errors import Progress
-    from backend.facelift.pipeline import FaceLift
     from backend.facelift.weights import FaceLiftWeights
+    from backend.gaussians import Gaussians4D
     from backend.options import PortraitOptions
-    from backend.portrait.pipeline import Completion
     from backend.splats import MovingSplats
+
+    Show = Callable[[MovingSplats], None]
 
 
 class Portrait(NamedTuple):
@@ -36,33 +38,38 @@ class Portrait(NamedTuple):
     upright: np.ndarray | None
 
 
-def portrait_task(path: Path, options: PortraitOptions, place: tuple[float, float, float]) -> Task:
-    """Return the task whose result is a Portrait. place: where the origin of the head's world is put in the scene."""
+def portrait_task(path: Path, options: PortraitOptions, place: tuple[float, float, float], show: Show) -> Task:
+    """Return the task whose result is a Portrait. place: where the origin of the head's world is put in the scene.
+
+    show: is given a photo's head as it is after each of the bundled model's steps.
+    """
 
     def task(progress: Progress) -> Portrait:
-        head = _pipeline(options).run(path, progress)
+        if options.model == backend.options.FACELIFT_MODEL:
+            head = backend.facelift.pipeline.FaceLift(lambda: _require_weights(options), options).run(path, progress)
+        else:
+            completion = backend.portrait.pipeline.Completion(options)
+            head = completion.run(path, progress, lambda cloud: show(_to_scene(cloud, 1.0, place)))
+        gaussians = _to_scene(head.cloud, head.metres, place)
         to_scene = backend.camera.Similarity(head.metres, np.eye(3), np.array(place))
-        matrix = np.diag([to_scene.scale] * 3 + [1.0])
-        matrix[:3, 3] = to_scene.translation
-        gaussians = head.cloud.to_splats().transform(matrix)  # seconds of work for a long video
         cameras = [to_scene.apply_camera(camera) for camera in head.cameras]
         return Portrait(gaussians, head.times, cameras, _read_upright(path))
 
     return task
 
 
-def _pipeline(options: PortraitOptions) -> Completion | FaceLift:
-    """Return the pipeline of the options' model."""
-    if options.model != backend.options.FACELIFT_MODEL:
-        return backend.portrait.pipeline.Completion(options)
+def _to_scene(cloud: Gaussians4D, metres: float, place: tuple[float, float, float]) -> MovingSplats:
+    """Return a cloud in the scene; this is seconds of work for a long video."""
+    matrix = np.diag([metres] * 3 + [1.0])
+    matrix[:3, 3] = place
+    return cloud.to_splats().transform(matrix)
 
-    def weights() -> FaceLiftWeights:
-        here = find_weights(options.weights)
-        if here is None:
-            raise errors.UserError("FaceLift's weights are not here; download them in the panel, or name their folder.")
-        return here
 
-    return backend.facelift.pipeline.FaceLift(weights, options)
+def _require_weights(options: PortraitOptions) -> FaceLiftWeights:
+    weights = find_weights(options.weights)
+    if weights is None:
+        raise errors.UserError("FaceLift's weights are not here; download them in the panel, or name their folder.")
+    return weights
 
 
 def _read_upright(path: Path) -> np.ndarray | None:

@@ -14,9 +14,10 @@ from ..cloud.runs import remember_run
 from ..input.picture_operators import PictureBrowser, PictureHandler
 from ..job_operator import JobOperator, missing_packages
 from ..jobs import Task
-from ..option_properties import read_options, remember_options
+from ..option_properties import MAX_INT, read_options, remember_options
 from . import job as portrait_job
 from . import scene as portrait_scene
+from .preview import Preview
 from .properties import FACET4D_PG_portrait
 
 LICENCE_WIDTH = 130  # characters
@@ -46,13 +47,12 @@ class FACET4D_FH_portrait(PictureHandler, FileHandler):
     bl_import_operator = FACET4D_OT_open_portrait.bl_idname
 
 
-class FACET4D_OT_portrait(JobOperator, Operator):
-    """Make a head from the photo, or a moving head from the video, and the camera that took it"""
+class _HeadOperator(JobOperator):
+    """An operator that makes a head with the panel's settings."""
 
-    bl_idname = "facet4d.portrait"
-    bl_label = "Make Head"
     bl_options = {"REGISTER"}  # the undo step is pushed when the result arrives
     panel = "FACET4D_PT_portrait"
+    shown: Preview | None = None
 
     @classmethod
     def problem(cls, context: Context) -> str:
@@ -78,7 +78,16 @@ class FACET4D_OT_portrait(JobOperator, Operator):
         self.settings = about | remember_options(kind, settings)
         self.place = portrait_scene.find_place(context.scene)
         path = Path(bpy.path.abspath(settings.filepath))
-        return portrait_job.portrait_task(path, read_options(kind, settings), self.place)
+        self.shown = Preview(portrait_scene.head_to_replace(context.scene))
+        return portrait_job.portrait_task(path, read_options(kind, settings), self.place, self.shown.show)
+
+    def preview(self, scene: Scene) -> None:
+        if self.shown:
+            self.shown.update(scene)
+
+    def remove_preview(self) -> None:
+        if self.shown:
+            self.shown.remove()
 
     def deliver(self, context: Context, scene: Scene) -> None:
         portrait, seconds = self.job.result, self.job.seconds
@@ -91,6 +100,31 @@ class FACET4D_OT_portrait(JobOperator, Operator):
             self.report({"INFO"}, f"Blender cannot show {path.name} behind the head")
         if change := material.prepare_scene_for_cycles(scene):
             self.report({"INFO"}, change)
+
+
+class FACET4D_OT_portrait(_HeadOperator, Operator):
+    """Make a head from the photo, or a moving head from the video, and the camera that took it"""
+
+    bl_idname = "facet4d.portrait"
+    bl_label = "Make Head"
+
+
+class FACET4D_OT_another_back(_HeadOperator, Operator):
+    """Make the head again with the next seed: what the photo does not show becomes another"""
+
+    bl_idname = "facet4d.another_back"
+    bl_label = "Another Back"
+
+    @classmethod
+    def problem(cls, context: Context) -> str:
+        if portrait_scene.head_to_replace(context.scene) is None:
+            return "Make a head first"
+        return super().problem(context)
+
+    def task(self, context: Context) -> Task:
+        settings = context.scene.facet4d.portrait
+        settings.seed = (settings.seed + 1) % MAX_INT
+        return super().task(context)
 
 
 def uses_facelift(settings: FACET4D_PG_portrait) -> bool:
@@ -202,6 +236,7 @@ CLASSES = (
     FACET4D_OT_open_portrait,
     FACET4D_FH_portrait,
     FACET4D_OT_portrait,
+    FACET4D_OT_another_back,
     FACET4D_OT_show_licence,
     FACET4D_OT_accept_licence,
     FACET4D_OT_download_weights,

@@ -34,7 +34,7 @@ def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path)
     The scene takes over the picture's size, and a video's frame rate and length. The camera becomes the scene's camera.
     """
     settings, cameras = scene.facet4d.portrait, portrait.cameras
-    existing = settings.cloud if settings.cloud in cloud_objects(scene) else None
+    existing = head_to_replace(scene)
     picture = _load_picture(path, cameras[0], portrait.upright)
     if isinstance(picture, MovieClip):
         _adopt_timing(scene, picture, portrait.times)
@@ -58,11 +58,16 @@ def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path)
     return cloud
 
 
+def head_to_replace(scene: Scene) -> Object | None:
+    """Return the head that the next run renews, None if it makes a new one."""
+    existing = scene.facet4d.portrait.cloud
+    return existing if existing in cloud_objects(scene) else None
+
+
 def find_place(scene: Scene) -> tuple[float, float, float]:
     """Return where the head's origin is put: at the cursor, or for a head that is replaced, where its first one was."""
-    existing, cursor = scene.facet4d.portrait.cloud, scene.cursor.location
-    is_replaced = existing in cloud_objects(scene)
-    x, y, z = last_run(existing).get("place", cursor) if is_replaced else cursor
+    existing, cursor = head_to_replace(scene), scene.cursor.location
+    x, y, z = last_run(existing).get("place", cursor) if existing else cursor
     return x, y, z
 
 

@@ -1,42 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A photo or video becomes a head through the command line, without any download; or one sentence says why not."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image, ImageDraw, ImageEnhance
-from safetensors.torch import save_file
 from skimage import data
 
 from backend.__main__ import main
 from backend.errors import Cancelled, UserError
 from backend.facelift import weights as facelift_weights
 from backend.gaussians import load_cloud
-from backend.lrm4d import LRM4D, LRM4DConfig
 from backend.options import PortraitOptions
 from backend.portrait.bust import RADIUS
 from backend.portrait.photo import read_focal_length
 from backend.portrait.pipeline import Completion, read_sitting
 from tests.helpers.faces import write_video
+from tests.helpers.tiny_completing import write_model
 
-CONFIG = LRM4DConfig(layers=1, width=32, heads=2, pixel_bound=True, opacity_bias=2.0, resolution=32, completes=True)
 ASTRONAUT = Image.fromarray(data.astronaut())
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    """A tiny model of random weights, which reads pictures of 32 x 32 pixels."""
-    torch.manual_seed(0)
-    network = LRM4D(CONFIG)
-    torch.nn.init.normal_(network.unseen, std=0.1)
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    save_file(network.state_dict(), path)
-    path.with_suffix(".json").write_text(json.dumps({"config": asdict(CONFIG), "licence": "none"}))
-    return path
+    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
