@@ -2,8 +2,7 @@
 """Busts: the Anny body from the head down to the belly, with arms, and what it wears.
 
 Rigs mostly look at a bust's head as they look at the other heads, so that shoulders and clothes leave the pictures at
-their borders.
-Units and axes are those of heads.py. The packs are optional: without them there are no busts.
+their borders. Units and axes are those of heads.py. The packs are optional: without them there are no busts.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from . import mesh
-from .heads import DRAWN, AnnyHead, Part, above_floor, join_faces
+from .heads import DRAWN, AnnyHead, IctHead, Part, above_floor, join_faces
 from .motion import smooth_curves
 from .packs import find_pack
 from .shading import Material
@@ -40,7 +39,7 @@ class AnnyBust(AnnyHead):
     name = "bust"
     floor = -55.0
 
-    def __init__(self, assets: Path, device: torch.device | str, ict):
+    def __init__(self, assets: Path, device: torch.device | str, ict: IctHead):
         super().__init__(assets, device, ict)
         self.poses = sum(name in self._pose_names for name in self.expressions)
 
@@ -151,12 +150,12 @@ class Wardrobe:
         else:
             layer[:, BODY] = NO_PICTURE  # which is of bare skin
         shirt = self.paint_shirt(rng, scenes, name is not None)
-        on_device = to_device(self._bust.body.neutral.device, layer, saturation)
+        layers, saturations = to_device(self._bust.body.neutral.device, layer, saturation)
         frame = _HEAD
         if self._frames_vary and rng.random() < _WIDE_FRAMES:
             floor, half_width = np.array(_HEAD) + rng.random(2) * np.subtract(_SHOULDERS, _HEAD)
             frame = float(floor), float(half_width)
-        return Outfit(self._bust.draw_pose(rng, tau), top, material, shirt, skin, *on_device, frame)
+        return Outfit(self._bust.draw_pose(rng, tau), top, material, shirt, skin, layers, saturations, frame)
 
     def _draw_skin(self, rng: np.random.Generator, layer: np.ndarray) -> np.ndarray | None:
         """Choose pictures of skin for most people, into their layer [S, slots]; some lend their details alone."""

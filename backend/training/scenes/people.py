@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import heads, mesh
 from .appearance import draw_look, paint_body, paint_eyes, paint_hair
-from .busts import BUST, AnnyBust, Wardrobe, framed_part
+from .busts import BUST, AnnyBust, Outfit, Wardrobe, framed_part
 from .heads import AnnyHead, HeadModel, IctHead, Part
 from .motion import Performances, smooth_curves
 from .shading import Material, Noise, Surfaces
@@ -133,15 +133,10 @@ class People:
         if outfit and outfit.top.part and outfit.material:
             vertices.append(outfit.top.part.shape(identity, weights))
             materials.append(outfit.material)
-        topology = self._join_parts(head, hair, brows, beard, top)
-        if outfit:
-            topology.framed = framed_part(topology.rest, outfit.frame)
+        topology = self._join_parts(head, hair, brows, beard, outfit)
         if dressed:
             topology = self._put_on(rng, model, topology, vertices, materials, hair is not None)
-        textures = None
-        if outfit and topology.slot is not None and topology.corner_uv is not None:
-            images = self._wardrobe.pictures.images
-            textures = Textures(images, topology.corner_uv, topology.slot, outfit.layer, outfit.saturation)
+        textures = self._textures(topology, outfit) if outfit else None
         posed = self._move_head(rng, tau, head, torch.cat(vertices, 2), topology.rest)
         return Surfaces(posed, topology.faces, Material.concatenate(materials), topology.framed, textures)
 
@@ -168,20 +163,27 @@ class People:
         return topology.joined(hats.rest, hats.faces).joined(glasses.rest, glasses.faces)
 
     def _join_parts(
-        self, head: HeadModel, hair: str | None, brows: str | None, beard: str | None, top: str | None
+        self, head: HeadModel, hair: str | None, brows: str | None, beard: str | None, outfit: Outfit | None
     ) -> Topology:
         """Return the topology of all parts together; a bust has its top last."""
         attached = [self._attach(head, style) for style in (hair, brows, beard) if style]
-        if not isinstance(head, AnnyBust):
+        if outfit is None:
             return Topology.of([head.body, head.eyes.part, *attached])
-        worn = self._wardrobe.top(top)
+        worn = outfit.top
         parts = [worn.body, head.eyes.part, *attached]
         topology = Topology.of([*parts, worn.part] if worn.part else parts)
         skin = len(worn.body.faces)
         bare = sum(len(part.faces) for part in parts) - skin  # faces between body and top, which have no pictures
         slot = torch.cat([worn.slot[:skin], worn.slot.new_zeros(bare), worn.slot[skin:]])
         corner_uv = torch.cat([worn.corner_uv[:skin], worn.corner_uv.new_zeros(bare, 3, 2), worn.corner_uv[skin:]])
-        return replace(topology, slot=slot, corner_uv=corner_uv)
+        framed = framed_part(topology.rest, outfit.frame)
+        return replace(topology, framed=framed, slot=slot, corner_uv=corner_uv)
+
+    def _textures(self, topology: Topology, outfit: Outfit) -> Textures:
+        """Return the pictures of skins and tops on a bust's topology."""
+        assert topology.slot is not None and topology.corner_uv is not None
+        images = self._wardrobe.pictures.images
+        return Textures(images, topology.corner_uv, topology.slot, outfit.layer, outfit.saturation)
 
     def _move_head(
         self, rng: np.random.Generator, tau: np.ndarray, head: HeadModel, vertices: Tensor, rest: Tensor
