@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Group = TypeVar("Group", bound=type[PropertyGroup])
 MAX_INT = 2**31 - 1  # of an IntProperty
+RELATIVE: set[Any] = {"PATH_SUPPORTS_BLEND_RELATIVE"}  # of a path that may begin with //, the folder of the .blend file
 
 
 def with_options(options: type) -> Callable[[Group], Group]:
@@ -100,7 +101,7 @@ def _make_properties(option: Option) -> dict[str, Any]:
             return {names[0]: BoolProperty(name=label, description=text), names[1]: corners}
         case backend.options.Folder(unset=unset):
             texts["description"] += f"; empty: {unset}"
-            return {names[0]: StringProperty(**texts, subtype="DIR_PATH")}
+            return {names[0]: StringProperty(**texts, subtype="DIR_PATH", options=RELATIVE)}
     raise TypeError(f"{option.name} is of a kind that Blender cannot show")
 
 
@@ -110,7 +111,7 @@ def _make_choices(option: Option, kind: Choices) -> dict[str, Any]:
     own = kind.own_file
     if own:
         items.append((own.key, own.label, own.help))
-        path = StringProperty(name=own.path_label, description=own.path_help, subtype="FILE_PATH")
+        path = StringProperty(name=own.path_label, description=own.path_help, subtype="FILE_PATH", options=RELATIVE)
         properties[own.path_property] = path
     default = kind.find(option.default).identifier
     enum = EnumProperty(name=option.label, description=option.help, items=items, default=default)

@@ -6,7 +6,7 @@ from bpy.types import Context, Object, PropertyGroup
 
 from .. import _backend as backend
 from ..cloud.object import is_cloud
-from ..option_properties import with_options
+from ..option_properties import RELATIVE, with_options
 
 
 class FACET4D_PG_line(PropertyGroup):
@@ -27,7 +27,11 @@ class FACET4D_PG_portrait(PropertyGroup):
     """The portrait settings of a scene; the backend's options are properties, too."""
 
     filepath: StringProperty(
-        name="File", description="A photo or video of one person", subtype="FILE_PATH", update=_forget_head
+        name="File",
+        description="A photo or video of one person",
+        subtype="FILE_PATH",
+        options=RELATIVE,
+        update=_forget_head,
     )
     cloud: PointerProperty(
         type=Object,

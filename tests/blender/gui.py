@@ -22,7 +22,7 @@ from PIL import Image
 
 STEPS = Path(__file__).with_name("window_steps.py")
 WIDTH, HEIGHT = 1600, 1000
-PATIENCE = 900  # seconds, of which a processor without help from a GPU needs most to reconstruct
+PATIENCE = 2400  # seconds, of which a processor without help from a GPU needs most to reconstruct
 VIEWPORT = (330, 140, 980, 790)  # within the camera's frame: left, top, right, bottom
 
 

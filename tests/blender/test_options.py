@@ -62,6 +62,20 @@ def test_the_panel_asks_for_a_file_only_where_one_is_meant(registered):
 
 
 @BOTH
+def test_paths_may_begin_at_the_blend_file_and_say_so(registered, options, tmp_path):
+    settings = settings_of(options)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "head.blend"))
+    paths = [entry for entry in settings.bl_rna.properties if entry.subtype in ("FILE_PATH", "DIR_PATH")]
+    assert paths and all(entry.is_path_supports_blend_relative for entry in paths)
+    settings.weights = "//mine.safetensors"
+    if options is ReconstructOptions:
+        settings.model = "FILE"
+        assert read_options(options, settings).model == str(tmp_path / "mine.safetensors")
+    else:
+        assert read_options(options, settings).weights == tmp_path / "mine.safetensors"
+
+
+@BOTH
 def test_what_a_cloud_remembers_brings_the_options_back(registered, options, tmp_path):
     settings = settings_of(options)
     changes = {"model": "FILE", "weights": str(tmp_path), "resolution": "256", "refinements": "2", "device": "cpu"}
