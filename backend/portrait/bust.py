@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A head with its shoulders in a photo: where they are, how the camera stands to them, and their picture, cut out.
 
-The network completes subjects that fit a ball: heads down to the shoulders, cut there like statues, which fill the
-picture (training/scenes/photo_rigs.py). So the picture is cropped to that ball, and what lies below it is cut away.
+The network completes heads that fit a ball, which fills the picture; the shoulders below it leave the picture
+(training/scenes/photo_rigs.py). So a photo is cropped to that ball.
 
 A head's world is in metres, z up; the face looks toward -y, and the ball's centre is the origin.
 """
@@ -32,7 +32,6 @@ FIELDS = (15.0, 60.0)  # of view of the crop, degrees, that the network has seen
 FIELD_OF_VIEW = 35.0  # of a photo's longer side where nobody knows it, degrees
 MARGIN = 1.4  # of what is cut out, around the crop: people are recognised with what is around them
 LARGEST_CROP = 1024  # pixels
-FADE = 0.04  # of the ball's radius: the width of the edge below
 MIN_MATTE = 0.5  # share of the face's box that must be cut out
 
 
@@ -104,21 +103,18 @@ def field_to_focal(field_of_view: float, width: int, height: int) -> float:
 
 
 def crop_bust(photo: np.ndarray, place: Place, camera: Camera, matting: str) -> Bust:
-    """Crop a photo RGBA uint8 [H, W, 4] to the head, cut it out, and cut it below the shoulders.
+    """Crop a photo RGBA uint8 [H, W, 4] to the head, and cut it out.
 
     matting: see cut_out; the photo's own alpha is the matte where it has transparent pixels.
 
     Raises:
         UserError: see cut_out; or the matte leaves out the face.
     """
-    ball = math.asin(RADIUS / np.linalg.norm(camera.position))
-    half = camera.fx * math.tan(math.asin(math.sin(ball) / FILL))
+    half = camera.fx * math.tan(math.asin(RADIUS / FILL / float(np.linalg.norm(camera.position))))
     picture, place, camera, half = _crop_around(photo, place, camera, half)
     picture = cut_out(picture, matting)
     _check_matte(picture, place)
-    picture, camera = _cut_square(picture, place, camera, half)
-    kept = _keep_ball(len(picture), camera.fx * math.tan(ball))
-    return Bust(np.dstack([picture[..., :3], (picture[..., 3] * kept).astype(np.uint8)]), camera)
+    return Bust(*_cut_square(picture, place, camera, half))
 
 
 def _rotation(degrees: float) -> np.ndarray:
@@ -176,9 +172,3 @@ def _cut_square(picture: np.ndarray, place: Place, camera: Camera, half: float) 
     return np.asarray(square.crop((border, border, border + side, border + side))), camera.crop(
         border, border, side, side
     )
-
-
-def _keep_ball(side: int, radius: float) -> np.ndarray:
-    """Return opacities [side, side] that end with a ball of a radius in pixels, in the picture's lower half."""
-    y, x = np.mgrid[:side, :side] + 0.5 - side / 2
-    return np.where(y < 0, 1.0, np.clip((1 - np.hypot(x, y) / radius) / FADE + 0.5, 0, 1))

@@ -102,12 +102,11 @@ def test_the_crop_is_seen_as_widely_as_the_network_knows(scale, focal):
     assert bust.camera.project(np.array([RADIUS, 0, 0]))[0] == pytest.approx(bust.camera.width, rel=0.2)
 
 
-def test_what_lies_below_the_shoulders_or_outside_of_the_photo_is_transparent():
+def test_what_lies_outside_of_the_photo_is_transparent():
     place = Place(450, 120, 900)
     alpha = crop_bust(white(), place, aim_camera(place, *SIZE), "none").image[..., 3]
     assert not alpha[: len(alpha) // 8].any()  # above the photo
-    assert not alpha[-5:, :40].any() and not alpha[-5:, -40:].any()
-    assert (alpha[len(alpha) // 2 :, len(alpha) // 2][: len(alpha) // 3] == 255).all()
+    assert (alpha[len(alpha) // 2 :] == 255).all()
 
 
 def test_a_mirrored_face_looks_to_the_other_side_and_a_tilted_one_is_tilted():
