@@ -31,8 +31,9 @@ PLACES = [
 ]
 
 
-def white(size: tuple[int, int] = SIZE) -> np.ndarray:
-    return np.full((size[1], size[0], 4), 255, np.uint8)
+def grey(size: tuple[int, int] = SIZE) -> np.ndarray:
+    """Return a photo without alpha and without any white, so that "none" cuts nothing off."""
+    return np.dstack([np.full((size[1], size[0], 3), 200, np.uint8), np.full(size[::-1], 255, np.uint8)])
 
 
 def angle(camera: Camera) -> float:
@@ -78,10 +79,10 @@ def test_a_dot_of_the_photo_is_where_the_crops_camera_sees_it(place):
     camera = aim_camera(place, *SIZE)
     point = np.array([0.05, -0.04, 0.08])
     column, row = camera.project(point)
-    photo = white()
+    photo = grey()
     photo[round(row) - 3 : round(row) + 3, round(column) - 3 : round(column) + 3, :3] = 0
     bust = crop_bust(photo, place, camera, "none")
-    darkness = 1 - bust.image[..., 0] / 255.0
+    darkness = 1 - bust.image[..., 0] / 200.0
     darkness[bust.image[..., 3] < 255] = 0
     rows, columns = np.mgrid[: bust.camera.height, : bust.camera.width] + 0.5
     centre = [(darkness * axis).sum() / darkness.sum() for axis in (columns, rows)]
@@ -96,7 +97,7 @@ def test_a_dot_of_the_photo_is_where_the_crops_camera_sees_it(place):
 def test_the_crop_is_seen_as_widely_as_the_network_knows(scale, focal):
     place = Place(450, 350, scale)
     camera = aim_camera(place, *SIZE, focal)
-    bust = crop_bust(white(), place, camera, "none")
+    bust = crop_bust(grey(), place, camera, "none")
     assert FIELDS[0] - 1 < angle(bust.camera) < FIELDS[1] + 1
     assert bust.image.shape[0] == bust.image.shape[1] <= LARGEST_CROP + 2
     assert bust.camera.project(np.array([RADIUS, 0, 0]))[0] == pytest.approx(bust.camera.width, rel=0.2)
@@ -104,9 +105,21 @@ def test_the_crop_is_seen_as_widely_as_the_network_knows(scale, focal):
 
 def test_what_lies_outside_of_the_photo_is_transparent():
     place = Place(450, 120, 900)
-    alpha = crop_bust(white(), place, aim_camera(place, *SIZE), "none").image[..., 3]
+    alpha = crop_bust(grey(), place, aim_camera(place, *SIZE), "none").image[..., 3]
     assert not alpha[: len(alpha) // 8].any()  # above the photo
     assert (alpha[len(alpha) // 2 :] == 255).all()
+
+
+def test_alpha_anywhere_in_the_photo_is_the_matte_and_white_is_cut_off_where_nothing_else_is_asked_for():
+    photo, place = grey(), Place(450, 350, 900)
+    camera = aim_camera(place, *SIZE)
+    photo[0, 0, 3] = 0
+    assert (crop_bust(photo, place, camera, "selfie").image[..., 3] == 255).all()
+    photo = grey()
+    photo[:, :400, :3] = photo[:, 500:, :3] = 255
+    alpha = crop_bust(photo, place, camera, "none").image[..., 3]
+    side = len(alpha)
+    assert not alpha[:, : side // 4].any() and alpha[:, side // 2].all()
 
 
 def test_a_mirrored_face_looks_to_the_other_side_and_a_tilted_one_is_tilted():
@@ -138,8 +151,6 @@ def test_a_box_without_landmarks_is_taken_to_look_into_the_camera():
 
 
 def test_a_matte_that_leaves_out_the_face_is_told():
-    grey = np.full((300, 300, 4), 255, np.uint8)
-    grey[..., :3] = 90
     place = Place(150, 150, 400)
     with pytest.raises(UserError, match="could not be told from the background; choose another network to cut out"):
-        crop_bust(grey, place, aim_camera(place, 300, 300), "selfie")
+        crop_bust(grey((300, 300)), place, aim_camera(place, 300, 300), "selfie")
