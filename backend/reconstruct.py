@@ -145,7 +145,8 @@ def make_plan(
         log.warning("One camera alone does not tell how far away the subject is; give the subject's centre.")
     resolution = _pick_resolution(capture, len(missing), options, config, device)
     tokens = (len(capture.frames) + len(missing)) * (resolution // config.patch) ** 2
-    needed = reconstruction_bytes(config.layers, config.width, config.patch, tokens)
+    sizes = config.layers, config.width, config.patch, tokens, config.expansion
+    needed = reconstruction_bytes(*sizes, missing=len(missing))
     plan = Plan(
         capture=capture,
         network=network,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import bpy
 import numpy as np
 from bpy.types import Scene, WindowManager
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 # The time to render one Gaussian on a CPU, with its gradient or without, in operations of the network.
 RENDER_OPERATIONS, DRAW_OPERATIONS = 2.5e5, 1e5
+_OLDER = {"refinements": 0, "completes": False, "expansion": 4}  # what older cards lack
 CARDS = Path(errors.__file__).parent / "weights"
 
 
@@ -60,26 +60,29 @@ def estimate(scene: Scene, window_manager: WindowManager, shots: Sequence[tuple[
 
     shots: the pictures' cameras and times. Where no picture shows the subject, the model may add cameras.
 
-    Operations are those of the transformer's matrix products, 24 tokens width^2 and 4 tokens^2 width for each layer,
-    and RENDER_OPERATIONS for each picture, Gaussian and refinement. In every step of completing, the matrix products
-    are repeated, and there are DRAW_OPERATIONS for each added camera and Gaussian. Their pace is that of the session's
-    last run, or of a matrix product on this CPU before the first run.
+    Operations are those of the transformer's matrix products, (8 + 4 expansion) tokens width^2 and 4 tokens^2 width for
+    each layer, and RENDER_OPERATIONS for each picture, Gaussian and refinement. In every step of completing, the matrix
+    products are repeated, and there are DRAW_OPERATIONS for each added camera and Gaussian. Their pace is that of the
+    session's last run, or of a matrix product on this CPU before the first run.
     """
-    config = _read_card(scene)
+    options = read_options(backend.options.ReconstructOptions, scene.facet4d)
+    config = _read_card(options.model)
     if config is None:
         return None
-    options = read_options(backend.options.ReconstructOptions, scene.facet4d)
+    other = backend.options.COMPLETING.get(str(options.model))
+    missing = count_missing(scene, shots, bool(config["completes"] or other))
+    if missing and other:
+        config = _read_card(other) or config
     on_gpu = options.device == "cuda" or (options.device == "auto" and has_gpu())
-    patch, width, layers = config["patch"], config["width"], config["layers"]
+    patch, width, layers, expansion = (config[name] for name in ("patch", "width", "layers", "expansion"))
     resolution, refinements = options.resolution, options.refinements
-    completes = bool(config["completes"]) or options.model in backend.options.COMPLETING
-    pictures, missing = len(shots), count_missing(scene, shots, completes)
+    pictures = len(shots)
     if resolution is None:
         large = math.inf  # pictures
         trained = config["resolution"]
         resolution = backend.memory.reading_resolution(trained, patch, pictures, large, not on_gpu, missing)
     tokens = (pictures + missing) * (resolution // patch) ** 2
-    operations = layers * (24.0 * tokens * width**2 + 4.0 * tokens**2 * width)
+    operations = layers * ((8.0 + 4 * expansion) * tokens * width**2 + 4.0 * tokens**2 * width)
     if missing:
         operations = options.steps * (operations + missing * tokens * patch**2 * DRAW_OPERATIONS)
     if refinements is None:
@@ -89,7 +92,7 @@ def estimate(scene: Scene, window_manager: WindowManager, shots: Sequence[tuple[
     return Estimate(
         gaussians=tokens * patch**2,
         free=math.inf if on_gpu else backend.memory.free_memory(),
-        memory=backend.memory.reconstruction_bytes(layers, width, patch, tokens),
+        memory=backend.memory.reconstruction_bytes(layers, width, patch, tokens, expansion, missing),
         operations=operations,
         seconds=operations / pace if pace else None,
     )
@@ -109,16 +112,13 @@ def count_missing(scene: Scene, shots: Sequence[tuple["Camera", float]], complet
         return 0
 
 
-def _read_card(scene: Scene) -> dict[str, int] | None:
-    """Return the sizes in the chosen model's card, None if there is no card with them."""
-    settings = scene.facet4d
+def _read_card(model: str | Path) -> dict[str, int] | None:
+    """Return the sizes in the card of a bundled model or a weights file, None if there is no card with them."""
     try:
-        own = Path(bpy.path.abspath(settings.weights)).with_suffix(".json") if settings.model == "FILE" else None
-        card = json.loads((own or CARDS / f"{settings.model}.json").read_text(encoding="utf-8"))
-        sizes = {"refinements": 0, "completes": False} | card["config"]  # older cards lack them
-        return {
-            name: int(sizes[name]) for name in ("resolution", "refinements", "patch", "width", "layers", "completes")
-        }
+        bundled = CARDS / f"{model}.json"
+        path = bundled if bundled.is_file() else Path(model).with_suffix(".json")
+        sizes = _OLDER | json.loads(path.read_text(encoding="utf-8"))["config"]
+        return {name: int(sizes[name]) for name in ("resolution", "patch", "width", "layers", *_OLDER)}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

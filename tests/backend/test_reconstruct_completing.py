@@ -139,8 +139,8 @@ def test_progress_names_the_step_and_stops_there(model, photo):
 
 
 def test_too_many_missing_views_say_what_to_lower(model, photo, monkeypatch):
-    tokens = [(1 + views) * (16 // 8) ** 2 for views in (1, 8)]
-    few, many = (memory.reconstruction_bytes(CONFIG.layers, CONFIG.width, CONFIG.patch, count) for count in tokens)
+    sizes = CONFIG.layers, CONFIG.width, CONFIG.patch
+    few, many = (memory.reconstruction_bytes(*sizes, (1 + views) * 4, missing=views) for views in (1, 8))
     monkeypatch.setattr("backend.reconstruct._free_memory", lambda device: (few + many) / 2)
     assert len(make_plan(photo, replace(SMALL, complete=1), model, CENTRE).missing) == 1
     with pytest.raises(UserError, match=r"GiB are needed.*complete fewer views, use fewer pictures or a lower resol"):

@@ -304,7 +304,8 @@ def test_views_that_are_completed_are_estimated_in_every_step(registered, tmp_pa
     settings.model, settings.weights = "FILE", str(tmp_path / "own.safetensors")
     settings.resolution, settings.refinements, settings.steps = "128", "0", 1
     once, alone = estimated(registered, 1), estimated(registered, 6)
-    assert (once.gaussians, once.memory) == (alone.gaussians, alone.memory)  # five views are completed, then none
+    assert once.gaussians == alone.gaussians  # five views are completed, then none
+    assert once.memory > alone.memory
     assert once.operations > alone.operations
     settings.steps = 4
     assert estimated(registered, 1).operations == 4 * once.operations
@@ -327,7 +328,7 @@ def test_seconds_follow_the_pace_of_the_last_run(filmed, backend_gives):
 
 
 def test_the_panel_tells_what_a_run_takes_and_offers_less(filmed, monkeypatch):
-    assert "up to 331,776 Gaussians, 0.8 GiB" in draw(FACET4D_PT_reconstruct)  # five views are completed
+    assert "up to 331,776 Gaussians, 1.0 GiB" in draw(FACET4D_PT_reconstruct)  # five views are completed
     filmed.facet4d.complete = "off"
     assert "up to 262,144 Gaussians, 0.7 GiB" in draw(FACET4D_PT_reconstruct)
     monkeypatch.setattr(backend.memory, "free_memory", lambda: 1e6)
