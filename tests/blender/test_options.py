@@ -125,6 +125,7 @@ assert "Edge Width" in draw(FACET4D_PT_reconstruct).splitlines()
 settings.edge_width = 2
 assert remember_options(ReconstructOptions, settings)["edge_width"] == 2
 assert read_options(ReconstructOptions, settings).edge_width == 2
+blender_addon.unregister()  # or Blender 4.5 hangs at exit
 """
 
 
