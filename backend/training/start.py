@@ -47,7 +47,7 @@ def to_lrm4d(model: GSLRM) -> LRM4D:
 
 
 def widen(state: dict[str, Tensor], config: LRM4DConfig) -> dict[str, Tensor]:
-    """Widen the hidden layers of a model's perceptrons to another's config, with the same output.
+    """Make the hidden layers of a model's perceptrons as wide as another config's, with the same output.
 
     state: the model's weights; its hidden layers are at most as wide. The new hidden units begin with random inputs and
     without a say in the output.

@@ -99,7 +99,7 @@ def find_stamped(data_blocks: Iterable[Block]) -> list[Block]:
 
 
 class Outputs:
-    """The enabled outputs of a node, each found by its identifier or name.
+    """The enabled outputs of a node, each under its identifier or name.
 
     They have no order, because Blender's versions add sockets and reorder them. Nodes with a data type have one socket
     per type under the same name; one of them is enabled.
@@ -131,7 +131,7 @@ class TreeBuilder:
         return node
 
     def link(self, node: Node, **inputs) -> Outputs:
-        """Link or set inputs of a node, named by identifier or name ('_' for a space), and return its outputs."""
+        """Set or link inputs of a node, named by identifier or name ('_' for a space), and return its outputs."""
         for key, value in inputs.items():
             socket = _find_socket(node.inputs, key)
             if isinstance(value, NodeSocket):
@@ -180,11 +180,11 @@ def _find_socket(sockets: Iterable[Any], key: str) -> Any:
         KeyError: there is none.
     """
     enabled = [socket for socket in sockets if socket.enabled]
-    found = [socket for socket in enabled if socket.identifier == key]
-    found = found or [socket for socket in enabled if socket.name == key.replace("_", " ")]
-    if not found:
+    matches = [socket for socket in enabled if socket.identifier == key]
+    matches = matches or [socket for socket in enabled if socket.name == key.replace("_", " ")]
+    if not matches:
         raise KeyError(f"no socket {key!r} among {[socket.name for socket in enabled]}")
-    return found[0]
+    return matches[0]
 
 
 def _build(group: GeometryNodeTree) -> None:
