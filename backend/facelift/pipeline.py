@@ -22,7 +22,7 @@ from ..capture import Capture, Frame
 from ..errors import Progress, UserError, no_progress, part_of
 from ..gaussians import Gaussians4D
 from ..memory import gpu_memory_errors
-from ..options import PortraitOptions, ReconstructOptions
+from ..options import OFF, PortraitOptions, ReconstructOptions
 from ..portrait.matte import cut_from_white, lay_over_white
 from ..portrait.matting_models import BUNDLED
 from ..portrait.photo import CROP, METRES_PER_UNIT, Box, head_camera, is_picture, prepare_front, read_photo
@@ -269,4 +269,5 @@ def fuse_capture(
         UserError, Cancelled: see reconstruct.reconstruct.
     """
     frames = [replace(frame, image=cut_from_white(frame.image)) for frame in capture.inputs().frames]
-    return reconstruct(Capture(frames), options, network, progress=progress)
+    # what no view shows has been painted already
+    return reconstruct(Capture(frames), replace(options, complete=OFF), network, progress=progress)
