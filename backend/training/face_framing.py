@@ -78,14 +78,15 @@ def photograph_head(people: People, noise: Noise, rng: np.random.Generator) -> l
 
 def summarise(shots: list[Shot]) -> dict[str, float]:
     """Return the constants of bust.py, and how far single faces are from them."""
-    radius = np.mean([shot.radius for shot in shots])
-    seen = Shot(*np.array([shot for shot in shots if not np.isnan(shot.side)]).T)
-    turn, side, x, y = np.sin(seen.yaw), *(part / seen.scale for part in (seen.side, seen.x, seen.y))
+    radius = float(np.mean([shot.radius for shot in shots]))
+    seen = np.array([shot for shot in shots if not np.isnan(shot.side)])
+    angle, _, _, scale, side, x, y, nose = seen.T
+    turn, side, x, y = np.sin(angle), side / scale, x / scale, y / scale
     forward = -(turn @ x) / (turn @ turn)
-    nose_turn = (seen.nose @ turn) / (seen.nose @ seen.nose)
-    yaw = np.degrees(np.arcsin(np.clip(nose_turn * seen.nose, -1, 1)) - seen.yaw)
+    nose_turn = (nose @ turn) / (nose @ nose)
+    yaw = np.degrees(np.arcsin(np.clip(nose_turn * nose, -1, 1)) - angle)
     return {
-        "detected": len(seen.yaw) / len(shots),
+        "detected": len(seen) / len(shots),
         "RADIUS": radius,
         "FACE_SIDE": side.mean(),
         "deviation of FACE_SIDE": side.std(),
@@ -94,7 +95,7 @@ def summarise(shots: list[Shot]) -> dict[str, float]:
         "FACE_UP": -y.mean(),
         "deviation of y": y.std(),
         "NOSE_TURN": nose_turn,
-        "median error of yaw, degrees": np.median(abs(yaw)),
+        "median error of yaw, degrees": float(np.median(abs(yaw))),
         "deviation of yaw, degrees": yaw.std(),
     }
 
