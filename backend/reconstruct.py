@@ -135,10 +135,12 @@ def make_plan(
     normalisation = normalise_rig([frame.camera for frame in capture.frames], centre)
     progress("Loading the model", 0.05)
     other = None if network else COMPLETING.get(str(options.model))
-    network = network or load_model(options.model, device)
-    missing = _plan_missing(capture, normalisation, options, network.config.completes or bool(other))
-    if other and len(missing):
-        network = load_model(other, device)
+    if other:
+        missing = _plan_missing(capture, normalisation, options, completes=True)
+        network = load_model(other if len(missing) else options.model, device)
+    else:
+        network = network or load_model(options.model, device)
+        missing = _plan_missing(capture, normalisation, options, network.config.completes)
     network = network.to(device)
     config = network.config
     if centre is None and _is_one_place(capture):
