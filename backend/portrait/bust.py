@@ -59,21 +59,28 @@ class Bust(NamedTuple):
 def locate_head(face: Face) -> Place:
     """Return where a head is whose face was detected; without landmarks, it looks into the camera and is upright."""
     left, top, right, bottom = face.box
-    side = (right - left + bottom - top) / 2
     turn = roll = 0.0
     if face.landmarks:
-        right_eye, left_eye, nose, right_mouth, left_mouth = np.array(face.landmarks)
-        eyes, mouth = (right_eye + left_eye) / 2, (right_mouth + left_mouth) / 2
-        down = (mouth - eyes) / np.linalg.norm(mouth - eyes)
-        across = (nose - (eyes + mouth) / 2) @ np.array([down[1], -down[0]])
+        nose, down = measure_nose(face)
         most = math.sin(math.radians(MOST_TURN))
-        turn = float(np.clip(NOSE_TURN * across / side, -most, most))
+        turn = float(np.clip(NOSE_TURN * nose, -most, most))
         roll = -math.degrees(math.atan2(down[0], down[1]))
         roll = roll if abs(roll) > MOST_ROLL else 0.0
-    scale = side / FACE_SIDE
+    scale = face.side / FACE_SIDE
     offset = scale * _rotation(roll) @ [FACE_FORWARD * turn, FACE_UP]
     x, y = np.array([left + right, top + bottom]) / 2 + offset
     return Place(float(x), float(y), scale, math.degrees(math.asin(turn)), roll)
+
+
+def measure_nose(face: Face) -> tuple[float, np.ndarray]:
+    """Return how far to the right the nose is of the middle of eyes and mouth, and the way [2] from eyes to mouth.
+
+    The former is in sides of the face's box, the latter of length 1. The face has landmarks.
+    """
+    right_eye, left_eye, nose, right_mouth, left_mouth = np.array(face.landmarks)
+    eyes, mouth = (right_eye + left_eye) / 2, (right_mouth + left_mouth) / 2
+    down = (mouth - eyes) / np.linalg.norm(mouth - eyes)
+    return float((nose - (eyes + mouth) / 2) @ np.array([down[1], -down[0]])) / face.side, down
 
 
 def aim_camera(place: Place, width: int, height: int, focal: float | None = None) -> Camera:

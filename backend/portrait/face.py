@@ -44,6 +44,12 @@ class Face(NamedTuple):
     landmarks: tuple[tuple[float, float], ...] = ()
 
     @property
+    def side(self) -> float:
+        """Return the mean side of the box, in pixels."""
+        left, top, right, bottom = self.box
+        return (right - left + bottom - top) / 2
+
+    @property
     def area(self) -> float:
         """Return the box's area in square pixels."""
         left, top, right, bottom = self.box

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..portrait.bust import measure_nose
 from ..portrait.matte import lay_over_white
 from ..portrait.photo import find_faces
 from ..rasterize import encode_picture
@@ -65,13 +66,9 @@ def photograph_head(people: People, noise: Noise, rng: np.random.Generator) -> l
         faces = find_faces(lay_over_white(encode_picture(image[..., :3], image[..., 3], "linear")))
         if faces:
             left, top, right, bottom = faces[0].box
-            eye, other, nose, mouth, corner = np.array(faces[0].landmarks)
-            eyes, mouth = (eye + other) / 2, (mouth + corner) / 2
-            down, side = mouth - eyes, (right - left + bottom - top) / 2
-            across = (nose - (eyes + mouth) / 2) @ [down[1], -down[0]] / np.linalg.norm(down)
-            shot = Shot(
-                *shot[:4], side, (left + right - RESOLUTION) / 2, (top + bottom - RESOLUTION) / 2, across / side
-            )
+            nose, _ = measure_nose(faces[0])
+            x, y = (left + right - RESOLUTION) / 2, (top + bottom - RESOLUTION) / 2
+            shot = shot._replace(side=faces[0].side, x=x, y=y, nose=nose)
         shots.append(shot)
     return shots
 
