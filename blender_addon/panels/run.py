@@ -44,7 +44,9 @@ class FACET4D_PT_reconstruct(SidebarPanel, Panel):
         layout = self.layout
         draw_missing(context, layout, missing_packages())
         views = survey(context).views
-        shots = [(frame_camera(view.camera, context.scene.render), view.frame) for view in views]
+        # one for each camera and not for each view: a redraw must be quick
+        cameras = {camera: frame_camera(camera, context.scene.render) for camera in {view.camera for view in views}}
+        shots = [(cameras[view.camera], view.frame) for view in views]
         expected = estimate(context.scene, context.window_manager, shots) if shots else None
         if expected:
             draw_text(context, layout, expected.summary(), "INFO")
