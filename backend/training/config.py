@@ -35,7 +35,9 @@ class TrainConfig:
     weights multiply the losses of losses.py.
 
     In batches with missing cameras the loss counts missing_weight times, with a perceptual and a position weight of its
-    own; in blind_share of them the network is not shown the known pictures.
+    own. In blind_share of them the network is not shown the known pictures. In own_share of them noise is mixed with
+    what the network makes of noise alone, not with the true pictures: where it completes in several steps, it reads its
+    own pictures, and must correct them.
 
     busts_share: of the heads, those that have shoulders and clothes (scenes/sampler.py).
 
@@ -76,6 +78,7 @@ class TrainConfig:
     missing_perceptual_weight: float = 0.0
     missing_position_weight: float = 0.15
     blind_share: float = 0.1
+    own_share: float = 0.0
     fsdp: bool = False
     activation_checkpointing: bool = False
     seed: int = 0

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -71,7 +72,10 @@ class Task:
         chance = np.random.default_rng(seed)  # the same in all processes
         blind = bool(chance.random() < config.blind_share)
         first = batch.known if blind else 0
-        noisy = disturb(batch, (*seed, rank))
+        noise, level = draw_noise(batch, (*seed, rank))
+        own = bool(chance.random() < config.own_share)
+        pictures = self._imagine(batch, most_shown, noise, blind) if own else true_pictures(batch)
+        noisy = Noisy(mix(pictures, noise, level), level)
         cloud, color, alpha = predict(self.network, batch, most_shown, 0, noisy=noisy, blind=blind, first=first)
         truth = batch.images[:, first:]
         loss, decibels = reconstruction_loss(color, alpha, truth, config.ssim_weight, config.alpha_weight)
@@ -79,28 +83,49 @@ class Task:
             unseen = chance.permutation(np.arange(batch.known - first, color.shape[1]))[:PERCEIVED]
             some = [part[:, unseen] for part in (color, alpha, truth)]
             distance = perceptual_distance(self.features, *some).mean(1)
-            loss = loss + config.missing_perceptual_weight * ((SHARPEST - noisy.level) * distance).mean()
+            loss = loss + config.missing_perceptual_weight * ((SHARPEST - level) * distance).mean()
         errors = self._geometry(cloud, batch, first)
         weights = (config.missing_position_weight, config.velocity_weight, config.empty_weight)
         loss = loss + sum(weight * error for weight, error in zip(weights, errors, strict=True))
         return Outcome(config.missing_weight * loss, decibels, errors)
+
+    @torch.no_grad()
+    @torch.compiler.set_stance("force_eager")  # compiling another variant would cost more than it saves
+    def _imagine(self, batch: SceneBatch, most_shown: int, noise: Tensor, blind: bool) -> Tensor:
+        """Draw the missing pictures that the network makes of noise alone, [B, M, 3, R, R], sRGB-encoded, 0..1."""
+        rig = (batch.camera_to_world, batch.intrinsics, batch.times)
+        poses, intrinsics, times = (part[:, : batch.given] for part in rig)
+        given = replace(batch, camera_to_world=poses, intrinsics=intrinsics, times=times)
+        noisy = Noisy(noise, noise.new_ones(len(noise)))
+        views = predict(self._model(), given, most_shown, 0, noisy=noisy, blind=blind, first=batch.known)[1:]
+        return over_white_srgb(*views).permute(0, 1, 4, 2, 3)
+
+    def _model(self) -> LRM4D:
+        return self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
 
     def _geometry(self, cloud: Gaussians4D, batch: SceneBatch, first: int) -> GeometryErrors:
         """Measure the Gaussians of the given views from the first on."""
         parts = (batch.times[:, : batch.given], batch.points, batch.velocity, batch.covered)
         times, points, velocity, covered = (part[:, first:] for part in parts)
         bound = cloud.map(lambda value: value[:, : covered[0].numel()])  # without free Gaussians
-        model = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
-        return geometry_errors(bound, times, points, velocity, covered, model.config.patch)
+        return geometry_errors(bound, times, points, velocity, covered, self._model().config.patch)
 
 
-def disturb(batch: SceneBatch, seed: tuple[int, ...]) -> Noisy:
-    """Mix the missing pictures with noise, mostly much of it; in some scenes it is all."""
+def draw_noise(batch: SceneBatch, seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Draw standard normal noise for the missing pictures, [B, M, 3, R, R], and how much of it they hold, [B].
+
+    The levels are mostly high; in some scenes it is all noise.
+    """
     device = batch.times.device
     number = int(np.random.SeedSequence(seed).generate_state(1)[0])
     draw = partial(torch.randn, generator=torch.Generator(device).manual_seed(number), device=device)
     level = torch.sigmoid(LEVEL_MEAN + LEVEL_DEVIATION * draw(len(batch.times)))
     level = torch.where(draw(len(level)) < ALL_NOISE, 1.0, level)
+    height, width = batch.pictures.shape[2:4]
+    return draw((len(level), batch.given - batch.known, 3, height, width)), level
+
+
+def true_pictures(batch: SceneBatch) -> Tensor:
+    """Return what the missing cameras would have taken, [B, M, 3, R, R], sRGB-encoded over white, 0..1."""
     truth = batch.images[:, batch.known : batch.given]
-    pictures = over_white_srgb(truth[..., :3], truth[..., 3]).permute(0, 1, 4, 2, 3)
-    return Noisy(mix(pictures, draw(pictures.shape), level), level)
+    return over_white_srgb(truth[..., :3], truth[..., 3]).permute(0, 1, 4, 2, 3)

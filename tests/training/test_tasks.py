@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Training with missing cameras: noise stands for their pictures, and what a step learns reaches all that it should."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,15 +9,17 @@ import pytest
 import torch
 
 from backend import models
+from backend.complete import mix
 from backend.errors import UserError
 from backend.lrm4d import LRM4D, Noisy
+from backend.rasterize import over_white_srgb
 from backend.training import validate
 from backend.training.config import TrainConfig, read_config
 from backend.training.loop import train
 from backend.training.predict import predict, predict_completed, predict_views, shown_pixels
 from backend.training.scenes.photo_rigs import CLIP, PHOTOS
 from backend.training.scenes.sampler import SceneSampler
-from backend.training.tasks import disturb
+from backend.training.tasks import Task, draw_noise, true_pictures
 from tests.helpers.tiny_run import CONFIG, TINY
 
 COMPLETING = replace(TINY, completes=True)
@@ -38,15 +41,40 @@ def network() -> LRM4D:
     return LRM4D(COMPLETING).requires_grad_(False)
 
 
-def test_noise_stands_for_the_missing_pictures(batch):
-    """Its share is the level, its deviation one, and the seed decides both."""
-    noisy = disturb(batch, (1, 2))
-    assert noisy.pictures.shape == (2, 2, 3, 16, 16)
-    assert ((noisy.level > 0) & (noisy.level <= 1)).all()
-    assert torch.equal(disturb(batch, (1, 2)).pictures, noisy.pictures)
-    assert not torch.equal(disturb(batch, (1, 3)).pictures, noisy.pictures)
-    levels = torch.cat([disturb(batch, (seed,)).level for seed in range(200)])
+def test_noise_follows_from_the_seed(batch):
+    noise, level = draw_noise(batch, (1, 2))
+    assert noise.shape == (2, 2, 3, 16, 16) and abs(noise.std() - 1) < 0.05
+    assert ((level > 0) & (level <= 1)).all()
+    assert torch.equal(draw_noise(batch, (1, 2))[0], noise)
+    assert not torch.equal(draw_noise(batch, (1, 3))[0], noise)
+    levels = torch.cat([draw_noise(batch, (seed,))[1] for seed in range(200)])
     assert 0.1 < (levels == 1).float().mean() < 0.2
+
+
+@pytest.mark.parametrize("own", [0.0, 1.0])
+def test_noise_is_mixed_with_the_truth_or_with_what_the_network_makes_of_noise(batch, own, monkeypatch):
+    model, given = network(), []
+    monkeypatch.setattr(model, "forward", spy(model.forward, given))
+    task = Task(model, replace(CONFIG, own_share=own, blind_share=0.0), None)
+    task.score(batch, 256, 0, (0, 1), 0)
+    noise, level = draw_noise(batch, (0, 1, 0))
+    pictures = true_pictures(batch)
+    if own:
+        torch.testing.assert_close(given[0], Noisy(noise, torch.ones(2)))
+        color, alpha = predict(model, batch, 256, 0, noisy=given[0], first=batch.known)[1:]
+        pictures = over_white_srgb(color, alpha)[:, :2].permute(0, 1, 4, 2, 3)
+        given = given[1:2]
+    torch.testing.assert_close(given, [Noisy(mix(pictures, noise, level), level)])
+
+
+def spy(forward: Callable, given: list[Noisy]) -> Callable:
+    """Note what stands for the missing pictures in every call of a network's `forward`."""
+
+    def noted(*args, noisy: Noisy):
+        given.append(noisy)
+        return forward(*args, noisy=noisy)
+
+    return noted
 
 
 def test_missing_views_are_drawn_whole_and_known_ones_inside_their_mattes(batch):
