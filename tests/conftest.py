@@ -15,9 +15,9 @@ from tests.helpers.shared import SHARED
 _user_resources = tempfile.TemporaryDirectory(prefix="facet4d-blender-")
 os.environ["BLENDER_USER_RESOURCES"] = _user_resources.name
 
-# Several processes that each use all cores get in each other's way: ten times as much work for small networks.
-if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+# PyTorch's threads wait for one another at the end of each operation, and those of small networks end at once. Where
+# something else is running, that takes up to twenty times as long as one thread does.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -24,7 +24,7 @@ from torch.nn.functional import normalize, pad
 _NEAREST = 1e-3  # units in front of the camera
 _SUBPIXELS = 256  # as in mesh_kernels.cu
 _FARTHEST = 30000
-_CHUNK = 1 << 22  # pairs of triangle and pixel that draw_torch handles at once
+_CHUNK = 1 << 22  # pixels in the boxes of the triangles that draw_torch handles at once
 
 
 @dataclass
@@ -82,38 +82,66 @@ def draw_torch(screen: Tensor, faces: Tensor, height: int, width: int) -> Tensor
     """Return int64 keys [B, H, W], inverse depth bits << 32 | triangle, on any device, as mesh_kernels.cu does."""
     keys = torch.zeros(screen.shape[0] * height * width, dtype=torch.int64, device=screen.device)
     drawable = (screen[..., 2] > 0) & (screen[..., :2].abs() < _FARTHEST).all(-1)
-    snapped = (torch.where(drawable[..., None], screen[..., :2], 0) * _SUBPIXELS).round().long()
-    image, triangle = drawable[:, faces.long()].all(-1).nonzero(as_tuple=True)
-    corners = faces.long()[triangle]
-    x, y = snapped[image[:, None], corners].unbind(-1)  # [T, 3]
-    inverse = screen[image[:, None], corners, 2]
+    snapped = (torch.where(drawable[..., None], screen[..., :2], 0) * _SUBPIXELS).round().int()
+    image, triangle, left, right, top, bottom = _boxes(snapped, drawable, faces.long(), height, width)
+    corners = faces.long()[triangle].T
+    x, y = snapped[image, corners].long().unbind(-1)  # [3, T]
+    inverse = screen[image, corners, 2]
     half = _SUBPIXELS // 2
-    left, top = (((v.amin(1) + half - 1) >> 8).clamp_min(0) for v in (x, y))
-    columns, rows = (
-        (((v.amax(1) - half) >> 8).clamp_max(size - 1) - first + 1).clamp_min(0)
-        for v, first, size in ((x, left, width), (y, top, height))
-    )
     # edge k, opposite corner k, is zero where a * column + b * row + c is, with a, b, c in subpixels squared
     start, end = [1, 2, 0], [2, 0, 1]
-    dx, dy = x[:, end] - x[:, start], y[:, end] - y[:, start]
-    area = dx[:, 2] * -dy[:, 1] + dy[:, 2] * dx[:, 1]
-    constant = dx * (half - y[:, start]) - dy * (half - x[:, start])
-    edges = torch.stack([-dy * _SUBPIXELS, dx * _SUBPIXELS, constant], -1) * area.sign()[:, None, None]
-    pixels = torch.where(area != 0, columns * rows, 0)
-    ends = pixels.cumsum(0)
+    dx, dy = x[end] - x[start], y[end] - y[start]
+    area = dx[2] * -dy[1] + dy[2] * dx[1]
+    constant = dx * (half - y[start]) - dy * (half - x[start])
+    a, b, c = (part * area.sign() for part in (-dy * _SUBPIXELS, dx * _SUBPIXELS, constant))
+    rows = torch.where(area != 0, bottom - top + 1, 0)
+    ends = (rows * (right - left + 1)).cumsum(0)
     total = int(ends[-1]) if len(ends) else 0
     cuts = torch.searchsorted(ends, torch.arange(0, total, _CHUNK, device=ends.device), right=True).tolist()
     for first, last in pairwise([*cuts, len(ends)]):
-        t = torch.repeat_interleave(torch.arange(first, last, device=ends.device), pixels[first:last])
-        place = torch.arange(len(t), device=t.device) + (ends[first] - pixels[first]) - (ends - pixels)[t]
-        column, row = left[t] + place % columns[t], top[t] + place // columns[t]
-        a, b, c = edges[t].unbind(-1)  # [pairs, 3]
-        edge = a * column[:, None] + b * row[:, None] + c
-        covered = (edge >= 0).all(1)
-        t, edge, pixel = t[covered], edge[covered].float(), ((image[t] * height + row) * width + column)[covered]
-        depth = (edge * inverse[t]).sum(1) / area[t].abs().float()
+        t, row = _count_up(rows[first:last], top[first:last])
+        t += first
+        slope, offset = a[:, t], c[:, t] + b[:, t] * row
+        span, column = _count_up(*_spans(slope, offset, left[t], right[t]))
+        edge = (slope[:, span] * column + offset[:, span]).float()
+        t = t[span]
+        depth = (edge * inverse[:, t]).sum(0) / area[t].abs().float()
+        pixel = (image[t] * height + row[span]) * width + column
         keys.scatter_reduce_(0, pixel, depth.view(torch.int32).long() << 32 | triangle[t], "amax")
     return keys.view(-1, height, width)
+
+
+def _boxes(snapped: Tensor, drawable: Tensor, faces: Tensor, height: int, width: int) -> tuple[Tensor, ...]:
+    """Return the T triangles of all images whose boxes hold a pixel's centre: their images [T], their numbers [T], and
+    the first and last columns and the first and last rows [T] of these pixels."""
+    corners, half, ends = faces.T.flatten(), _SUBPIXELS // 2, []
+    possible = drawable[:, corners].unflatten(1, (3, -1)).all(1)
+    for values, size in zip(snapped.unbind(-1), (width, height), strict=True):
+        one, two, three = values[:, corners].unflatten(1, (3, -1)).unbind(1)
+        first = (one.minimum(two).minimum(three) + half - 1) >> 8
+        last = (one.maximum(two).maximum(three) - half) >> 8
+        ends += [first.clamp_min(0), last.clamp_max(size - 1)]
+        possible &= ends[-2] <= ends[-1]
+    image, triangle = possible.nonzero(as_tuple=True)
+    return image, triangle, *(end[image, triangle].long() for end in ends)
+
+
+def _spans(slope: Tensor, offset: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how many columns [R] from left to right [R] lie on the inner side of all three edges, where slope [3, R] *
+    column + offset [3, R] is at least 0, and the first of them [R]."""
+    quotient = offset.div(slope.abs().clamp_min(1), rounding_mode="floor")
+    for k in range(3):
+        left = torch.where(slope[k] > 0, left.maximum(-quotient[k]), left)
+        right = torch.where(slope[k] < 0, right.minimum(quotient[k]), right)
+    outside = ((slope == 0) & (offset < 0)).any(0)
+    return (right - left + 1).clamp_min(0).masked_fill(outside, 0), left
+
+
+def _count_up(counts: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for each n of [N] as often as counts[n] says: n, and first[n], first[n] + 1, and so on."""
+    number = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    start = first - (counts.cumsum(0) - counts)
+    return number, torch.arange(len(number), device=counts.device) + start[number]
 
 
 @cache
