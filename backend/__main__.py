@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command line: python -m backend reconstruct | portrait | render | evaluate | convert | train | info."""
+"""The command line: python -m backend reconstruct | import | portrait | render | evaluate | convert | train | info."""
 
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import math
-import re
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import add_arguments, join_points, read_arguments, read_point
+from .arguments import add_arguments, join_points, read_arguments, read_indices, read_point
 from .errors import UserError
+from .files import check_target
+from .import_options import ImportOptions
 from .logs import Console, attach, detach, log
 from .options import FACELIFT_MODEL, PortraitOptions, ReconstructOptions
 
@@ -29,7 +28,9 @@ if TYPE_CHECKING:
     from .portrait.pipeline import Completion
 
 # the extras of pyproject.toml with the packages that only some commands need
-EXTRAS = {"cupy": "train", "diffusers": "portrait", "transformers": "portrait"}
+EXTRAS = {"av": "portrait", "cupy": "train", "diffusers": "portrait", "transformers": "portrait"}
+
+CAPTURE = "a folder with a transforms.json, or a calibration of another program: see docs/captures.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, add, text in (
         ("reconstruct", _reconstruct, _add_reconstruct, "Turn a capture into a cloud."),
+        ("import", _import, _add_import, "Write a calibration of another program and its pictures as a capture."),
         ("portrait", _portrait, _add_portrait, "Turn photos or a video of a person into heads."),
         ("render", _render, _add_render, "Render a cloud from the cameras and at the times of a transforms.json."),
         ("evaluate", _evaluate, _add_evaluate, "Reconstruct from some pictures of a capture and score the others."),
@@ -78,22 +80,48 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_reconstruct(command: argparse.ArgumentParser) -> None:
-    command.add_argument("capture", type=Path, help="a folder with a transforms.json, or the file")
+    command.add_argument("capture", type=Path, help=CAPTURE)
     command.add_argument("--out", type=Path, required=True, help="the cloud to write, .safetensors")
     _add_options(command)
 
 
 def _reconstruct(given: argparse.Namespace) -> None:
-    from .capture import load_capture
     from .gaussians import save_cloud
 
-    _check_target(given.out, (".safetensors",))
+    check_target(given.out, (".safetensors",))
     started = time.perf_counter()
-    capture = load_capture(given.capture)
+    capture = _read_capture(given.capture)
     cloud = _run(capture, given)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     save_cloud(cloud, given.out)
     print(f"{len(cloud)} Gaussians in {time.perf_counter() - started:.1f} s: {given.out}")
+
+
+def _read_capture(path: Path) -> Capture:
+    """Read a capture, and warn of what is odd about it."""
+    from .calibrations.load import open_capture, read_capture
+
+    source = open_capture(path)
+    for finding in source.findings:
+        log.warning("%s", finding)
+    return read_capture(source)
+
+
+def _add_import(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", type=Path, help="a calibration's file or folder: see docs/captures.md")
+    command.add_argument("--out", type=Path, required=True, help="the folder to write the capture to")
+    add_arguments(command, ImportOptions)
+
+
+def _import(given: argparse.Namespace) -> None:
+    from .calibrations.load import import_capture
+    from .capture import TRANSFORMS
+
+    check_target(given.out / TRANSFORMS)
+    source = import_capture(given.source, given.out, read_arguments(ImportOptions, given), _report)
+    for finding in source.findings:
+        print(f"Note: {finding}")
+    print(f"{source.summary()}: {given.out}")
 
 
 def _add_options(command: argparse.ArgumentParser) -> None:
@@ -164,14 +192,15 @@ def _portrait_sources(given: argparse.Namespace) -> dict[Path, Path]:
         sources = {given.out / f"{name}{suffix}": photo for name, photo in find_photos(source).items()}
     for target in sources:
         if given.views_only:
-            _check_target(target / TRANSFORMS)
+            check_target(target / TRANSFORMS)
         else:
-            _check_target(target, (".safetensors",))
+            check_target(target, (".safetensors",))
     return sources
 
 
 def _make_portrait(source: Path, target: Path, pipeline: FaceLift | Completion, given: argparse.Namespace) -> None:
-    from .capture import load_capture, save_capture
+    from .calibrations.load import load_capture
+    from .capture import save_capture
     from .facelift.pipeline import FaceLift
     from .gaussians import save_cloud
 
@@ -220,7 +249,8 @@ def _add_render(command: argparse.ArgumentParser) -> None:
 def _render(given: argparse.Namespace) -> None:
     from PIL import Image
 
-    from .capture import load_cameras, picture_names
+    from .calibrations.load import load_cameras
+    from .capture import picture_names
     from .gaussians import load_cloud
     from .rasterize import render_pictures
     from .reconstruct import pick_device
@@ -231,7 +261,7 @@ def _render(given: argparse.Namespace) -> None:
     first, last = cloud.time_range
     if outside := sum(not first <= moment <= last for _, moment, _, _ in cameras):
         log.warning("%d frames lie outside the cloud's %g to %g s and may be empty.", outside, first, last)
-    _check_target(given.out / f"{names[0]}.png")
+    check_target(given.out / f"{names[0]}.png")
     given.out.mkdir(parents=True, exist_ok=True)
     for index, (name, (camera, moment, _, _)) in enumerate(zip(names, cameras, strict=True)):
         _report("Rendering", index / len(names))
@@ -241,7 +271,7 @@ def _render(given: argparse.Namespace) -> None:
 
 
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
-    command.add_argument("capture", type=Path)
+    command.add_argument("capture", type=Path, help=CAPTURE)
     command.add_argument("--inputs", help="frames to reconstruct from, as 0,4,8 or 0-23 (all that are not held out)")
     command.add_argument("--targets", help="frames to score (all others)")
     command.add_argument("--json", type=Path, help="write the scores here too")
@@ -249,22 +279,21 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(given: argparse.Namespace) -> None:
-    from .capture import load_capture
     from .evaluate import score_cloud
     from .reconstruct import pick_device
 
-    capture = load_capture(given.capture)
+    capture = _read_capture(given.capture)
     count = len(capture.frames)
     if given.inputs is not None:
-        inputs = _indices(given.inputs, count)
+        inputs = read_indices(given.inputs, count)
     else:
         inputs = [index for index, frame in enumerate(capture.frames) if not frame.held_out]
     others = sorted(set(range(count)) - set(inputs))
-    targets = others if given.targets is None else _indices(given.targets, count)
+    targets = others if given.targets is None else read_indices(given.targets, count)
     if not targets:
         raise UserError("Every picture is an input and none is left to score; choose some with --inputs.")
     if given.json:
-        _check_target(given.json)
+        check_target(given.json)
     cloud = _run(capture.select(inputs), given)
     scores = score_cloud(cloud.to(pick_device(given.device)), capture.select(targets), _report)
     if given.json:
@@ -290,7 +319,7 @@ def _convert(given: argparse.Namespace) -> None:
     from .gaussians import from_splats, load_cloud, save_cloud
 
     moments = given.all or given.time is not None
-    _check_target(given.out, (*WRITERS,) if moments else (*WRITERS, ".safetensors"))
+    check_target(given.out, (*WRITERS,) if moments else (*WRITERS, ".safetensors"))
     is_splats = given.cloud.suffix.lower() in READERS
     cloud = read_splats(given.cloud) if is_splats else load_cloud(given.cloud).to_splats()
     first, last = cloud.time_range
@@ -335,7 +364,7 @@ def _train(given: argparse.Namespace) -> None:
     if given.dry_run:
         print(f"The run would start: {dry_run(config, given.assets)}")
         return
-    _check_target(given.out / "state.pt")
+    check_target(given.out / "state.pt")
     train(config, given.assets, given.out, given.minutes, given.weights)
 
 
@@ -358,34 +387,6 @@ def _info(given: argparse.Namespace) -> None:
     weights = find_weights()
     where = f"at {weights.gslrm.parents[1]}" if weights else "to download"
     print(f"facelift         a photo to a head, {SIZE / 2**20:.1f} MiB {where} ({LICENCE})")
-
-
-def _indices(text: str, count: int) -> list[int]:
-    """Parse a list such as 0,4,8-11 into frame numbers below count, without duplicates."""
-    indices: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part, re.ASCII)
-        if not match:
-            raise UserError(f"'{text}' is not a list of frames; write it as 0,4,8 or 0-23.")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if not first <= last < count:
-            raise UserError(f"'{text}' names frames that are not there; the capture has frames 0 to {count - 1}.")
-        indices += range(first, last + 1)
-    return list(dict.fromkeys(indices))
-
-
-def _check_target(path: Path, suffixes: Sequence[str] = ()) -> None:
-    """Check before long work that a file can be written and has one of the endings; write nothing."""
-    if suffixes and path.suffix.lower() not in suffixes:
-        raise UserError(f"'{path.suffix}' is not a format to write here; name the file {' or '.join(suffixes)}.")
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); choose another place.") from None
 
 
 def _report(stage: str, fraction: float) -> None:

@@ -107,6 +107,24 @@ def _read_choice(text: str) -> str | int:
     return int(text) if re.fullmatch(r"-?\d{1,9}", text, re.ASCII) else text
 
 
+def read_indices(text: str, count: int) -> list[int]:
+    """Read a list such as 0,4,8-11 as frame numbers below count, without duplicates.
+
+    Raises:
+        UserError: the text is no such list, or names frames that are not there.
+    """
+    indices: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part, re.ASCII)
+        if not match:
+            raise UserError(f"'{text}' is not a list of frames; write it as 0,4,8 or 0-23.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not first <= last < count:
+            raise UserError(f"'{text}' names frames that are not there; the capture has frames 0 to {count - 1}.")
+        indices += range(first, last + 1)
+    return list(dict.fromkeys(indices))
+
+
 def read_point(text: str) -> tuple[float, float, float]:
     """Read x,y,z in the units of a world.
 

@@ -146,17 +146,23 @@ def normalise_rig(cameras: Sequence[Camera], target: Sequence[float] | np.ndarra
     return Similarity(1 / radius, np.eye(3), -target / radius)
 
 
-def _axes_crossing(positions: np.ndarray, forwards: np.ndarray, spread: float) -> np.ndarray:
-    """Return the point [3] with the least sum of squared distances to the rays; see normalise_rig for parallel ones."""
+def cross_axes(positions: np.ndarray, forwards: np.ndarray) -> np.ndarray | None:
+    """Return the point [3] with the least sum of squared distances to the rays [V, 3], or None for parallel ones."""
     mean = positions.mean(0)
     across = np.eye(3) - forwards[:, :, None] * forwards[:, None, :]  # [V, 3, 3] projector off each axis
     normal = across.sum(0)
-    if np.linalg.eigvalsh(normal)[0] > 1e-4 * len(positions):  # the axes differ by more than about half a degree
-        crossing = mean + np.linalg.solve(normal, np.einsum("vij,vj->i", across, positions - mean))
-        if np.median(np.einsum("vi,vi->v", crossing - positions, forwards)) > 0:
-            return crossing
+    if np.linalg.eigvalsh(normal)[0] <= 1e-4 * len(positions):  # the axes differ by less than about half a degree
+        return None
+    return mean + np.linalg.solve(normal, np.einsum("vij,vj->i", across, positions - mean))
+
+
+def _axes_crossing(positions: np.ndarray, forwards: np.ndarray, spread: float) -> np.ndarray:
+    """Return where the axes cross in front of the cameras; see normalise_rig for where they do not."""
+    crossing = cross_axes(positions, forwards)
+    if crossing is not None and np.median(np.einsum("vi,vi->v", crossing - positions, forwards)) > 0:
+        return crossing
     forward = forwards.mean(0)
     length = np.linalg.norm(forward)
     if length < 1e-6:
         raise UserError("The cameras look away from one another; point them at the subject or choose a target object.")
-    return mean + forward / length * (spread or 1.0)
+    return positions.mean(0) + forward / length * (spread or 1.0)

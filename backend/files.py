@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writes files as a whole or not at all: first under another name beside their place, then they are moved."""
 
+import errno
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -42,3 +44,21 @@ def writing(path: Path | str) -> Iterator[Path]:
             yield partial
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}); choose another folder.") from None
+
+
+def check_target(path: Path, suffixes: Sequence[str] = ()) -> None:
+    """Check before long work that a file can be written and has one of the endings; write nothing.
+
+    Raises:
+        UserError: it cannot, or has another.
+    """
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise UserError(f"'{path.suffix}' is not a format to write here; name the file {' or '.join(suffixes)}.")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); choose another place.") from None

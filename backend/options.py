@@ -100,9 +100,10 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder, or none. unset: what happens if none is given."""
+    """A folder or a file, or none. unset: what happens if none is given."""
 
     unset: str
+    is_file: bool = False
 
 
 Kind = Choices | Number | Index | Switch | Rectangle | Folder

@@ -18,6 +18,7 @@ ROOT = __name__.rpartition(".")[0]  # the extension's name in Blender; a subfold
 _PACKAGE = f"{ROOT}.backend" if find_spec(f"{ROOT}.backend") else "backend"
 
 if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follow it; they let nothing else pass
+    import backend.calibrations.load
     import backend.facelift.pipeline
     import backend.facelift.weights
     import backend.formats.exchange
@@ -40,6 +41,7 @@ if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follo
     from backend import splats as splats
     from backend import version as version
 
+    calibrations = backend.calibrations
     facelift = backend.facelift
     formats = backend.formats
     portrait = backend.portrait

@@ -51,7 +51,7 @@ def run(out: Path, folder: Path = CAPTURE) -> dict:
 
     with _timed(seconds, "load the capture"):
         bpy.ops.facet4d.import_capture(directory=str(folder))
-        frames = backend.capture.load_capture(folder).frames
+        frames = backend.calibrations.load.load_capture(folder).frames
     inputs = [frame for frame in frames if not frame.held_out]
     held_out = [frame for frame in frames if frame.held_out]
     summary = survey(bpy.context).summary()

@@ -99,9 +99,10 @@ def _make_properties(option: Option) -> dict[str, Any]:
         case backend.options.Rectangle(switch_label=label, switch_help=text):
             corners = IntVectorProperty(**texts, size=4, min=0, default=(0, 0, 256, 256))
             return {names[0]: BoolProperty(name=label, description=text), names[1]: corners}
-        case backend.options.Folder(unset=unset):
+        case backend.options.Folder(unset=unset, is_file=is_file):
             texts["description"] += f"; empty: {unset}"
-            return {names[0]: StringProperty(**texts, subtype="DIR_PATH", options=RELATIVE)}
+            subtype: Any = "FILE_PATH" if is_file else "DIR_PATH"
+            return {names[0]: StringProperty(**texts, subtype=subtype, options=RELATIVE)}
     raise TypeError(f"{option.name} is of a kind that Blender cannot show")
 
 

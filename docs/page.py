@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writes the user's guides as HTML pages, with an anchor for each heading.
 
-python docs/page.py FOLDER    writes FOLDER/blender.html and FOLDER/portrait.html, and copies their picture
+python docs/page.py FOLDER    writes blender.html, captures.html and portrait.html to FOLDER, and copies their picture
 """
 
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 HERE = Path(__file__).parent
-GUIDES = ("blender", "portrait")
+GUIDES = ("blender", "captures", "portrait")
 PAGE = """<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><title>Facet4D</title>
 <style>body {{ max-width: 50em; margin: 2em auto; padding: 0 1em; font-family: sans-serif; line-height: 1.5 }}

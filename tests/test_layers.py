@@ -19,10 +19,11 @@ BACKEND = (
     ("models",),
     ("complete", "refine"),
     ("lrm4d", "rasterize"),
+    ("calibrations/",),
     ("gaussians", "capture", "formats/"),
     ("camera", "splats", "memory", "download", "cache"),
-    ("color", "files", "rotations", "logs", "version"),
-    ("arguments",),
+    ("color", "files", "rotations", "logs", "version", "movies"),
+    ("arguments", "import_options"),
     ("options",),
     ("arrays", "errors", "pip_failures", "__init__"),
 )

@@ -23,7 +23,7 @@ def manual(tmp_path_factory) -> dict[str, str]:
 
 def test_every_link_and_picture_of_the_manual_leads_somewhere(manual):
     """An artist has the zip alone, without the rest of the documentation."""
-    assert manual.keys() == {"blender.html", "portrait.html"}
+    assert manual.keys() == {"blender.html", "captures.html", "portrait.html"}
     dead = []
     for name, page in manual.items():
         for address in re.findall(r'(?:href|src)="([^"]+)"', page):

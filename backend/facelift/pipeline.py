@@ -142,7 +142,7 @@ def read_fronts(
 ) -> Fronts:
     """Read a photo or video as front views.
 
-    matting, index, box: see photo.prepare_front. first, last, every: see video.read_frames.
+    matting, index, box: see photo.prepare_front. first, last, every: see movies.read_frames.
 
     Raises:
         UserError: see photo.read_photo, photo.prepare_front and video.read_front_views.

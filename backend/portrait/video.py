@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A video of one person: decoding it, following the face, and cropping steady front views with their times.
+"""A video of one person: following the face, and cropping steady front views with their times.
 
 It may also be a video that a 2D re-animation tool has made of a photo.
 """
@@ -7,57 +7,21 @@ It may also be a video that a 2D re-animation tool has made of a photo.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ..camera import Camera
-from ..errors import Progress, UserError, no_progress
+from ..errors import Progress, no_progress
+from ..movies import read_frames
 from .face import Face
 from .matte import cut_out, lay_over_white
 from .matting_models import BUNDLED
 from .photo import CROP, Box, canonical_crop, choose_face, find_faces, photo_camera
 
 SMOOTHING_SIGMA = 0.2  # seconds: standard deviation of the window over which face boxes are averaged
-
-
-def read_frames(
-    path: Path | str, first: int = 0, last: int | None = None, every: int = 1
-) -> Iterator[tuple[float, np.ndarray]]:
-    """Yield a video's frames first, first + every, ... up to and including last: their seconds and upright pictures.
-
-    Frames are counted from 0, seconds from the video's first frame. last: None for the video's end. Pictures are uint8
-    [H, W, 3].
-
-    Raises:
-        UserError: PyAV or the file is missing, the video cannot be decoded, or it has no such frames.
-    """
-    try:
-        import av
-    except ImportError as error:
-        raise UserError(f"Reading a video needs PyAV, which cannot be used ({error}); install av.") from None
-    empty = True
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise UserError(f"{path} holds no video; choose another file.")
-            start = None
-            for index, frame in enumerate(container.decode(video=0)):
-                if frame.time is None:
-                    raise UserError(f"{path} does not store the times of its frames; convert it to mp4.")
-                start = frame.time if start is None else start
-                if last is not None and index > last:
-                    break
-                if index >= first and (index - first) % every == 0:
-                    empty = False
-                    picture = frame.to_ndarray(format="rgb24")
-                    yield frame.time - start, np.rot90(picture, frame.rotation // 90)  # degrees counterclockwise
-    except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{path} cannot be decoded ({error}); convert it to another format, such as mp4.") from None
-    if empty:
-        raise UserError(f"{path} has no frames in the range that begins with {first}; choose another range.")
 
 
 def follow_face(

@@ -34,7 +34,9 @@ def import_capture(scene: Scene, path: Path) -> Collection:
     Raises:
         UserError: the folder holds no readable capture. The scene is then unchanged.
     """
-    entries = zip(backend.capture.load_capture(path).frames, backend.capture.load_cameras(path), strict=True)
+    entries = zip(
+        backend.calibrations.load.load_capture(path).frames, backend.calibrations.load.load_cameras(path), strict=True
+    )
     folder = path if path.is_dir() else path.parent
     pictures = [(frame, _file(folder, name)) for frame, (_, _, name, held_out) in entries if not held_out]
     if not pictures:

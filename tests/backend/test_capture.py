@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from backend.calibrations.load import load_capture
 from backend.camera import Camera
-from backend.capture import Capture, Frame, load_capture, over_white, save_capture
+from backend.capture import Capture, Frame, over_white, save_capture
 from backend.errors import UserError
 from tests.helpers.cameras import look_at
 from tests.helpers.captures import small_capture

@@ -41,7 +41,8 @@ def test_a_run_of_the_bundled_model_leaves_the_compiler_alone():
     """torch._dynamo and triton take seconds to import, and end a Blender that has drawn with Mesa's software OpenGL."""
     script = """if True:
         import sys
-        from backend.capture import Capture, load_capture
+        from backend.calibrations.load import load_capture
+        from backend.capture import Capture
         from backend.options import ReconstructOptions
         from backend.reconstruct import reconstruct
         frames = load_capture("backend/demo_capture").frames[:1]

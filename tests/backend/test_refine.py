@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from backend import refine as refinement
-from backend.capture import load_capture
+from backend.calibrations.load import load_capture
 from backend.errors import UserError
 from backend.evaluate import score_cloud
 from backend.gaussians import Gaussians4D

@@ -13,7 +13,8 @@ from skimage import data
 
 import backend
 from backend.__main__ import main
-from backend.capture import Capture, load_capture
+from backend.calibrations.load import load_capture
+from backend.capture import Capture
 from backend.errors import Cancelled, UserError
 from backend.evaluate import score_cloud
 from backend.facelift import weights as facelift_weights

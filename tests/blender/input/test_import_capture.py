@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 
+from backend.calibrations.load import load_capture
 from backend.camera import Camera
-from backend.capture import Capture, Frame, load_capture, save_capture
+from backend.capture import Capture, Frame, save_capture
 from backend.errors import UserError
 from tests.helpers.stage import add_camera, add_picture, read_capture, save_picture
 

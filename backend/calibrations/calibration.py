@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every reader of a calibration returns: cameras with lens, pose, picture and time, and what is odd about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..capture import LARGEST
+from ..errors import UserError
+from .lens import Lens
+
+SizeOf = Callable[[str], tuple[int, int]]
+"""A function that returns width and height of the picture that a calibration calls by a name."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something odd about a capture: what it is, and what to do about it, a sentence each."""
+
+    text: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.fix}"
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A calibrated camera, or one picture of it.
+
+    name: as the calibration calls it: a picture's path, or a camera's name. camera_to_world: [4, 4], OpenCV axes,
+    without scale. time: in seconds, or None where the calibration tells none; frame: the number of the frame, likewise.
+    file, mask: pictures that the calibration itself names by their paths. held_out: not for reconstruction.
+    """
+
+    name: str
+    lens: Lens
+    camera_to_world: np.ndarray
+    time: float | None = None
+    frame: int | None = None
+    file: Path | None = None
+    mask: Path | None = None
+    held_out: bool = False
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The views of a calibration, of the format's name, and what was odd when it was read."""
+
+    format: str
+    source: Path
+    views: list[View]
+    findings: list[Finding] = field(default_factory=list)
+
+
+def check_pose(camera_to_world: np.ndarray, name: str) -> np.ndarray:
+    """Return a pose [4, 4] or [3, 4] as [4, 4] float64 with unit axes; some exporters leave a uniform scale in it.
+
+    Raises:
+        UserError: it is not a rotation, a scale and a position.
+    """
+    matrix = np.asarray(camera_to_world, np.float64)
+    if matrix.shape == (3, 4):
+        matrix = np.vstack([matrix, [0, 0, 0, 1]])
+    axes = matrix[:3, :3]
+    scale = np.cbrt(abs(np.linalg.det(axes))) if np.abs(matrix).max() <= LARGEST else np.nan
+    if not scale > 0 or not np.allclose(axes.T @ axes, scale**2 * np.eye(3), atol=1e-3 * scale**2):
+        raise UserError(
+            f"The pose of '{name}' is not a rotation and a position (singular, skewed or not finite); fix it."
+        )
+    if not np.allclose(matrix[3], [0, 0, 0, 1], atol=1e-6):
+        raise UserError(f"The pose of '{name}' does not end in the row 0 0 0 1; transpose it or export it again.")
+    if np.linalg.det(axes) < 0:
+        raise UserError(f"The pose of '{name}' is mirrored; give its camera a positive scale.")
+    matrix = matrix.copy()
+    matrix[:3, :3] = axes / scale
+    return matrix
+
+
+def invert_pose(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+    """Return camera-to-world [4, 4] of the world-to-camera rotation [3, 3] and translation [3]."""
+    pose = np.eye(4)
+    pose[:3, :3] = np.asarray(rotation, np.float64).T
+    pose[:3, 3] = -pose[:3, :3] @ np.asarray(translation, np.float64).ravel()
+    return pose

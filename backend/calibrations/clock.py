@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sets the time of each picture: from the calibration, a table, the movie, or the picture's name."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from ..errors import UserError
+from ..import_options import ImportOptions
+from .calibration import Finding
+from .pictures import Library, list_some
+from .shots import Shot
+from .times import TimeTable, exact_rate, frame_numbers, read_table, seconds_in_names, timecode_seconds
+
+STILL = 1e-3  # of the rig's size: cameras that are nearer to one another are one camera that stands still
+UNEVEN = 0.2  # of a frame's duration: a movie whose frames differ by more has a variable rate
+
+
+def set_times(shots: list[Shot], library: Library, options: ImportOptions) -> tuple[list[Shot], list[Finding]]:
+    """Return the shots that the options choose, in their order of time, with their times; and what is odd about these.
+
+    Raises:
+        UserError: it cannot be told when a picture was taken; the message says what to give.
+    """
+    rate = exact_rate(options.fps) if options.fps else None
+    table = read_table(options.times, rate) if options.times else TimeTable()
+    known = {shot.camera for shot in shots}
+    if unknown := sorted({*table.offsets, *(camera for camera, _ in table.frames)} - known):
+        raise UserError(f"{options.times} names camera '{unknown[0]}'; the cameras are {list_some(sorted(known))}.")
+    findings: list[Finding] = []
+    starts = _movie_starts(shots, library, table)
+    timed, untimed = [], []
+    for shot in shots:
+        seconds = shot.view.time if shot.alone else None
+        if seconds is None:
+            seconds = _stored_time(shot, library, table, starts)
+        (untimed if seconds is None else timed).append(replace(shot, time=math.nan if seconds is None else seconds))
+    findings += _uneven_movies(shots, library)
+    if timed and untimed:
+        raise UserError(
+            f"{len(timed)} pictures have a time but {len(untimed)} have none, such as {untimed[0].file}; give all "
+            "times with --times."
+        )
+    if untimed:
+        timed = _times_of_pictures(untimed, table, rate, findings)
+    return _choose(timed, options), findings
+
+
+def _stored_time(shot: Shot, library: Library, table: TimeTable, starts: dict[str, float]) -> float | None:
+    """Return when a picture was taken by the table, or by its movie; None if neither tells."""
+    if shot.frame is None:
+        return table.of_picture(shot.file)
+    if (seconds := table.frames.get((shot.camera, shot.frame))) is not None:
+        return seconds
+    return library.movie(shot.file).times[shot.frame] + starts[shot.file]
+
+
+def _movie_starts(shots: list[Shot], library: Library, table: TimeTable) -> dict[str, float]:
+    """Return when each movie begins, in seconds: by the table's offsets, else by timecode if all movies have one."""
+    cameras = {shot.file: shot.camera for shot in shots if shot.frame is not None}
+    if table.offsets:
+        return {file: table.offsets.get(camera, 0.0) for file, camera in cameras.items()}
+    codes = {}
+    for file in cameras:
+        movie = library.movie(file)
+        if movie.timecode is None:
+            return dict.fromkeys(cameras, 0.0)
+        codes[file] = timecode_seconds(movie.timecode, movie.rate, f"'{file}'")
+    first = min(codes.values(), default=0.0)
+    return {file: seconds - first for file, seconds in codes.items()}
+
+
+def _uneven_movies(shots: list[Shot], library: Library) -> list[Finding]:
+    findings = []
+    for file in dict.fromkeys(shot.file for shot in shots if shot.frame is not None):
+        steps = np.diff(library.movie(file).times)
+        if len(steps) and np.ptp(steps) > UNEVEN * np.median(steps):
+            findings.append(
+                Finding(
+                    f"The frames of {file} last {1000 * steps.min():.1f} to {1000 * steps.max():.1f} ms: its rate "
+                    "varies or frames were dropped.",
+                    "The times of its frames are used as they are stored; check them if the movie was converted.",
+                )
+            )
+    return findings
+
+
+def _times_of_pictures(
+    shots: list[Shot], table: TimeTable, rate: Fraction | None, findings: list[Finding]
+) -> list[Shot]:
+    """Return pictures with the times that their names or the calibration's frame numbers tell."""
+    if seconds := seconds_in_names([shot.file for shot in shots], rate):
+        return [replace(shot, time=time) for shot, time in zip(shots, seconds, strict=True)]
+    counted = table.frames or rate or any(shot.view.frame is not None for shot in shots)
+    if not counted and all(shot.alone for shot in shots):
+        if _several_at_one_place(shots):
+            findings.append(
+                Finding(
+                    f"Nothing tells when the {len(shots)} pictures were taken, so they are read as one moment.",
+                    "If the subject moved, give the frames a second of their numbers with --fps, or a table with "
+                    "--times.",
+                )
+            )
+        return [replace(shot, time=0.0) for shot in shots]
+    if not rate and not table.frames:
+        crowd = next((shot for shot in shots if not shot.alone), shots[0])
+        raise UserError(
+            f"Camera '{crowd.camera}' took several pictures, such as {crowd.file}, but nothing tells when; give the "
+            "frames a second of their numbers with --fps, or a table with --times."
+        )
+    numbers = _numbers(shots)
+    findings += _gaps(shots, numbers)
+    first = min(numbers)
+    result = []
+    for shot, number in zip(shots, numbers, strict=True):
+        time = table.frames.get((shot.camera, number))
+        if time is None and not rate:
+            raise UserError(f"The table of times lacks frame {number} of camera '{shot.camera}'; add it or give --fps.")
+        time = float((number - first) / (rate or 1)) + table.offsets.get(shot.camera, 0.0) if time is None else time
+        result.append(replace(shot, time=time))
+    return result
+
+
+def _numbers(shots: list[Shot]) -> list[int]:
+    """Return the frame number of each shot."""
+    if all(shot.view.frame is not None for shot in shots):
+        return [shot.view.frame or 0 for shot in shots]
+    if all(shot.alone for shot in shots):
+        groups = _gather_by_place(shots)
+    else:
+        groups = defaultdict(list)
+        for index, shot in enumerate(shots):
+            groups[shot.view.name].append(index)
+    result = [0] * len(shots)
+    for camera, members in groups.items():
+        for index, number in zip(members, frame_numbers([shots[i].file for i in members], camera), strict=True):
+            result[index] = number
+    return result
+
+
+def _gather_by_place(shots: list[Shot]) -> dict[str, list[int]]:
+    """Gather pictures, each calibrated by itself, by camera: by their names without the number that counts frames.
+
+    Which of several numbers does is told by the poses: without it, the pictures of one name were taken at one place.
+
+    Raises:
+        UserError: the numbers of the names differ in count, or no number leaves cameras that stand still.
+    """
+    places = np.stack([shot.view.camera_to_world[:3, 3] for shot in shots])
+    size = float(np.linalg.norm(places - places.mean(0), axis=1).max()) or 1.0
+    names = [re.split(r"(\d+)", PurePosixPath(shot.file).with_suffix("").as_posix()) for shot in shots]
+    fitting = []
+    for column in range(1, min(map(len, names)), 2):
+        groups: dict[str, list[int]] = defaultdict(list)
+        for index, parts in enumerate(names):
+            groups["".join((*parts[:column], "#", *parts[column + 1 :]))].append(index)
+        if max(map(len, groups.values())) > 1:
+            spread = max(float(np.ptp(places[members], axis=0).max()) for members in groups.values())
+            fitting.append((spread, groups))
+    still = [groups for spread, groups in fitting if spread <= STILL * size]
+    if len(still) == 1 or len(fitting) == 1:
+        return still[0] if still else fitting[0][1]
+    raise UserError(
+        f"It cannot be told which number in the names of the pictures, such as {shots[0].file}, counts the frames; "
+        "give a table of times with --times."
+    )
+
+
+def _several_at_one_place(shots: Sequence[Shot]) -> bool:
+    poses = np.stack([shot.view.camera_to_world[:3] for shot in shots])
+    size = float(np.linalg.norm(poses[:, :, 3] - poses[:, :, 3].mean(0), axis=1).max()) or 1.0
+    poses[:, :, 3] /= size
+    return len(np.unique((poses / STILL).round().reshape(len(poses), -1), axis=0)) < len(poses)
+
+
+def _gaps(shots: list[Shot], numbers: list[int]) -> list[Finding]:
+    """Return which cameras lack frames that others have."""
+    cameras: dict[str, set[int]] = defaultdict(set)
+    for shot, number in zip(shots, numbers, strict=True):
+        cameras[shot.view.name if not shot.alone else "".join(re.split(r"\d+", shot.file))].add(number)
+    if len(cameras) == 1 or len(shots) == len(cameras):
+        return []
+    every = set(numbers)
+    short = {camera: every - own for camera, own in cameras.items() if own < every}
+    return [
+        Finding(
+            f"Camera '{camera}' lacks {len(missing)} of {len(every)} frames, such as {min(missing)}.",
+            "Nothing is to be done; the other cameras fill in. Restore the pictures if they are only lost.",
+        )
+        for camera, missing in short.items()
+    ]
+
+
+def _choose(shots: list[Shot], options: ImportOptions) -> list[Shot]:
+    """Return the shots of the chosen part of the clip."""
+    moments: dict[str, set[float]] = defaultdict(set)  # of each camera that took several pictures
+    for shot in shots:
+        moments["" if shot.alone else shot.view.name].add(shot.time)
+    ranks = {camera: {time: rank for rank, time in enumerate(sorted(times))} for camera, times in moments.items()}
+    chosen = [
+        shot
+        for shot in shots
+        if ranks["" if shot.alone else shot.view.name][shot.time] % options.every == 0
+        and (not options.start or options.start <= shot.time)
+        and (not options.end or shot.time <= options.end)
+    ]
+    if not chosen:
+        raise UserError(f"No picture was taken between {options.start:g} and {options.end:g} s; choose another part.")
+    return chosen

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Says what is odd about the cameras of a capture, each with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from ..camera import Camera, cross_axes
+from .calibration import Finding
+from .pictures import list_some
+
+PAST = 0.35  # of its field of view: an axis that passes the common point by more hardly shows it
+FAR = 8.0  # times the usual distance
+CROSSED = 24  # cameras, of whose axes each two are crossed
+NARROWEST, WIDEST = np.radians([2.0, 130.0])  # fields of view that lenses have
+
+
+def examine_cameras(cameras: Sequence[Camera], names: Sequence[str]) -> list[Finding]:
+    """Return what is odd about cameras that look at one subject; names: of their pictures."""
+    odd = [
+        name
+        for camera, name in zip(cameras, names, strict=True)
+        if not NARROWEST < 2 * camera.half_field_of_view < WIDEST
+    ]
+    findings = []
+    if odd:
+        widest = np.degrees(2 * cameras[list(names).index(odd[0])].half_field_of_view)
+        findings.append(
+            Finding(
+                f"The field of view of {list_some(odd)} is {widest:.1f} degrees, which few lenses have.",
+                "Check that focal lengths are in pixels, and the sizes those of the calibrated pictures.",
+            )
+        )
+    poses = np.stack([camera.camera_to_world for camera in cameras])
+    if len(np.unique(poses[:, :3].round(6), axis=0)) > 1:
+        findings += _examine_rig(cameras, poses, names)
+    return findings
+
+
+def _examine_rig(cameras: Sequence[Camera], poses: np.ndarray, names: Sequence[str]) -> list[Finding]:
+    crossing = _crossing_of_most(poses)
+    if crossing is None:
+        return []
+    distances, depths, past = _distances(poses, crossing)
+    if np.median(depths) < 0:
+        return [
+            Finding(
+                "The cameras look away from the point where their axes cross.",
+                "Their poses have other axes than the format says (OpenCV's y down and z forward, or OpenGL's y up and "
+                "z backward), or are inverted: export them again.",
+            )
+        ]
+    off = past / np.sin([camera.half_field_of_view for camera in cameras])
+    findings = []
+    if np.median(off) > PAST:
+        findings.append(
+            Finding(
+                f"The cameras do not look at one point: half of the axes pass it by {np.degrees(np.median(past)):.0f} "
+                "degrees or more.",
+                "Check whether the poses are world-to-camera or camera-to-world; if they are right, tell the subject's "
+                "centre with --centre.",
+            )
+        )
+    elif aside := [name for name, part in zip(names, off, strict=True) if part > 1 + PAST]:
+        findings.append(
+            Finding(
+                f"{len(aside)} cameras look past the point that the others look at: {list_some(aside)}.",
+                "Check their poses, or leave them out.",
+            )
+        )
+    if far := [name for name, ratio in zip(names, distances / np.median(distances), strict=True) if ratio > FAR]:
+        findings.append(
+            Finding(
+                f"{len(far)} cameras stand more than {FAR:g} times as far away as the others: {list_some(far)}.",
+                "Check their poses, or leave them out.",
+            )
+        )
+    return findings
+
+
+def _crossing_of_most(poses: np.ndarray) -> np.ndarray | None:
+    """Return the crossing of two cameras' axes that half of all axes pass nearest; None where all are parallel.
+
+    A least-squares point would be drawn away by the very cameras that are to be found.
+    """
+    few = poses[:: len(poses) // CROSSED + 1]
+    pairs = (few[[first, second]] for first, second in combinations(range(len(few)), 2))
+    crossings = (cross_axes(pair[:, :3, 3], pair[:, :3, 2]) for pair in pairs)
+    known = [crossing for crossing in crossings if crossing is not None]
+    return min(known, key=lambda crossing: float(np.median(_distances(poses, crossing)[2])), default=None)
+
+
+def _distances(poses: np.ndarray, point: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the cameras' distances to a point, its depths, and the sines by which the axes pass it, each [V]."""
+    ways = point - poses[:, :3, 3]
+    distances = np.maximum(np.linalg.norm(ways, axis=1), 1e-12)
+    depths = np.einsum("vi,vi->v", ways, poses[:, :3, 2])
+    return distances, depths, np.sqrt(np.maximum(1 - (depths / distances) ** 2, 0))

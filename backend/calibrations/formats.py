@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The formats of calibrations, and which of them a file or folder is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..capture import TRANSFORMS
+from ..errors import UserError
+from ..import_options import ImportOptions
+from . import colmap, transforms
+from .calibration import Calibration, SizeOf
+from .pictures import Library, pictures_folder
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format.
+
+    find: returns what a file or folder holds of it, for `read`, or None. inner: the names of folders for calibrations,
+    beside which the pictures are.
+    """
+
+    name: str
+    find: Callable[[Path], Path | None]
+    read: Callable[[Path, SizeOf], Calibration]
+    inner: tuple[str, ...] = ()
+
+
+FORMATS = (
+    Format("transforms.json", transforms.find, lambda path, _: transforms.read_transforms(path)),
+    Format("COLMAP", colmap.find, colmap.read_colmap, ("0", "sparse", "colmap", "distorted")),
+)
+
+
+def read_calibration(path: Path, options: ImportOptions) -> tuple[Calibration, Library]:
+    """Read a calibration of any format, and list the pictures that may belong to it.
+
+    Raises:
+        UserError: there is none, or two that differ; or something in it is missing, malformed or not supported.
+    """
+    if not path.exists():
+        raise UserError(f"There is no capture at {path}; give a folder with a {TRANSFORMS} or another calibration.")
+    matches = [(entry, source) for entry in FORMATS if (source := entry.find(path)) is not None]
+    if not matches:
+        names = ", ".join(entry.name for entry in FORMATS)
+        raise UserError(f"There is no capture at {path} that can be read; the formats are {names}.")
+    entry, source = matches[0]
+    if len(matches) > 1 and entry.name != TRANSFORMS:
+        raise UserError(f"{path} holds both {source} and {matches[1][1]}; name the one to read.")
+    place = source if source.is_dir() else source.parent
+    while place.name in entry.inner:
+        place = place.parent
+    library = Library(options.pictures or pictures_folder(place))
+    return entry.read(source, library.size), library

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Imported captures are what was read; pictures find their cameras, and what is odd is said with its fix."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.__main__ import main
+from backend.calibrations.load import import_capture, load_capture, open_capture
+from backend.capture import Capture, Frame, save_capture
+from backend.errors import UserError
+from backend.import_options import ImportOptions
+from tests.helpers import spots
+from tests.helpers.colmap_files import write_model
+
+RIG = spots.rig()
+NAMES = [f"cam{index}.png" for index in range(4)]
+
+
+def edit(folder, change):
+    path = folder / "transforms.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+@pytest.fixture
+def captured(tmp_path):
+    """A capture folder of the spots, as Facet4D writes it."""
+    images = [spots.picture(camera.project(spots.POINTS)) for camera in RIG]
+    frames = [Frame(c, 0.5 * i, image, f"cam{i}") for i, (c, image) in enumerate(zip(RIG, images, strict=True))]
+    save_capture(Capture(frames), tmp_path / "captured")
+    return tmp_path / "captured"
+
+
+def test_an_imported_capture_is_the_one_that_was_read(tmp_path, captured):
+    write_model(tmp_path / "sparse", RIG, NAMES)
+    (captured / "transforms.json").unlink()
+    captured.rename(tmp_path / "images")
+    assert main(["import", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    for name in NAMES:  # without distortion they are the very files
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "images" / name).read_bytes()
+    read = load_capture(tmp_path / "out")
+    spots.assert_same_cameras([frame.camera for frame in read.frames], RIG)
+    for frame, other in zip(read.frames, load_capture(tmp_path).frames, strict=True):
+        np.testing.assert_array_equal(frame.image, other.image)
+
+
+def test_undistorted_pictures_are_written_with_their_cameras(tmp_path, captured, capsys):
+    edit(captured, lambda document: document.update(k1=-0.2, camera_model="OPENCV"))
+    import_capture(captured, tmp_path / "out")
+    read, again = load_capture(captured), load_capture(tmp_path / "out")
+    spots.assert_same_cameras([frame.camera for frame in again.frames], [frame.camera for frame in read.frames])
+    for frame, other in zip(read.frames, again.frames, strict=True):
+        np.testing.assert_array_equal(frame.image, other.image)
+        assert (frame.time, frame.name) == (other.time, other.name)
+    assert read.frames[0].camera.fx != pytest.approx(RIG[0].fx, rel=0.01)
+
+
+@pytest.mark.parametrize("model", ["OPENCV", "OPENCV_FISHEYE", "FULL_OPENCV"])
+def test_lenses_of_transforms_are_undone(captured, model):
+    def project(rays):
+        x, y = rays.T
+        radius = np.hypot(x, y)
+        theta = np.arctan(radius) if model == "OPENCV_FISHEYE" else radius
+        scale = theta / radius * (1 - 0.2 * theta**2 + 0.05 * theta**4)
+        if model == "FULL_OPENCV":
+            scale /= 1 + 0.1 * theta**2
+        return np.stack([x * scale * 150 + 83, y * scale * 150 + 58], 1)
+
+    for camera, name in zip(RIG, NAMES, strict=True):
+        spots.save(captured / name, camera, project)
+    edit(captured, lambda document: document.update(k1=-0.2, k2=0.05, k4=0.1 * (model[0] == "F"), camera_model=model))
+    for frame in load_capture(captured).frames:
+        assert spots.worst_miss(frame.image, frame.camera) < 0.06
+
+
+@pytest.mark.parametrize(
+    "fields", [{"camera_angle_y": 2 * np.arctan(60 / 150)}, {"x_fov": np.degrees(2 * np.arctan(80 / 150))}]
+)
+def test_fields_of_view_of_other_programs_are_read(captured, fields):
+    def change(document):
+        document.update(fields)
+        for frame in document["frames"]:
+            del frame["fl_x"], frame["fl_y"]
+
+    edit(captured, change)
+    spots.assert_same_cameras(open_capture(captured).cameras, RIG)
+
+
+def test_timestamps_masks_and_splits_are_read(captured):
+    def change(document):
+        for index, frame in enumerate(document["frames"]):
+            frame["timestamp"] = frame.pop("time") + 1
+            frame["mask_path"] = f"masks\\{index}.png"
+        document.update(
+            val_filenames=["cam1.png"], test_filenames=["cam2.png"], train_filenames=["cam0.png", "cam3.png"]
+        )
+
+    (captured / "masks").mkdir()
+    for index in range(4):
+        Image.fromarray(np.full((60, 80), 40 * index, np.uint8)).save(captured / "masks" / f"{index}.png")
+    edit(captured, change)
+    frames = load_capture(captured).frames
+    assert [frame.time for frame in frames] == [1, 1.5, 2, 2.5]
+    assert [frame.held_out for frame in frames] == [False, True, True, False]
+    assert [set(frame.image[..., 3].flat) for frame in frames] == [{0}, {40}, {80}, {120}]
+
+
+def test_the_splits_of_nerf_are_one_capture(captured):
+    def split(rows, name):
+        document = json.loads((captured / "transforms.json").read_text())
+        document["frames"] = [
+            {**frame, "file_path": f"./{frame['file_path'][:-4]}"} for frame in document["frames"][rows]
+        ]
+        (captured / name).write_text(json.dumps(document))
+
+    split(slice(0, 3), "transforms_train.json")
+    split(slice(3, 4), "transforms_test.json")
+    (captured / "transforms.json").unlink()
+    source = open_capture(captured)
+    spots.assert_same_cameras(source.cameras, RIG)
+    assert [shot.view.held_out for shot in source.shots] == [False, False, False, True]
+
+
+def test_pictures_that_lie_on_their_side_are_turned_as_they_were_calibrated(captured):
+    for name in NAMES:
+        picture = Image.open(captured / name).convert("RGB").transpose(Image.Transpose.ROTATE_90)
+        exif = Image.Exif()
+        exif[0x0112] = 6  # the viewer turns it clockwise
+        picture.save(captured / name, exif=exif)
+    for frame in load_capture(captured).frames:
+        assert frame.image.shape == (120, 160, 4)
+        assert spots.worst_miss(frame.image, frame.camera) < 0.06
+
+
+def test_large_pictures_are_made_smaller_with_their_cameras(tmp_path, captured):
+    import_capture(captured, tmp_path / "out", ImportOptions(longest_side=80))
+    for frame, truth in zip(load_capture(tmp_path / "out").frames, RIG, strict=True):
+        assert frame.image.shape == (60, 80, 4)
+        assert frame.camera.intrinsics == pytest.approx(truth.intrinsics / 2)
+        assert spots.worst_miss(frame.image, frame.camera) < 0.06
+
+
+def test_a_camera_of_half_the_resolution_is_named_with_its_fix(captured):
+    Image.open(captured / "cam2.png").resize((80, 60)).save(captured / "cam2.png")
+    with pytest.raises(
+        UserError, match=r"'cam2' is 80 x 60; bring all pictures to one size, as --longest-side 80 does"
+    ):
+        open_capture(captured)
+    assert len(load_capture(captured, ImportOptions(longest_side=80)).frames) == 4
+
+
+def odd(folder, **options):
+    return " ".join(str(finding) for finding in open_capture(folder, ImportOptions(**options)).findings)
+
+
+def test_a_good_capture_has_nothing_odd(captured):
+    assert odd(captured) == ""
+
+
+def test_what_is_odd_is_said_with_its_fix(captured):
+    def flip(document):
+        for frame in document["frames"]:
+            frame["transform_matrix"] = (np.array(frame["transform_matrix"]) @ np.diag([1, -1, -1, 1])).tolist()
+
+    edit(captured, flip)
+    assert "look away from the point where their axes cross. Their poses have other axes" in odd(captured)
+    edit(captured, flip)
+
+    def turn(document, rows=slice(None), angle=0.6):
+        cos, sin = np.cos(angle), np.sin(angle)
+        for frame in document["frames"][rows]:
+            turned = np.array(frame["transform_matrix"])
+            turned[:3, :3] = turned[:3, :3] @ [[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]]
+            frame["transform_matrix"] = turned.tolist()
+
+    edit(captured, lambda document: turn(document, slice(1, 2)))
+    assert "1 cameras look past the point that the others look at: cam1." in odd(captured)
+    edit(captured, lambda document: document["frames"][1]["transform_matrix"][0].__setitem__(3, 500.0))
+    assert "1 cameras stand more than 8 times as far away as the others: cam1." in odd(captured)
+    edit(captured, lambda document: [frame.update(fl_x=1e5, fl_y=1e5) for frame in document["frames"]])
+    assert "0.1 degrees, which few lenses have. Check that focal lengths are in pixels" in odd(captured)
+
+
+def test_pictures_without_camera_and_cameras_without_picture_are_counted(tmp_path):
+    write_model(tmp_path / "sparse", RIG, NAMES)
+    for camera, name in zip(RIG[:3], NAMES[:3], strict=True):
+        spots.save(tmp_path / "images" / name, camera)
+    spots.save(tmp_path / "images" / "other.png", RIG[0])
+    found = odd(tmp_path)
+    assert "1 of 4 cameras have no picture: cam3.png." in found
+    assert "1 pictures have no camera in the calibration: other.png." in found
+
+
+def test_no_pictures_at_all_are_an_error_that_names_one(tmp_path):
+    write_model(tmp_path / "sparse", RIG, NAMES)
+    with pytest.raises(UserError, match=r"None of the 4 cameras .* has a picture below .*'cam0\.png'; name the folder"):
+        open_capture(tmp_path)
+    with pytest.raises(UserError, match=r"There is no folder .*nowhere with pictures"):
+        open_capture(tmp_path, ImportOptions(pictures=tmp_path / "nowhere"))
+
+
+def test_what_is_no_capture_is_named(tmp_path, capsys):
+    with pytest.raises(UserError, match=r"There is no capture at .* that can be read; the formats are"):
+        open_capture(tmp_path)
+    assert main(["import", str(tmp_path / "gone"), "--out", str(tmp_path / "out")]) == 2
+    assert "There is no capture at" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
