@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What test_sharding.py runs under torchrun: the same run replicated, sharded, stopped and resumed, and a broken step.
+"""What test_sharding.py runs under torchrun: the same run replicated, sharded, stopped and resumed, a broken step, and
+last a batch that is too large, which ends both processes.
 
-Leaves run folders in the folder given, and in rank<N>.json what the process saw.
+Leaves run folders in the folder given, and of each process what it saw in rank<N>.json and the weights that it held
+whole in rank<N>.pt.
 """
 
 import json
@@ -10,14 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 from backend import models
-from backend.training import loop, tasks
+from backend.training import loop, tasks, validate
 from backend.training.losses import reconstruction_loss
 from backend.training.sharding import local
 from tests.helpers.tiny_run import CONFIG, TINY
 
 loop.LOG_EVERY = 2
+validate.SHEET_SCENES = validate.TARGETS = 1
 # numbers of blocks and free Gaussians that two processes cannot halve
 models.CONFIGS["tiny"] = replace(TINY, layers=3, free_gaussians=1)
 SHARDED = replace(CONFIG, fsdp=True, activation_checkpointing=True)
@@ -25,7 +29,8 @@ SHARDED = replace(CONFIG, fsdp=True, activation_checkpointing=True)
 
 def run_all(out: Path) -> dict:
     """The runs -> this process's share of the parameters, and whether a step that broke elsewhere changed it."""
-    loop.train(CONFIG, out, out / "replicated")
+    run = loop.train(CONFIG, out, out / "replicated")
+    torch.save(run.model.state_dict(), out / f"rank{run.rank}.pt")
     run = loop.train(SHARDED, out, out / "sharded")
     held = sum(local(value).numel() for value in run.model.parameters())
     share = held / sum(value.numel() for value in run.model.parameters())
@@ -57,9 +62,9 @@ def run_too_large(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    out, *kind = sys.argv[1:]
-    if kind:
-        run_too_large(Path(out))
+    out = Path(sys.argv[1])
     with loop.processes():
-        seen = run_all(Path(out))
-    (Path(out) / f"rank{seen['rank']}.json").write_text(json.dumps(seen))
+        seen = run_all(out)
+        (out / f"rank{seen['rank']}.json").write_text(json.dumps(seen))
+        dist.barrier()  # the other process may still be writing
+        run_too_large(out)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A model that several processes hold in parts learns what one that each holds whole does, and is saved whole."""
+"""Two processes train as one. A model that they hold in parts learns what one that each holds whole does, and is saved
+whole."""
 
 import json
 import os
@@ -21,19 +22,23 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 
-def torchrun(*arguments: str) -> subprocess.CompletedProcess:
-    """Runs a module in two processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
-
-
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def torchrun(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """The folder of sharded_runs.py's runs, which ran in two processes, and how these ended."""
     folder = tmp_path_factory.mktemp("runs")
-    done = torchrun("tests.training.sharded_runs", str(folder))
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "tests.training.sharded_runs", str(folder)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert (folder / "rank0.json").exists() and (folder / "rank1.json").exists(), done.stderr[-3000:]
+    return folder, done
+
+
+@pytest.fixture
+def runs(torchrun, monkeypatch) -> Path:
+    """The folder of the runs, and their model under its name."""
+    monkeypatch.setitem(models.CONFIGS, "tiny", replace(TINY, layers=3, free_gaussians=1))
+    return torchrun[0]
 
 
 def state(folder: Path) -> dict:
@@ -45,6 +50,14 @@ def tensors(value: object) -> list[torch.Tensor]:
     if isinstance(value, dict):
         return [tensor for _, part in sorted(value.items()) for tensor in tensors(part)]
     return [value] if isinstance(value, torch.Tensor) else []
+
+
+def test_two_processes_train_as_one(runs, tmp_path):
+    """Both hold the same weights, made from gradients of different scenes."""
+    first, second = (torch.load(runs / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    alone = train(CONFIG, tmp_path, tmp_path / "alone").model.state_dict()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert any(not torch.equal(value, alone[name]) for name, value in first.items())
 
 
 def test_each_process_holds_a_part(runs):
@@ -65,8 +78,7 @@ def test_a_sharded_run_that_was_stopped_goes_on_bit_for_bit(runs):
     assert all(torch.equal(value, expected) for value, expected in zip(parts, whole, strict=True))
 
 
-def test_a_sharded_run_goes_on_in_one_process(runs, tmp_path, monkeypatch):
-    monkeypatch.setitem(models.CONFIGS, "tiny", replace(TINY, layers=3, free_gaussians=1))
+def test_a_sharded_run_goes_on_in_one_process(runs, tmp_path):
     shutil.copytree(runs / "sharded", tmp_path / "run")
     run = train(CONFIG, tmp_path, tmp_path / "run")
     saved = state(runs / "sharded")
@@ -77,8 +89,8 @@ def test_a_sharded_run_goes_on_in_one_process(runs, tmp_path, monkeypatch):
     assert all(torch.equal(value, other) for value, other in zip(again, expected, strict=True))
 
 
-def test_a_batch_that_does_not_fit_one_process_is_named_and_ends_all(tmp_path):
-    done = torchrun("tests.training.sharded_runs", str(tmp_path), "too-large")
+def test_a_batch_that_does_not_fit_one_process_is_named_and_ends_all(torchrun):
+    _, done = torchrun
     assert done.returncode != 0
     assert "UserError: The batch [2, 16, 2] does not fit into the GPU's memory; lower" in done.stderr
 
