@@ -18,7 +18,11 @@ ENDINGS = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".mxf")
 
 @dataclass(frozen=True)
 class Movie:
-    """What a movie's file says of it. times: of its frames, in seconds from the first. timecode: of the first frame."""
+    """What a movie's file says of it.
+
+    times: of its frames, in seconds from the first. rate: frames a second, 0 for a single one. timecode: of the first
+    frame.
+    """
 
     width: int
     height: int
@@ -71,12 +75,13 @@ def read_movie(path: Path | str) -> Movie:
         if not ticks:
             raise UserError(f"{path} does not store the times of its frames; convert it to mp4.")
         base = float(stream.time_base or 0)
-        rate = float(stream.average_rate or 0)
         # a QuickTime movie keeps it in a track of its own, others in the video's
         tags = [container.metadata, *(track.metadata for track in container.streams)]
         timecode = next((tag["timecode"] for tag in tags if "timecode" in tag), None)
     _, picture = next(read_frames(path))
     times = tuple((tick - ticks[0]) * base for tick in ticks)
+    # of most frames: the average is another one where some were dropped
+    rate = float(1 / np.median(np.diff(times))) if len(times) > 1 else 0.0
     return Movie(picture.shape[1], picture.shape[0], times, rate, timecode)
 
 

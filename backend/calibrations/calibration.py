@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,9 +11,6 @@ import numpy as np
 from ..capture import LARGEST
 from ..errors import UserError
 from .lens import Lens
-
-SizeOf = Callable[[str], tuple[int, int]]
-"""A function that returns width and height of the picture that a calibration calls by a name."""
 
 
 @dataclass(frozen=True)

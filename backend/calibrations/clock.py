@@ -36,7 +36,7 @@ def set_times(shots: list[Shot], library: Library, options: ImportOptions) -> tu
     if unknown := sorted({*table.offsets, *(camera for camera, _ in table.frames)} - known):
         raise UserError(f"{options.times} names camera '{unknown[0]}'; the cameras are {list_some(sorted(known))}.")
     findings: list[Finding] = []
-    starts = _movie_starts(shots, library, table)
+    starts = _movie_starts(shots, library, table, rate)
     timed, untimed = [], []
     for shot in shots:
         seconds = shot.view.time if shot.alone else None
@@ -63,7 +63,7 @@ def _stored_time(shot: Shot, library: Library, table: TimeTable, starts: dict[st
     return library.movie(shot.file).times[shot.frame] + starts[shot.file]
 
 
-def _movie_starts(shots: list[Shot], library: Library, table: TimeTable) -> dict[str, float]:
+def _movie_starts(shots: list[Shot], library: Library, table: TimeTable, rate: Fraction | None) -> dict[str, float]:
     """Return when each movie begins, in seconds: by the table's offsets, else by timecode if all movies have one."""
     cameras = {shot.file: shot.camera for shot in shots if shot.frame is not None}
     if table.offsets:
@@ -73,7 +73,7 @@ def _movie_starts(shots: list[Shot], library: Library, table: TimeTable) -> dict
         movie = library.movie(file)
         if movie.timecode is None:
             return dict.fromkeys(cameras, 0.0)
-        codes[file] = timecode_seconds(movie.timecode, movie.rate, f"'{file}'")
+        codes[file] = timecode_seconds(movie.timecode, rate or movie.rate, f"'{file}'")
     first = min(codes.values(), default=0.0)
     return {file: seconds - first for file, seconds in codes.items()}
 

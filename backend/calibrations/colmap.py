@@ -19,8 +19,9 @@ import numpy as np
 
 from ..errors import UserError
 from ..rotations import rotation_from_quaternion
-from .calibration import Calibration, Finding, SizeOf, View, check_pose, invert_pose
+from .calibration import Calibration, Finding, View, check_pose, invert_pose
 from .lens import EQUIDISTANT, FIELD_OF_VIEW, PERSPECTIVE, Lens
+from .pictures import Library
 
 MODELS = ("", "sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse", "0")  # where a folder keeps its model
 _FRAME = re.compile(r"(?:^|[^\d])(\d+)$")
@@ -63,7 +64,7 @@ def find(path: Path) -> Path | None:
     return model or (path if _frame_models(path) else None)
 
 
-def read_colmap(path: Path, _: SizeOf) -> Calibration:
+def read_colmap(path: Path, _: Library) -> Calibration:
     """Read a model, or a folder with a model for each frame.
 
     Raises:

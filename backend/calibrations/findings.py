@@ -40,6 +40,15 @@ def examine_cameras(cameras: Sequence[Camera], names: Sequence[str]) -> list[Fin
     return findings
 
 
+def axes_miss(poses: np.ndarray) -> float:
+    """Return by how much half of the axes of poses [V, 4, 4] miss where most cross: a sine, or 1 if that is behind."""
+    crossing = _crossing_of_most(poses)
+    if crossing is None:
+        return 1.0
+    _, depths, past = _distances(poses, crossing)
+    return float(np.median(np.where(depths > 0, past, 1.0)))
+
+
 def _examine_rig(cameras: Sequence[Camera], poses: np.ndarray, names: Sequence[str]) -> list[Finding]:
     crossing = _crossing_of_most(poses)
     if crossing is None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from ..capture import TRANSFORMS
 from ..errors import UserError
 from ..import_options import ImportOptions
-from . import colmap, transforms
-from .calibration import Calibration, SizeOf
+from . import colmap, llff, metashape, nersemble, opencv, realityscan, transforms
+from .calibration import Calibration
 from .pictures import Library, pictures_folder
 
 
@@ -25,12 +25,19 @@ class Format:
 
     name: str
     find: Callable[[Path], Path | None]
-    read: Callable[[Path, SizeOf], Calibration]
+    read: Callable[[Path, Library], Calibration]
     inner: tuple[str, ...] = ()
 
 
 FORMATS = (
-    Format("transforms.json", transforms.find, lambda path, _: transforms.read_transforms(path)),
+    Format("transforms.json", transforms.find, transforms.read_transforms),
+    Format("Metashape", metashape.find, metashape.read_metashape),
+    Format("RealityScan CSV", realityscan.find_csv, realityscan.read_csv),
+    Format("RealityScan XMP", realityscan.find_xmp, realityscan.read_xmp),
+    Format("NeRSemble", nersemble.find, nersemble.read_nersemble, ("calibration",)),
+    Format("LLFF", llff.find, llff.read_llff),
+    Format("EasyMocap", opencv.find_easymocap, opencv.read_easymocap),
+    Format("OpenCV", opencv.find_opencv, opencv.read_opencv, ("calibration",)),
     Format("COLMAP", colmap.find, colmap.read_colmap, ("0", "sparse", "colmap", "distorted")),
 )
 
@@ -54,4 +61,4 @@ def read_calibration(path: Path, options: ImportOptions) -> tuple[Calibration, L
     while place.name in entry.inner:
         place = place.parent
     library = Library(options.pictures or pictures_folder(place))
-    return entry.read(source, library.size), library
+    return entry.read(source, library), library

@@ -76,7 +76,8 @@ class Library:
         # a short number could be anything's: a frame's, say
         telling = re.search(r"[^\W\d]|\d{5}", key) is not None
         token = re.compile(rf"(?<![^\W_]){re.escape(key)}(?![^\W_])")
-        containing = [file for file in self.files if telling and token.search(PurePosixPath(file).stem)]
+        parts = {file: PurePosixPath(file).with_suffix("").parts for file in self.files if telling}
+        containing = [file for file, own in parts.items() if any(map(token.search, own))]
         chosen = in_folder or called or containing
         films = [file for file in chosen if is_movie(file)]
         if len(films) > 1 or (films and len(chosen) > 1):

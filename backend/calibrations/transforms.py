@@ -21,6 +21,7 @@ from ..capture import LARGEST, LARGEST_PICTURE, TRANSFORMS, open_picture
 from ..errors import UserError
 from .calibration import Calibration, Finding, View, check_pose
 from .lens import EQUIDISTANT, PERSPECTIVE, Lens
+from .pictures import Library
 
 SPLITS = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
 ENDINGS = (".png", ".jpg", ".jpeg")  # to try for a file_path that has none
@@ -32,11 +33,11 @@ RADIAL, TANGENTIAL = ("k1", "k2", "k3", "k4"), ("p1", "p2")
 def find(path: Path) -> Path | None:
     """Return the transforms.json that a file or folder is or holds."""
     if path.is_file():
-        return path if path.suffix.lower() == ".json" and path.name != "camera_params.json" else None
+        return path if path.suffix.lower() == ".json" and b'"frames"' in path.read_bytes() else None
     return next((path / name for name in (TRANSFORMS, SPLITS[0]) if (path / name).is_file()), None)
 
 
-def read_transforms(path: Path) -> Calibration:
+def read_transforms(path: Path, _: Library) -> Calibration:
     """Read a transforms.json; where NeRF's transforms_train.json is read, its neighbours are held out.
 
     Raises:

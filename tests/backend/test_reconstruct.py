@@ -11,18 +11,21 @@ import torch
 
 from backend import models
 from backend.__main__ import main
+from backend.calibrations.load import load_capture
 from backend.camera import Similarity
 from backend.capture import Capture, save_capture
 from backend.errors import Cancelled, UserError
 from backend.formats.exchange import read_splats
 from backend.formats.ply import read_ply
 from backend.gaussians import load_cloud, save_cloud
+from backend.import_options import ImportOptions
 from backend.lrm4d import LRM4D, LRM4DConfig
 from backend.memory import reading_resolution
 from backend.models import load_model
 from backend.options import ReconstructOptions
 from backend.reconstruct import reconstruct
 from tests.helpers.captures import small_capture
+from tests.helpers.colmap_files import write_model
 
 CONFIG = LRM4DConfig(layers=2, width=32, heads=2, opacity_bias=0.0, time_scale_bias=-0.7, time_scale_limit=4.0)
 CPU_24 = ReconstructOptions(device="cpu", resolution=24)
@@ -74,6 +77,19 @@ def test_a_moved_and_scaled_rig_gives_the_moved_and_scaled_cloud(model, size):
         clock = torch.tensor([time])
         for part, other in zip(there.at(clock), expected.at(clock), strict=True):
             assert (part - other).abs().max() < 2e-3 * max(size, 1.0)
+
+
+def test_a_calibration_of_another_program_gives_the_cloud_of_the_same_capture(tmp_path, model):
+    capture = small_capture().inputs()
+    folder = save_capture(capture, tmp_path / "images").parent
+    names = [f"{frame.name}.png" for frame in capture.frames]
+    write_model(tmp_path / "sparse" / "0", [frame.camera for frame in capture.frames], names, binary=True)
+    (tmp_path / "times.csv").write_text(
+        "picture,time\n" + "".join(f"{name},{frame.time}\n" for name, frame in zip(names, capture.frames, strict=True))
+    )
+    ours = reconstruct(load_capture(folder), CPU_24, model)
+    theirs = reconstruct(load_capture(tmp_path, ImportOptions(times=tmp_path / "times.csv")), CPU_24, model)
+    assert torch.allclose(ours.mean, theirs.mean, atol=1e-5) and torch.allclose(ours.color, theirs.color, atol=1e-4)
 
 
 def test_the_clip_is_the_captures_seconds(model):

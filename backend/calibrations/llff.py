@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads poses_bounds.npy of LLFF and of the Neural 3D Video data set.
+
+https://github.com/Fyusion/LLFF: 17 numbers for each camera, in the order of the sorted pictures or movies. 15 are a
+matrix [3, 5]: camera-to-world with the axes down, right and backwards, and a column of height, width and focal length;
+then come the near and the far bound.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from ..errors import UserError
+from .calibration import Calibration, View, check_pose
+from .lens import Lens
+from .pictures import Library, is_movie
+
+FILE = "poses_bounds.npy"
+
+
+def find(path: Path) -> Path | None:
+    """Return the poses_bounds.npy that a file or folder is or holds."""
+    return next((file for file in (path, path / FILE) if file.name == FILE and file.is_file()), None)
+
+
+def read_llff(path: Path, library: Library) -> Calibration:
+    """Read a poses_bounds.npy.
+
+    Raises:
+        UserError: the file is malformed, or has not as many poses as there are pictures, movies or folders of a camera.
+    """
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} cannot be read as an array ({error}); make it again.") from None
+    if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind != "f" or not np.isfinite(rows).all():
+        raise UserError(f"{path} must hold 17 finite numbers a camera, but its shape is {rows.shape}; make it again.")
+    views = []
+    for name, row in zip(_names(library, len(rows), path), rows.astype(np.float64), strict=True):
+        matrix = row[:15].reshape(3, 5)
+        down, right, back, place = matrix[:, :4].T
+        height, width, focal = matrix[:, 4]
+        if min(width, height) < 1:
+            raise UserError(f"The size of camera '{name}' in {path} is {width:g} x {height:g}; make the file again.")
+        width, height = round(width), round(height)
+        lens = Lens(width, height, focal, focal, 0.5 * width, 0.5 * height)
+        views.append(View(name, lens, check_pose(np.stack([right, down, -back, place], 1), name)))
+    return Calibration("LLFF", path, views)
+
+
+def _names(library: Library, count: int, path: Path) -> list[str]:
+    """Return the sorted names of the movies, the cameras' folders or the pictures, whichever are so many."""
+    movies = [file for file in library.files if is_movie(file)]
+    folders = sorted({PurePosixPath(file).parts[0] for file in library.files if "/" in file})
+    pictures = [file for file in library.files if "/" not in file and not is_movie(file)]
+    for names in (movies, folders, pictures):
+        if len(names) == count:
+            return names
+    raise UserError(
+        f"{path} has {count} poses, but {library.root} has {len(movies)} movies, {len(folders)} folders and "
+        f"{len(pictures)} pictures; keep there those of its cameras alone."
+    )
