@@ -1,79 +1,146 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Steps through the add-on in a window, run by gui.py as: blender --python window_steps.py -- FOLDER
 
-Opens the sidebar, loads the sample, presses Reconstruct as the panel's button does, waits for the cloud, and scrubs.
-For a picture it writes FOLDER/NAME.ready and waits until that file is removed. At the end it writes FOLDER/done, or
-FOLDER/failed with what went wrong.
+Begins with the scene that Blender starts with, presses the buttons of the sidebar with the mouse, waits for the cloud,
+scrubs, and renders. What only gui.py can do it asks for by an empty file: FOLDER/NAME.picture for a picture of the
+screen, FOLDER/NAME.click and FOLDER/NAME.wheel for the mouse. It goes on when gui.py has removed the file. At the end
+it writes FOLDER/done, or FOLDER/failed with what went wrong.
 """
 
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import bpy
 
 FOLDER = Path(sys.argv[-1])
 INTERVAL = 0.5  # seconds
+HOVER = 0.1  # seconds until Blender knows which button the mouse is over
+STRIDE = 12  # pixels, less than the height of a button
+PAGES = 6  # turns of the wheel from the top to the end of the sidebar
+STARTING = 60  # seconds until a pressed button must have had its effect
 
 
-def steps() -> Iterator[None]:
-    """Yields whenever Blender should go on drawing."""
+def steps() -> Iterator[float]:
+    """Go through the add-on. Yield whenever Blender should go on drawing, with the seconds that it has for this."""
     window = bpy.context.window_manager.windows[0]
     area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
-    space = area.spaces.active
-    region = next(region for region in area.regions if region.type == "UI")
-    scene = window.scene
-    for default in list(bpy.data.objects):
-        bpy.data.objects.remove(default)
+    sidebar = next(region for region in area.regions if region.type == "UI")
+    scene, space = window.scene, area.spaces.active
     space.show_region_ui = True
-    yield
-    region.active_panel_category = "Facet4D"
-    with bpy.context.temp_override(window=window, area=area):
-        bpy.ops.facet4d.load_sample()
-        bpy.ops.facet4d.match_source_colors()
-        scene.facet4d.camera_index = 0
-        space.region_3d.view_perspective = "CAMERA"
-        scene.camera.data.show_background_images = False
+    yield INTERVAL
+    sidebar.active_panel_category = "Facet4D"
+    yield INTERVAL
+
+    yield from press(area, "facet4d.load_sample", lambda: scene.facet4d.collection)
     yield from picture("loaded")
-    with bpy.context.temp_override(window=window, area=area, region=region):
-        bpy.ops.facet4d.reconstruct("INVOKE_DEFAULT")
+    yield from press(area, "facet4d.reconstruct", lambda: "FACET4D_OT_reconstruct" in window.modal_operators)
     yield from picture("running")
     while scene.facet4d.cloud is None:
         if error := bpy.context.window_manager.facet4d.error:
             raise RuntimeError(error)
-        yield
-    space.shading.type = "MATERIAL"
+        yield INTERVAL
+    yield from picture("result")
+
+    # what else a user has to do until the view shows the head alone, in its colors
+    for name in ("Cube", "Light"):
+        bpy.data.objects[name].hide_set(True)
+        bpy.data.objects[name].hide_render = True
+    scene.facet4d.camera_index = 0
+    view = next(region for region in area.regions if region.type == "WINDOW")
+    with bpy.context.temp_override(window=window, area=area, region=view):
+        bpy.ops.view3d.object_as_camera()
+    scene.camera.data.show_background_images = False
     space.overlay.show_overlays = False
+    yield from press(area, "facet4d.match_source_colors", lambda: scene.view_settings.view_transform == "Standard")
+    space.shading.type = "MATERIAL"
     for _ in range(40):  # Eevee makes its shaders ready
-        yield
+        yield INTERVAL
     for frame in (scene.frame_start, (scene.frame_start + scene.frame_end) // 2, scene.frame_end):
         scene.frame_set(frame)
         yield from picture(f"frame{frame}")
-    with bpy.context.temp_override(window=window, area=area, region=region):
-        bpy.ops.facet4d.show_in_solid()
+
+    space.shading.type = "SOLID"
+    yield from press(area, "facet4d.show_in_solid", lambda: space.shading.color_type == "VERTEX")
     yield from picture("solid")
+    space.show_region_ui = False  # the window draws no slow ellipsoids during the renders
+    space.shading.type = "WIREFRAME"
+    scene.eevee.taa_render_samples, scene.cycles.samples = 4, 4
+    for engine in (scene.render.engine, "CYCLES"):
+        scene.render.engine = engine
+        yield from render(scene, engine.split("_")[-1].lower())
 
 
-def picture(name: str) -> Iterator[None]:
-    """Lets Blender draw, then waits until the picture is taken."""
+def press(area: bpy.types.Area, operator: str, effect: Callable) -> Iterator[float]:
+    """Move the mouse down the sidebar until it is over the button of an operator, press it, and wait for its effect.
+
+    Raises:
+        RuntimeError: there is no such button, or it has no effect.
+    """
+    window = bpy.context.window_manager.windows[0]
+    sidebar = next(region for region in area.regions if region.type == "UI")
+    for turn in ("up", *["down"] * PAGES):
+        # at the edge, because over the list of cameras the wheel turns that list
+        window.cursor_warp(sidebar.x + 4, sidebar.y + sidebar.height // 2)
+        yield HOVER
+        yield from ask(f"{turn}.wheel")
+        for y in range(sidebar.height - STRIDE, 0, -STRIDE):
+            window.cursor_warp(sidebar.x + sidebar.width // 3, sidebar.y + y)
+            yield HOVER
+            if command_under_mouse(window, area, sidebar).startswith(f"bpy.ops.{operator}("):
+                yield from ask(f"{operator}.click")
+                for _ in range(int(STARTING / INTERVAL)):
+                    if effect():
+                        return
+                    yield INTERVAL
+                raise RuntimeError(f"The button of {operator} has no effect")
+    raise RuntimeError(f"The sidebar has no button for {operator}")
+
+
+def command_under_mouse(window: bpy.types.Window, area: bpy.types.Area, region: bpy.types.Region) -> str:
+    """Return the command of the button that the mouse is over, empty if that runs none."""
+    with bpy.context.temp_override(window=window, area=area, region=region):
+        if not bpy.ops.ui.copy_python_command_button.poll():
+            return ""
+        bpy.ops.ui.copy_python_command_button()
+    return bpy.context.window_manager.clipboard
+
+
+def render(scene: bpy.types.Scene, name: str) -> Iterator[float]:
+    """Render the frame as the menu does, in a window of its own."""
+    with bpy.context.temp_override(window=bpy.context.window_manager.windows[0]):
+        bpy.ops.render.render("INVOKE_DEFAULT")
+    yield INTERVAL
+    while bpy.app.is_job_running("RENDER"):
+        yield INTERVAL
+    bpy.data.images["Render Result"].save_render(str(FOLDER / f"render_{name}.png"), scene=scene)
+    yield from picture(f"rendered_{name}")
+
+
+def picture(name: str) -> Iterator[float]:
+    """Let Blender draw, then wait until the picture is taken."""
     for _ in range(6):
-        yield
-    ready = FOLDER / f"{name}.ready"
-    ready.touch()
-    while ready.exists():
-        yield
+        yield INTERVAL
+    yield from ask(f"{name}.picture")
+
+
+def ask(request: str) -> Iterator[float]:
+    """Wait until gui.py has done what the file's name says."""
+    file = FOLDER / request
+    file.touch()
+    while file.exists():
+        yield HOVER
 
 
 def run() -> float | None:
+    """Make the next step; return the seconds until the one after it, None at the end."""
     try:
-        next(running)
+        return next(running)
     except StopIteration:
         (FOLDER / "done").touch()
     except Exception:
         (FOLDER / "failed").write_text(traceback.format_exc(), encoding="utf-8")
-    else:
-        return INTERVAL
     bpy.ops.wm.quit_blender()
     return None
 
