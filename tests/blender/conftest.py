@@ -60,9 +60,9 @@ def either_engine(studio, request):
     return studio
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def opengl() -> None:
-    """Skips where Eevee cannot draw. Blender ends the process there, so a child process tries."""
+    """Skips where Eevee cannot draw. Blender ends the process there, so a child process tries, once."""
     render = "import bpy; r = bpy.context.scene.render; r.engine = 'BLENDER_WORKBENCH'; r.resolution_percentage = 1"
     command = [sys.executable, "-c", f"{render}; bpy.ops.render.render()"]
     if subprocess.run(command, capture_output=True, timeout=120).returncode != 0:

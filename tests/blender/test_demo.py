@@ -25,6 +25,8 @@ from blender_addon.cloud.object import cloud_objects
 
 pytestmark = [pytest.mark.blender, pytest.mark.slow]
 
+END = 0.25  # seconds, of the clip: seven frames
+
 
 @pytest.fixture
 def scene():
@@ -34,18 +36,18 @@ def scene():
 
 
 def ball(count: int = 400) -> Gaussians4D:
-    """Soft discs of position-coded colors on a unit sphere that rises by 0.4 over a second."""
+    """Soft discs of position-coded colors on a unit sphere, over a quarter of a second."""
     generator = torch.Generator().manual_seed(0)
     place = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
     identity = torch.tensor([1.0, 0, 0, 0]).expand(count, 4)
     still = Gaussians4D(
-        mean=torch.cat([place, torch.full((count, 1), 0.5)], -1),
+        mean=torch.cat([place, torch.full((count, 1), END / 2)], -1),
         scale=torch.tensor([0.12, 0.12, 0.12, 10.0]).expand(count, 4),
         left=identity,
         right=identity,
         opacity=torch.full((count,), 0.95),
         color=(place + 1) / 2,
-        time_range=(0.0, 1.0),
+        time_range=(0.0, END),
     )
     return still
 
@@ -58,8 +60,8 @@ def camera_at(azimuth: float) -> Camera:
 @pytest.fixture
 def capture(tmp_path) -> Path:
     """Three cameras at two times, and one view-time held out."""
-    views = [(camera_at(azimuth), seconds) for azimuth in (-0.8, 0.0, 0.8) for seconds in (0.0, 1.0)]
-    views.append((camera_at(0.4), 0.5))
+    views = [(camera_at(azimuth), seconds) for azimuth in (-0.8, 0.0, 0.8) for seconds in (0.0, END)]
+    views.append((camera_at(0.4), END / 2))
     images = render_pictures(ball(), views)
     frames = [
         Frame(camera, seconds, image, f"view{index}", held_out=index == 6)
@@ -91,7 +93,7 @@ def test_the_demo_leaves_a_blend_file_a_movie_a_contact_sheet_and_a_report(scene
     ]
     assert Image.open(out / "contact.png").width > 3 * demo.THUMBNAIL
     movie = bpy.data.movieclips.load(str(out / "turntable.mp4"))
-    assert (movie.frame_duration, *movie.size) == (25, 64, 64)
+    assert (movie.frame_duration, *movie.size) == (7, 64, 64)
 
     bpy.ops.wm.open_mainfile(filepath=str(out / "facet4d_demo.blend"))
     opened = bpy.context.scene

@@ -42,7 +42,7 @@ def lit_from_the_side(scene) -> None:
 def test_the_shadow_proxy_casts_the_clouds_shadow_at_every_frame(either_engine, registered, make_gaussians, tmp_path):
     """Of a ball that rises; the camera's squares alone are edge-on to the light."""
     scene = either_engine
-    scene.eevee.use_shadows, scene.eevee.taa_render_samples = True, 4
+    scene.eevee.use_shadows, scene.eevee.taa_render_samples = True, 1
     cloud = build_cloud(scene, opaque_ball(make_gaussians, velocity=(0, 0, 0.5)), "Ball", 1, 49)
     lit_from_the_side(scene)
     bpy.context.view_layer.objects.active = cloud
@@ -66,6 +66,7 @@ def test_the_shadow_proxy_casts_the_clouds_shadow_at_every_frame(either_engine, 
 @pytest.mark.slow
 def test_no_camera_sees_the_shadow_proxy(either_engine, make_gaussians, tmp_path):
     scene = either_engine
+    scene.eevee.taa_render_samples = 1
     cloud = build_cloud(scene, opaque_ball(make_gaussians), "Ball", 1, 49)
     proxy = add_shadow_proxy(cloud, catches=False)
     cloud.hide_render = True
