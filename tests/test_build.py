@@ -5,6 +5,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from packaging.specifiers import SpecifierSet
 
 import build
 from scripts import environment
+from tests.helpers.light_zip import pack_lightly
 
 SUPPORTED_NAMES = [f"{major}.{minor}" for major, minor in build.SUPPORTED]
 
@@ -56,8 +58,6 @@ def test_each_command_needs_extras_that_exist_and_the_demo_none():
 
 
 def test_pyproject_and_build_py_name_the_same_pythons():
-    import tomllib
-
     project = tomllib.loads((build.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     accepted = SpecifierSet(project["requires-python"])
     assert [f"3.{minor}" for minor in range(8, 20) if f"3.{minor}.1" in accepted] == SUPPORTED_NAMES
@@ -289,6 +289,7 @@ def extension_zip(tmp_path_factory) -> Path:
     """The extension, built with the running Python's bpy into a temporary folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "ENVIRONMENT", environment.Environment(Path(sys.prefix)))
+        pack_lightly(patch)
         return build.build_zip(tmp_path_factory.mktemp("dist"))
 
 
@@ -300,10 +301,19 @@ def test_the_zip_holds_addon_backend_and_licence_and_nothing_of_the_workshop(ext
     assert {"manual/blender.html", "manual/blender.png"} <= set(names)
     for network in ("mtcnn", "selfie_matte"):
         assert {f"backend/portrait/weights/{network}.{ending}" for ending in ("safetensors", "LICENSE")} <= set(names)
+    for model in ("small", "small_completing"):
+        assert {f"backend/weights/{model}.{ending}" for ending in ("safetensors", "json")} <= set(names)
     assert names == sorted(names)
     folders = {part for name in names for part in Path(name).parts}
     assert not folders & {"training", "tests", "scripts", "requirements", "__pycache__", "demo.py", "README.md"}
     assert not [part for part in folders if part.startswith(".") or part.endswith(".pyc")]
+
+
+@pytest.mark.slow
+@pytest.mark.blender
+def test_the_zip_without_wheels_is_for_all_platforms(extension_zip):
+    manifest = tomllib.loads(zipfile.ZipFile(extension_zip).read("blender_manifest.toml").decode())
+    assert "platforms" not in manifest and "wheels" not in manifest
 
 
 @pytest.mark.slow
