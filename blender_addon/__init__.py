@@ -8,8 +8,8 @@ PyTorch is imported only in the worker thread of jobs.
 from . import job_operator, manual, preferences, properties, report
 from .cloud import file_operators
 from .cloud import operators as cloud_operators
+from .input import capture_operators, picture_operators
 from .input import operators as input_operators
-from .input import picture_operators
 from .panels import input as input_panel
 from .panels import portrait as portrait_panel
 from .panels import result as result_panel
@@ -17,6 +17,7 @@ from .panels import run as run_panel
 from .portrait import operators as portrait_operators
 from .pytorch import gpu_memory
 from .pytorch import operators as pytorch_operators
+from .run import convert_capture
 from .run import operators as run_operators
 
 # in the order of registration: settings before the panels that show them, panels in their order in the sidebar
@@ -26,8 +27,10 @@ MODULES = (
     pytorch_operators,
     preferences,
     job_operator,
+    capture_operators,
     input_operators,
     picture_operators,
+    convert_capture,
     run_operators,
     portrait_operators,
     cloud_operators,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follo
     from backend import errors as errors
     from backend import evaluate as evaluate
     from backend import gaussians as gaussians
+    from backend import import_options as import_options
     from backend import logs as logs
     from backend import memory as memory
     from backend import options as options

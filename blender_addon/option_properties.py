@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, IntVectorProperty, StringProperty
-from bpy.types import PropertyGroup
+from bpy.types import bpy_struct
 
 from . import _backend as backend
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from backend.options import Choices, Number, Option
 
 T = TypeVar("T")
-Group = TypeVar("Group", bound=type[PropertyGroup])
+Group = TypeVar("Group", bound=type[bpy_struct])
 MAX_INT = 2**31 - 1  # of an IntProperty
 RELATIVE: set[Any] = {"PATH_SUPPORTS_BLEND_RELATIVE"}  # of a path that may begin with //, the folder of the .blend file
 
 
 def with_options(options: type) -> Callable[[Group], Group]:
-    """Give the decorated PropertyGroup a property for every option of a class like backend's ReconstructOptions."""
+    """Give the decorated PropertyGroup or Operator a property for every option of a class like ReconstructOptions."""
 
     def decorate(group: Group) -> Group:
         for option in backend.options.list_options(options):
@@ -34,12 +34,12 @@ def with_options(options: type) -> Callable[[Group], Group]:
     return decorate
 
 
-def read_options(options: type[T], settings: PropertyGroup) -> T:
+def read_options(options: type[T], settings: bpy_struct) -> T:
     """Return the options that the properties stand for."""
     return options(**{option.name: _read(option, settings) for option in backend.options.list_options(options)})
 
 
-def remember_options(options: type, settings: PropertyGroup) -> dict[str, Any]:
+def remember_options(options: type, settings: bpy_struct) -> dict[str, Any]:
     """Return the properties' values by their names, in a form that a cloud can hold."""
     values = {}
     for option in backend.options.list_options(options):
@@ -49,14 +49,14 @@ def remember_options(options: type, settings: PropertyGroup) -> dict[str, Any]:
     return values
 
 
-def recall_settings(settings: PropertyGroup, remembered: Mapping[str, Any]) -> None:
+def recall_settings(settings: bpy_struct, remembered: Mapping[str, Any]) -> None:
     """Set those properties of the settings, options and others, that a cloud remembers."""
     for declared in settings.bl_rna.properties:  # in their order: some reset those that follow
         if declared.identifier in remembered:
             setattr(settings, declared.identifier, remembered[declared.identifier])
 
 
-def shown_properties(option: Option, settings: PropertyGroup) -> list[str]:
+def shown_properties(option: Option, settings: bpy_struct) -> list[str]:
     """Return the names of an option's properties that have an effect with these settings, in the order to show them."""
     names = _property_names(option)
     match option.kind:
@@ -125,7 +125,7 @@ def _limits(kind: Number, largest: float) -> dict[str, Any]:
     return {name: value for name, value in bounds.items() if value < largest}
 
 
-def _read(option: Option, settings: PropertyGroup) -> Any:
+def _read(option: Option, settings: bpy_struct) -> Any:
     """Return the value that the option's properties stand for."""
     value = getattr(settings, option.blender_name)
     match option.kind:

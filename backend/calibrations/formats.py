@@ -42,8 +42,8 @@ FORMATS = (
 )
 
 
-def read_calibration(path: Path, options: ImportOptions) -> tuple[Calibration, Library]:
-    """Read a calibration of any format, and list the pictures that may belong to it.
+def read_calibration(path: Path, options: ImportOptions) -> tuple[Calibration, Library, Path]:
+    """Read a calibration of any format; return it, the pictures that may belong to it, and the folder of both.
 
     Raises:
         UserError: there is none, or two that differ; or something in it is missing, malformed or not supported.
@@ -61,4 +61,4 @@ def read_calibration(path: Path, options: ImportOptions) -> tuple[Calibration, L
     while place.name in entry.inner:
         place = place.parent
     library = Library(options.pictures or pictures_folder(place))
-    return entry.read(source, library), library
+    return entry.read(source, library), library, place

@@ -51,10 +51,12 @@ undistorter = lru_cache(LENSES)(Undistorter)
 class Source:
     """A capture whose pictures are not read yet: what was taken when, and what is odd about it.
 
-    sizes: width and height of each shot's picture, upright as it was calibrated.
+    place: the folder of the calibration and its pictures. sizes: width and height of each shot's picture, upright as it
+    was calibrated.
     """
 
     format: str
+    place: Path
     library: Library
     shots: list[Shot]
     sizes: list[tuple[int, int]]
@@ -77,6 +79,16 @@ class Source:
                 known[lens] = lens.undistorted_camera(np.eye(4))
             result.append(replace(known[lens], camera_to_world=shot.view.camera_to_world))
         return result
+
+    @property
+    def plain_files(self) -> list[Path] | None:
+        """Return the shots' files if all can be used as they are, else None."""
+        files: list[Path] = []
+        for index in range(len(self.shots)):
+            if (file := self.plain_file(index)) is None:
+                return None
+            files.append(file)
+        return files
 
     def summary(self) -> str:
         """Return what was read, as "COLMAP, 8 camera poses, 24 pictures from 0 to 1 s"."""
@@ -130,11 +142,11 @@ def open_capture(path: Path | str, options: ImportOptions = DEFAULTS) -> Source:
     Raises:
         UserError: something is missing, malformed or not supported; the message names it and says what to do.
     """
-    calibration, library = read_calibration(Path(path), options)
+    calibration, library, place = read_calibration(Path(path), options)
     shots, findings = find_shots(calibration, library, options)
     shots, more = set_times(shots, library, options)
     sizes = [_upright_size(shot, library) for shot in shots]
-    source = Source(calibration.format, library, shots, sizes, options, calibration.findings + findings + more)
+    source = Source(calibration.format, place, library, shots, sizes, options, calibration.findings + findings + more)
     cameras, names = source.cameras, source.names
     for camera, name in zip(cameras, names, strict=True):
         check_camera(camera, name)
@@ -173,7 +185,7 @@ def load_cameras(path: Path | str) -> list[tuple[Camera, float, str, bool]]:
     Raises:
         UserError: see open_capture.
     """
-    calibration, _ = read_calibration(Path(path), ImportOptions())
+    calibration, _, _ = read_calibration(Path(path), ImportOptions())
     result = []
     for view in calibration.views:
         camera = view.lens.undistorted_camera(view.camera_to_world)

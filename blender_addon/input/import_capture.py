@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Imports a capture folder as cameras with background pictures, so that `capture.py` reads the same capture back."""
+"""Imports a capture as cameras with background pictures, so that `capture.py` reads the same capture back."""
 
 from __future__ import annotations
 
@@ -13,43 +13,45 @@ import numpy as np
 from bpy.types import Collection, Image, Object, Scene
 from mathutils import Matrix
 
-from .. import _backend as backend
 from .. import compat
 from .._backend import errors
 from . import comparison
 from .pictures import file_number
 
 if TYPE_CHECKING:
+    from backend.calibrations.load import Source
     from backend.camera import Camera
 
 FRAME_RATES = (24, 25, 30, 50, 60)
 
 
-def import_capture(scene: Scene, path: Path) -> Collection:
-    """Make a collection of cameras from a capture folder: one camera for each pose, with all its pictures.
+def import_capture(scene: Scene, source: Source) -> Collection:
+    """Make a collection of cameras from a capture: one camera for each pose, with all its pictures.
 
     The scene takes over the pictures' size and, from its first frame on, their times. If the times fall between its
     frames and fit a usual frame rate, the scene takes over that rate, too. Held-out pictures are left out.
 
     Raises:
-        UserError: the folder holds no readable capture. The scene is then unchanged.
+        UserError: Blender cannot show the pictures at their times as they are. The scene is then unchanged.
     """
-    entries = zip(
-        backend.calibrations.load.load_capture(path).frames, backend.calibrations.load.load_cameras(path), strict=True
-    )
-    folder = path if path.is_dir() else path.parent
-    pictures = [(frame, _file(folder, name)) for frame, (_, _, name, held_out) in entries if not held_out]
+    files = source.plain_files
+    if files is None:
+        raise errors.UserError(
+            f"The pictures of {source.place} need a change before Blender can show them; import them."
+        )
+    rows = zip(source.shots, source.cameras, files, strict=True)
+    pictures = [(shot.time, camera, file) for shot, camera, file in rows if not shot.view.held_out]
     if not pictures:
-        raise errors.UserError(f"All pictures of {path} are held out; keep some for the reconstruction.")
-    times = [frame.time for frame, _ in pictures]
+        raise errors.UserError(f"All pictures of {source.place} are held out; keep some for the reconstruction.")
+    times = [time for time, _, _ in pictures]
     first = min(0.0, *times)
     fps = scene.render.fps / scene.render.fps_base
     if (max(times) - first) * fps > scene.bl_rna.properties["frame_end"].hard_max - scene.frame_start:
         raise errors.UserError(
             f"The capture lasts {max(times) - first:g} s, longer than Blender's timeline; give its times in seconds."
         )
-    height, width = pictures[0][0].image.shape[:2]
-    images = [bpy.data.images.load(str(file)) for _, file in pictures]
+    width, height = pictures[0][1].width, pictures[0][1].height
+    images = [bpy.data.images.load(str(file)) for _, _, file in pictures]
     if name := next((image.name for image in images if tuple(image.size) != (width, height)), None):
         bpy.data.batch_remove(images)
         raise errors.UserError(f"Blender cannot show '{name}' as it was taken; export it upright, as PNG or JPEG.")
@@ -62,32 +64,27 @@ def import_capture(scene: Scene, path: Path) -> Collection:
     scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = width, height, 100
     scene.render.pixel_aspect_x = scene.render.pixel_aspect_y = 1.0
 
-    collection = bpy.data.collections.new(folder.resolve().name)
+    collection = bpy.data.collections.new(source.place.resolve().name)
     scene.collection.children.link(collection)
     cameras: dict[tuple[float, ...], Object] = {}
-    for (frame, _), image in zip(pictures, images, strict=True):
-        pose = (*frame.camera.camera_to_world.ravel().round(7), *frame.camera.intrinsics.round(5))
+    for (time, camera, _), image in zip(pictures, images, strict=True):
+        pose = (*camera.camera_to_world.ravel().round(7), *camera.intrinsics.round(5))
         if pose not in cameras:
-            cameras[pose] = new_camera(frame.camera, f"{collection.name} {len(cameras) + 1:02d}")
+            cameras[pose] = new_camera(camera, f"{collection.name} {len(cameras) + 1:02d}")
             collection.objects.link(cameras[pose])
-        image.display_aspect = (1.0, frame.camera.fx / frame.camera.fy)
+        image.display_aspect = (1.0, camera.fx / camera.fy)
         image.facet4d.use_frame = True
-        image.facet4d.frame = scene.frame_start + (frame.time - first) * fps
+        image.facet4d.frame = scene.frame_start + (time - first) * fps
         slot = cameras[pose].data.background_images.new()
         slot.image, slot.frame_method, slot.alpha = image, "FIT", 1.0
     positions = np.array([camera.location for camera in cameras.values()])
-    for camera in cameras.values():
-        camera.data.display_size = 0.1 * float(np.ptp(positions, axis=0).max()) or 1.0
-        _show_one_at_a_time(camera.data)
+    for camera_object in cameras.values():
+        camera_object.data.display_size = 0.1 * float(np.ptp(positions, axis=0).max()) or 1.0
+        _show_one_at_a_time(camera_object.data)
     scene.camera = scene.camera or next(iter(cameras.values()))
     scene.facet4d.source, scene.facet4d.collection = "PICTURES", collection
     comparison.show_pictures(scene)
     return collection
-
-
-def _file(folder: Path, name: str) -> Path:
-    file = folder / name
-    return file if file.suffix else file.with_suffix(".png")
 
 
 def _fall_on_frames(times: Sequence[float], fps: float) -> bool:

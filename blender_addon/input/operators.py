@@ -1,77 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Operators that add cameras and pictures, and operators that correct what `survey` finds."""
+"""Operators that add a rig of cameras, and operators that correct what `survey` finds."""
 
 from pathlib import Path
 
 import bpy
-from bpy.props import BoolProperty, CollectionProperty, EnumProperty, IntProperty, StringProperty
-from bpy.types import Context, Event, FileHandler, Object, Operator, OperatorFileListElement
-from bpy_extras.io_utils import poll_file_object_drop
+from bpy.props import EnumProperty, IntProperty, StringProperty
+from bpy.types import Context, Object, Operator
 from mathutils import Vector
 
-from .. import jobs
 from .._backend import errors
 from ..mixins import OperatorMixin
 from . import rig
-from .import_capture import import_capture, load_pictures, show_behind
+from .import_capture import load_pictures, show_behind
 from .picture_operators import PictureBrowser
-from .survey import chosen_frames, survey
-
-
-class FACET4D_OT_import_capture(Operator):
-    """Load a folder with posed, timed pictures (transforms.json) as cameras with background images"""
-
-    bl_idname = "facet4d.import_capture"
-    bl_label = "Load Capture Folder"
-    bl_options = {"REGISTER", "UNDO"}
-
-    directory: StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
-    filepath: StringProperty(name="File", subtype="FILE_PATH", options={"SKIP_SAVE", "HIDDEN"})
-    files: CollectionProperty(type=OperatorFileListElement, options={"SKIP_SAVE", "HIDDEN"})  # needed for drops
-    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
-
-    def invoke(self, context: Context, _event: Event) -> set[str]:
-        if self.filepath:  # set by a drop into the window
-            return self.execute(context)
-        context.window_manager.fileselect_add(self)
-        return {"RUNNING_MODAL"}
-
-    def execute(self, context: Context) -> set[str]:
-        return _import_folder(self, context, Path(bpy.path.abspath(self.directory or self.filepath)))
-
-
-class FACET4D_FH_capture(FileHandler):
-    """Load the capture of a transforms.json that is dropped into the 3D View"""
-
-    bl_idname = "FACET4D_FH_capture"
-    bl_label = "Facet4D Capture"
-    bl_import_operator = FACET4D_OT_import_capture.bl_idname
-    bl_file_extensions = ".json"
-
-    @classmethod
-    def poll_drop(cls, context: Context) -> bool:
-        return poll_file_object_drop(context)
-
-
-class FACET4D_OT_load_sample(Operator):
-    """Load the capture that comes with the add-on: eight cameras around a head, at three times"""
-
-    bl_idname = "facet4d.load_sample"
-    bl_label = "Load Sample Capture"
-    bl_options = {"REGISTER", "UNDO"}
-
-    def execute(self, context: Context) -> set[str]:
-        return _import_folder(self, context, Path(errors.__file__).parent / "demo_capture")
-
-
-def _import_folder(operator: Operator, context: Context, folder: Path) -> set[str]:
-    try:
-        collection = import_capture(context.scene, folder)
-    except (errors.UserError, ModuleNotFoundError) as error:
-        operator.report({"ERROR"}, jobs.explain(error))
-        return {"CANCELLED"}
-    operator.report({"INFO"}, f"{collection.name}: {survey(context).summary()}")
-    return {"FINISHED"}
+from .survey import chosen_frames
 
 
 class FACET4D_OT_add_rig(Operator):
@@ -187,9 +129,6 @@ class FACET4D_OT_make_perspective(_CameraFix, Operator):
 
 
 CLASSES = (
-    FACET4D_OT_import_capture,
-    FACET4D_FH_capture,
-    FACET4D_OT_load_sample,
     FACET4D_OT_add_rig,
     FACET4D_OT_open_picture,
     FACET4D_OT_leave_out,

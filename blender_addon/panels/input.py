@@ -6,15 +6,11 @@ from typing import TYPE_CHECKING
 import bpy
 from bpy.types import Context, Object, Panel, UILayout, UIList, bpy_struct
 
-from ..input.operators import (
-    FACET4D_OT_add_rig,
-    FACET4D_OT_import_capture,
-    FACET4D_OT_leave_out,
-    FACET4D_OT_load_sample,
-)
+from ..input.capture_operators import FACET4D_OT_import_capture, FACET4D_OT_load_sample
+from ..input.operators import FACET4D_OT_add_rig, FACET4D_OT_leave_out
 from ..input.picture_operators import FACET4D_OT_add_pictures
 from ..input.survey import Finding, Survey, survey
-from .widgets import SidebarPanel, draw_text
+from .widgets import SidebarPanel, draw_error, draw_progress, draw_text
 
 if TYPE_CHECKING:
     from bpy.stub_internal.rna_enums import IconItems
@@ -38,9 +34,11 @@ class FACET4D_PT_input(SidebarPanel, Panel):
 
         column = layout.column(align=True)
         column.operator_context = "INVOKE_DEFAULT"
-        column.operator(FACET4D_OT_import_capture.bl_idname, text="Load Capture Folder…", icon="FILE_FOLDER")
+        column.operator(FACET4D_OT_import_capture.bl_idname, text="Load Capture…", icon="FILE_FOLDER")
         column.operator(FACET4D_OT_load_sample.bl_idname, icon="OUTLINER_OB_CAMERA")
         column.operator(FACET4D_OT_add_pictures.bl_idname, text="Add Pictures…", icon="FILE_IMAGE")
+        draw_progress(context, layout, "FACET4D_PT_input")
+        draw_error(context, layout, "FACET4D_PT_input")
 
         layout.prop(settings, "source", expand=True)
         if settings.source == "RENDER":

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from backend.calibrations.load import load_capture
+from backend.calibrations.load import load_capture, open_capture
 from backend.camera import Camera
 from backend.capture import Capture, Frame, save_capture
 from backend.errors import UserError
@@ -15,10 +15,14 @@ from tests.helpers.stage import add_camera, add_picture, read_capture, save_pict
 bpy = pytest.importorskip("bpy")
 from mathutils import Matrix
 
-from blender_addon.input.import_capture import import_capture
+from blender_addon.input.import_capture import import_capture as show_source
 from blender_addon.input.survey import survey
 
 pytestmark = pytest.mark.blender
+
+
+def import_capture(scene, folder):
+    return show_source(scene, open_capture(folder))
 
 
 def rig(times=(0.0, 0.5), held_out=False) -> Capture:
