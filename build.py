@@ -3,7 +3,8 @@
 
     python3 build.py demo    reconstruct the bundled capture and render it into out/demo
     python3 build.py test    run the tests, several at a time; --quick leaves out those that take long.
-                             Further arguments go to pytest, which then runs one at a time: test -k camera
+                             Further arguments go to pytest: test -k camera
+                             One at a time run the tests of a single file, and all with --pdb, -s or -n 0
                              test --blender 4.5 runs those of Blender with another version (or 5.0, 5.2, 5.3, newest),
                              in an environment of its own
     python3 build.py lint    check the code with ruff and its types with pyright, and that requirements/ fits
@@ -65,7 +66,8 @@ PLATFORMS = {
 }
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
-SEVERAL_PROCESSES = ["--numprocesses=auto", "--maxprocesses=8", "--dist=worksteal"]  # of pytest-xdist
+# of pytest-xdist; each takes file after file, in the order that tests/conftest.py gives them
+SEVERAL_PROCESSES = ["--numprocesses=auto", "--maxprocesses=8", "--dist=loadfile", "--no-loadscope-reorder"]
 
 # The extras of pyproject.toml that a command needs; lint looks up the types of all that is imported.
 EXTRAS = {
@@ -134,6 +136,12 @@ def install(extras: list[str]) -> int:
     return 0
 
 
+def fits_one_process(arguments: list[str]) -> bool:
+    """Return whether arguments for pytest need the terminal, as a debugger does, or name a single file."""
+    files = {each.split("::")[0] for each in arguments if re.search(r"\.py(::|$)", each)}
+    return len(files) == 1 or not {"--pdb", "--trace", "-s", "--capture=no"}.isdisjoint(arguments)
+
+
 def run_tests(arguments: list[str]) -> int:
     """Run pytest; with --blender only Blender's tests, under that version, with --quick only those that are not slow.
 
@@ -144,7 +152,7 @@ def run_tests(arguments: list[str]) -> int:
     parser.add_argument("--blender", choices=sorted(BLENDERS))
     parser.add_argument("--quick", action="store_true")
     options, rest = parser.parse_known_args(arguments)
-    chosen = [] if rest else SEVERAL_PROCESSES  # what the caller asks of pytest, a debugger say, may need a single one
+    chosen = [] if fits_one_process(rest) else SEVERAL_PROCESSES
     if options.quick:
         chosen = [*chosen, "-m", "not slow"]
     if options.blender and not rest:

@@ -215,12 +215,26 @@ def pytest_runs(installs, monkeypatch) -> list[tuple]:
     return runs
 
 
-def test_the_whole_suite_runs_in_several_processes_and_what_is_chosen_in_one(installs, pytest_runs):
-    for arguments in ([], ["--quick"], ["-k", "camera", "--pdb"], ["--quick", "tests/backend"]):
-        assert build.main(["test", *arguments]) == 0
-    several, quick = build.SEVERAL_PROCESSES, ["-m", "not slow"]
-    expected = [several, [*several, *quick], ["-k", "camera", "--pdb"], [*quick, "tests/backend"]]
-    assert [list(arguments[1:]) for _, arguments in pytest_runs] == expected
+@pytest.mark.parametrize(
+    ("arguments", "several"),
+    [
+        ([], True),
+        (["-k", "camera"], True),
+        (["tests/backend", "-x"], True),
+        (["tests/test_page.py", "tests/backend/test_camera.py"], True),
+        (["-n", "0"], True),  # the later number counts
+        (["tests/backend/test_camera.py", "-x"], False),
+        (["tests/test_page.py::test_one", "tests/test_page.py::test_other"], False),
+        (["-k", "camera", "--pdb"], False),
+        (["tests/backend", "-s"], False),
+    ],
+)
+def test_tests_run_in_several_processes_but_for_single_files_and_debuggers(installs, pytest_runs, arguments, several):
+    processes = build.SEVERAL_PROCESSES if several else []
+    assert build.main(["test", *arguments]) == 0
+    assert build.main(["test", "--quick", *arguments]) == 0
+    expected = [[*processes, *arguments], [*processes, "-m", "not slow", *arguments]]
+    assert [list(given[1:]) for _, given in pytest_runs] == expected
 
 
 def test_another_blender_is_tested_in_an_environment_of_its_own(installs, pytest_runs, monkeypatch):
@@ -229,7 +243,7 @@ def test_another_blender_is_tested_in_an_environment_of_its_own(installs, pytest
     assert build.main(["test", "--blender", "4.5"]) == 0
     assert installs == [["oil==1", "torch==2", "bpy==4.5.15"]]
     assert pytest_runs == [
-        (".venv-4.5", ("pytest", "-x")),
+        (".venv-4.5", ("pytest", *build.SEVERAL_PROCESSES, "-x")),
         (".venv-4.5", ("pytest", *build.SEVERAL_PROCESSES, "tests/blender")),
     ]
 

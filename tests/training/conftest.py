@@ -9,7 +9,13 @@ from tests.helpers.packs import write_packs
 from tests.helpers.shared import SHARED
 
 
+@pytest.fixture(scope="session")
+def stand_ins(tmp_path_factory) -> Path:
+    """The folder of the stand-ins, written once although the tests of each file ask for the real packs in between."""
+    return write_packs(tmp_path_factory.mktemp("packs"))
+
+
 @pytest.fixture(scope="session", params=["stand-ins", pytest.param("real ones", marks=pytest.mark.oracle)])
-def packs(request, tmp_path_factory) -> Path:
+def packs(request) -> Path:
     """The folder of the packs."""
-    return SHARED / "assets" if request.param == "real ones" else write_packs(tmp_path_factory.mktemp("packs"))
+    return SHARED / "assets" if request.param == "real ones" else request.getfixturevalue("stand_ins")
