@@ -102,9 +102,10 @@ def _read_capture(path: Path) -> Capture:
     from .calibrations.load import open_capture, read_capture
 
     source = open_capture(path)
+    capture = read_capture(source)
     for finding in source.findings:
         log.warning("%s", finding)
-    return read_capture(source)
+    return capture
 
 
 def _add_import(command: argparse.ArgumentParser) -> None:

@@ -51,7 +51,8 @@ def set_times(shots: list[Shot], library: Library, options: ImportOptions) -> tu
         )
     if untimed:
         timed = _times_of_pictures(untimed, table, rate, findings)
-    return _choose(timed, options), findings
+    chosen = _choose(timed, options)
+    return chosen, findings + _far_times(chosen)
 
 
 def _stored_time(shot: Shot, library: Library, table: TimeTable, starts: dict[str, float]) -> float | None:
@@ -196,6 +197,22 @@ def _gaps(shots: list[Shot], numbers: list[int]) -> list[Finding]:
             "Nothing is to be done; the other cameras fill in. Restore the pictures if they are only lost.",
         )
         for camera, missing in short.items()
+    ]
+
+
+def _far_times(shots: list[Shot]) -> list[Finding]:
+    """Return which pictures were taken long before or after most others."""
+    times = np.array([shot.time for shot in shots])
+    away = np.abs(times - np.median(times))
+    usual = np.quantile(away, 0.9)
+    far = [shot.name for shot, distance in zip(shots, away, strict=True) if distance > 100 * usual > 0]
+    if not far:
+        return []
+    return [
+        Finding(
+            f"{len(far)} pictures were taken more than {100 * usual:g} s away from the others: {list_some(far)}.",
+            "Correct their times, or leave them out.",
+        )
     ]
 
 

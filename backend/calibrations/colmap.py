@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import UserError
 from ..rotations import rotation_from_quaternion
 from .calibration import Calibration, Finding, View, check_pose, invert_pose
-from .lens import EQUIDISTANT, FIELD_OF_VIEW, PERSPECTIVE, Lens
+from .lens import DIVISION, EQUIDISTANT, FIELD_OF_VIEW, PERSPECTIVE, Lens
 from .pictures import Library
 
 MODELS = ("", "sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse", "0")  # where a folder keeps its model
@@ -49,6 +49,12 @@ CAMERA_MODELS: dict[int, tuple[str, _Model | None]] = {
     9: ("RADIAL_FISHEYE", _Model("f cx cy k1 k2", EQUIDISTANT)),
     10: ("THIN_PRISM_FISHEYE", _Model("fx fy cx cy k1 k2 p1 p2 k3 k4 s1 s3", EQUIDISTANT)),
     11: ("RAD_TAN_THIN_PRISM_FISHEYE", None),
+    12: ("SIMPLE_DIVISION", _Model("f cx cy k", DIVISION)),
+    13: ("DIVISION", _Model("fx fy cx cy k", DIVISION)),
+    14: ("SIMPLE_FISHEYE", _Model("f cx cy", EQUIDISTANT)),
+    15: ("FISHEYE", _Model("fx fy cx cy", EQUIDISTANT)),
+    16: ("EUCM", None),
+    17: ("EQUIRECTANGULAR", None),
 }
 _NUMBERS = {name: number for number, (name, _) in CAMERA_MODELS.items()}
 
@@ -277,7 +283,7 @@ def _lens(written: _Camera, path: Path, camera: int) -> Lens:
         by_name["cx"],
         by_name["cy"],
         projection=known.projection if by_name.get("omega", 1.0) else PERSPECTIVE,
-        shape=by_name.get("omega", 0.0),
+        shape=by_name.get("omega", by_name.get("k", 0.0)),
         radial=group("k"),
         denominator=group("d")[:3],
         tangential=group("p")[:2],

@@ -53,7 +53,10 @@ def _with_matrices(value: Any, what: str) -> Any:
     if not {"rows", "cols", "data"} <= value.keys():
         return {name: _with_matrices(item, what) for name, item in value.items()}
     try:
-        return np.array(value["data"], np.float64).reshape(int(value["rows"]), int(value["cols"]))
+        data, rows, columns = np.array(value["data"], np.float64), int(value["rows"]), int(value["cols"])
+        # a pixel of several channels, such as "2f", has several numbers
+        several = data.size > rows * columns > 0
+        return data.reshape((rows, columns, -1) if several else (rows, columns))
     except (TypeError, ValueError):
         raise UserError(f"The matrix {what} has not as many numbers as it says; {_FIX}.") from None
 
@@ -63,10 +66,8 @@ def _from_xml(element: ElementTree.Element) -> Any:
         if all(child.tag == "_" for child in element):
             return [_from_xml(child) for child in element]
         return {child.tag: _from_xml(child) for child in element}
-    words = (element.text or "").split()
-    numeric = element.tag == "data" or len(words) > 1
-    values = [_scalar(word) for word in words]
-    return values if numeric and not any(isinstance(value, str) for value in values) else (element.text or "").strip()
+    words = [_scalar(word) for word in re.findall(r'"[^"]*"|\S+', element.text or "")]
+    return words[0] if len(words) == 1 and element.tag != "data" else words
 
 
 def _scalar(text: str) -> Any:

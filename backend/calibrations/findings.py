@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -14,6 +15,7 @@ from .pictures import list_some
 
 PAST = 0.35  # of its field of view: an axis that passes the common point by more hardly shows it
 FAR = 8.0  # times the usual distance
+BESIDE = 0.35  # of its size: a matte whose middle is farther from where it is expected is another subject's
 CROSSED = 24  # cameras, of whose axes each two are crossed
 NARROWEST, WIDEST = np.radians([2.0, 130.0])  # fields of view that lenses have
 
@@ -38,6 +40,55 @@ def examine_cameras(cameras: Sequence[Camera], names: Sequence[str]) -> list[Fin
     if len(np.unique(poses[:, :3].round(6), axis=0)) > 1:
         findings += _examine_rig(cameras, poses, names)
     return findings
+
+
+def examine_mattes(
+    cameras: Sequence[Camera], times: Sequence[float], names: Sequence[str], boxes: np.ndarray
+) -> list[Finding]:
+    """Return whether the mattes are where the cameras see one subject, at the moment of which there are most.
+
+    boxes: [V, 4] left, top, right and bottom of each matte in pixels; NaN without a matte.
+    """
+    inside = [
+        index
+        for index, (camera, box) in enumerate(zip(cameras, boxes, strict=True))
+        # a matte that the border cuts has its middle elsewhere
+        if (box[:2] > 1).all() and (box[2:] < [camera.width - 1, camera.height - 1]).all()
+    ]
+    moments = Counter(times[index] for index in inside)
+    chosen = [index for index in inside if times[index] == max(moments, key=lambda time: moments[time])]
+    if len(chosen) < 3:
+        return []
+    middles = 0.5 * (boxes[chosen, :2] + boxes[chosen, 2:])
+    rays = np.stack([_ray(cameras[index], middle) for index, middle in zip(chosen, middles, strict=True)])
+    subject = cross_axes(np.stack([cameras[index].position for index in chosen]), rays)
+    if subject is None:
+        return []
+    sizes = 0.5 * np.linalg.norm(boxes[chosen, 2:] - boxes[chosen, :2], axis=1)
+    seen = np.stack([cameras[index].project(subject) for index in chosen])
+    off = np.linalg.norm(seen - middles, axis=1) / np.maximum(sizes, 1)
+    if np.median(off) > BESIDE:
+        return [
+            Finding(
+                f"The mattes do not fit the cameras: seen from half of them, the subject's middle is off by "
+                f"{100 * np.median(off):.0f} % of its size or more.",
+                "Check whether the pictures belong to their cameras, are those that were calibrated and are upright.",
+            )
+        ]
+    if aside := [names[index] for index, part in zip(chosen, off, strict=True) if part > 2 * BESIDE]:
+        return [
+            Finding(
+                f"The mattes of {len(aside)} pictures are not where the others see the subject: {list_some(aside)}.",
+                "Check these pictures and their cameras, or leave them out.",
+            )
+        ]
+    return []
+
+
+def _ray(camera: Camera, pixel: np.ndarray) -> np.ndarray:
+    """Return the unit direction [3] in the world of a pixel."""
+    local = np.array([(pixel[0] - camera.cx) / camera.fx, (pixel[1] - camera.cy) / camera.fy, 1.0])
+    return camera.camera_to_world[:3, :3] @ (local / np.linalg.norm(local))
 
 
 def axes_miss(poses: np.ndarray) -> float:

@@ -32,7 +32,7 @@ from ..import_options import ImportOptions
 from ..memory import check_memory
 from .calibration import Finding
 from .clock import set_times
-from .findings import examine_cameras
+from .findings import examine_cameras, examine_mattes
 from .formats import read_calibration
 from .lens import Lens, Undistorter
 from .pictures import Library
@@ -98,8 +98,12 @@ class Source:
         return f"{self.format}, {cameras} camera poses, {len(times)} pictures{when}"
 
     def frames(self, chosen: Collection[int] | None = None) -> Iterator[tuple[int, Frame]]:
-        """Read the shots of the chosen numbers one by one, or all: undistorted, and with their masks as mattes."""
+        """Read the shots of the chosen numbers one by one, or all: undistorted, and with their masks as mattes.
+
+        After the last, it is added to the findings if the mattes do not fit the cameras.
+        """
         cameras, names = self.cameras, self.names
+        boxes = np.full((len(names), 4), np.nan)
         for index, image in self._images(range(len(self.shots)) if chosen is None else chosen):
             shot, lens = self.shots[index], self._lens(index)
             if shot.view.mask:
@@ -108,7 +112,9 @@ class Source:
                 image = _resize(image, lens.width, lens.height)
             if not lens.is_pinhole:
                 image = undistorter(lens).undistort(image)
+            boxes[index] = _matte_box(image)
             yield index, Frame(cameras[index], shot.time, image, names[index], shot.view.held_out)
+        self.findings.extend(examine_mattes(cameras, [shot.time for shot in self.shots], names, boxes))
 
     def plain_file(self, index: int) -> Path | None:
         """Return the file of a shot's picture if it can be used as it is."""
@@ -294,6 +300,15 @@ def _with_mask(image: np.ndarray, file: Path) -> np.ndarray:
     if mask.size != image.shape[1::-1]:
         mask = mask.resize((image.shape[1], image.shape[0]), Image.Resampling.BILINEAR)
     return np.concatenate([image[..., :3], np.asarray(mask)[..., None]], -1)
+
+
+def _matte_box(image: np.ndarray) -> np.ndarray:
+    """Return left, top, right and bottom of a picture's matte in pixels, NaN if it has none."""
+    solid = image[..., 3] >= 128
+    if solid.all() or not solid.any():
+        return np.full(4, np.nan)
+    columns, rows = np.flatnonzero(solid.any(0)), np.flatnonzero(solid.any(1))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
 
 
 def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:

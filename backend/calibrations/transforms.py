@@ -76,6 +76,14 @@ def _read_file(path: Path, held_out: bool, findings: list[Finding]) -> list[View
             raise UserError(f"Frame {index} of {path} has no 'file_path'; name its picture.")
         time = _number(entry[key], f"The time of '{name}'") if timed else None
         views.append(_read_view(document, entry, name, path.parent, time, held_out or name in chosen))
+    scales = {round(np.cbrt(abs(np.linalg.det(np.array(entry["transform_matrix"])[:3, :3]))), 3) for entry in entries}
+    if scales != {1.0}:
+        findings.append(
+            Finding(
+                f"The poses of {path.name} have a scale, {min(scales):g} to {max(scales):g}, which was taken out.",
+                "Nothing is to be done if the cameras' positions are right.",
+            )
+        )
     if unread := sorted({key for key in ("depth_file_path", "mask") if any(key in entry for entry in entries)}):
         findings.append(
             Finding(f"{path.name} has {' and '.join(unread)}, which are not read.", "Nothing is to be done.")

@@ -185,6 +185,42 @@ def test_what_is_odd_is_said_with_its_fix(captured):
     assert "0.1 degrees, which few lenses have. Check that focal lengths are in pixels" in odd(captured)
 
 
+@pytest.mark.parametrize(
+    ("moved", "sentence"), [((0, 1, 2), "The mattes do not fit the cameras"), ((1,), "The mattes of 1 pictures")]
+)
+def test_mattes_that_are_not_where_the_cameras_see_the_subject_are_reported(tmp_path, moved, sentence):
+    frames = []
+    for index, camera in enumerate(RIG := spots.rig(6)):
+        middle = camera.project(np.zeros(3)) + (np.array([35.0, 25.0]) if index in moved else 0)
+        y, x = np.mgrid[:120, :160]
+        image = np.full((120, 160, 4), 255, np.uint8)
+        image[..., 3] = 255 * (np.hypot(x - middle[0], y - middle[1]) < 25)
+        frames.append(Frame(RIG[index], 0.0, image, f"cam{index}"))
+    save_capture(Capture(frames), tmp_path)
+    source = open_capture(tmp_path)
+    assert source.findings == []
+    list(source.frames())
+    assert sentence in str(source.findings[0])
+
+
+def test_poses_with_a_scale_and_times_far_away_are_reported(captured):
+    def change(document):
+        document["frames"][0]["transform_matrix"][:3] = [
+            [*(2 * np.array(row[:3])), row[3]] for row in document["frames"][0]["transform_matrix"][:3]
+        ]
+        document["frames"] = [
+            {**document["frames"][0], "file_path": f"many{index}.png", "time": 0.1 * index} for index in range(20)
+        ]
+        document["frames"][7]["time"] = 1e4
+
+    for index in range(20):
+        (captured / f"many{index}.png").write_bytes((captured / "cam0.png").read_bytes())
+    edit(captured, change)
+    found = odd(captured)
+    assert "The poses of transforms.json have a scale, 2 to 2, which was taken out." in found
+    assert "1 pictures were taken more than" in found and "many7.png. Correct their times" in found
+
+
 def test_pictures_without_camera_and_cameras_without_picture_are_counted(tmp_path):
     write_model(tmp_path / "sparse", RIG, NAMES)
     for camera, name in zip(RIG[:3], NAMES[:3], strict=True):

@@ -147,12 +147,14 @@ def test_storage_is_read_as_it_is_written(tmp_path):
         "block:\n- first\n- 2\n"
         "nested:\n   inner:\n      value: 7\n   list:\n      - 1\n      - 2\n"
         + opencv_files.yaml_matrix("M", np.arange(6).reshape(2, 3))
+        + 'points: !!opencv-matrix\n   rows: 1\n   cols: 2\n   dt: "2f"\n   data: [ 1., 2., 3., 4. ]\n'
     )
     read = read_storage(path)
     assert (read["date"], read["count"], read["block"]) == ("Tue 3: later", 12, ["first", 2])
     assert read["flow"][:3] == [1, 2.5, -0.03] and np.isnan(read["flow"][3])
     assert read["nested"] == {"inner": {"value": 7}, "list": [1, 2]}
     np.testing.assert_array_equal(read["M"], np.arange(6).reshape(2, 3))
+    assert read["points"].shape == (1, 2, 2)  # OpenCV's own calibration stores the corners that it found
 
 
 @pytest.mark.parametrize(
@@ -164,7 +166,7 @@ def test_storage_is_read_as_it_is_written(tmp_path):
         ("   cols: 3", "  cols: 3", r"cam0\.yml is not as FileStorage writes it \(line \d+ "),
         ("camera_matrix:", "camera_matrix", r"not as FileStorage writes it \(line \d+ is no 'name: value'\)"),
         (" ]\n", "\n", r"'camera_matrix' in .*cam0\.yml has not as many numbers"),
-        ("cols: 5", "cols: 1\n   was: 5", r"matrix 'distortion_coefficients' .* has not as many"),
+        ("cols: 5", "cols: 6", r"matrix 'distortion_coefficients' .* has not as many"),
     ],
 )
 def test_bad_storage_is_named(tmp_path, old, new, sentence):
