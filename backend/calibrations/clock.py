@@ -117,8 +117,7 @@ def _times_of_pictures(
             f"Camera '{crowd.camera}' took several pictures, such as {crowd.file}, but nothing tells when; give the "
             "frames a second of their numbers with --fps, or a table with --times."
         )
-    numbers = _numbers(shots)
-    findings += _gaps(shots, numbers)
+    numbers = _numbers(shots, findings)
     first = min(numbers)
     result = []
     for shot, number in zip(shots, numbers, strict=True):
@@ -130,24 +129,34 @@ def _times_of_pictures(
     return result
 
 
-def _numbers(shots: list[Shot]) -> list[int]:
-    """Return the frame number of each shot."""
-    if all(shot.view.frame is not None for shot in shots):
-        return [shot.view.frame or 0 for shot in shots]
-    if all(shot.alone for shot in shots):
-        groups = _gather_by_place(shots)
+def _numbers(shots: list[Shot], findings: list[Finding]) -> list[int]:
+    """Return the frame number of each shot; frames that a camera lacks are added to the findings."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    if all(shot.named for shot in shots) and not all(shot.view.frame is not None for shot in shots):
+        groups = _gather_by_place(shots, findings)
     else:
-        groups = defaultdict(list)
         for index, shot in enumerate(shots):
-            groups[shot.view.name].append(index)
+            groups[shot.camera].append(index)
     result = [0] * len(shots)
     for camera, members in groups.items():
-        for index, number in zip(members, frame_numbers([shots[i].file for i in members], camera), strict=True):
+        own = [shots[index].view.frame for index in members]
+        known = [number for number in own if number is not None]
+        numbers = known if len(known) == len(own) else frame_numbers([shots[index].file for index in members], camera)
+        for index, number in zip(members, numbers, strict=True):
             result[index] = number
+    every = set(result)
+    for camera, members in groups.items():
+        if missing := every - {result[index] for index in members}:
+            findings.append(
+                Finding(
+                    f"Camera '{camera}' lacks {len(missing)} of {len(every)} frames, such as {min(missing)}.",
+                    "Nothing is to be done; the other cameras fill in. Restore the pictures if they are only lost.",
+                )
+            )
     return result
 
 
-def _gather_by_place(shots: list[Shot]) -> dict[str, list[int]]:
+def _gather_by_place(shots: list[Shot], findings: list[Finding]) -> dict[str, list[int]]:
     """Gather pictures, each calibrated by itself, by camera: by their names without the number that counts frames.
 
     Which of several numbers does is told by the poses: without it, the pictures of one name were taken at one place.
@@ -167,8 +176,16 @@ def _gather_by_place(shots: list[Shot]) -> dict[str, list[int]]:
             spread = max(float(np.ptp(places[members], axis=0).max()) for members in groups.values())
             fitting.append((spread, groups))
     still = [groups for spread, groups in fitting if spread <= STILL * size]
-    if len(still) == 1 or len(fitting) == 1:
-        return still[0] if still else fitting[0][1]
+    if len(still) == 1:
+        return still[0]
+    if len(fitting) == 1:
+        findings.append(
+            Finding(
+                f"The numbers of the pictures, such as {shots[0].file}, are taken for frames of a camera that moved.",
+                "Leave out --fps if they count cameras.",
+            )
+        )
+        return fitting[0][1]
     raise UserError(
         f"It cannot be told which number in the names of the pictures, such as {shots[0].file}, counts the frames; "
         "give a table of times with --times."
@@ -180,24 +197,6 @@ def _several_at_one_place(shots: Sequence[Shot]) -> bool:
     size = float(np.linalg.norm(poses[:, :, 3] - poses[:, :, 3].mean(0), axis=1).max()) or 1.0
     poses[:, :, 3] /= size
     return len(np.unique((poses / STILL).round().reshape(len(poses), -1), axis=0)) < len(poses)
-
-
-def _gaps(shots: list[Shot], numbers: list[int]) -> list[Finding]:
-    """Return which cameras lack frames that others have."""
-    cameras: dict[str, set[int]] = defaultdict(set)
-    for shot, number in zip(shots, numbers, strict=True):
-        cameras[shot.view.name if not shot.alone else "".join(re.split(r"\d+", shot.file))].add(number)
-    if len(cameras) == 1 or len(shots) == len(cameras):
-        return []
-    every = set(numbers)
-    short = {camera: every - own for camera, own in cameras.items() if own < every}
-    return [
-        Finding(
-            f"Camera '{camera}' lacks {len(missing)} of {len(every)} frames, such as {min(missing)}.",
-            "Nothing is to be done; the other cameras fill in. Restore the pictures if they are only lost.",
-        )
-        for camera, missing in short.items()
-    ]
 
 
 def _far_times(shots: list[Shot]) -> list[Finding]:

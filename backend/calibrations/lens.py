@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from ..camera import Camera
 from ..errors import UserError
 
 PERSPECTIVE, EQUIDISTANT, FIELD_OF_VIEW, DIVISION = "perspective", "equidistant", "field of view", "division"
-WIDEST = 0.5  # an undistorted picture's focal length is at least this part of the lens's
+WIDEST, LONGEST = 0.5, 16.0  # an undistorted picture's focal length, at least and at most, in parts of the lens's
 _ROWS = 128  # that are resampled at a time
 
 
@@ -130,25 +131,18 @@ class Lens:
         Raises:
             UserError: at no focal length the picture is known up to its borders.
         """
-        return Camera(camera_to_world, *self._focal_lengths(), self.cx, self.cy, self.width, self.height)
+        return Camera(camera_to_world, *self.pinhole_focal_lengths, self.cx, self.cy, self.width, self.height)
 
-    def _focal_lengths(self) -> tuple[float, float]:
-        if self.is_pinhole:
-            return self.fx, self.fy
-        if not self._is_known(16.0):
-            raise UserError(
-                f"The distortion of a lens (focal length {self.fx:g}, {self.width} x {self.height} pixels) folds its "
-                "picture over; calibrate it again with fewer coefficients."
-            )
-        low, high = WIDEST, 16.0
-        if self._is_known(low):
-            high = low
-        while high - low > 1e-7:
-            middle = 0.5 * (low + high)
-            low, high = (low, middle) if self._is_known(middle) else (middle, high)
-        return self.fx * high, self.fy * high
+    @property
+    def pinhole_focal_lengths(self) -> tuple[float, float]:
+        """Return fx and fy of the undistorted picture; see undistorted_camera.
 
-    def _is_known(self, zoom: float) -> bool:
+        Raises:
+            UserError: see undistorted_camera.
+        """
+        return _find_focal_lengths(self)
+
+    def is_known(self, zoom: float) -> bool:
         """Tell whether the borders of a pinhole picture, `zoom` times as long as the lens, lie within the lens's."""
         corner = np.array([self.width - 0.5, self.height - 0.5])
         across, down = (np.linspace(0.5, end, 129) for end in corner)
@@ -177,6 +171,24 @@ class Lens:
         return np.where(near, spread / self.shape, np.arctan(safe * spread) / (safe * self.shape))
 
 
+@lru_cache(maxsize=4096)
+def _find_focal_lengths(lens: Lens) -> tuple[float, float]:
+    if lens.is_pinhole:
+        return lens.fx, lens.fy
+    if not lens.is_known(LONGEST):
+        raise UserError(
+            f"The distortion of a lens (focal length {lens.fx:g}, {lens.width} x {lens.height} pixels) folds its "
+            "picture over; calibrate it again with fewer coefficients."
+        )
+    low, high = WIDEST, LONGEST
+    if lens.is_known(low):
+        high = low
+    while high - low > 1e-7:
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if lens.is_known(middle) else (middle, high)
+    return lens.fx * high, lens.fy * high
+
+
 class Undistorter:
     """Takes the distortion out of all pictures of a lens; where to sample is computed once.
 
@@ -190,7 +202,7 @@ class Undistorter:
             UserError: see Lens.undistorted_camera.
         """
         self.lens = lens
-        fx, fy = lens._focal_lengths()
+        fx, fy = lens.pinhole_focal_lengths
         x, y = (np.arange(lens.width) + 0.5 - lens.cx) / fx, (np.arange(lens.height) + 0.5 - lens.cy) / fy
         self._places = np.empty((lens.height, lens.width, 2), np.float32)
         for top in range(0, lens.height, _ROWS):

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from shutil import copyfile
@@ -35,16 +34,13 @@ from .clock import set_times
 from .findings import examine_cameras, examine_mattes
 from .formats import read_calibration
 from .lens import Lens, Undistorter
-from .pictures import Library
+from .pictures import Library, list_some
 from .shots import Shot, find_shots
 
 ORIENTATION = 0x0112  # EXIF's tag
 COPIED = (".png", ".jpg", ".jpeg", ".webp")  # endings of pictures that need no change
 DEFAULTS = ImportOptions()
 TURNED = (5, 6, 7, 8)  # its values where a picture lies on its side as it is stored
-LENSES = 32  # whose maps are kept, 8 bytes a pixel
-
-undistorter = lru_cache(LENSES)(Undistorter)
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class Source:
     """A capture whose pictures are not read yet: what was taken when, and what is odd about it.
 
     place: the folder of the calibration and its pictures. sizes: width and height of each shot's picture, upright as it
-    was calibrated.
+    was calibrated. turned: the shots whose pictures are turned by a quarter, so that all have one shape.
     """
 
     format: str
@@ -62,6 +58,7 @@ class Source:
     sizes: list[tuple[int, int]]
     options: ImportOptions
     findings: list[Finding]
+    turned: set[int] = field(default_factory=set)
 
     @property
     def names(self) -> list[str]:
@@ -77,7 +74,8 @@ class Source:
             lens = self._lens(index)
             if lens not in known:
                 known[lens] = lens.undistorted_camera(np.eye(4))
-            result.append(replace(known[lens], camera_to_world=shot.view.camera_to_world))
+            camera = replace(known[lens], camera_to_world=shot.view.camera_to_world)
+            result.append(camera.turn() if index in self.turned else camera)
         return result
 
     @property
@@ -100,18 +98,23 @@ class Source:
     def frames(self, chosen: Collection[int] | None = None) -> Iterator[tuple[int, Frame]]:
         """Read the shots of the chosen numbers one by one, or all: undistorted, and with their masks as mattes.
 
-        After the last, it is added to the findings if the mattes do not fit the cameras.
+        Those of a lens follow one another. After the last, it is added to the findings if the mattes do not fit.
         """
         cameras, names = self.cameras, self.names
         boxes = np.full((len(names), 4), np.nan)
-        for index, image in self._images(range(len(self.shots)) if chosen is None else chosen):
+        undistorter = None
+        for index, image in self._images(range(len(names)) if chosen is None else chosen):
             shot, lens = self.shots[index], self._lens(index)
             if shot.view.mask:
                 image = _with_mask(image, shot.view.mask)
             if image.shape[1::-1] != (lens.width, lens.height):
                 image = _resize(image, lens.width, lens.height)
             if not lens.is_pinhole:
-                image = undistorter(lens).undistort(image)
+                if undistorter is None or undistorter.lens != lens:
+                    undistorter = Undistorter(lens)
+                image = undistorter.undistort(image)
+            if index in self.turned:
+                image = np.ascontiguousarray(np.rot90(image))
             boxes[index] = _matte_box(image)
             yield index, Frame(cameras[index], shot.time, image, names[index], shot.view.held_out)
         self.findings.extend(examine_mattes(cameras, [shot.time for shot in self.shots], names, boxes))
@@ -120,7 +123,8 @@ class Source:
         """Return the file of a shot's picture if it can be used as it is."""
         shot, lens = self.shots[index], self._lens(index)
         path = shot.path(self.library)
-        if shot.frame is not None or shot.view.mask or not lens.is_pinhole or path.suffix.lower() not in COPIED:
+        changes = shot.frame is not None or shot.view.mask or not lens.is_pinhole or index in self.turned
+        if changes or path.suffix.lower() not in COPIED:
             return None
         with open_picture(path) as picture:
             return path if picture.size == (lens.width, lens.height) and ORIENTATION not in picture.getexif() else None
@@ -131,7 +135,11 @@ class Source:
 
     def _images(self, chosen: Collection[int]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the numbers and pictures RGBA of the chosen shots; a movie is decoded once."""
-        for path, group in groupby(sorted(chosen), key=lambda index: self.shots[index].path(self.library)):
+        lenses: dict[Lens, int] = {}
+        for shot in self.shots:
+            lenses.setdefault(shot.view.lens, len(lenses))
+        ordered = sorted(chosen, key=lambda index: (lenses[self.shots[index].view.lens], index))
+        for path, group in groupby(ordered, key=lambda index: self.shots[index].path(self.library)):
             indices = {self.shots[index].frame: index for index in group}
             if None in indices:
                 yield indices[None], _upright(read_image(path), path, self.shots[indices[None]].view.lens)
@@ -153,9 +161,11 @@ def open_capture(path: Path | str, options: ImportOptions = DEFAULTS) -> Source:
     shots, more = set_times(shots, library, options)
     sizes = [_upright_size(shot, library) for shot in shots]
     source = Source(calibration.format, place, library, shots, sizes, options, calibration.findings + findings + more)
-    cameras, names = source.cameras, source.names
-    for camera, name in zip(cameras, names, strict=True):
+    names = source.names
+    for camera, name in zip(source.cameras, names, strict=True):
         check_camera(camera, name)
+    _turn_to_one_shape(source)
+    cameras = source.cameras
     _check_sizes(cameras, names)
     source.findings.extend(examine_cameras(cameras, names))
     return source
@@ -177,7 +187,8 @@ def read_capture(source: Source) -> Capture:
         UserError: a picture cannot be read, or all of them do not fit into memory.
     """
     check_memory(sum(4 * camera.width * camera.height for camera in source.cameras), "use fewer or smaller pictures")
-    capture = Capture([frame for _, frame in source.frames()])
+    frames = dict(source.frames())
+    capture = Capture([frames[index] for index in sorted(frames)])
     capture.validate()
     return capture
 
@@ -247,6 +258,22 @@ def _fit_lens(lens: Lens, size: tuple[int, int], name: str, longest_side: int) -
     if longest_side and max(size) > longest_side:
         width, height = (max(1, round(side * longest_side / max(size))) for side in size)
     return lens if (width, height) == (lens.width, lens.height) else lens.resize(width, height)
+
+
+def _turn_to_one_shape(source: Source) -> None:
+    """Turn the pictures of cameras that stand on their side, where most do not, or the other way round."""
+    sizes = [(camera.width, camera.height) for camera in source.cameras]
+    usual = Counter(sizes).most_common(1)[0][0]
+    source.turned.update(index for index, size in enumerate(sizes) if size == usual[::-1] != usual)
+    if source.turned:
+        names = [source.names[index] for index in sorted(source.turned)]
+        source.findings.append(
+            Finding(
+                f"{len(names)} pictures are {usual[1]} x {usual[0]} where the others are {usual[0]} x {usual[1]}, so "
+                f"they and their cameras were turned by a quarter: {list_some(names)}.",
+                "Nothing is to be done.",
+            )
+        )
 
 
 def _check_sizes(cameras: list[Camera], names: list[str]) -> None:

@@ -17,12 +17,14 @@ class Shot:
     """A picture that a view took.
 
     file: its path, relative to the library's root. frame: which of a movie, counted from 0; None for a picture file.
-    alone: whether it is the view's only one. time: in seconds, NaN until it is known.
+    named: whether the calibration calls the picture itself by its name; else it calls the camera, which may have taken
+    many. alone: whether it is the view's only one. time: in seconds, NaN until it is known.
     """
 
     view: View
     file: str
     frame: int | None
+    named: bool
     alone: bool
     time: float = float("nan")
 
@@ -83,7 +85,8 @@ def find_shots(calibration: Calibration, library: Library, options: ImportOption
     for view, files in zip(views, taken, strict=True):
         for file in files:
             frames = range(len(library.movie(file).times)) if is_movie(file) else [None]
-            shots += [Shot(view, file, frame, len(files) * len(frames) == 1) for frame in frames]
+            named = (not options.fixed_rig and library.find(view.name) == file) or view.file is not None
+            shots += [Shot(view, file, frame, named, len(files) * len(frames) == 1) for frame in frames]
     return shots, findings
 
 

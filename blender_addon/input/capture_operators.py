@@ -59,7 +59,7 @@ Metashape, RealityScan, NeRSemble, LLFF, EasyMocap or OpenCV. Choose its file or
             if source.plain_files is not None:
                 return show_capture(self, context, source)
         except (errors.UserError, ModuleNotFoundError) as error:
-            self.report({"ERROR"}, jobs.explain(error))
+            self.report({"ERROR"}, in_blenders_words(jobs.explain(error)))
             return {"CANCELLED"}
         options = backend.options.list_options(backend.import_options.ImportOptions)
         given = {option.blender_name: getattr(self, option.blender_name) for option in options}
@@ -90,9 +90,16 @@ def show_capture(operator: Operator, context: Context, source: "Source") -> set[
     """
     collection = import_capture(context.scene, source)
     for finding in source.findings:
-        operator.report({"WARNING"}, str(finding))
+        operator.report({"WARNING"}, in_blenders_words(str(finding)))
     operator.report({"INFO"}, f"{collection.name}: {survey(context).summary()}")
     return {"FINISHED"}
+
+
+def in_blenders_words(text: str) -> str:
+    """Return a text with the labels of options in place of their flags on the command line."""
+    for option in backend.options.list_options(backend.import_options.ImportOptions):
+        text = text.replace(option.flag, f"'{option.label}'")
+    return text.replace("--centre", "'Target'")
 
 
 class FACET4D_FH_capture(FileHandler):

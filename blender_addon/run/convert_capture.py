@@ -11,7 +11,7 @@ from bpy.types import Context, Operator, Scene
 from .. import _backend as backend
 from .. import jobs
 from .._backend import errors
-from ..input.capture_operators import show_capture
+from ..input.capture_operators import in_blenders_words, show_capture
 from ..job_operator import JobOperator
 from ..jobs import Task
 from ..option_properties import read_options, with_options
@@ -47,7 +47,7 @@ class FACET4D_OT_convert_capture(JobOperator, Operator):
     def deliver(self, context: Context, scene: Scene) -> None:
         original, written = self.job.result
         for finding in original.findings:
-            self.report({"WARNING"}, str(finding))
+            self.report({"WARNING"}, in_blenders_words(str(finding)))
         try:
             show_capture(self, context, written)
         except errors.UserError as error:

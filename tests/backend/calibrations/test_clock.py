@@ -54,7 +54,7 @@ def test_frames_that_a_camera_lacks_are_reported_and_change_no_time(rig):
     source = open_capture(rig, ImportOptions(fps=10))
     assert [shot.time for shot in source.shots] == pytest.approx([0, 0.1, 0.2, 0, 0.1, 0.2, 0, 0.2, 0, 0.1, 0.2])
     assert [str(finding) for finding in source.findings] == [
-        "Camera 'cam2.png' lacks 1 of 3 frames, such as 11. Nothing is to be done; the other cameras fill in. Restore "
+        "Camera 'cam2' lacks 1 of 3 frames, such as 11. Nothing is to be done; the other cameras fill in. Restore "
         "the pictures if they are only lost."
     ]
 
@@ -74,6 +74,16 @@ def test_several_pictures_of_a_camera_need_a_time(rig):
     shoot(rig, "{camera}/{frame}.png", (1, 2))
     with pytest.raises(UserError, match=r"Camera 'cam0' took several pictures, such as cam0/1\.png, but nothing tells"):
         times(rig)
+
+
+def test_the_numbers_of_cameras_are_not_those_of_frames(rig):
+    shoot(rig, "{camera}/{frame}.png", (7,))
+    assert times(rig, fps=25) == [0] * 4
+    for camera in CAMERAS:
+        (rig / "images" / camera / "7.png").rename(rig / "images" / f"{camera}.png")
+    assert "are taken for frames of a camera that moved. Leave out --fps if" in str(
+        open_capture(rig, ImportOptions(fps=25)).findings[0]
+    )
 
 
 def test_one_picture_of_each_camera_is_one_moment(rig):

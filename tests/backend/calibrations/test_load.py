@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from backend.__main__ import main
-from backend.calibrations.load import import_capture, load_capture, open_capture
+from backend.calibrations.load import import_capture, load_capture, open_capture, read_capture
+from backend.camera import Camera
 from backend.capture import Capture, Frame, save_capture
 from backend.errors import UserError
 from backend.import_options import ImportOptions
@@ -144,6 +145,23 @@ def test_large_pictures_are_made_smaller_with_their_cameras(tmp_path, captured):
         assert spots.worst_miss(frame.image, frame.camera) < 0.06
 
 
+def test_a_camera_that_stands_on_its_side_is_turned_with_its_pictures(tmp_path):
+    rig = spots.rig()
+    # OpenCV's axes of a camera that was rolled clockwise, and so has its picture's x axis down in the world
+    rolled = rig[1].camera_to_world @ np.array([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    rig[1] = Camera(rolled, 150.0, 140.0, 55.0, 84.0, 120, 160)
+    write_model(tmp_path / "sparse", rig, NAMES)
+    for camera, name in zip(rig, NAMES, strict=True):
+        spots.save(tmp_path / "images" / name, camera)
+    source = open_capture(tmp_path)
+    assert "1 pictures are 120 x 160 where the others are 160 x 120, so they and their cameras were turned" in odd(
+        tmp_path
+    )
+    for frame in read_capture(source).frames:
+        assert frame.image.shape == (120, 160, 4)
+        assert spots.worst_miss(frame.image, frame.camera) < 0.06
+
+
 def test_a_camera_of_half_the_resolution_is_named_with_its_fix(captured):
     Image.open(captured / "cam2.png").resize((80, 60)).save(captured / "cam2.png")
     with pytest.raises(
@@ -151,6 +169,20 @@ def test_a_camera_of_half_the_resolution_is_named_with_its_fix(captured):
     ):
         open_capture(captured)
     assert len(load_capture(captured, ImportOptions(longest_side=80)).frames) == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"v/1\x01 an OpenEXR", r"cam2\.exr cannot be read as a picture"), (b"", "cannot be read as a")],
+)
+def test_pictures_that_cannot_be_read_are_named(tmp_path, content, reason):
+    write_model(tmp_path / "sparse", RIG, NAMES)
+    for camera, name in zip(RIG, NAMES, strict=True):
+        spots.save(tmp_path / "images" / name, camera)
+    (tmp_path / "images" / "cam2.png").unlink()
+    (tmp_path / "images" / "cam2.exr").write_bytes(content)
+    with pytest.raises(UserError, match=reason):
+        open_capture(tmp_path)
 
 
 def odd(folder, **options):

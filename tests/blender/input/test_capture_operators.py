@@ -70,6 +70,11 @@ def test_what_cannot_be_converted_is_said(scene, tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(RuntimeError, match=r"The capture cannot be written to .*file .* choose another folder"):
         bpy.ops.facet4d.import_capture(directory=str(folder), converted=str(tmp_path / "file"))
+    spots.save(folder / "images" / "cam0" / "1.png", RIG[0])
+    spots.save(folder / "images" / "cam0" / "2.png", RIG[0])
+    (folder / "images" / "cam0.png").unlink()
+    with pytest.raises(RuntimeError, match="give the frames a second of their numbers with 'Frames a Second'"):
+        bpy.ops.facet4d.import_capture(directory=str(folder))
     (folder / "sparse" / "0" / "cameras.txt").unlink()
     with pytest.raises(RuntimeError, match=r"cameras\.txt cannot be read"):
         bpy.ops.facet4d.import_capture(directory=str(folder))
