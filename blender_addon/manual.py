@@ -16,7 +16,7 @@ _SECTIONS = (
     ("bpy.ops.facet4d.*_capture", "input"),
     ("bpy.ops.facet4d.import_*", "files"),
     ("bpy.ops.facet4d.export_*", "files"),
-    ("bpy.ops.facet4d.convert_to_native", "files"),
+    ("bpy.ops.facet4d.copy_as_native", "files"),
     *((f"bpy.ops.facet4d.{name}", "run") for name in ("reconstruct", "cancel", "reuse_*", "use_less", "measure_*")),
     *(
         (f"bpy.types.facet4d_pg_scene.{name}", "run")

@@ -19,7 +19,8 @@ import bpy
 from bpy.types import Material, NodeSocket, Scene, ShaderNodeTree
 
 from .._backend import splats
-from .nodes import VERSION_KEY, TreeBuilder, find_stamped
+from .nodes import VERSION_KEY, find_stamped
+from .tree_builder import TreeBuilder
 
 MATERIAL_NAME = "Facet4D Splats"
 GROUP_NAME = "Facet4D Splat"

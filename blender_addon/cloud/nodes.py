@@ -11,31 +11,37 @@ Step) and dt = t - time_mean, the group computes
     scale * Size                                             its standard deviations
     radiance * Tint * 2^Exposure                             its color
 
-Renders draw squares of that radius that face the scene's camera, unless Face Camera is off (see _squares).
+From Blender 5.3 on it can hand the Gaussians to Blender as splats (Native Splats, see native_nodes.py). Otherwise
+renders draw squares of that radius that face the scene's camera, unless Face Camera is off (see _squares).
 As points or ellipsoids Gaussians are opaque, up to the surface where alpha * exp(-d^2 / 2) is 1/10.
 Everything is plain field arithmetic without handlers or caches, so that files play and render without the add-on.
 """
 
 import math
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import bpy
-from bpy.types import ID, GeometryNodeTree, Node, NodeSocket, NodeTree
+from bpy.types import ID, GeometryNodeTree, NodeSocket, NodeTree
 
 from .. import _backend as backend
 from .. import compat
+from .native_nodes import native_splats
+from .tree_builder import TreeBuilder
 
 Block = TypeVar("Block", bound=ID)
 
 GROUP_NAME = "Facet4D Evaluate"
-GROUP_VERSION = 5
+GROUP_VERSION = 6
 VERSION_KEY = "facet4d_version"
+NATIVE_KEY = "facet4d_native_branch"  # whether the group can hand its splats to Blender, which 5.2 cannot read
 
 # Points and ellipsoids end where the opacity of the Gaussian falls to this value.
 SOLID = 1 / 10
 
 DISPLAYS = ("Splats", "Points", "Ellipsoids")
+
+NATIVE_SPLATS = "Native Splats"
 
 _FLOAT, _FACTOR = "NodeSocketFloat", (1.0, 0.0, 1.0, "FACTOR")
 
@@ -72,19 +78,24 @@ _INPUTS = (
         "Remove the haze around the subject: Gaussians that never get this opaque fade, and vanish at half of it",
     ),
     ("Display in Renders", "NodeSocketBool", (True,), "Use Display in renders, too; otherwise renders show splats"),
+    (NATIVE_SPLATS, "NodeSocketBool", (False,), "Let Blender draw the splats itself, as it can from 5.3 on"),
 )
 
 
 def evaluation_group() -> GeometryNodeTree:
-    """Return the file's evaluation group; build it if it is missing. Rebuild groups of an older version in place."""
+    """Return the file's evaluation group; build it if it is missing.
+
+    Groups of an older version, and of a Blender with other splats than the running one, are rebuilt in place.
+    """
+    has_native = compat.has_native_splats()
     groups = find_stamped(group for group in bpy.data.node_groups if is_evaluation_group(group))
     if not groups:
         groups = [bpy.data.node_groups.new(GROUP_NAME, "GeometryNodeTree")]
         groups[0].is_modifier = True
     for group in groups:
-        if group.get(VERSION_KEY, 0) < GROUP_VERSION:
+        if group.get(VERSION_KEY, 0) < GROUP_VERSION or group.get(NATIVE_KEY, False) != has_native:
             _build(group)
-            group[VERSION_KEY] = GROUP_VERSION
+            group[VERSION_KEY], group[NATIVE_KEY] = GROUP_VERSION, has_native
     return groups[0]
 
 
@@ -96,95 +107,6 @@ def is_evaluation_group(group: NodeTree | None) -> bool:
 def find_stamped(data_blocks: Iterable[Block]) -> list[Block]:
     """Return this file's own data-blocks that bear our version. Names are no criterion: the artist may change them."""
     return [block for block in data_blocks if VERSION_KEY in block and block.library is None]
-
-
-class Outputs:
-    """The enabled outputs of a node, each under its identifier or name.
-
-    They have no order, because Blender's versions add sockets and reorder them. Nodes with a data type have one socket
-    per type under the same name; one of them is enabled.
-    """
-
-    def __init__(self, node: Node):
-        self.node = node
-
-    def __getitem__(self, key: str) -> NodeSocket:
-        return _find_socket(self.node.outputs, key)
-
-
-class TreeBuilder:
-    """A node tree written as expressions: arguments are sockets to link or values to set, results are sockets."""
-
-    def __init__(self, tree: NodeTree):
-        self.tree = tree
-        tree.nodes.clear()
-
-    def node(self, kind: str, properties: dict | None = None, **inputs) -> Outputs:
-        """Add a node, link or set its inputs, and return its outputs; see `link`."""
-        return self.link(self.add(kind, properties), **inputs)
-
-    def add(self, kind: str, properties: dict | None = None) -> Any:
-        """Add a node with these properties and return it."""
-        node = self.tree.nodes.new(kind)
-        for key, value in (properties or {}).items():
-            setattr(node, key, value)
-        return node
-
-    def link(self, node: Node, **inputs) -> Outputs:
-        """Set or link inputs of a node, named by identifier or name ('_' for a space), and return its outputs."""
-        for key, value in inputs.items():
-            socket = _find_socket(node.inputs, key)
-            if isinstance(value, NodeSocket):
-                self.tree.links.new(value, socket)
-            else:
-                socket.default_value = value
-        return Outputs(node)
-
-    def math(self, operation: str, *values) -> NodeSocket:
-        """Add a Math node and return its result."""
-        inputs = dict(zip(("Value", "Value_001", "Value_002"), values, strict=False))
-        return self.node("ShaderNodeMath", {"operation": operation}, **inputs)["Value"]
-
-    def vector(self, operation: str, *vectors, **inputs) -> NodeSocket:
-        """Add a Vector Math node and return its result; a dot product and a distance are scalars."""
-        inputs |= zip(("Vector", "Vector_001", "Vector_002"), vectors, strict=False)
-        outputs = self.node("ShaderNodeVectorMath", {"operation": operation}, **inputs)
-        return outputs["Value" if operation in ("DOT_PRODUCT", "DISTANCE") else "Vector"]
-
-    def switch(self, kind: str, condition: NodeSocket, otherwise: Any, value: Any) -> NodeSocket:
-        """Return the value if the condition is true. The branch that is not chosen takes no time."""
-        branches = {"False": otherwise, "True": value}
-        return self.node("GeometryNodeSwitch", {"input_type": kind}, Switch=condition, **branches)["Output"]
-
-    def arrange(self) -> None:
-        """Lay the nodes out from left to right by their longest way to the output, so that the tree is readable."""
-        column: dict[Node, int] = {}
-
-        def depth(node: Node) -> int:
-            if node not in column:
-                targets = [link.to_node for socket in node.outputs for link in socket.links]
-                column[node] = 1 + max(map(depth, targets), default=-1)
-            return column[node]
-
-        height: dict[int, float] = {}
-        for node in self.tree.nodes:
-            x = depth(node)
-            node.location = (-220 * x, -height.get(x, 0))
-            height[x] = height.get(x, 0) + 180
-
-
-def _find_socket(sockets: Iterable[Any], key: str) -> Any:
-    """Return the enabled socket with this identifier, or else this name ('_' for a space).
-
-    Raises:
-        KeyError: there is none.
-    """
-    enabled = [socket for socket in sockets if socket.enabled]
-    matches = [socket for socket in enabled if socket.identifier == key]
-    matches = matches or [socket for socket in enabled if socket.name == key.replace("_", " ")]
-    if not matches:
-        raise KeyError(f"no socket {key!r} among {[socket.name for socket in enabled]}")
-    return matches[0]
 
 
 def _build(group: GeometryNodeTree) -> None:
@@ -257,7 +179,7 @@ def _build(group: GeometryNodeTree) -> None:
     random = tree.node("FunctionNodeRandomValue", {"data_type": "BOOLEAN"}, Probability=share)["Value"]
     is_thinned = tree.math("LESS_THAN", share, 1.0)
 
-    def points(visible: NodeSocket, radius: NodeSocket | float) -> NodeSocket:
+    def points(visible: NodeSocket | bool, radius: NodeSocket | float) -> NodeSocket:
         sample = tree.node("FunctionNodeBooleanMath", Boolean=visible, Boolean_001=random)["Boolean"]
         selection = tree.switch("BOOLEAN", is_thinned, visible, sample)
         point_cloud = tree.node("GeometryNodeMeshToPoints", Mesh=geometry, Selection=selection)["Points"]
@@ -269,15 +191,18 @@ def _build(group: GeometryNodeTree) -> None:
     splats = points(visible, tree.math("MULTIPLY", largest, reach(backend.splats.MIN_OPACITY)))
     facing = tree.math("MULTIPLY", in_render, group_input["Face Camera"])
     splats = choose(facing, splats, _squares(tree, splats, store, attribute))
+    wxyz = tree.node("FunctionNodeSeparateColor", Color=attribute("rotation", "FLOAT_COLOR"))
+    rotation = tree.node(
+        "FunctionNodeQuaternionToRotation", W=wxyz["Red"], X=wxyz["Green"], Y=wxyz["Blue"], Z=wxyz["Alpha"]
+    )["Rotation"]
+    if compat.has_native_splats():
+        blender_splats = native_splats(tree, points(True, 0.0), rotation, attribute, store)
+        splats = choose(group_input[NATIVE_SPLATS], splats, blender_splats)
 
     opaque = above(SOLID)
     dots = points(opaque, tree.math("MULTIPLY", tree.math("MULTIPLY", largest, reach(SOLID)), 0.5))
     ball = tree.node("GeometryNodeMeshUVSphere", Segments=8, Rings=5, Radius=1.0)["Mesh"]
     size = tree.vector("SCALE", attribute("scale", "FLOAT_VECTOR"), Scale=reach(SOLID))
-    wxyz = tree.node("FunctionNodeSeparateColor", Color=attribute("rotation", "FLOAT_COLOR"))
-    rotation = tree.node(
-        "FunctionNodeQuaternionToRotation", W=wxyz["Red"], X=wxyz["Green"], Y=wxyz["Blue"], Z=wxyz["Alpha"]
-    )["Rotation"]
     balls = tree.node(
         "GeometryNodeInstanceOnPoints", Points=points(opaque, 0.0), Instance=ball, Rotation=rotation, Scale=size
     )["Instances"]

@@ -23,7 +23,7 @@ from .. import _backend as backend
 from .. import compat
 from .._backend import errors, splats
 from .material import splat_material
-from .nodes import evaluation_group, find_stamped, is_evaluation_group
+from .nodes import NATIVE_SPLATS, evaluation_group, find_stamped, is_evaluation_group
 from .ownership import own_action
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def build_cloud(
         modifier = cloud.modifiers.new("Facet4D", "NODES")
         modifier.node_group = group
         compat.set_input(modifier, "Material", material)
+        compat.set_input(modifier, NATIVE_SPLATS, compat.has_native_splats())
     else:
         cloud, old, old_name = existing, existing.data, existing.data.name
         cloud.data = _new_mesh(old_name, data, np.array(cloud[METADATA_KEY]["origin"]), gaussians)
@@ -154,6 +155,14 @@ def cloud_modifier(cloud: Object) -> NodesModifier:
     return modifier
 
 
+def draws_natively(cloud: Object) -> bool:
+    """Tell whether Blender draws a cloud as splats of its own, which it can from 5.3 on."""
+    modifier = find_cloud_modifier(cloud)
+    if modifier is None or not compat.has_native_splats() or NATIVE_SPLATS not in compat.input_names(modifier):
+        return False
+    return compat.get_input(modifier, NATIVE_SPLATS) and compat.get_input(modifier, "Display") == "Splats"
+
+
 def cloud_fault(cloud: Object) -> str | None:
     """Return why a cloud's Gaussians cannot be read, and what to do, in one sentence; None if they can."""
     mesh, name = cloud.data, cloud.name
@@ -222,15 +231,19 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingS
     points = geometry.pointcloud
     if points is None and not (geometry.mesh and geometry.mesh.vertices):
         return read_cloud(cloud).select(np.zeros(0, int))
-    names = ("position", "alpha", "radiance", "scale", "rotation")
-    if points is None or "solid" in points.attributes or not all(name in points.attributes for name in names):
+    stored = points.attributes if points else {}
+    is_native = "radiance:base" in stored
+    names = ("position", "alpha", "radiance:base" if is_native else "radiance", "scale", "rotation")
+    if not all(name in stored for name in names) or ("solid" in stored and not is_native):
         raise errors.UserError(f"'{cloud.name}' shows no splats; set its Display to Splats.")
-    position, alpha, radiance, scale, rotation = (_read(points.attributes[name]) for name in names)
-    color = backend.color.linear_to_srgb(radiance[:, :3]).astype(np.float32)
+    position, alpha, radiance, scale, rotation = (_read(stored[name]) for name in names)
+    decode = backend.color.color_from_harmonic if is_native else backend.color.linear_to_srgb
+    color = decode(radiance[:, :3]).astype(np.float32)
     ones = np.ones(len(position), np.float32)
     light = cloud.data[METADATA_KEY]["compositing"]
     still = (0 * position, time * ones, splats.STATIC_SIGMA * ones, scale, rotation)
     shown = splats.MovingSplats(position, *still, alpha, color, light, (time, time))
+    shown = shown.select(np.flatnonzero(alpha > splats.MIN_OPACITY))  # splats of Blender's own keep their number
     return shown.drop_invalid().transform(np.array(evaluated.matrix_world))
 
 

@@ -183,23 +183,21 @@ class FACET4D_OT_raise_bounces(Operator):
         return {"FINISHED"}
 
 
-class FACET4D_OT_convert_to_native(CloudOperator, Operator):
-    """Show the cloud as splats that Blender itself draws and that other splat tools can edit.
-    They follow the cloud, which is hidden; keep it to retime and to export"""
+class FACET4D_OT_copy_as_native(CloudOperator, Operator):
+    """Copy what the cloud shows at this frame to splats of Blender's own. They stand still, other tools can edit them,
+    and they stay when the cloud is deleted"""
 
-    bl_idname = "facet4d.convert_to_native"
-    bl_label = "Convert to Native Splats"
+    bl_idname = "facet4d.copy_as_native"
+    bl_label = "Copy as Independent Splats"
+    changes = False
 
     @classmethod
-    def poll(cls, context: Context) -> bool:
-        if not compat.has_native_splats():
-            cls.poll_message_set("This Blender has no native splats; they come with 5.3")
-            return False
-        return super().poll(context)
+    def obstacle(cls, active: Object, scene: Scene) -> str:
+        return "" if compat.has_native_splats() else "This Blender has no splats of its own; they come with 5.3"
 
     def execute(self, context: Context) -> set[str]:
         try:
-            splats = native_splats.convert_to_native(require_cloud(context))
+            splats = native_splats.copy_as_native(require_cloud(context), context.evaluated_depsgraph_get())
         except errors.UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -216,7 +214,7 @@ CLASSES = (
     FACET4D_OT_show_in_solid,
     FACET4D_OT_match_source_colors,
     FACET4D_OT_raise_bounces,
-    FACET4D_OT_convert_to_native,
+    FACET4D_OT_copy_as_native,
 )
 
 register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -10,9 +10,9 @@ import bpy
 from bpy.types import GeometryNodeTree, Object, Scene
 
 from .. import compat
-from .nodes import TreeBuilder
 from .object import inner_box
 from .ownership import add_child
+from .tree_builder import TreeBuilder
 
 GROUP_NAME = "Facet4D Shadow Proxy"
 GROUP_KEY = "facet4d_shadow_proxy"

@@ -8,11 +8,12 @@ from .. import compat
 from ..cloud import material
 from ..cloud.file_operators import FACET4D_OT_export_splats, FACET4D_OT_import_splats
 from ..cloud.instances import instances_note
-from ..cloud.object import active_cloud, cloud_fault, cloud_modifier
+from ..cloud.nodes import NATIVE_SPLATS
+from ..cloud.object import active_cloud, cloud_fault, cloud_modifier, draws_natively
 from ..cloud.operators import (
     FACET4D_OT_add_crop_box,
     FACET4D_OT_add_shadow_proxy,
-    FACET4D_OT_convert_to_native,
+    FACET4D_OT_copy_as_native,
     FACET4D_OT_match_source_colors,
     FACET4D_OT_raise_bounces,
     FACET4D_OT_retime,
@@ -51,10 +52,15 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         draw_inputs(layout, modifier, "Time", "Time Step")
         layout.operator_menu_enum(FACET4D_OT_retime.bl_idname, "preset", icon="TIME")
         draw_inputs(layout, modifier, "Display", "Viewport Density")
-        if note := instances_note(active, context.scene.objects):
+        is_native = draws_natively(active)
+        if compat.has_native_splats():
+            draw_inputs(layout, modifier, NATIVE_SPLATS)
+        elif NATIVE_SPLATS in compat.input_names(modifier) and compat.get_input(modifier, NATIVE_SPLATS):
+            draw_text(context, layout, "Blender 5.3 draws these splats itself; here they are points.", "INFO")
+        if not is_native and (note := instances_note(active, context.scene.objects)):
             draw_text(context, layout, note, "INFO")
             draw_inputs(layout, modifier, "Face Camera")
-        self._draw_looks(context)
+        self._draw_looks(context, is_native)
 
         header, body = layout.panel("facet4d_appearance", default_closed=True)
         header.label(text="Appearance")
@@ -72,7 +78,7 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(FACET4D_OT_export_splats.bl_idname, icon="EXPORT")
         if compat.has_native_splats():
-            layout.operator(FACET4D_OT_convert_to_native.bl_idname, icon="OUTLINER_OB_POINTCLOUD")
+            layout.operator(FACET4D_OT_copy_as_native.bl_idname, icon="OUTLINER_OB_POINTCLOUD")
 
     def _draw_comparison(self, context: Context) -> None:
         """Draw the settings that show the input pictures over the cloud."""
@@ -84,11 +90,15 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         slider.active = settings.compare
         slider.prop(settings, "compare_opacity", text="")
 
-    def _draw_looks(self, context: Context) -> None:
-        """Draw which settings of the window and the scene change the look of the cloud, and buttons to correct them."""
+    def _draw_looks(self, context: Context, is_native: bool) -> None:
+        """Draw which settings of the window and the scene change the look of the cloud, and buttons to correct them.
+
+        is_native: whether Blender draws the splats itself. Then Solid mode shows colors, and Cycles needs no bounces.
+        """
         layout = self.layout
         shading = getattr(context.space_data, "shading", None)
-        if shading and shading.type in {"SOLID", "WIREFRAME"} and shading.color_type != "VERTEX":
+        hides_colors = shading and shading.type in {"SOLID", "WIREFRAME"} and shading.color_type != "VERTEX"
+        if hides_colors and not is_native:
             draw_text(context, layout, "Colors show in Material Preview and Rendered.", "INFO")
             row = layout.row()
             row.use_property_split = False
@@ -97,7 +107,7 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         if warning := material.color_management_warning(context.scene):
             draw_text(context, layout, warning, "ERROR")
             layout.operator(FACET4D_OT_match_source_colors.bl_idname, icon="COLOR")
-        if warning := material.bounces_warning(context.scene):
+        if not is_native and (warning := material.bounces_warning(context.scene)):
             draw_text(context, layout, warning, "ERROR")
             layout.operator(FACET4D_OT_raise_bounces.bl_idname, icon="LIGHT")
 

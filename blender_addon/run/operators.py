@@ -15,6 +15,7 @@ from ..cloud.object import (
     active_cloud,
     build_cloud,
     cloud_objects,
+    draws_natively,
     make_active,
     read_cloud,
     require_cloud,
@@ -64,7 +65,7 @@ class FACET4D_OT_reconstruct(JobOperator, Operator):
         cloud = put_in_scene(context, scene, self.job.result)
         remember_run(cloud, self.settings | {"seconds": seconds})
         self.report({"INFO"}, f"{len(self.job.result):,} Gaussians in {seconds:.0f} s")
-        if change := material.prepare_scene_for_cycles(scene):
+        if not draws_natively(cloud) and (change := material.prepare_scene_for_cycles(scene)):
             self.report({"INFO"}, change)
 
 

@@ -49,6 +49,14 @@ def studio(scene):
     return scene
 
 
+@pytest.fixture
+def drawn_as_points(monkeypatch) -> None:
+    """Blender draws new clouds as points, as it does before 5.3."""
+    from blender_addon import compat
+
+    monkeypatch.setattr(compat, "has_native_splats", lambda: False)
+
+
 @pytest.fixture(params=["Cycles", pytest.param("Eevee", marks=pytest.mark.slow)])
 def either_engine(studio, request):
     """The studio with Cycles, then with Eevee where it can draw."""

@@ -295,7 +295,7 @@ def test_match_source_colors_shows_the_pictures_own_colors(registered):
     assert (registered.view_settings.view_transform, registered.view_settings.exposure) == ("Standard", 0)
 
 
-def test_raise_transparent_bounces_takes_its_warning_away(filmed, backend_gives):
+def test_raise_transparent_bounces_takes_its_warning_away(drawn_as_points, filmed, backend_gives):
     backend_gives(lambda capture, progress: FakeCloud())
     bpy.ops.facet4d.reconstruct()
     filmed.render.engine, filmed.cycles.transparent_max_bounces = "CYCLES", 8

@@ -16,7 +16,10 @@ def points_at(scene, cloud, frame: float) -> dict[str, np.ndarray]:
 
 
 def evaluated_points(cloud: bpy.types.Object, depsgraph: bpy.types.Depsgraph) -> dict[str, np.ndarray]:
-    """What the viewport shows of a cloud now: positions [N, 3] in world space, opacities [N], radii [N]."""
+    """What the viewport shows of a cloud now: positions [N, 3] in world space, opacities [N], radii [N].
+
+    Splats of Blender's own keep their number; those that are not visible are left out here.
+    """
     evaluated = cloud.evaluated_get(depsgraph)
     geometry = evaluated.evaluated_geometry()  # owns the points: keep it while they are read
     points = geometry.pointcloud
@@ -28,7 +31,9 @@ def evaluated_points(cloud: bpy.types.Object, depsgraph: bpy.types.Depsgraph) ->
         points.attributes["radius"].data.foreach_get("value", radii)
     to_world = np.array(evaluated.matrix_world)
     positions = positions @ to_world[:3, :3].T + to_world[:3, 3]
-    return {"positions": positions, "opacities": opacities, "radii": radii}
+    native = compat.has_native_splats() and points and points.type == "GAUSSIAN_SPLAT"
+    shown = opacities > 1 / 255 if native else slice(None)
+    return {"positions": positions[shown], "opacities": opacities[shown], "radii": radii[shown]}
 
 
 def assert_shows(points, gaussians, time: float) -> None:

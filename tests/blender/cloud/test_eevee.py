@@ -19,7 +19,7 @@ from tests.helpers.looks import (
 bpy = pytest.importorskip("bpy")
 from blender_addon.cloud.object import build_cloud
 
-pytestmark = [pytest.mark.blender, pytest.mark.slow]
+pytestmark = [pytest.mark.blender, pytest.mark.slow, pytest.mark.usefixtures("drawn_as_points")]
 
 
 def test_eevee_shows_the_same_gaussian_but_for_its_faintest_tails(studio, make_gaussians, tmp_path, opengl):

@@ -52,7 +52,7 @@ def test_a_turned_instance_shows_the_cloud_turned(studio, instanced, make_gaussi
     assert psnr_over_white(photograph(studio, tmp_path, 48), expected) > 30
 
 
-def test_an_instance_that_may_look_thin_is_told_of(registered, instanced):
+def test_an_instance_that_may_look_thin_is_told_of(drawn_as_points, registered, instanced):
     made, empty = instanced
     bpy.context.view_layer.objects.active = empty
     bpy.context.view_layer.update()

@@ -32,7 +32,7 @@ from blender_addon.cloud.material import (
 )
 from blender_addon.cloud.object import build_cloud, cloud_modifier
 
-pytestmark = [pytest.mark.blender, pytest.mark.slow]
+pytestmark = [pytest.mark.blender, pytest.mark.slow, pytest.mark.usefixtures("drawn_as_points")]
 
 
 def test_a_flat_color_arrives_exactly_in_the_picture(studio, make_gaussians, tmp_path):

@@ -67,7 +67,7 @@ def test_a_saved_file_plays_without_the_add_on(scene, make_gaussians, tmp_path):
     assert_shows(points_at(scene, cloud, 30.5), gaussians, 29.5 / 24)
 
 
-def test_points_enclose_what_is_visible_and_no_more(scene, make_gaussians):
+def test_points_enclose_what_is_visible_and_no_more(scene, drawn_as_points, make_gaussians):
     gaussians = make_gaussians(500)
     cloud = build_cloud(scene, gaussians, "Head", 1, 49)
     points = points_at(scene, cloud, 25)
@@ -77,7 +77,7 @@ def test_points_enclose_what_is_visible_and_no_more(scene, make_gaussians):
     np.testing.assert_allclose(edge, 1 / 255, rtol=1e-3)
 
 
-def test_points_have_the_shapes_of_the_gaussians_and_only_what_draws_them(scene, make_gaussians):
+def test_points_have_the_shapes_of_the_gaussians_and_only_what_draws_them(scene, drawn_as_points, make_gaussians):
     gaussians = make_gaussians(50, opacity=np.ones(50), time_sigma=np.full(50, 100))
     cloud = build_cloud(scene, gaussians, "Head", 1, 49)
     compat.set_input(cloud_modifier(cloud), "Size", 1.5)

@@ -39,7 +39,9 @@ def lit_from_the_side(scene) -> None:
 
 
 @pytest.mark.slow
-def test_the_shadow_proxy_casts_the_clouds_shadow_at_every_frame(either_engine, registered, make_gaussians, tmp_path):
+def test_the_shadow_proxy_casts_the_clouds_shadow_at_every_frame(
+    either_engine, drawn_as_points, registered, make_gaussians, tmp_path
+):
     """Of a ball that rises; the camera's squares alone are edge-on to the light."""
     scene = either_engine
     scene.eevee.use_shadows, scene.eevee.taa_render_samples = True, 1

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Node trees written as expressions, with sockets by identifier or name: Blender's versions add and reorder them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from bpy.types import Node, NodeSocket, NodeTree
+
+
+class Outputs:
+    """The enabled outputs of a node, each under its identifier or name.
+
+    They have no order, because Blender's versions add sockets and reorder them. Nodes with a data type have one socket
+    per type under the same name; one of them is enabled.
+    """
+
+    def __init__(self, node: Node):
+        self.node = node
+
+    def __getitem__(self, key: str) -> NodeSocket:
+        return _find_socket(self.node.outputs, key)
+
+
+class TreeBuilder:
+    """A node tree written as expressions: arguments are sockets to link or values to set, results are sockets."""
+
+    def __init__(self, tree: NodeTree):
+        self.tree = tree
+        tree.nodes.clear()
+
+    def node(self, kind: str, properties: dict | None = None, **inputs) -> Outputs:
+        """Add a node, link or set its inputs, and return its outputs; see `link`."""
+        return self.link(self.add(kind, properties), **inputs)
+
+    def add(self, kind: str, properties: dict | None = None) -> Any:
+        """Add a node with these properties and return it."""
+        node = self.tree.nodes.new(kind)
+        for key, value in (properties or {}).items():
+            setattr(node, key, value)
+        return node
+
+    def link(self, node: Node, **inputs) -> Outputs:
+        """Set or link inputs of a node, named by identifier or name ('_' for a space), and return its outputs."""
+        for key, value in inputs.items():
+            socket = _find_socket(node.inputs, key)
+            if isinstance(value, NodeSocket):
+                self.tree.links.new(value, socket)
+            else:
+                socket.default_value = value
+        return Outputs(node)
+
+    def math(self, operation: str, *values) -> NodeSocket:
+        """Add a Math node and return its result."""
+        inputs = dict(zip(("Value", "Value_001", "Value_002"), values, strict=False))
+        return self.node("ShaderNodeMath", {"operation": operation}, **inputs)["Value"]
+
+    def vector(self, operation: str, *vectors, **inputs) -> NodeSocket:
+        """Add a Vector Math node and return its result; a dot product and a distance are scalars."""
+        inputs |= zip(("Vector", "Vector_001", "Vector_002"), vectors, strict=False)
+        outputs = self.node("ShaderNodeVectorMath", {"operation": operation}, **inputs)
+        return outputs["Value" if operation in ("DOT_PRODUCT", "DISTANCE") else "Vector"]
+
+    def switch(self, kind: str, condition: NodeSocket, otherwise: Any, value: Any) -> NodeSocket:
+        """Return the value if the condition is true. The branch that is not chosen takes no time."""
+        branches = {"False": otherwise, "True": value}
+        return self.node("GeometryNodeSwitch", {"input_type": kind}, Switch=condition, **branches)["Output"]
+
+    def arrange(self) -> None:
+        """Lay the nodes out from left to right by their longest way to the output, so that the tree is readable."""
+        column: dict[Node, int] = {}
+
+        def depth(node: Node) -> int:
+            if node not in column:
+                targets = [link.to_node for socket in node.outputs for link in socket.links]
+                column[node] = 1 + max(map(depth, targets), default=-1)
+            return column[node]
+
+        height: dict[int, float] = {}
+        for node in self.tree.nodes:
+            x = depth(node)
+            node.location = (-220 * x, -height.get(x, 0))
+            height[x] = height.get(x, 0) + 180
+
+
+def _find_socket(sockets: Iterable[Any], key: str) -> Any:
+    """Return the enabled socket with this identifier, or else this name ('_' for a space).
+
+    Raises:
+        KeyError: there is none.
+    """
+    enabled = [socket for socket in sockets if socket.enabled]
+    matches = [socket for socket in enabled if socket.identifier == key]
+    matches = matches or [socket for socket in enabled if socket.name == key.replace("_", " ")]
+    if not matches:
+        raise KeyError(f"no socket {key!r} among {[socket.name for socket in enabled]}")
+    return matches[0]
