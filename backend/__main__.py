@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command line: python -m backend reconstruct | import | portrait | render | evaluate | convert | train | info."""
+"""The command line: python -m backend COMMAND; --help lists the commands."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .arguments import add_arguments, join_points, read_arguments, read_indices, read_point
+from .capture_commands import CAPTURE, add_check, add_import, check, import_, read_capture
+from .console import report
 from .errors import UserError
 from .files import check_target
-from .import_options import ImportOptions
 from .logs import Console, attach, detach, log
 from .options import FACELIFT_MODEL, PortraitOptions, ReconstructOptions
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 # the extras of pyproject.toml with the packages that only some commands need
 EXTRAS = {"av": "portrait", "cupy": "train", "diffusers": "portrait", "transformers": "portrait"}
-
-CAPTURE = "a folder with a transforms.json, or a calibration of another program: see docs/captures.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, add, text in (
         ("reconstruct", _reconstruct, _add_reconstruct, "Turn a capture into a cloud."),
-        ("import", _import, _add_import, "Write a calibration of another program and its pictures as a capture."),
+        ("check", check, add_check, "Say what is odd about a capture, with its fix; write nothing."),
+        ("import", import_, add_import, "Write a calibration of another program and its pictures as a capture."),
         ("portrait", _portrait, _add_portrait, "Turn photos or a video of a person into heads."),
         ("render", _render, _add_render, "Render a cloud from the cameras and at the times of a transforms.json."),
         ("evaluate", _evaluate, _add_evaluate, "Reconstruct from some pictures of a capture and score the others."),
@@ -90,39 +90,11 @@ def _reconstruct(given: argparse.Namespace) -> None:
 
     check_target(given.out, (".safetensors",))
     started = time.perf_counter()
-    capture = _read_capture(given.capture)
+    capture = read_capture(given.capture)
     cloud = _run(capture, given)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     save_cloud(cloud, given.out)
     print(f"{len(cloud)} Gaussians in {time.perf_counter() - started:.1f} s: {given.out}")
-
-
-def _read_capture(path: Path) -> Capture:
-    """Read a capture, and warn of what is odd about it."""
-    from .calibrations.load import open_capture, read_capture
-
-    source = open_capture(path)
-    capture = read_capture(source)
-    for finding in source.findings:
-        log.warning("%s", finding)
-    return capture
-
-
-def _add_import(command: argparse.ArgumentParser) -> None:
-    command.add_argument("source", type=Path, help="a calibration's file or folder: see docs/captures.md")
-    command.add_argument("--out", type=Path, required=True, help="the folder to write the capture to")
-    add_arguments(command, ImportOptions)
-
-
-def _import(given: argparse.Namespace) -> None:
-    from .calibrations.load import import_capture
-    from .capture import TRANSFORMS
-
-    check_target(given.out / TRANSFORMS)
-    source = import_capture(given.source, given.out, read_arguments(ImportOptions, given), _report)
-    for finding in source.findings:
-        print(f"Note: {finding}")
-    print(f"{source.summary()}: {given.out}")
 
 
 def _add_options(command: argparse.ArgumentParser) -> None:
@@ -137,7 +109,7 @@ def _run(capture: Capture, given: argparse.Namespace) -> Gaussians4D:
     from .reconstruct import reconstruct
 
     centre = None if given.centre is None else read_point(given.centre)
-    return reconstruct(capture, read_arguments(ReconstructOptions, given), centre=centre, progress=_report)
+    return reconstruct(capture, read_arguments(ReconstructOptions, given), centre=centre, progress=report)
 
 
 def _add_portrait(command: argparse.ArgumentParser) -> None:
@@ -160,7 +132,7 @@ def _portrait(given: argparse.Namespace) -> None:
         raise UserError("Only FaceLift paints views; add --model facelift, or leave out --views and --views-only.")
     sources = _portrait_sources(given)
     if given.download_matting and options.matting not in ("none", BUNDLED):
-        download_matting_model(options.matting, _report)
+        download_matting_model(options.matting, report)
     pipeline = _facelift(options, given) if options.model == FACELIFT_MODEL else Completion(options)
     failed = 0
     for target, source in sources.items():
@@ -206,14 +178,14 @@ def _make_portrait(source: Path, target: Path, pipeline: FaceLift | Completion, 
     from .gaussians import save_cloud
 
     if isinstance(pipeline, FaceLift) and given.views_only:
-        _, views = pipeline.paint(source, _report)
+        _, views = pipeline.paint(source, report)
         save_capture(views, target)
         print(f"{len(views.frames)} views: {target}")
         return
     if isinstance(pipeline, FaceLift) and given.views:
-        cloud = pipeline.lift(load_capture(source), _report)
+        cloud = pipeline.lift(load_capture(source), report)
     else:
-        cloud = pipeline.run(source, _report).cloud
+        cloud = pipeline.run(source, report).cloud
     target.parent.mkdir(parents=True, exist_ok=True)
     save_cloud(cloud, target)
     print(f"{len(cloud)} Gaussians: {target}")
@@ -233,7 +205,7 @@ def _facelift(options: PortraitOptions, given: argparse.Namespace) -> FaceLift:
                 f"FaceLift's weights are not in {folder}; add --accept-licence to accept their licence ({LICENCE}) and "
                 f"download {SIZE / 1e9:.1f} GB, or name their folder with --weights."
             )
-        return here or download_weights(True, folder, _report)
+        return here or download_weights(True, folder, report)
 
     if not (given.input and given.input.is_file()) and not given.accept_licence:
         weights()  # a folder of photos would tell it of each
@@ -265,9 +237,9 @@ def _render(given: argparse.Namespace) -> None:
     check_target(given.out / f"{names[0]}.png")
     given.out.mkdir(parents=True, exist_ok=True)
     for index, (name, (camera, moment, _, _)) in enumerate(zip(names, cameras, strict=True)):
-        _report("Rendering", index / len(names))
+        report("Rendering", index / len(names))
         Image.fromarray(render_pictures(cloud, [(camera, moment)])[0]).save(given.out / f"{name}.png")
-    _report("Rendering", 1.0)
+    report("Rendering", 1.0)
     print(f"{len(names)} pictures: {given.out}")
 
 
@@ -283,7 +255,7 @@ def _evaluate(given: argparse.Namespace) -> None:
     from .evaluate import score_cloud
     from .reconstruct import pick_device
 
-    capture = _read_capture(given.capture)
+    capture = read_capture(given.capture)
     count = len(capture.frames)
     if given.inputs is not None:
         inputs = read_indices(given.inputs, count)
@@ -296,7 +268,7 @@ def _evaluate(given: argparse.Namespace) -> None:
     if given.json:
         check_target(given.json)
     cloud = _run(capture.select(inputs), given)
-    scores = score_cloud(cloud.to(pick_device(given.device)), capture.select(targets), _report)
+    scores = score_cloud(cloud.to(pick_device(given.device)), capture.select(targets), report)
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
         document = {"inputs": inputs, "targets": targets, "gaussians": len(cloud), **scores.to_json()}
@@ -388,11 +360,6 @@ def _info(given: argparse.Namespace) -> None:
     weights = find_weights()
     where = f"at {weights.gslrm.parents[1]}" if weights else "to download"
     print(f"facelift         a photo to a head, {SIZE / 2**20:.1f} MiB {where} ({LICENCE})")
-
-
-def _report(stage: str, fraction: float) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{stage:28} {100 * fraction:3.0f} %", end="\n" if fraction >= 1 else "", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 # import one another.
 BACKEND = (
     ("__main__",),
+    ("capture_commands",),
     ("training/",),
     ("facelift/",),
     ("portrait/",),
@@ -22,7 +23,7 @@ BACKEND = (
     ("calibrations/",),
     ("gaussians", "capture", "formats/"),
     ("camera", "splats", "memory", "download", "cache"),
-    ("color", "files", "rotations", "logs", "version", "movies"),
+    ("color", "files", "rotations", "logs", "version", "movies", "console"),
     ("arguments", "import_options"),
     ("options",),
     ("arrays", "errors", "pip_failures", "__init__"),

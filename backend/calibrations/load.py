@@ -89,11 +89,13 @@ class Source:
         return files
 
     def summary(self) -> str:
-        """Return what was read, as "COLMAP, 8 camera poses, 24 pictures from 0 to 1 s"."""
+        """Return what was read, as "COLMAP, 8 camera poses, 24 pictures from 0 to 1 s, 640 x 480 pixels"."""
         cameras = len({shot.view.camera_to_world.round(6).tobytes() for shot in self.shots})
         times = [shot.time for shot in self.shots]
         when = f" from {min(times):g} to {max(times):g} s" if min(times) < max(times) else ""
-        return f"{self.format}, {cameras} camera poses, {len(times)} pictures{when}"
+        camera = self.cameras[0]
+        size = f"{camera.width} x {camera.height} pixels"
+        return f"{self.format}, {cameras} camera poses, {len(times)} pictures{when}, {size}"
 
     def frames(self, chosen: Collection[int] | None = None) -> Iterator[tuple[int, Frame]]:
         """Read the shots of the chosen numbers one by one, or all: undistorted, and with their masks as mattes.

@@ -271,6 +271,16 @@ def test_no_pictures_at_all_are_an_error_that_names_one(tmp_path):
         open_capture(tmp_path, ImportOptions(pictures=tmp_path / "nowhere"))
 
 
+def test_check_says_what_a_capture_is_and_what_is_odd(captured, capsys):
+    assert main(["check", str(captured)]) == 0
+    assert capsys.readouterr().out == (
+        "transforms.json, 4 camera poses, 4 pictures from 0 to 1.5 s, 160 x 120 pixels\nNothing is odd.\n"
+    )
+    edit(captured, lambda document: document["frames"][1]["transform_matrix"][0].__setitem__(3, 500.0))
+    assert main(["check", str(captured)]) == 0
+    assert "Odd: 1 cameras stand more than 8 times as far away" in capsys.readouterr().out
+
+
 def test_what_is_no_capture_is_named(tmp_path, capsys):
     with pytest.raises(UserError, match=r"There is no capture at .* that can be read; the formats are"):
         open_capture(tmp_path)

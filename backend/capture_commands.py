@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The commands check and import, and how the other commands read a capture."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .arguments import add_arguments, read_arguments
+from .console import report
+from .files import check_target
+from .import_options import ImportOptions
+from .logs import log
+
+if TYPE_CHECKING:
+    from .capture import Capture
+
+CAPTURE = "a folder with a transforms.json, or a calibration of another program: see docs/captures.md"
+
+
+def read_capture(path: Path) -> Capture:
+    """Read a capture, and warn of what is odd about it.
+
+    Raises:
+        UserError: see calibrations.load.load_capture.
+    """
+    from .calibrations.load import open_capture, read_capture
+
+    source = open_capture(path)
+    capture = read_capture(source)
+    for finding in source.findings:
+        log.warning("%s", finding)
+    return capture
+
+
+def add_check(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of `check`."""
+    command.add_argument("capture", type=Path, help=CAPTURE)
+    add_arguments(command, ImportOptions)
+
+
+def check(given: argparse.Namespace) -> None:
+    """Read a capture with all its pictures, and print what it is and what is odd about it."""
+    from .calibrations.load import open_capture
+
+    source = open_capture(given.capture, read_arguments(ImportOptions, given))
+    for number, _ in enumerate(source.frames()):
+        report("Reading pictures", number / len(source.shots))
+    report("Reading pictures", 1.0)
+    print(source.summary())
+    for finding in source.findings:
+        print(f"Odd: {finding}")
+    if not source.findings:
+        print("Nothing is odd.")
+
+
+def add_import(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of `import`."""
+    command.add_argument("capture", type=Path, help=CAPTURE)
+    command.add_argument("--out", type=Path, required=True, help="the folder to write the capture to")
+    add_arguments(command, ImportOptions)
+
+
+def import_(given: argparse.Namespace) -> None:
+    """Write a capture as a folder with a transforms.json, and print what is odd about it."""
+    from .calibrations.load import import_capture
+    from .capture import TRANSFORMS
+
+    check_target(given.out / TRANSFORMS)
+    source = import_capture(given.capture, given.out, read_arguments(ImportOptions, given), report)
+    for finding in source.findings:
+        print(f"Odd: {finding}")
+    print(f"{source.summary()}: {given.out}")
