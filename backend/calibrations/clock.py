@@ -17,15 +17,14 @@ from ..errors import UserError
 from ..import_options import ImportOptions
 from .calibration import Finding
 from .pictures import Library, list_some
-from .shots import Shot
+from .shots import STILL, Shot
 from .times import TimeTable, exact_rate, frame_numbers, read_table, seconds_in_names, timecode_seconds
 
-STILL = 1e-3  # of the rig's size: cameras that are nearer to one another are one camera that stands still
 UNEVEN = 0.2  # of a frame's duration: a movie whose frames differ by more has a variable rate
 
 
 def set_times(shots: list[Shot], library: Library, options: ImportOptions) -> tuple[list[Shot], list[Finding]]:
-    """Return the shots that the options choose, in their order of time, with their times; and what is odd about these.
+    """Return the shots that the options choose with their times, in their order, and what is odd about these.
 
     Raises:
         UserError: it cannot be told when a picture was taken; the message says what to give.

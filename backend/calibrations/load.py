@@ -38,12 +38,12 @@ from .pictures import Library, list_some
 from .shots import Shot, find_shots
 
 ORIENTATION = 0x0112  # EXIF's tag
+TURNED = (5, 6, 7, 8)  # its values where a picture lies on its side as it is stored
 COPIED = (".png", ".jpg", ".jpeg", ".webp")  # endings of pictures that need no change
 DEFAULTS = ImportOptions()
-TURNED = (5, 6, 7, 8)  # its values where a picture lies on its side as it is stored
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Source:
     """A capture whose pictures are not read yet: what was taken when, and what is odd about it.
 
@@ -129,7 +129,8 @@ class Source:
         if changes or path.suffix.lower() not in COPIED:
             return None
         with open_picture(path) as picture:
-            return path if picture.size == (lens.width, lens.height) and ORIENTATION not in picture.getexif() else None
+            upright = picture.getexif().get(ORIENTATION, 1) == 1  # programs that heed EXIF would turn others
+            return path if upright and picture.size == (lens.width, lens.height) else None
 
     def _lens(self, index: int) -> Lens:
         shot = self.shots[index]

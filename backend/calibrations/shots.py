@@ -6,10 +6,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from ..errors import UserError
 from ..import_options import ImportOptions
 from .calibration import Calibration, Finding, View
 from .pictures import Library, is_movie, list_some
+
+STILL = 1e-3  # of the rig's size: cameras that are nearer to one another are one camera that stands still
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +54,9 @@ def find_shots(calibration: Calibration, library: Library, options: ImportOption
         UserError: no view has a picture, or two views have the same.
     """
     views = calibration.views
-    taken = [_pictures_of(view, library, options) for view in views]
+    fixed = options.fixed_rig and views[0].file is None
+    cameras = _fixed_cameras(views) if fixed else [""] * len(views)
+    taken = [_pictures_of(view, library, camera) for view, camera in zip(views, cameras, strict=True)]
     without = [view.name for view, files in zip(views, taken, strict=True) if not files]
     if len(without) == len(views):
         raise UserError(
@@ -66,8 +72,8 @@ def find_shots(calibration: Calibration, library: Library, options: ImportOption
             )
         )
     used = [file for view, files in zip(views, taken, strict=True) if view.file is None for file in files]
-    if options.fixed_rig:
-        views, taken = _one_view_a_camera(views, taken)
+    if fixed:
+        views, taken = _one_view_a_camera(views, taken, cameras)
     elif len(set(used)) < len(used):
         twice = next(file for file in used if used.count(file) > 1)
         raise UserError(
@@ -85,27 +91,42 @@ def find_shots(calibration: Calibration, library: Library, options: ImportOption
     for view, files in zip(views, taken, strict=True):
         for file in files:
             frames = range(len(library.movie(file).times)) if is_movie(file) else [None]
-            named = (not options.fixed_rig and library.find(view.name) == file) or view.file is not None
+            named = (not fixed and library.find(view.name) == file) or view.file is not None
             shots += [Shot(view, file, frame, named, len(files) * len(frames) == 1) for frame in frames]
     return shots, findings
 
 
-def _pictures_of(view: View, library: Library, options: ImportOptions) -> list[str]:
-    """Return the files that a view took; of a view whose file the calibration gives, its name."""
+def _pictures_of(view: View, library: Library, camera: str) -> list[str]:
+    """Return the files that a view took; of a view whose file the calibration gives, its name.
+
+    camera: the view's, if all its pictures have the view's pose; else empty.
+    """
     if view.file is not None:
         return [view.name]
-    if options.fixed_rig:
-        folder = PurePosixPath(view.name.replace("\\", "/")).parent.name
-        if files := library.of_camera(folder or view.name):
-            return files
+    if camera and (files := library.of_camera(camera)):
+        return files
     one = library.find(view.name)
     return [one] if one else library.of_camera(view.name)
 
 
-def _one_view_a_camera(views: list[View], taken: list[list[str]]) -> tuple[list[View], list[list[str]]]:
-    """Return the first view of each camera that stands still, named by its folder, and its pictures."""
-    cameras = {}
-    for view, files in zip(views, taken, strict=True):
-        folder = PurePosixPath(view.name.replace("\\", "/")).parent.name
-        cameras.setdefault(tuple(files), replace(view, name=folder or view.name, time=None, frame=None))
-    return list(cameras.values()), [list(files) for files in cameras]
+def _fixed_cameras(views: list[View]) -> list[str]:
+    """Return the camera of each view of a rig that stands still: its folder, or its name where a folder has several."""
+    folders = [PurePosixPath(view.name.replace("\\", "/")).parent.name for view in views]
+    places = np.stack([view.camera_to_world[:3, 3] for view in views])
+    size = float(np.linalg.norm(places - places.mean(0), axis=1).max())
+    spreads = {name: np.ptp(places[[folder == name for folder in folders]], axis=0).max() for name in {*folders}}
+    return [
+        folder if folder and spreads[folder] <= STILL * size else PurePosixPath(view.name).stem
+        for folder, view in zip(folders, views, strict=True)
+    ]
+
+
+def _one_view_a_camera(
+    views: list[View], taken: list[list[str]], cameras: list[str]
+) -> tuple[list[View], list[list[str]]]:
+    """Return the first view of each camera that stands still, named as the camera, and its pictures."""
+    first = {}
+    for view, files, camera in zip(views, taken, cameras, strict=True):
+        if files:
+            first.setdefault(camera, (replace(view, name=camera, time=None, frame=None), files))
+    return [view for view, _ in first.values()], [files for _, files in first.values()]

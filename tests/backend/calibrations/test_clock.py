@@ -130,14 +130,24 @@ def test_bad_tables_are_named(rig, table, sentence):
         times(rig, times=rig / "times.csv")
 
 
-def test_a_calibrated_frame_of_a_fixed_rig_holds_for_all(tmp_path):
-    write_model(tmp_path / "sparse", RIG, [f"{camera}/0000.png" for camera in CAMERAS])
-    shoot(tmp_path, "{camera}/{frame:04d}.png", (0, 1, 2))
+@pytest.mark.parametrize("layout", ["{camera}/{frame:04d}.png", "{frame:04d}/{camera}.png"])
+def test_a_calibrated_frame_of_a_fixed_rig_holds_for_all(tmp_path, layout):
+    write_model(tmp_path / "sparse", RIG, [layout.format(camera=camera, frame=0) for camera in CAMERAS])
+    shoot(tmp_path, layout, (0, 1, 2))
     found = str(open_capture(tmp_path).findings[0])
     assert "8 pictures have no camera in the calibration" in found and "add --fixed-rig" in found
     source = open_capture(tmp_path, ImportOptions(fixed_rig=True, fps=30))
     spots.assert_same_cameras(source.cameras, [camera for camera in RIG for _ in range(3)])
     assert [shot.time for shot in source.shots] == pytest.approx([0, 1 / 30, 2 / 30] * 4)
+
+
+def test_a_fixed_rig_that_was_calibrated_several_times_has_its_first_poses(tmp_path):
+    names = [f"{camera}/{frame}.png" for frame in (0, 1) for camera in CAMERAS]
+    write_model(tmp_path / "sparse", RIG * 2, names)
+    shoot(tmp_path, "{camera}/{frame}.png", (0, 1, 2))
+    source = open_capture(tmp_path, ImportOptions(fixed_rig=True, fps=10))
+    assert [shot.time for shot in source.shots] == pytest.approx([0, 0.1, 0.2] * 4)
+    assert source.findings == []
 
 
 @pytest.mark.parametrize("layout", ["{camera}/{frame:04d}.png", "{frame:04d}/{camera}.png"])
