@@ -117,7 +117,7 @@ def test_a_picture_lends_no_color_to_what_it_does_not_see():
 
 
 def test_more_pictures_make_it_better():
-    batch = SceneSampler(Path(), "cpu", seed=8, heads_share=0, timing="static").sample(0, 4, 12, 2, 48)
+    batch = SceneSampler(Path(), "cpu", seed=8, heads_share=0, timing="static").sample(0, 4, 12, 2, 32)
     decibels = []
     for kept in ([0, 6], [0, 3, 6, 9], list(range(12))):
         views = [*kept, 12, 13]

@@ -70,7 +70,7 @@ def test_the_scenes_are_the_same_every_time(shapes, tmp_path):
 
 
 def test_the_truth_beats_the_hull_and_the_hull_beats_nothing(shapes):
-    scores = [validate.validate(predictor, shapes, 8, 32, 4) for predictor in (truth, hull.predict_hull, nothing)]
+    scores = [validate.validate(predictor, shapes, 8, 24, 3) for predictor in (truth, hull.predict_hull, nothing)]
     for better, worse in pairwise(scores):
         assert better["psnr"] > worse["psnr"] + 3
         assert better["ssim"] > worse["ssim"]
