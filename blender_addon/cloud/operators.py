@@ -11,7 +11,7 @@ from .. import compat
 from .._backend import errors
 from ..mixins import OperatorMixin
 from ..option_properties import recall_settings
-from . import material, native_splats
+from . import material, native_splats, visibility
 from .object import (
     active_cloud,
     cloud_modifier,
@@ -141,6 +141,25 @@ class FACET4D_OT_add_shadow_proxy(CloudOperator, Operator):
         return {"FINISHED"}
 
 
+class FACET4D_OT_show_cloud(CloudOperator, Operator):
+    """Show the cloud in this view: unhide it, hide what is around it, and look at it"""
+
+    bl_idname = "facet4d.show_cloud"
+    bl_label = "Show the Cloud"
+    changes = False
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if context.region_data is None:
+            cls.poll_message_set("Use this in a 3D View")
+            return False
+        return super().poll(context)
+
+    def execute(self, context: Context) -> set[str]:
+        visibility.show(context, require_cloud(context))
+        return {"FINISHED"}
+
+
 class FACET4D_OT_show_in_solid(CloudOperator, Operator):
     """Show the cloud as colored ellipsoids, which Solid mode can draw, and let the viewport use their colors.
     Renders still show splats"""
@@ -211,6 +230,7 @@ CLASSES = (
     FACET4D_OT_reuse_settings,
     FACET4D_OT_add_crop_box,
     FACET4D_OT_add_shadow_proxy,
+    FACET4D_OT_show_cloud,
     FACET4D_OT_show_in_solid,
     FACET4D_OT_match_source_colors,
     FACET4D_OT_raise_bounces,

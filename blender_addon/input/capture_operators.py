@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import bpy
 from bpy.props import CollectionProperty, StringProperty
-from bpy.types import Context, Event, FileHandler, Operator, OperatorFileListElement
+from bpy.types import Collection, Context, Event, FileHandler, Object, Operator, OperatorFileListElement, Scene
 from bpy_extras.io_utils import poll_file_object_drop
+from mathutils import Vector
 
 from .. import _backend as backend
 from .. import jobs
 from .._backend import errors
+from ..cloud.visibility import Subject, hide_start_up_cube, show_in_views
 from ..option_properties import read_options, with_options
 from .import_capture import import_capture
 from .survey import survey
@@ -88,11 +90,43 @@ def show_capture(operator: Operator, context: Context, source: "Source") -> set[
     Raises:
         UserError: see import_capture.
     """
-    collection = import_capture(context.scene, source)
+    scene = context.scene
+    before = _describe(scene)
+    collection = import_capture(scene, source)
+    cube = _look_at_cameras(context, collection)
     for finding in source.findings:
         operator.report({"WARNING"}, in_blenders_words(str(finding)))
     operator.report({"INFO"}, f"{collection.name}: {survey(context).summary()}")
+    changes = [text for text in _describe(scene) if text not in before]
+    if changes:
+        operator.report({"INFO"}, f"The scene now has {', '.join(changes)}")
+    if cube:
+        operator.report({"INFO"}, f"'{cube.name}' is hidden, because the subject is inside it")
     return {"FINISHED"}
+
+
+def _describe(scene: Scene) -> list[str]:
+    """Say what a capture may change in a scene."""
+    render = scene.render
+    return [
+        f"the camera '{scene.camera.name if scene.camera else ''}'",
+        f"pictures of {render.resolution_x} x {render.resolution_y} pixels",
+        f"{render.fps / render.fps_base:g} frames a second",
+        f"its end at frame {scene.frame_end}",
+    ]
+
+
+def _look_at_cameras(context: Context, collection: Collection) -> Object | None:
+    """Let the 3D Views show the cameras of a capture, and hide the cube that Blender starts with if they are in it.
+
+    Return the cube if it was hidden.
+    """
+    context.view_layer.update()
+    places = [camera.matrix_world.translation.copy() for camera in collection.objects]
+    centre = sum(places, Vector()) / len(places)
+    radius = max(max((place - centre).length for place in places), collection.objects[0].data.display_size)
+    show_in_views(context, context.scene, Subject(centre, radius))
+    return hide_start_up_cube(context.view_layer, [centre, *places])
 
 
 def in_blenders_words(text: str) -> str:

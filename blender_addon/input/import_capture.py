@@ -28,8 +28,9 @@ FRAME_RATES = (24, 25, 30, 50, 60)
 def import_capture(scene: Scene, source: Source) -> Collection:
     """Make a collection of cameras from a capture: one camera for each pose, with all its pictures.
 
-    The scene takes over the pictures' size and, from its first frame on, their times. If the times fall between its
-    frames and fit a usual frame rate, the scene takes over that rate, too. Held-out pictures are left out.
+    The first camera becomes the scene's. The scene takes over the pictures' size and, from its first frame on, their
+    times. If the times fall between its frames and fit a usual frame rate, the scene takes over that rate, too.
+    Held-out pictures are left out.
 
     Raises:
         UserError: Blender cannot show the pictures at their times as they are. The scene is then unchanged.
@@ -81,7 +82,7 @@ def import_capture(scene: Scene, source: Source) -> Collection:
     for camera_object in cameras.values():
         camera_object.data.display_size = 0.1 * float(np.ptp(positions, axis=0).max()) or 1.0
         _show_one_at_a_time(camera_object.data)
-    scene.camera = scene.camera or next(iter(cameras.values()))
+    scene.camera = next(iter(cameras.values()))
     scene.facet4d.source, scene.facet4d.collection = "PICTURES", collection
     comparison.show_pictures(scene)
     return collection

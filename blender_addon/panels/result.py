@@ -18,9 +18,11 @@ from ..cloud.operators import (
     FACET4D_OT_raise_bounces,
     FACET4D_OT_retime,
     FACET4D_OT_reuse_settings,
+    FACET4D_OT_show_cloud,
     FACET4D_OT_show_in_solid,
 )
 from ..cloud.runs import last_run
+from ..cloud.visibility import hindrances
 from ..run.operators import FACET4D_OT_measure_fidelity
 from .widgets import SidebarPanel, draw_inputs, draw_text, input_property
 
@@ -41,6 +43,10 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         layout.label(text=f"{active.name}: {len(active.data.vertices):,} Gaussians", icon="POINTCLOUD_DATA")
         if reason := cloud_fault(active):
             draw_text(context, layout, reason, "ERROR")
+        if reasons := list(hindrances(context, active)):
+            for reason in reasons:
+                draw_text(context, layout, reason, "HIDE_ON")
+            layout.operator(FACET4D_OT_show_cloud.bl_idname, icon="HIDE_OFF")
         if run := last_run(active):
             layout.label(text=_run_text(run), icon="INFO", translate=False)
         row = layout.row(align=True)

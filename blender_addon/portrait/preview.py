@@ -10,6 +10,7 @@ import bpy
 from bpy.types import Object, Scene
 
 from ..cloud.object import build_cloud
+from ..cloud.visibility import present
 
 if TYPE_CHECKING:
     from backend.splats import MovingSplats
@@ -41,6 +42,8 @@ class Preview:
         now = scene.frame_current
         cloud = build_cloud(scene, gaussians, "Unfinished Head", now, now + 1, existing=_find(self._shown))
         cloud.hide_select = True
+        if not self._shown and not self._replaced:
+            present(bpy.context, scene, cloud)
         self._shown = cloud.session_uid
         if replaced := _find(self._replaced):
             replaced.hide_viewport = True

@@ -17,6 +17,7 @@ from .. import _backend as backend
 from .. import compat
 from ..cloud.object import build_cloud, cloud_objects, make_active, motion_matrix
 from ..cloud.runs import last_run
+from ..cloud.visibility import present
 from ..input import comparison
 from ..input.import_capture import new_camera, set_lens
 
@@ -43,6 +44,8 @@ def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path)
 
     cloud = build_cloud(scene, portrait.gaussians, path.stem, frames[0], frames[-1], existing=existing)
     make_active(context, cloud)
+    if existing is None:
+        present(context, scene, cloud)
 
     camera = _renew(settings.camera, new_camera(cameras[0], f"{path.stem} Camera"), scene)
     camera.data.display_size = DISPLAY_SIZE

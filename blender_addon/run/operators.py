@@ -22,6 +22,7 @@ from ..cloud.object import (
     upgrade_clouds,
 )
 from ..cloud.runs import last_run, remember_run
+from ..cloud.visibility import present
 from ..input.capture import capture_steps
 from ..input.survey import survey
 from ..job_operator import JobOperator
@@ -129,6 +130,8 @@ def put_in_scene(context: Context, scene: Scene, gaussians: "MovingSplats") -> O
     frames = (scene.frame_start + seconds * fps for seconds in gaussians.time_range)
     settings.cloud = build_cloud(scene, gaussians, "4D Cloud", *frames, existing=existing)
     make_active(context, settings.cloud)
+    if existing is None:
+        present(context, scene, settings.cloud)
     return settings.cloud
 
 

@@ -129,7 +129,8 @@ def draw(panel) -> str:
         window_manager=context.window_manager,
         preferences=SimpleNamespace(system=SimpleNamespace(ui_scale=1.0)),
         region=SimpleNamespace(width=2000),
-        space_data=SimpleNamespace(shading=None),
+        space_data=context.space_data or SimpleNamespace(shading=None),
+        region_data=context.region_data,
     )
     sidebar = SimpleNamespace(layout=Layout())
     for name, function in vars(panel).items():
