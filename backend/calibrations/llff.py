@@ -9,6 +9,7 @@ then come the near and the far bound.
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
+from tokenize import TokenError
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def read_llff(path: Path, library: Library) -> Calibration:
     """
     try:
         rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, TokenError, MemoryError) as error:  # of the array's header
         raise UserError(f"{path} cannot be read as an array ({error}); make it again.") from None
     if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind != "f" or not np.isfinite(rows).all():
         raise UserError(f"{path} must hold 17 finite numbers a camera, but its shape is {rows.shape}; make it again.")

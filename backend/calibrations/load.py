@@ -147,10 +147,16 @@ class Source:
             if None in indices:
                 yield indices[None], _upright(read_image(path), path, self.shots[indices[None]].view.lens)
                 continue
-            for number, (_, picture) in enumerate(movies.read_frames(path, last=max(filter(None, indices), default=0))):
+            last = max(filter(None, indices), default=0)
+            for number, (_, picture) in enumerate(movies.read_frames(path, last=last)):
                 if number in indices:
                     opaque = np.full((*picture.shape[:2], 1), 255, np.uint8)
-                    yield indices[number], np.concatenate([picture, opaque], -1)
+                    yield indices.pop(number), np.concatenate([picture, opaque], -1)
+            if indices:
+                raise UserError(
+                    f"{path} tells the times of {last + 1} frames, but {len(indices)} of them cannot be decoded; "
+                    "convert it to another format, such as mp4."
+                )
 
 
 def open_capture(path: Path | str, options: ImportOptions = DEFAULTS) -> Source:

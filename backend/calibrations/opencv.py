@@ -75,20 +75,21 @@ def _has_camera(path: Path) -> bool:
 
 
 def read_opencv(path: Path, library: Library) -> Calibration:
-    """Read a file with a map for each camera, or a folder with a file for each.
+    """Read a file with a map for each camera or for one, or a folder of such files.
 
     Raises:
         UserError: a file is malformed, or lacks something of a camera.
     """
+    files = [path]
     if path.is_dir():
         files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in ENDINGS and _has_camera(file)]
-        cameras = {file.stem: (read_storage(file), str(file)) for file in files}
-    else:
-        stored = read_storage(path)
+    views = []
+    for file in files:
+        stored = read_storage(file)
         maps = {name: node for name, node in stored.items() if isinstance(node, dict)}
-        cameras = {name: (node, f"camera '{name}' in {path}") for name, node in maps.items()}
-        cameras = cameras or {path.stem: (stored, str(path))}
-    return Calibration("OpenCV", path, [_view(name, nodes, where, library) for name, (nodes, where) in cameras.items()])
+        for name, nodes in (maps or {file.stem: stored}).items():
+            views.append(_view(name, nodes, f"camera '{name}' in {file}", library))
+    return Calibration("OpenCV", path, views)
 
 
 def _view(name: str, nodes: dict[str, Any], where: str, library: Library) -> View:
@@ -110,13 +111,12 @@ def _view(name: str, nodes: dict[str, Any], where: str, library: Library) -> Vie
 
 
 def _size(nodes: dict[str, Any], library: Library, name: str) -> tuple[int, int]:
-    if "image_width" in nodes and "image_height" in nodes:
-        return int(nodes["image_width"]), int(nodes["image_height"])
-    size = nodes.get("image_size", nodes.get("imageSize"))
-    if size is not None and np.size(size) == 2:
-        width, height = np.ravel(size)
-        return int(width), int(height)
-    return library.size(name)
+    size = nodes.get("image_size", nodes.get("imageSize", (nodes.get("image_width"), nodes.get("image_height"))))
+    try:
+        width, height = (round(float(side)) for side in np.ravel(size))
+        return (width, height) if min(width, height) > 0 else library.size(name)
+    except (TypeError, ValueError, OverflowError):
+        return library.size(name)  # it is not told
 
 
 def _is_fisheye(nodes: dict[str, Any]) -> bool:

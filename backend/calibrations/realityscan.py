@@ -110,7 +110,7 @@ def read_csv(path: Path, library: Library) -> Calibration:
     if missing := [name for name in _COLUMNS if name not in head]:
         raise UserError(f"{path} has no column {missing[0]}; export 'Internal/External camera parameters'.")
     views, findings = [], []
-    with path.open(encoding="utf-8-sig", newline="") as stream:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
         for line, row in enumerate(csv.reader(stream), 1):
             if line == 1 or not row:
                 continue

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Times come from tables, names, timecode and movies; what tells no time is an error that says what to give."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 
+from backend import movies
 from backend.calibrations.load import load_capture, open_capture
 from backend.calibrations.times import frame_numbers, read_table, timecode_seconds
 from backend.errors import UserError
@@ -238,6 +241,15 @@ def test_a_variable_rate_is_reported_and_its_times_kept(rig):
         "The frames of cam2.mp4 last 40.0 to 80.0 ms: its rate varies or frames were dropped. The times of its frames "
         "are used as they are stored; check them if the movie was converted."
     ]
+
+
+def test_a_movie_that_breaks_off_is_named(rig, monkeypatch):
+    for index, camera in enumerate(CAMERAS):
+        film(rig, f"videos/{camera}.mp4", RIG[index], [0.0, 0.04, 0.08])
+    whole = movies.read_frames
+    monkeypatch.setattr(movies, "read_frames", lambda path, last=None: islice(whole(path), 2))
+    with pytest.raises(UserError, match=r"cam0\.mp4 tells the times of 3 frames, but 1 of them cannot be decoded"):
+        load_capture(rig)
 
 
 def test_a_movie_that_cannot_be_decoded_is_named(rig):
