@@ -57,16 +57,19 @@ class Library:
         return result
 
     def find(self, name: str) -> str | None:
-        """Return the one picture that a calibration calls by its path, by a part of it, or without the ending."""
+        """Return the one picture that a calibration calls by its path, with or without ending, or by a part of it.
+
+        The folders that the name has must be the picture's, or the picture lies in none.
+        """
         path = PurePosixPath(name.replace("\\", "/"))
         alike = self._by_stem.get(path.stem, []) + self._by_stem.get(path.name, [])
         named = [file for file in alike if PurePosixPath(file).name == path.name] or [*dict.fromkeys(alike)]
-        folders = path.parts[:-1]
-        within = [file for file in named if _in_order(folders, PurePosixPath(file).parts[:-1])]
-        ending = [
-            file for file in within if PurePosixPath(file).parts[:-1][-len(folders) or len(path.parts) :] == folders
-        ]
-        return next((files[0] for files in (ending, within, named) if len(files) == 1), None)
+        wanted, folders = path.parts[:-1], {file: PurePosixPath(file).parts[:-1] for file in named}
+        same = [file for file in named if folders[file] == wanted]
+        ending = [file for file in named if wanted and folders[file][-len(wanted) :] == wanted]
+        within = [file for file in named if _in_order(wanted, folders[file])]
+        bare = [file for file in named if not folders[file]]
+        return next((files[0] for files in (same, ending, within, bare) if len(files) == 1), None)
 
     def of_camera(self, camera: str) -> list[str]:
         """Return the pictures, or the movie, of a camera: in its folder, called by its name, or with it in theirs."""

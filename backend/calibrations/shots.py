@@ -57,6 +57,11 @@ def find_shots(calibration: Calibration, library: Library, options: ImportOption
     fixed = options.fixed_rig and views[0].file is None
     cameras = _fixed_cameras(views) if fixed else [""] * len(views)
     taken = [_pictures_of(view, library, camera) for view, camera in zip(views, cameras, strict=True)]
+    named = [not camera and bool(files) for files, camera in zip(taken, cameras, strict=True)]
+    if not all(taken):  # then the calibration calls cameras, whose pictures are those that it does not call itself
+        claimed = {file for files in taken for file in files}
+        others = [[file for file in library.of_camera(view.name) if file not in claimed] for view in views]
+        taken = [files or rest for files, rest in zip(taken, others, strict=True)]
     without = [view.name for view, files in zip(views, taken, strict=True) if not files]
     if len(without) == len(views):
         raise UserError(
@@ -74,6 +79,7 @@ def find_shots(calibration: Calibration, library: Library, options: ImportOption
     used = [file for view, files in zip(views, taken, strict=True) if view.file is None for file in files]
     if fixed:
         views, taken = _one_view_a_camera(views, taken, cameras)
+        named = [False] * len(views)
     elif len(set(used)) < len(used):
         twice = next(file for file in used if used.count(file) > 1)
         raise UserError(
@@ -88,25 +94,24 @@ def find_shots(calibration: Calibration, library: Library, options: ImportOption
             )
         )
     shots = []
-    for view, files in zip(views, taken, strict=True):
+    for view, files, is_named in zip(views, taken, named, strict=True):
         for file in files:
             frames = range(len(library.movie(file).times)) if is_movie(file) else [None]
-            named = (not fixed and library.find(view.name) == file) or view.file is not None
-            shots += [Shot(view, file, frame, named, len(files) * len(frames) == 1) for frame in frames]
+            shots += [Shot(view, file, frame, is_named, len(files) * len(frames) == 1) for frame in frames]
     return shots, findings
 
 
 def _pictures_of(view: View, library: Library, camera: str) -> list[str]:
-    """Return the files that a view took; of a view whose file the calibration gives, its name.
+    """Return the file that the calibration calls as the view; if it gives the file itself, the view's name.
 
-    camera: the view's, if all its pictures have the view's pose; else empty.
+    camera: the view's, if all its pictures have the view's pose, and then these are returned; else empty.
     """
     if view.file is not None:
         return [view.name]
-    if camera and (files := library.of_camera(camera)):
-        return files
+    if camera:
+        return library.of_camera(camera)
     one = library.find(view.name)
-    return [one] if one else library.of_camera(view.name)
+    return [one] if one else []
 
 
 def _fixed_cameras(views: list[View]) -> list[str]:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from backend.__main__ import main
 from backend.calibrations.load import import_capture, load_capture, open_capture, read_capture
+from backend.calibrations.pictures import Library
 from backend.camera import Camera
 from backend.capture import Capture, Frame, save_capture
 from backend.errors import UserError
@@ -269,6 +270,36 @@ def test_pictures_without_camera_and_cameras_without_picture_are_counted(tmp_pat
     found = odd(tmp_path)
     assert "1 of 4 cameras have no picture: cam3.png." in found
     assert "1 pictures have no camera in the calibration: other.png." in found
+
+
+def test_a_picture_of_another_camera_is_not_taken_for_one_that_is_missing(tmp_path):
+    names = [f"{camera}/0001.png" for camera in ("left", "middle", "right", "top")]
+    write_model(tmp_path / "sparse", RIG, names)
+    for camera, name in zip(RIG[1:3], names[1:3], strict=True):
+        spots.save(tmp_path / "images" / name, camera)
+    source = open_capture(tmp_path)
+    assert [shot.file for shot in source.shots] == names[1:3]
+    assert "2 of 4 cameras have no picture: left/0001.png, top/0001.png." in str(source.findings[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("a.png", "a.png"),
+        ("x/a.png", "x/a.png"),
+        ("C:\\shoot\\x\\b.JPG", None),
+        ("y/b.jpg", "z/y/b.jpg"),
+        ("z/b", "z/y/b.jpg"),
+        ("b", None),
+        ("x/c.png", "c.jpg"),
+        ("d.v2", "x/d.v2.png"),
+    ],
+)
+def test_names_find_their_files(tmp_path, name, file):
+    for path in ("a.png", "x/a.png", "z/y/b.jpg", "x/b.jpg", "c.jpg", "x/d.v2.png"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"")
+    assert Library(tmp_path).find(name) == file
 
 
 def test_no_pictures_at_all_are_an_error_that_names_one(tmp_path):
