@@ -68,18 +68,22 @@ class TreeBuilder:
     def arrange(self) -> None:
         """Lay the nodes out from left to right by their longest way to the output, so that the tree is readable."""
         column: dict[Node, int] = {}
+        targets: dict[Node, list[Node]] = {}
+        for link in self.tree.links:  # once, because a socket's own `links` go through all of the tree's
+            targets.setdefault(link.from_node, []).append(link.to_node)
 
         def depth(node: Node) -> int:
             if node not in column:
-                targets = [link.to_node for socket in node.outputs for link in socket.links]
-                column[node] = 1 + max(map(depth, targets), default=-1)
+                column[node] = 1 + max(map(depth, targets.get(node, [])), default=-1)
             return column[node]
 
         height: dict[int, float] = {}
+        places: list[float] = []
         for node in self.tree.nodes:
             x = depth(node)
-            node.location = (-220 * x, -height.get(x, 0))
+            places += (-220 * x, -height.get(x, 0))
             height[x] = height.get(x, 0) + 180
+        self.tree.nodes.foreach_set("location", places)  # at once, because Blender updates the tree each time
 
 
 def _find_socket(sockets: Iterable[Any], key: str) -> Any:
