@@ -33,6 +33,7 @@ from .contact_sheet import completion_sheet, contact_sheet
 from .hull import predict_hull
 from .perceptual import MOBILENET, MobileNetV2
 from .predict import predict_completed, predict_views
+from .relief import predict_relief
 from .scenes.busts import BUST
 from .scenes.photo_rigs import CLIP, PHOTOS
 from .scenes.sampler import ANY_RIG, SceneBatch, SceneSampler
@@ -121,13 +122,14 @@ def validation_sheet(predictor: Predictor, sampler: SceneSampler, inputs: int, r
 def validate_completions(
     model: LRM4D, sampler: SceneSampler, scenes: int, features: MobileNetV2 | None = None
 ) -> dict[str, dict]:
-    """Measure COMPLETIONS for each of STEPS, and for the hull of the known pictures."""
+    """Measure COMPLETIONS for each of STEPS, for the hull of the known pictures and for the relief of the first."""
     table = {}
     for name, (known, resolution, missing, rig) in COMPLETIONS.items():
         rows: dict[str, Predictor] = {
             f"{name}, {steps} steps": partial(predict_completed, model, steps=steps) for steps in STEPS
         }
         rows[f"{name}, hull"] = lambda batch: predict_hull(batch.without_missing())
+        rows[f"{name}, relief"] = lambda batch: predict_relief(batch.without_missing())
         for label, predictor in rows.items():
             others = (missing, rig, ALL_AROUND)
             table[label] = validate(predictor, sampler, known, resolution, scenes, features, *others)

@@ -124,7 +124,8 @@ def test_validation_measures_what_one_camera_shows(tmp_path, monkeypatch):
     monkeypatch.setattr(validate, "ALL_AROUND", 2)
     scenes = validate.validation_scenes("shapes", tmp_path, torch.device("cpu"))
     table = validate.validate_completions(network(), scenes, 1)
-    expected = [f"{name}, {row}" for name in ("one photo", "clip") for row in ("1 steps", "2 steps", "hull")]
+    rows = ("1 steps", "2 steps", "hull", "relief")
+    expected = [f"{name}, {row}" for name in ("one photo", "clip") for row in rows]
     assert list(table) == expected
     assert all(row["psnr"] > 0 for row in table.values())
     assert validate.completions_sheet(network(), scenes, 1).shape[1:] == (3 * 16, 3)
