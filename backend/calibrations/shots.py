@@ -58,23 +58,16 @@ def find_shots(calibration: Calibration, library: Library, options: ImportOption
     cameras = _fixed_cameras(views) if fixed else [""] * len(views)
     taken = [_pictures_of(view, library, camera) for view, camera in zip(views, cameras, strict=True)]
     named = [not camera and bool(files) for files, camera in zip(taken, cameras, strict=True)]
-    if not all(taken):  # then the calibration calls cameras, whose pictures are those that it does not call itself
-        claimed = {file for files in taken for file in files}
-        others = [[file for file in library.of_camera(view.name) if file not in claimed] for view in views]
-        taken = [files or rest for files, rest in zip(taken, others, strict=True)]
+    # what the calibration does not call as a picture it calls as a camera; that has the pictures which are left
+    claimed = {file for files in taken for file in files}
+    for view, files in zip(views, taken, strict=True):
+        if not files:
+            files += [file for file in library.of_camera(view.name) if file not in claimed]
     without = [view.name for view, files in zip(views, taken, strict=True) if not files]
     if len(without) == len(views):
         raise UserError(
             f"None of the {len(views)} cameras of {calibration.source} has a picture below {library.root}, for example "
             f"'{without[0]}'; name the folder with --pictures, or rename the pictures as the calibration calls them."
-        )
-    findings = []
-    if without:
-        findings.append(
-            Finding(
-                f"{len(without)} of {len(views)} cameras have no picture: {list_some(without)}.",
-                "Restore their pictures, or go on without these cameras.",
-            )
         )
     used = [file for view, files in zip(views, taken, strict=True) if view.file is None for file in files]
     if fixed:
@@ -86,19 +79,33 @@ def find_shots(calibration: Calibration, library: Library, options: ImportOption
             f"Two cameras of {calibration.source} have the picture {twice}; rename the pictures so that each is called "
             "as its camera, or add --fixed-rig if the cameras stand still and were calibrated several times."
         )
-    if all(view.file is None for view in views) and (unused := sorted({*library.files} - {*used})):
+    unused = sorted({*library.files} - {*used}) if views[0].file is None else []
+    shots = []
+    for view, files, is_named in zip(views, taken, named, strict=True):
+        for file in files:
+            frames = range(len(library.movie(file).times)) if is_movie(file) else [None]
+            shots += [Shot(view, file, frame, is_named, len(files) * len(frames) == 1) for frame in frames]
+    return shots, _unmatched(without, len(calibration.views), unused)
+
+
+def _unmatched(without: list[str], count: int, unused: list[str]) -> list[Finding]:
+    """Return which of so many cameras lack a picture, and which pictures a camera."""
+    findings = []
+    if without:
+        findings.append(
+            Finding(
+                f"{len(without)} of {count} cameras have no picture: {list_some(without)}.",
+                "Restore their pictures, or go on without these cameras.",
+            )
+        )
+    if unused:
         findings.append(
             Finding(
                 f"{len(unused)} pictures have no camera in the calibration: {list_some(unused)}.",
                 "Calibrate them too; if the cameras stand still, add --fixed-rig.",
             )
         )
-    shots = []
-    for view, files, is_named in zip(views, taken, named, strict=True):
-        for file in files:
-            frames = range(len(library.movie(file).times)) if is_movie(file) else [None]
-            shots += [Shot(view, file, frame, is_named, len(files) * len(frames) == 1) for frame in frames]
-    return shots, findings
+    return findings
 
 
 def _pictures_of(view: View, library: Library, camera: str) -> list[str]:
