@@ -22,7 +22,7 @@ from mathutils import Vector
 from PIL import Image, ImageDraw
 
 from . import _backend as backend
-from . import register, unregister
+from . import compat, register, unregister
 from ._backend import errors
 from .cloud.object import read_cloud
 from .input.import_capture import new_camera
@@ -31,7 +31,9 @@ from .input.survey import survey
 from .report import package_versions
 
 CAPTURE = Path(backend.capture.__file__).parent / "demo_capture"
-STILL_SAMPLES, MOVIE_SAMPLES, CYCLES_VIEWS = 4, 2, 1
+CYCLES_VIEWS = 1
+# Samples of stills and of the movie. Blender's own splats have more grain, and each sample of them takes less time.
+POINT_SAMPLES, SPLAT_SAMPLES = (4, 2), (32, 8)
 SWING = math.radians(75)  # how far the turntable camera goes to either side of where the input cameras stand
 THUMBNAIL = 160
 
@@ -124,10 +126,15 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = round(time.perf_counter() - start, 1)
 
 
+def _samples() -> tuple[int, int]:
+    """Return how many samples stills and the movie take."""
+    return SPLAT_SAMPLES if compat.has_native_splats() else POINT_SAMPLES
+
+
 def _set_up_render(scene: Scene) -> None:
     scene.render.engine = "CYCLES"
     scene.cycles.device = "CPU"
-    scene.cycles.samples = STILL_SAMPLES
+    scene.cycles.samples = _samples()[0]
     scene.cycles.use_denoising = False
     scene.render.film_transparent = True
 
@@ -175,7 +182,7 @@ def _set_up_movie(scene: Scene) -> None:
     if world.node_tree:
         world.node_tree.nodes["Background"].inputs["Color"].default_value = (1, 1, 1, 1)
     scene.world = world
-    scene.cycles.samples = MOVIE_SAMPLES
+    scene.cycles.samples = _samples()[1]
     # takes a third of the time of final pictures; the denoiser removes the grain
     scene.cycles.min_transparent_bounces = 64
     scene.cycles.use_denoising = True
