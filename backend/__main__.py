@@ -279,7 +279,7 @@ def _evaluate(given: argparse.Namespace) -> None:
 
 
 def _add_convert(command: argparse.ArgumentParser) -> None:
-    command.add_argument("cloud", type=Path, help=".safetensors, .ply or .spz")
+    command.add_argument("cloud", type=Path, help=".safetensors, .ply, .spz or .splat")
     command.add_argument("out", type=Path, help=".ply, .spz, .glb, .usda or .safetensors")
     moments = command.add_mutually_exclusive_group()
     moments.add_argument("--time", type=float, help="only this second of the clip, which .spz and .glb need")
@@ -288,12 +288,13 @@ def _add_convert(command: argparse.ArgumentParser) -> None:
 
 
 def _convert(given: argparse.Namespace) -> None:
-    from .formats.exchange import READERS, WRITERS, frame_times, read_splats, write_clip, write_sequence, write_splats
+    from .formats import exchange
+    from .formats.exchange import WRITERS, frame_times, read_splats, write_clip, write_sequence, write_splats
     from .gaussians import from_splats, load_cloud, save_cloud
 
     moments = given.all or given.time is not None
     check_target(given.out, (*WRITERS,) if moments else (*WRITERS, ".safetensors"))
-    is_splats = given.cloud.suffix.lower() in READERS
+    is_splats = given.cloud.suffix.lower() in (*exchange.READERS, *exchange.NOT_READ)
     cloud = read_splats(given.cloud) if is_splats else load_cloud(given.cloud).to_splats()
     first, last = cloud.time_range
     if first == last and given.out.suffix.lower() in (".spz", ".glb"):

@@ -9,6 +9,8 @@ The command line and the add-on show the messages. Other programs that use the l
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 log = logging.getLogger("facet4d")
 
@@ -41,4 +43,17 @@ def attach(*handlers: logging.Handler) -> None:
 def detach(*handlers: logging.Handler) -> None:
     """Remove handlers from the logger."""
     for handler in handlers:
+        log.removeHandler(handler)
+
+
+@contextmanager
+def collecting() -> Iterator[list[str]]:
+    """Yield a list that receives the warnings of the block."""
+    warnings: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
+    log.addHandler(handler)
+    try:
+        yield warnings
+    finally:
         log.removeHandler(handler)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Splat files that other programs read: PLY, SPZ, glTF and USD."""
+"""Splat files of other programs: PLY, SPZ, .splat, glTF and USD."""

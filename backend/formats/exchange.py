@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads splat files (PLY, SPZ) and writes them (PLY, SPZ, glTF, USD); the file's ending says which. Needs no torch."""
+"""Reads splat files (PLY, SPZ, .splat), writes them (PLY, SPZ, glTF, USD); the ending says which. Needs no torch."""
 
 from __future__ import annotations
 
@@ -13,24 +13,35 @@ from ..errors import UserError
 from ..splats import STATIC_SIGMA, MovingSplats
 from .gltf import write_glb
 from .ply import read_ply, write_ply, write_ply_4d
+from .splat import read_splat
 from .spz import read_spz, write_spz
 from .usd import write_usda
 
-READERS = {".ply": read_ply, ".spz": read_spz}
+READERS = {".ply": read_ply, ".spz": read_spz, ".splat": read_splat}
+NOT_READ = {
+    ".sog": "a SuperSplat scene (SOG)",
+    ".ksplat": "a file of mkkellogg's viewer",
+    ".lcc": "an XGRIDS scene (LCC)",
+}
 WRITERS = {
     ".ply": write_ply,
     ".spz": write_spz,
     ".glb": write_glb,
     ".usda": lambda cloud, path, time: write_usda(cloud, path, [time]),
 }
+MOST_FRAMES = 100_000  # of a clip: more than an hour at 24 frames a second
 
 
 def read_splats(path: Path | str) -> MovingSplats:
-    """Read a PLY or SPZ file.
+    """Read a PLY, SPZ or .splat file.
 
     Raises:
-        UserError: the ending is another, or read_ply or read_spz raises it.
+        UserError: the ending is another, or read_ply, read_spz or read_splat raises it.
     """
+    if name := NOT_READ.get(Path(path).suffix.lower()):
+        raise UserError(
+            f"{path} is {name}, which is not read here; save it as .ply with SuperSplat or splat-transform."
+        )
     return _choose_by_ending(path, READERS)(path)
 
 
@@ -104,11 +115,16 @@ def frame_times(cloud: MovingSplats, frames_per_second: float) -> list[float]:
     """Return the times in seconds of the clip's frames, both ends included.
 
     Raises:
-        UserError: frames_per_second is not in 0..1000.
+        UserError: frames_per_second is not in 0..1000, or there are more than MOST_FRAMES.
     """
     if not 0 < frames_per_second <= 1000:
         raise UserError(f"{frames_per_second:g} frames a second make no sequence; give a number from 1 to 1000.")
     first, last = cloud.time_range
+    if (last - first) * frames_per_second > MOST_FRAMES:
+        raise UserError(
+            f"The clip from {first:g} to {last:g} s has more than {MOST_FRAMES:,} frames; choose fewer a second, or a "
+            "single time."
+        )
     count = int(np.floor((last - first) * frames_per_second + 1e-6)) + 1
     return [first + index / frames_per_second for index in range(count)]
 

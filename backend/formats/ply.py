@@ -16,12 +16,18 @@ import numpy as np
 from ..color import color_from_harmonic, harmonic_from_color
 from ..errors import UserError
 from ..files import writing
+from ..rotations import normalize
 from ..splats import STATIC_SIGMA, MovingSplats
+from .faulty_rows import LEAST_SCALE, sift
+from .ply_compressed import is_compressed, unpack_vertices
+from .ply_elements import Columns, read_elements
+from .ply_motion import find_motion, span_of
 
 PROPERTIES = (
     *("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
     *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
 )
+_REQUIRED = ("x", "y", "z", "opacity", "scale_0", "scale_1", "rot_0", "rot_1", "rot_2", "rot_3")
 PROPERTIES_4D = (*PROPERTIES, "t", "scale_t", "rot_r_0", "rot_r_1", "rot_r_2", "rot_r_3")
 
 
@@ -55,50 +61,93 @@ def write_ply_4d(cloud: MovingSplats, path: Path | str) -> None:
 
 
 def read_ply(path: Path | str) -> MovingSplats:
-    """Read a 4D PLY, or a 3DGS PLY as a cloud that does not change. Of colors, only the zeroth harmonic is read.
+    """Read a 4D PLY of 4DGS or 4DV, or a PLY of 3DGS or 2DGS as a cloud that does not change.
 
-    A file without our comments is taken to blend in sRGB. The clip of a 4D file then spans its Gaussians' mean times.
+    Of colors, only the zeroth harmonic is read. A file without our comments is taken to blend in sRGB; the clip of a 4D
+    file then spans its Gaussians' mean times. A few bad Gaussians are left out, and flat ones get a thickness, with a
+    warning. SuperSplat's compressed PLY is read too.
 
     Raises:
-        UserError: the file is missing or damaged, or lacks the fields of a Gaussian.
+        UserError: the file is missing or damaged, lacks the fields of a Gaussian, or stores its motion in fields that
+            are not known.
     """
-    values, comments = _read(path)
-    is_4d = "t" in values
-    required = PROPERTIES_4D if is_4d else PROPERTIES
-    missing = [name for name in required if name not in values and not name.startswith("n")]
+    elements, comments = read_elements(path)
+    values = elements["vertex"]
+    if is_compressed(values):
+        values = unpack_vertices(elements, path)
+    missing = [name for name in _REQUIRED if name not in values]
     if missing:
         raise UserError(f"{path} holds no Gaussians (it lacks {', '.join(missing)}); choose a PLY file of splats.")
+    motion = find_motion(values, path)
+    with np.errstate(all="ignore"):  # sift finds what is not finite
+        position, rotation = _stack(values, "x", "y", "z"), _stack(values, "rot_0", "rot_1", "rot_2", "rot_3")
+        scale = np.exp(_stack(values, "scale_0", "scale_1", *(["scale_2"] if "scale_2" in values else [])))
+        opacity = 1 / (1 + np.exp(-values["opacity"].astype(np.float32)))
+        color = _read_color(values, path)
+        rotations = [rotation] if motion is None or motion.right is None else [rotation, motion.right]
+        timed = [] if motion is None else [motion.mean, motion.sigma, 1 / motion.sigma, motion.velocity]
+    if scale.shape[1] == 2:  # 2DGS: discs
+        scale = np.pad(scale, ((0, 0), (0, 1)), constant_values=LEAST_SCALE)
+    keep, scale = sift(path, scale, rotations, [position, opacity, color, *timed])
+    motion = motion and motion.select(keep)
+    times = motion.mean if motion and keep.any() else np.zeros(1)
+    cloud = MovingSplats(
+        position=position[keep],
+        velocity=np.zeros_like(position[keep]),
+        time_mean=np.zeros_like(opacity[keep]),
+        time_sigma=np.full_like(opacity[keep], STATIC_SIGMA),
+        scale=scale[keep],
+        rotation=normalize(rotation[keep]),
+        opacity=opacity[keep],
+        color=color[keep],
+        compositing=comments.get("compositing", "srgb"),
+        time_range=_read_clip(comments, times, path),
+    )
+    if cloud.compositing not in ("linear", "srgb"):
+        raise UserError(f"{path} names an unknown compositing light; make it again.")
+    if motion:
+        return motion.apply(cloud)
+    cloud.time_mean += np.float32(cloud.time_range[0])
+    return cloud
 
-    def stack(*names: str) -> np.ndarray:
-        return np.stack([values[name] for name in names], -1).astype(np.float32)
 
-    times = values["t"] if is_4d and len(values["t"]) else np.zeros(1)
-    moment = comments.get("time", 0)
-    clip = comments.get("time_range", f"{times.min()} {times.max()}" if is_4d else f"{moment} {moment}")
+def _stack(values: Columns, *names: str) -> np.ndarray:
+    return np.stack([values[name] for name in names], -1).astype(np.float32)
+
+
+def _read_color(values: Columns, path: Path | str) -> np.ndarray:
+    """Return sRGB colors [N, 3] of the zeroth harmonics, or of the plain colors where there are none.
+
+    Raises:
+        UserError: there are neither.
+    """
+    harmonics, plain = ("f_dc_0", "f_dc_1", "f_dc_2"), ("red", "green", "blue")
+    if all(name in values for name in harmonics):
+        return color_from_harmonic(_stack(values, *harmonics))
+    if all(name in values for name in plain):
+        color = _stack(values, *plain)
+        is_fraction = values["red"].dtype.kind == "f" and color.max(initial=0) <= 1
+        return color if is_fraction else color / np.float32(255)
+    raise UserError(f"{path} holds no Gaussians (it lacks f_dc_0, f_dc_1, f_dc_2); choose a PLY file of splats.")
+
+
+def _read_clip(comments: dict[str, str], times: np.ndarray, path: Path | str) -> tuple[float, float]:
+    """Return the first and last second: of the comments, or of the Gaussians' mean times.
+
+    Raises:
+        UserError: the comments give no such numbers.
+    """
+    moment = comments.get("time")
+    clip = comments.get("time_range", f"{moment} {moment}" if moment else "")
+    if not clip:
+        return span_of(times, path)
     try:
         first, last = map(float, clip.split())
     except ValueError:
         raise UserError(f"The comments of {path} give no times as numbers; export it again.") from None
-    compositing = comments.get("compositing", "srgb")
-    if compositing not in ("linear", "srgb") or not -np.inf < first <= last < np.inf:
-        raise UserError(f"{path} names an unknown compositing light or an impossible clip; make it again.")
-
-    position, rotation = stack("x", "y", "z"), stack("rot_0", "rot_1", "rot_2", "rot_3")
-    right = stack("rot_r_0", "rot_r_1", "rot_r_2", "rot_r_3") if is_4d else rotation
-    with np.errstate(over="ignore"):
-        scale = np.exp(stack("scale_0", "scale_1", "scale_2", *(["scale_t"] if is_4d else [])))
-        opacity = 1 / (1 + np.exp(-stack("opacity")[:, 0]))
-    color = color_from_harmonic(stack("f_dc_0", "f_dc_1", "f_dc_2"))
-    lengths = [np.linalg.norm(quaternion, axis=1, keepdims=True) for quaternion in (rotation, right)]
-    valid = all((length > 1e-9).all() for length in lengths) and (scale > 0).all()
-    if not valid or not all(np.isfinite(array).all() for array in (position, times, *lengths, scale, color, opacity)):
-        raise UserError(f"{path} holds Gaussians that are not finite or have no size or rotation; make it again.")
-    rotation, right = rotation / lengths[0], right / lengths[1]
-    rest = (opacity, color, compositing, (first, last))
-    if is_4d:
-        return MovingSplats.from_4d(np.c_[position, values["t"]], scale, rotation, right, *rest)
-    sigma = np.full(len(position), STATIC_SIGMA, np.float32)
-    return MovingSplats(position, 0 * position, 0 * sigma + np.float32(first), sigma, scale, rotation, *rest)
+    if not -np.inf < first <= last < np.inf:
+        raise UserError(f"{path} names an impossible clip; make it again.")
+    return first, last
 
 
 def _logit(opacity: np.ndarray) -> np.ndarray:
@@ -112,36 +161,3 @@ def _write(path: Path | str, properties: tuple[str, ...], table: np.ndarray, com
     with writing(path) as partial, open(partial, "wb") as file:
         file.write("\n".join(lines).encode("ascii"))
         file.write(table.tobytes())
-
-
-_TYPES = {"float": "<f4", "float32": "<f4", "double": "<f8", "float64": "<f8", "uchar": "u1", "uint8": "u1"}
-_TYPES |= {"char": "i1", "int8": "i1", "short": "<i2", "int16": "<i2", "ushort": "<u2", "uint16": "<u2"}
-_TYPES |= {"int": "<i4", "int32": "<i4", "uint": "<u4", "uint32": "<u4"}
-
-
-def _read(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read the vertex properties of a binary little-endian PLY by name, and our comments."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); choose a PLY file.") from None
-    header, end, body = data.partition(b"end_header\n")
-    lines = [line.split() for line in header.decode("ascii", "replace").splitlines()]
-    if not end or lines[:2] != [["ply"], ["format", "binary_little_endian", "1.0"]]:
-        raise UserError(f"{path} is not a binary little-endian PLY file; export it again as one.")
-    comments = {line[2]: " ".join(line[3:]) for line in lines if line[:2] == ["comment", "facet4d"] and len(line) > 2}
-    elements = [line[1:] for line in lines if line[0:1] == ["element"]]
-    properties = [line[1:] for line in lines if line[0:1] == ["property"]]
-    if [element[:1] for element in elements] != [["vertex"]] or any(line[:1] == ["list"] for line in properties):
-        raise UserError(f"{path} holds more than plain vertices; export the splats alone.")
-    try:
-        dtype = np.dtype([(name, _TYPES[kind]) for kind, name in properties])
-        ((_, count),) = elements
-        if (count := int(count)) < 0:
-            raise ValueError("a negative count")
-    except (KeyError, ValueError) as error:  # an unknown type, a line of another length, or no number
-        raise UserError(f"The header of {path} is damaged ({error}); export it again.") from None
-    if len(body) < count * dtype.itemsize:
-        raise UserError(f"{path} ends early; export it again.")
-    values = np.frombuffer(body, dtype, count)
-    return {name: values[name] for _, name in properties}, comments

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """SPZ files: the splats of one moment in 20 bytes each, before compression.
 
-The format is Niantic's (github.com/nianticlabs/spz): a gzip stream of a 16-byte header and one array for each property.
-Versions 2 and 3 are read; version 3, which viewers share, is written. The axes are X right, Y up and Z back,
-while our clouds have Z up, as in Blender. The format does not say in which light opacities blend.
+The format is Niantic's (github.com/nianticlabs/spz): a 16-byte header and one array for each property, in one gzip
+stream; from version 4 on, in a zstd stream for each array, behind the header and a table of their sizes. Versions 1 to
+4 are read; version 3, which viewers share, is written. The axes are X right, Y up and Z back, while our clouds have Z
+up, as in Blender. The format does not say in which light opacities blend.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ..errors import UserError
 from ..files import writing
 from ..rotations import scalar_first, scalar_last
 from ..splats import STATIC_SIGMA, MovingSplats
+from .faulty_rows import sift
 
 _HEADER = np.dtype(
     [("magic", "S4"), ("version", "<u4"), ("count", "<u4"), ("degree", "u1"), ("bits", "u1"), ("_", "V2")]
@@ -28,6 +30,10 @@ _MAGIC = b"NGSP"
 _FRACTION_BITS = 12  # of positions: steps of a quarter of a millimetre; some readers reject more
 _COLOR_SCALE = 0.15 * 255  # steps for each unit of the harmonic
 _HIGHER_BYTES = {0: 0, 1: 9, 2: 24, 3: 45, 4: 72}  # of a splat's higher harmonics, by their degree
+_MOST = 10_000_000  # Gaussians, as in Niantic's library
+_MOST_COMPRESSED = 100  # unpacked bytes for one packed; real files have 1 to 3
+_LONGEST_EXTENSION = 1 << 20  # bytes behind the arrays
+_UNSUSPICIOUS = 1 << 22  # bytes that may be unpacked from anything
 
 
 def write_spz(cloud: MovingSplats, path: Path | str, time: float) -> int:
@@ -63,48 +69,106 @@ def read_spz(path: Path | str) -> MovingSplats:
     """Read an SPZ file as a cloud that does not change. Of colors, only the zeroth harmonic is read.
 
     Raises:
-        UserError: the file is missing or damaged, or its version is not 2 or 3.
+        UserError: the file is missing or damaged, its version is not 1 to 4, or zstandard is not installed, which
+            version 4 needs.
     """
     try:
         packed = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); choose an SPZ file.") from None
-    if packed[:4] == _MAGIC:
-        raise UserError(f"{path} is an SPZ file of version 4, which is not read here; save it as version 3.")
+    stream = None if packed[:4] == _MAGIC else zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
-        data = gzip.decompress(packed)
-    except (OSError, EOFError, zlib.error):
+        start = packed if stream is None else stream.decompress(packed, _HEADER.itemsize)
+    except zlib.error:
         raise UserError(f"{path} is not an SPZ file or is damaged; export it again.") from None
-    if data[:4] != _MAGIC or len(data) < _HEADER.itemsize:
+    if start[:4] != _MAGIC or len(start) < _HEADER.itemsize:
         raise UserError(f"{path} is not an SPZ file; choose one, or correct the file's ending.")
-    header = np.frombuffer(data, _HEADER, 1)[0]
+    header = np.frombuffer(start, _HEADER, 1)[0]
     version, count = int(header["version"]), int(header["count"])
-    if version not in (2, 3) or header["degree"] not in _HIGHER_BYTES or header["bits"] > 23:
+    versions = (4,) if stream is None else (1, 2, 3)
+    if version not in versions or header["degree"] not in _HIGHER_BYTES or header["bits"] > 23:
         raise UserError(f"{path} is an SPZ file of version {version}, which is not read here; save it as version 3.")
-    widths = np.array([9, 1, 3, 3, 4 if version == 3 else 3])
-    if len(data) < _HEADER.itemsize + count * (widths.sum() + _HIGHER_BYTES[int(header["degree"])]):
-        raise UserError(f"{path} ends early; export it again.")
-    ends = _HEADER.itemsize + count * np.cumsum(widths)
-    arrays = (np.frombuffer(data[end - count * width : end], np.uint8) for end, width in zip(ends, widths, strict=True))
+    widths = [6 if version == 1 else 9, 1, 3, 3, 4 if version >= 3 else 3]
+    if count > _MOST or 16 * count > max(_UNSUSPICIOUS, _MOST_COMPRESSED * len(packed)):
+        raise UserError(f"{path} claims {count:,} Gaussians in {len(packed):,} bytes; it is damaged, export it again.")
+    sizes = [count * width for width in (*widths, _HIGHER_BYTES[int(header["degree"])])]
+    arrays = _unpack_streams(packed, sizes[:5], path) if stream is None else _unpack_gzip(stream, sizes, path)[:5]
     fixed, opacity, color, scale, rotation = (a.reshape(count, w) for a, w in zip(arrays, widths, strict=True))
 
-    position = np.zeros((count, 3, 4), np.uint8)
-    position[..., 1:] = fixed.reshape(count, 3, 3)  # the three high bytes, so that the shift below extends the sign
-    position = (position.view("<i4")[..., 0] >> 8) / np.float32(2.0 ** header["bits"])
-    unpack = _unpack_rotation if version == 3 else _unpack_rotation_v2
-    sigma = np.full(count, STATIC_SIGMA, np.float32)
+    unpack = _unpack_rotation if version >= 3 else _unpack_rotation_v2
+    scale = np.exp(scale / np.float32(16) - np.float32(10))
+    position = _unpack_position(fixed, version, int(header["bits"]))
+    keep, scale = sift(path, scale, [], [position])
+    sigma = np.full(keep.sum(), STATIC_SIGMA, np.float32)
     cloud = MovingSplats(
-        position=position.astype(np.float32),
-        velocity=np.zeros((count, 3), np.float32),
+        position=position[keep],
+        velocity=np.zeros((len(sigma), 3), np.float32),
         time_mean=0 * sigma,
         time_sigma=sigma,
-        scale=np.exp(scale / np.float32(16) - np.float32(10)),
-        rotation=unpack(rotation),
-        opacity=opacity[:, 0] / np.float32(255),
-        color=color_from_harmonic((color - np.float32(127.5)) / np.float32(_COLOR_SCALE)),
+        scale=scale[keep],
+        rotation=unpack(rotation)[keep],
+        opacity=opacity[keep, 0] / np.float32(255),
+        color=color_from_harmonic((color[keep] - np.float32(127.5)) / np.float32(_COLOR_SCALE)),
         compositing="srgb",
     )
     return cloud.transform(Y_UP_TO_Z_UP)
+
+
+def _unpack_gzip(stream: zlib._Decompress, sizes: list[int], path: Path | str) -> list[np.ndarray]:
+    """Unpack the bytes of arrays of the given sizes from a gzip stream that stands behind the header.
+
+    Raises:
+        UserError: the stream is damaged or too short.
+    """
+    try:
+        data = stream.decompress(stream.unconsumed_tail, sum(sizes)) if any(sizes) else b""
+        stream.decompress(stream.unconsumed_tail, _LONGEST_EXTENSION)  # and compare the checksum behind it
+    except zlib.error:
+        raise UserError(f"{path} is not an SPZ file or is damaged; export it again.") from None
+    if len(data) < sum(sizes) or not stream.eof:
+        raise UserError(f"{path} ends early; export it again.")
+    return np.split(np.frombuffer(data, np.uint8), np.cumsum(sizes)[:-1])
+
+
+def _unpack_streams(packed: bytes, sizes: list[int], path: Path | str) -> list[np.ndarray]:
+    """Unpack the bytes of arrays of the given sizes from the zstd streams of a file of version 4.
+
+    Byte 15 holds the count of streams and bytes 16 to 19 the place of the table: two u64 a stream, the sizes of its
+    packed and unpacked bytes. The streams follow, in the order of the older versions.
+
+    Raises:
+        UserError: zstandard is not installed, or the streams are damaged.
+    """
+    try:
+        import zstandard
+    except ModuleNotFoundError:
+        raise UserError(f"{path} is an SPZ file of version 4, for which Python needs zstandard; install it.") from None
+    try:
+        table_start = int.from_bytes(packed[16:20], "little")
+        table = np.frombuffer(packed, "<u8", 2 * packed[15], table_start).reshape(-1, 2).tolist()
+        start = table_start + 16 * packed[15]
+        arrays = []
+        for (length, unpacked), size in zip(table[: len(sizes)], sizes, strict=True):
+            if unpacked != size:
+                raise ValueError("a stream of another size")
+            stream = zstandard.ZstdDecompressor().stream_reader(packed[start : start + length])
+            data = stream.read(size) if size else b""
+            if len(data) < size:
+                raise ValueError("a short stream")
+            arrays.append(np.frombuffer(data, np.uint8))
+            start += length
+    except (ValueError, IndexError, OverflowError, zstandard.ZstdError) as error:
+        raise UserError(f"{path} is damaged ({error}); export it again.") from None
+    return arrays
+
+
+def _unpack_position(fixed: np.ndarray, version: int, bits: int) -> np.ndarray:
+    """Unpack positions [N, 3]: float16 in version 1, later integers of 24 bits in steps of 2 ** -bits."""
+    if version == 1:
+        return np.ascontiguousarray(fixed).view("<f2").astype(np.float32)
+    position = np.zeros((len(fixed), 3, 4), np.uint8)
+    position[..., 1:] = fixed.reshape(-1, 3, 3)  # the three high bytes, so that the shift below extends the sign
+    return ((position.view("<i4")[..., 0] >> 8) / np.float32(2.0**bits)).astype(np.float32)
 
 
 def _to_bytes(values: np.ndarray) -> np.ndarray:

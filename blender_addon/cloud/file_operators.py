@@ -11,7 +11,7 @@ from bpy.types import Context, Event, FileHandler, Menu, NodesModifier, Operator
 from bpy_extras.io_utils import ExportHelper, ImportHelper, poll_file_object_drop
 
 from .. import compat
-from .._backend import camera, errors, formats
+from .._backend import camera, errors, formats, logs
 from .object import (
     build_cloud,
     cloud_modifier,
@@ -30,19 +30,21 @@ _UP = (
 
 
 class FACET4D_OT_import_splats(ImportHelper, Operator):
-    """Import Gaussian splats: a 3DGS PLY, a 4D PLY or an SPZ. Several files of one moment each become a sequence"""
+    """Import Gaussian splats: a PLY, an SPZ or a .splat. Several files of one moment each become a sequence"""
 
     bl_idname = "facet4d.import_splats"
     bl_label = "Import Splats"
     bl_options = {"REGISTER", "UNDO"}
 
     filename_ext = ".ply"
-    filter_glob: StringProperty(default="*.ply;*.spz", options={"HIDDEN"})
+    filter_glob: StringProperty(default="*.ply;*.spz;*.splat", options={"HIDDEN"})
     filepath: StringProperty(subtype="FILE_PATH", options={"HIDDEN", "SKIP_SAVE"})
     directory: StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})
     files: CollectionProperty(type=OperatorFileListElement, options={"HIDDEN", "SKIP_SAVE"})
     up: EnumProperty(
-        name="Up in PLY", description="The axis that points up in PLY files; SPZ files state theirs", items=_UP
+        name="Up in PLY",
+        description="The axis that points up in PLY and .splat files; SPZ files state theirs",
+        items=_UP,
     )
 
     def invoke(self, context: Context, _event: Event) -> set[str]:
@@ -54,14 +56,17 @@ class FACET4D_OT_import_splats(ImportHelper, Operator):
         scene = context.scene
         fps = scene.render.fps / scene.render.fps_base
         try:
-            if len(paths) == 1:
-                gaussians = formats.exchange.read_splats(paths[0])
-            else:
-                gaussians = formats.exchange.read_sequence(paths, fps)
+            with logs.collecting() as warnings:
+                if len(paths) == 1:
+                    gaussians = formats.exchange.read_splats(paths[0])
+                else:
+                    gaussians = formats.exchange.read_sequence(paths, fps)
         except errors.UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        if self.up == "-Y" and _is_ply(paths[0]):
+        for warning in warnings:
+            self.report({"WARNING"}, warning)
+        if self.up == "-Y" and paths[0].suffix.lower() in (".ply", ".splat"):
             gaussians = gaussians.transform(camera.Y_DOWN_TO_Z_UP)
         start, end = (scene.frame_start + seconds * fps for seconds in gaussians.time_range)
         cloud = build_cloud(scene, gaussians, paths[0].stem, start, end)
@@ -164,7 +169,7 @@ class FACET4D_FH_splats(FileHandler):
     bl_idname = "FACET4D_FH_splats"
     bl_label = "Gaussian Splats"
     bl_import_operator = FACET4D_OT_import_splats.bl_idname
-    bl_file_extensions = ".ply;.spz"
+    bl_file_extensions = ".ply;.spz;.splat"
 
     @classmethod
     def poll_drop(cls, context: Context) -> bool:
@@ -200,7 +205,7 @@ def _shown_time(modifier: NodesModifier) -> float:
 
 
 def _draw_import(menu: Menu, _context: Context) -> None:
-    menu.layout.operator(FACET4D_OT_import_splats.bl_idname, text="Gaussian Splats (.ply, .spz)")
+    menu.layout.operator(FACET4D_OT_import_splats.bl_idname, text="Gaussian Splats (.ply, .spz, .splat)")
 
 
 def _draw_export(menu: Menu, _context: Context) -> None:

@@ -44,7 +44,7 @@ def test_only_some_formats_hold_a_clip(tmp_path, splats):
             write_clip(splats, tmp_path / f"clip{ending}", times, 2)
 
 
-@pytest.mark.parametrize("ending", READERS)
+@pytest.mark.parametrize("ending", [ending for ending in READERS if ending in WRITERS])
 def test_a_sequence_covers_the_clip_and_comes_back(tmp_path, splats, ending):
     paths = write_sequence(splats, tmp_path / f"clip{ending}", 24)
     assert len(paths) == 49  # two seconds, both ends
@@ -60,6 +60,18 @@ def test_a_pace_that_makes_no_sequence_is_named(tmp_path, splats):
     for fps in (0, -1, float("nan"), float("inf"), 1e300):
         with pytest.raises(UserError, match="frames a second"):
             write_sequence(splats, tmp_path / "clip.ply", fps)
+
+
+def test_a_clip_of_millions_of_frames_is_refused(tmp_path, splats):
+    splats.time_range = (0.0, 1e12)
+    with pytest.raises(UserError, match="more than 100,000 frames"):
+        write_sequence(splats, tmp_path / "clip.ply", 24)
+
+
+def test_formats_that_are_not_read_say_what_to_do(tmp_path):
+    for name in ("scene.sog", "scene.KSPLAT"):
+        with pytest.raises(UserError, match="not read here; save it as"):
+            read_splats(tmp_path / name)
 
 
 def test_other_endings_are_named(tmp_path, splats):

@@ -90,14 +90,17 @@ HEADER += b"end_header\n"
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"plyish", "not a binary little-endian PLY"),
-        (b"ply\nformat ascii 1.0\nelement vertex 0\nend_header\n", "not a binary little-endian PLY"),
+        (b"plyish", "not a PLY file"),
+        (b"ply\nformat ascii 1.0\nelement vertex 0\nend_header\n", "holds no Gaussians"),
+        (b"ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nend_header\n0 zero\n", "what is no number"),
+        (b"ply\nformat ascii 1.0\nelement face 0\nend_header\n", "has no vertices"),
+        (b"ply\nformat ascii 1.0\nelement vertex 999999999999\nproperty float x\nend_header\n1", "ends early"),
         (b"ply\nformat binary_little_endian 1.0\nelement vertex 9\nproperty float x\nend_header\n1234", "ends early"),
         (b"ply\nformat binary_little_endian 1.0\nelement vertex 0\nproperty float x\nend_header\n", "lacks y, z"),
         (
-            b"ply\nformat binary_little_endian 1.0\nelement vertex 0\nelement face 1\n"
-            b"property list uchar int v\nend_header\n",
-            "more than plain vertices",
+            b"ply\nformat binary_little_endian 1.0\nelement face 1\nproperty list uchar int v\n"
+            b"element vertex 0\nend_header\n",
+            "lists of numbers before its vertices",
         ),
         (HEADER.replace(b"vertex 0", b"vertex"), "header of .* is damaged"),
         (HEADER.replace(b"vertex 0", b"vertex -1"), "header of .* is damaged"),
@@ -106,9 +109,9 @@ HEADER += b"end_header\n"
         (HEADER.replace(b"float x", b"colour x"), "header of .* is damaged"),
         (HEADER.replace(b"float x", b"float y"), "header of .* is damaged"),
         (HEADER.replace(b"range 0.0 1.0", b"range 0.0"), "give no times as numbers"),
-        (HEADER.replace(b"range 0.0 1.0", b"range 1.0 0.0"), "unknown compositing light or an impossible clip"),
+        (HEADER.replace(b"range 0.0 1.0", b"range 1.0 0.0"), "an impossible clip"),
         (HEADER.replace(b"compositing linear", b"compositing moonlight"), "unknown compositing light"),
-        (HEADER.replace(b"vertex 0", b"vertex 1") + bytes(4 * len(PROPERTIES_4D)), "no size or rotation"),
+        (HEADER.replace(b"vertex 0", b"vertex 1") + bytes(4 * len(PROPERTIES_4D)), "not finite or have no rotation"),
     ],
 )
 def test_bad_files_are_named(tmp_path, content, sentence):

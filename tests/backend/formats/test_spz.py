@@ -3,6 +3,7 @@
 
 import base64
 import gzip
+import struct
 
 import numpy as np
 import pytest
@@ -80,6 +81,37 @@ def test_an_empty_moment_is_an_empty_file(tmp_path):
     assert len(read_spz(tmp_path / "none.spz")) == 0
 
 
+HEADER = struct.Struct("<4sIIBBBB")
+
+
+def arrays_of(version: int) -> tuple[np.ndarray, list[bytes]]:
+    """The positions of the recorded cloud in the file's axes, and its arrays after the positions, of a version."""
+    data, rotation = gzip.decompress(base64.b64decode(RECORDED[version]))[HEADER.size :], 4 if version == 3 else 3
+    ends = 4 * np.cumsum([9, 1, 3, 3, rotation])
+    parts = [data[end - 4 * width : end] for end, width in zip(ends, (9, 1, 3, 3, rotation), strict=True)]
+    return recorded_cloud().position, parts
+
+
+def test_positions_of_version_1_are_halves(tmp_path):
+    position, (_, *rest) = arrays_of(2)
+    body = HEADER.pack(b"NGSP", 1, 4, 0, 0, 0, 0) + position.astype("<f2").tobytes() + b"".join(rest)
+    (tmp_path / "old.spz").write_bytes(gzip.compress(body, mtime=0))
+    assert_same(read_spz(tmp_path / "old.spz"), recorded_cloud().transform(Y_UP_TO_Z_UP))
+
+
+def test_version_4_has_a_zstd_stream_for_each_array(tmp_path):
+    zstandard = pytest.importorskip("zstandard")
+    arrays = arrays_of(3)[1]
+    streams = [zstandard.ZstdCompressor().compress(array) for array in arrays]
+    header = HEADER.pack(b"NGSP", 4, 4, 0, 12, 0, 5) + struct.pack("<I12x", 32)
+    table = b"".join(struct.pack("<QQ", len(s), len(a)) for s, a in zip(streams, arrays, strict=True))
+    (tmp_path / "new.spz").write_bytes(header + table + b"".join(streams))
+    assert_same(read_spz(tmp_path / "new.spz"), recorded_cloud().transform(Y_UP_TO_Z_UP))
+    (tmp_path / "new.spz").write_bytes(header + table + b"".join(streams)[:-9])
+    with pytest.raises(UserError, match="is damaged"):
+        read_spz(tmp_path / "new.spz")
+
+
 def changed(**fields: int) -> bytes:
     data = bytearray(gzip.decompress(base64.b64decode(RECORDED[3])))
     offsets = {"magic": 0, "version": 4, "count": 8, "degree": 12, "bits": 13}
@@ -92,16 +124,21 @@ def changed(**fields: int) -> bytes:
     ("content", "sentence"),
     [
         (b"ply\n", "is not an SPZ file"),
-        (b"NGSP\4\0\0\0", "version 4, which is not read"),
-        (base64.b64decode(RECORDED[3])[:40], "is not an SPZ file or is damaged"),
-        (base64.b64decode(RECORDED[3])[:30] + b"\xff" * 60, "is not an SPZ file or is damaged"),
+        (b"NGSP\4\0\0\0", "is not an SPZ file"),
+        (b"NGSP\5" + bytes(27), "version 5, which is not read"),
+        (b"NGSP\4\0\0\0\1\0\0\0\0\x0c\0\5\x20" + bytes(100), "is damaged"),
+        (base64.b64decode(RECORDED[3])[:40], "ends early"),
+        (base64.b64decode(RECORDED[3])[:30] + b"\xff" * 60, "ends early"),
+        (base64.b64decode(RECORDED[3])[:-8] + bytes(8), "is damaged"),
         (gzip.compress(b"hello", mtime=0), "is not an SPZ file"),
         (gzip.compress(b"NGSP\3", mtime=0), "is not an SPZ file"),
-        (changed(version=1), "version 1, which is not read"),
+        (changed(version=7), "version 7, which is not read"),
         (changed(degree=9), "which is not read"),
         (changed(bits=99), "which is not read"),
         (changed(degree=3), "ends early"),
         (changed(count=5), "ends early"),
+        (gzip.compress(HEADER.pack(b"NGSP", 3, 2_000_000, 0, 12, 0, 0) + bytes(40_000_000), mtime=0), "is damaged"),
+        (gzip.compress(HEADER.pack(b"NGSP", 3, 2**32 - 1, 4, 12, 0, 0), mtime=0), "is damaged"),
     ],
 )
 def test_bad_files_are_named(tmp_path, content, sentence):

@@ -228,7 +228,7 @@ def test_a_4d_file_is_no_frame_of_a_sequence(registered, make_gaussians, tmp_pat
 
 def test_dropped_files_are_imported(registered):
     handler = bpy.types.FACET4D_FH_splats
-    assert (handler.bl_import_operator, handler.bl_file_extensions) == ("facet4d.import_splats", ".ply;.spz")
+    assert (handler.bl_import_operator, handler.bl_file_extensions) == ("facet4d.import_splats", ".ply;.spz;.splat")
 
 
 @pytest.mark.slow
@@ -242,3 +242,14 @@ def test_exchange_needs_no_torch(make_gaussians, tmp_path):
         f"bpy.ops.facet4d.import_splats(filepath={file!r}); blender_addon.unregister()"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
+def test_a_splat_file_with_one_bad_gaussian_comes_in_with_a_warning(registered, tmp_path, capfd):
+    rows = np.zeros((5, 8), "<f4")
+    rows[:, :3], rows[:, 3:6] = np.arange(15).reshape(5, 3), 0.1
+    rows.view(np.uint8)[:, 24:] = (255, 128, 0, 255, 255, 128, 128, 128)
+    rows[2, 1] = np.nan
+    rows.tofile(tmp_path / "head.splat")
+    bpy.ops.facet4d.import_splats(filepath=str(tmp_path / "head.splat"))
+    assert len(points_at(registered, active_cloud(bpy.context), 1)["positions"]) == 4
+    assert "left out 1 of 5 Gaussians" in "".join(capfd.readouterr())
