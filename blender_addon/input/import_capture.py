@@ -35,33 +35,13 @@ def import_capture(scene: Scene, source: Source) -> Collection:
     Raises:
         UserError: Blender cannot show the pictures at their times as they are. The scene is then unchanged.
     """
-    files = source.plain_files
-    if files is None:
-        raise errors.UserError(
-            f"The pictures of {source.place} need a change before Blender can show them; import them."
-        )
-    rows = zip(source.shots, source.cameras, files, strict=True)
-    pictures = [(shot.time, camera, file) for shot, camera, file in rows if not shot.view.held_out]
-    if not pictures:
-        raise errors.UserError(f"All pictures of {source.place} are held out; keep some for the reconstruction.")
+    pictures = _shown_pictures(source)
     times = [time for time, _, _ in pictures]
     first = min(0.0, *times)
-    fps = scene.render.fps / scene.render.fps_base
-    if (max(times) - first) * fps > scene.bl_rna.properties["frame_end"].hard_max - scene.frame_start:
-        raise errors.UserError(
-            f"The capture lasts {max(times) - first:g} s, longer than Blender's timeline; give its times in seconds."
-        )
+    _check_length(scene, max(times) - first)
+    images = _load_images(pictures)
+    fps = _adopt_timing(scene, times, first)
     width, height = pictures[0][1].width, pictures[0][1].height
-    images = [bpy.data.images.load(str(file)) for _, _, file in pictures]
-    if name := next((image.name for image in images if tuple(image.size) != (width, height)), None):
-        bpy.data.batch_remove(images)
-        raise errors.UserError(f"Blender cannot show '{name}' as it was taken; export it upright, as PNG or JPEG.")
-
-    rate = next((rate for rate in FRAME_RATES if _fall_on_frames(times, rate)), None)
-    if rate and not _fall_on_frames(times, fps):
-        fps = scene.render.fps = rate
-        scene.render.fps_base = 1.0
-    scene.frame_end = scene.frame_start + math.ceil(round((max(times) - first) * fps, 3))
     scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = width, height, 100
     scene.render.pixel_aspect_x = scene.render.pixel_aspect_y = 1.0
 
@@ -86,6 +66,62 @@ def import_capture(scene: Scene, source: Source) -> Collection:
     scene.facet4d.source, scene.facet4d.collection = "PICTURES", collection
     comparison.show_pictures(scene)
     return collection
+
+
+def _shown_pictures(source: Source) -> list[tuple[float, Camera, Path]]:
+    """Return the time, camera and file of every picture that is not held out.
+
+    Raises:
+        UserError: there is none, or the files are not the pictures of these cameras.
+    """
+    files = source.plain_files
+    if files is None:
+        raise errors.UserError(
+            f"The pictures of {source.place} need a change before Blender can show them; import them."
+        )
+    rows = zip(source.shots, source.cameras, files, strict=True)
+    pictures = [(shot.time, camera, file) for shot, camera, file in rows if not shot.view.held_out]
+    if not pictures:
+        raise errors.UserError(f"All pictures of {source.place} are held out; keep some for the reconstruction.")
+    return pictures
+
+
+def _check_length(scene: Scene, seconds: float) -> None:
+    """Raise UserError if a capture does not fit on the timeline."""
+    fps = scene.render.fps / scene.render.fps_base
+    if seconds * fps > scene.bl_rna.properties["frame_end"].hard_max - scene.frame_start:
+        raise errors.UserError(
+            f"The capture lasts {seconds:g} s, longer than Blender's timeline; give its times in seconds."
+        )
+
+
+def _load_images(pictures: Sequence[tuple[float, Camera, Path]]) -> list[Image]:
+    """Load pictures that have the size of the first one's camera.
+
+    Raises:
+        UserError: one has another size for Blender, which does not turn pictures as cameras ask for.
+    """
+    size = (pictures[0][1].width, pictures[0][1].height)
+    images = [bpy.data.images.load(str(file)) for _, _, file in pictures]
+    if name := next((image.name for image in images if tuple(image.size) != size), None):
+        bpy.data.batch_remove(images)
+        raise errors.UserError(f"Blender cannot show '{name}' as it was taken; export it upright, as PNG or JPEG.")
+    return images
+
+
+def _adopt_timing(scene: Scene, times: Sequence[float], first: float) -> float:
+    """Set the scene's last frame to the last of some times in seconds, and return its frames a second.
+
+    first: the time of the scene's first frame. If the times fall between its frames and fit a usual frame rate, the
+    scene takes over that rate.
+    """
+    fps = scene.render.fps / scene.render.fps_base
+    rate = next((rate for rate in FRAME_RATES if _fall_on_frames(times, rate)), None)
+    if rate and not _fall_on_frames(times, fps):
+        fps = scene.render.fps = rate
+        scene.render.fps_base = 1.0
+    scene.frame_end = scene.frame_start + math.ceil(round((max(times) - first) * fps, 3))
+    return fps
 
 
 def _fall_on_frames(times: Sequence[float], fps: float) -> bool:

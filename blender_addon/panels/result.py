@@ -2,7 +2,7 @@
 """The panel of the active cloud: its facts, time, looks and export."""
 
 import bpy
-from bpy.types import Context, Panel
+from bpy.types import Context, Object, Panel
 
 from .. import compat
 from ..cloud import material
@@ -57,15 +57,8 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         modifier = cloud_modifier(active)
         draw_inputs(layout, modifier, "Time", "Time Step")
         layout.operator_menu_enum(FACET4D_OT_retime.bl_idname, "preset", icon="TIME")
-        draw_inputs(layout, modifier, "Display", "Viewport Density")
         is_native = draws_natively(active)
-        if compat.has_native_splats():
-            draw_inputs(layout, modifier, NATIVE_SPLATS)
-        elif NATIVE_SPLATS in compat.input_names(modifier) and compat.get_input(modifier, NATIVE_SPLATS):
-            draw_text(context, layout, "Blender 5.3 draws these splats itself; here they are points.", "INFO")
-        if not is_native and (note := instances_note(active, context.scene.objects)):
-            draw_text(context, layout, note, "INFO")
-            draw_inputs(layout, modifier, "Face Camera")
+        self._draw_display(context, active, is_native)
         self._draw_looks(context, is_native)
 
         header, body = layout.panel("facet4d_appearance", default_closed=True)
@@ -85,6 +78,18 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         row.operator(FACET4D_OT_export_splats.bl_idname, icon="EXPORT")
         if compat.has_native_splats():
             layout.operator(FACET4D_OT_copy_as_native.bl_idname, icon="OUTLINER_OB_POINTCLOUD")
+
+    def _draw_display(self, context: Context, cloud: Object, is_native: bool) -> None:
+        """Draw how the Gaussians are drawn. is_native: whether Blender draws them as splats of its own."""
+        layout, modifier = self.layout, cloud_modifier(cloud)
+        draw_inputs(layout, modifier, "Display", "Viewport Density")
+        if compat.has_native_splats():
+            draw_inputs(layout, modifier, NATIVE_SPLATS)
+        elif NATIVE_SPLATS in compat.input_names(modifier) and compat.get_input(modifier, NATIVE_SPLATS):
+            draw_text(context, layout, "Blender 5.3 draws these splats itself; here they are points.", "INFO")
+        if not is_native and (note := instances_note(cloud, context.scene.objects)):
+            draw_text(context, layout, note, "INFO")
+            draw_inputs(layout, modifier, "Face Camera")
 
     def _draw_comparison(self, context: Context) -> None:
         """Draw the settings that show the input pictures over the cloud."""
