@@ -301,7 +301,7 @@ def _convert(given: argparse.Namespace) -> None:
         given.time = first
     if given.time is not None and not first <= given.time <= last:
         raise UserError(f"The cloud lasts from {first:g} to {last:g} s; choose a --time within that.")
-    times = frame_times(cloud, given.fps)
+    times = frame_times(cloud, given.fps) if given.all or given.out.suffix.lower() == ".usda" else []
     given.out.parent.mkdir(parents=True, exist_ok=True)
     count = len(cloud)
     if given.all:

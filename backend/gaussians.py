@@ -11,7 +11,6 @@ Where left == right, the rotation is one of space alone.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from .camera import Similarity
 from .errors import UserError
 from .files import writing
 from .rotations import isoclinic_from_rotation, rotation_from_isoclinic
-from .splats import STATIC_SIGMA, MovingSplats
+from .splats import STATIC_SIGMA, MovingSplats, is_clip
 
 FORMAT = "facet4d-cloud-1"
 TENSORS = ("mean", "scale", "left", "right", "opacity", "color")
@@ -217,7 +216,7 @@ def load_cloud(path: Path | str) -> Gaussians4D:
             return check_cloud(cloud, path)
     except FileNotFoundError:
         raise UserError(f"There is no cloud at {path}; make one with 'python -m backend reconstruct'.") from None
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as a cloud ({error}); make it again.") from None
 
 
@@ -225,8 +224,8 @@ def check_cloud(cloud: Gaussians4D, path: Path | str) -> Gaussians4D:
     """Check a cloud [N] that was read from a file, and return it.
 
     Raises:
-        UserError: fields do not fit together, values are not finite, the compositing light is unknown, or the clip
-            ends before it begins.
+        UserError: fields do not fit together, values are not finite, opacities lie outside of 0 to 1, the compositing
+            light is unknown, or the clip is impossible.
     """
     tensors = cloud.tensors()
     shapes = ((4,), (4,), (4,), (4,), (), (3,))
@@ -235,7 +234,8 @@ def check_cloud(cloud: Gaussians4D, path: Path | str) -> Gaussians4D:
     unit = all(((value.norm(dim=-1) - 1).abs() < 1e-2).all() for value in (cloud.left, cloud.right))
     if not (unit and (cloud.scale > 0).all() and all(tensor.isfinite().all() for tensor in tensors)):
         raise UserError(f"{path} holds Gaussians that are not finite or have no size or rotation; make it again.")
-    first, last = cloud.time_range
-    if cloud.compositing not in ("linear", "srgb") or not -math.inf < first <= last < math.inf:
+    if not ((cloud.opacity > -1e-3) & (cloud.opacity < 1.001)).all():
+        raise UserError(f"{path} holds opacities outside of 0 to 1; make it again.")
+    if cloud.compositing not in ("linear", "srgb") or not is_clip(cloud.time_range):
         raise UserError(f"{path} names an unknown compositing light or an impossible clip; make it again.")
     return cloud

@@ -10,7 +10,6 @@ weights can be converted.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -145,9 +144,13 @@ def read_card(path: Path) -> dict:
     card = path.with_suffix(".json")
     try:
         document = json.loads(card.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"The card {card} of the weights cannot be read ({error}); install them again.") from None
     return document if isinstance(document, dict) else {}
+
+
+_TYPES = {"int": int, "float": int | float, "bool": bool}  # of a card's values
+_LARGEST = {"layers": 1000, "patch": 256, "sweep": 4096, "refinements": 1000, "expansion": 64}  # of sizes; others: 1e6
 
 
 def _parse_config(card: dict, path: Path) -> LRM4DConfig:
@@ -159,8 +162,10 @@ def _parse_config(card: dict, path: Path) -> LRM4DConfig:
         config = LRM4DConfig(**values)
         for field in fields(config):
             value = getattr(config, field.name)
-            if not isinstance(value, int if field.type == "int" else int | float) or not math.isfinite(value):
+            if not isinstance(value, _TYPES[str(field.type)]) or isinstance(value, bool) != (field.type == "bool"):
                 raise TypeError(f"'{field.name}' is {value!r:.40}")
+            if not abs(value) <= _LARGEST.get(field.name, 1e6):
+                raise TypeError(f"'{field.name}' is too large or no number")
         if min(config.layers, config.width, config.heads, config.patch) < 1 or config.free_gaussians < 0:
             raise TypeError("a size is not positive")
         if config.sweep < 0 or (config.sweep and config.patch % PlaneSweep.CELLS):

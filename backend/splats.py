@@ -20,6 +20,7 @@ from .rotations import (
 
 ARRAYS = ("position", "velocity", "time_mean", "time_sigma", "scale", "rotation", "opacity", "color")
 STATIC_SIGMA = 1e3  # seconds: the time_sigma of a splat whose opacity stays constant within any clip
+LONGEST_CLIP = 1e6  # seconds; farther out, float32 does not tell frames from each other
 MIN_OPACITY = 1 / 255  # renderers skip splats below this
 
 
@@ -137,6 +138,12 @@ def _principal_axes(factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     axes, scale, _ = np.linalg.svd(factor, full_matrices=False)
     axes[:, :, 0] *= np.sign(np.linalg.det(axes))[:, None]
     return scale, axes
+
+
+def is_clip(time_range: tuple[float, float]) -> bool:
+    """Tell whether the first and last second are a clip's: in order, finite and within LONGEST_CLIP."""
+    first, last = time_range
+    return -LONGEST_CLIP <= first <= last <= LONGEST_CLIP
 
 
 def inner_box(position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -346,7 +346,7 @@ def _load_unet(folder: Path, dtype: torch.dtype, needed: Mapping[str, tuple]) ->
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         with torch.device("meta"):
             unet = build_unet(config)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise _damaged(folder / "config.json", error) from None
     _check("UNet", dict(unet.config) | config, needed)
     state = _read_weights(folder / DIFFUSERS_WEIGHTS)

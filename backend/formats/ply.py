@@ -17,7 +17,7 @@ from ..color import color_from_harmonic, harmonic_from_color
 from ..errors import UserError
 from ..files import writing
 from ..rotations import normalize
-from ..splats import STATIC_SIGMA, MovingSplats
+from ..splats import STATIC_SIGMA, MovingSplats, is_clip
 from .faulty_rows import LEAST_SCALE, sift
 from .ply_compressed import is_compressed, unpack_vertices
 from .ply_elements import Columns, read_elements
@@ -135,17 +135,15 @@ def _read_clip(comments: dict[str, str], times: np.ndarray, path: Path | str) ->
     """Return the first and last second: of the comments, or of the Gaussians' mean times.
 
     Raises:
-        UserError: the comments give no such numbers.
+        UserError: the comments give no such numbers, or no clip lasts so long.
     """
     moment = comments.get("time")
     clip = comments.get("time_range", f"{moment} {moment}" if moment else "")
-    if not clip:
-        return span_of(times, path)
     try:
-        first, last = map(float, clip.split())
+        first, last = map(float, clip.split()) if clip else span_of(times, path)
     except ValueError:
         raise UserError(f"The comments of {path} give no times as numbers; export it again.") from None
-    if not -np.inf < first <= last < np.inf:
+    if not is_clip((first, last)):
         raise UserError(f"{path} names an impossible clip; make it again.")
     return first, last
 

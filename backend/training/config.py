@@ -14,6 +14,7 @@ from .scenes.photo_rigs import PHOTO_RIGS
 from .scenes.sampler import ANY_RIG
 
 TYPES = {"str": str, "bool": bool, "int": int, "float": int | float}  # of a TOML file's values
+LARGEST = 10**12  # number in a TOML file
 
 
 class Batch(NamedTuple):
@@ -104,15 +105,19 @@ def read_config(path: Path) -> TrainConfig:
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as TOML ({error}); correct it.") from None
     known = {field.name: str(field.type) for field in fields(TrainConfig)}
     unknown = values.keys() - known
     if unknown:
         raise UserError(f"{path} sets {', '.join(sorted(unknown))}, which the trainer does not know; remove it.")
     for name, value in values.items():
-        if name != "batches" and not isinstance(value, TYPES[known[name]]):
-            raise UserError(f"{path} sets {name} to {value!r}, which should be of type {known[name]}; correct it.")
+        if name == "batches":
+            continue
+        if not isinstance(value, TYPES[known[name]]) or isinstance(value, bool) != (known[name] == "bool"):
+            raise UserError(f"{path} sets {name} to {value!r:.60}, which should be of type {known[name]}; correct it.")
+        if not isinstance(value, str) and not abs(value) <= LARGEST:
+            raise UserError(f"{path} sets {name} to what is too large or no number; correct it.")
     if "batches" in values:
         batches = values["batches"]
         if not _are_batches(batches):

@@ -119,7 +119,7 @@ def _read_card(model: str | Path) -> dict[str, int] | None:
         path = bundled if bundled.is_file() else Path(model).with_suffix(".json")
         sizes = _OLDER | json.loads(path.read_text(encoding="utf-8"))["config"]
         return {name: int(sizes[name]) for name in ("resolution", "patch", "width", "layers", *_OLDER)}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

@@ -232,7 +232,11 @@ def test_unreadable_cloud_is_a_plain_sentence(tmp_path, content):
         ({}, {"time_range": "soon"}, "cannot be read"),
         ({}, {"time_range": "[2, 1]"}, "unknown compositing light or an impossible clip"),
         ({}, {"time_range": "[NaN, 1]"}, "unknown compositing light or an impossible clip"),
+        ({}, {"time_range": f"[0, 1{'0' * 400}]"}, "cannot be read"),
+        ({}, {"time_range": "[" * 100_000}, "cannot be read"),
+        ({}, {"time_range": "[0, 1e300]"}, "impossible clip"),
         ({}, {"compositing": "moonlight"}, "unknown compositing light"),
+        ({"opacity": torch.full((10,), 1.5)}, {}, "opacities outside of 0 to 1"),
     ],
 )
 def test_a_file_that_holds_no_sound_cloud_is_named(tmp_path, fields, metadata, sentence):

@@ -208,6 +208,10 @@ def test_rate_warms_up_holds_and_decays():
         ("model = 'huge'\nsteps = 9", "names the model 'huge'; choose one of"),
         ("model = 'small'\nsteps = 'many'", "sets steps to 'many', which should be of type int"),
         ("model = 'small'\nsteps = 9\nfsdp = 1", "sets fsdp to 1, which should be of type bool"),
+        ("model = 'small'\nsteps = true", "sets steps to True, which should be of type int"),
+        ("model = 'small'\nsteps = 1" + "0" * 400, "sets steps to what is too large"),
+        ("model = 'small'\nsteps = 9\nlearning_rate = nan", "sets learning_rate to what is too large or no number"),
+        ("model = " + "[" * 10_000, "cannot be read as TOML"),
         ("model = 'small'\nsteps = 9\nbatches = [[8, 128]]", "list of \\[inputs, resolution, scenes\\]"),
     ],
 )

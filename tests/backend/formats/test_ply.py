@@ -109,6 +109,7 @@ HEADER += b"end_header\n"
         (HEADER.replace(b"float x", b"colour x"), "header of .* is damaged"),
         (HEADER.replace(b"float x", b"float y"), "header of .* is damaged"),
         (HEADER.replace(b"range 0.0 1.0", b"range 0.0"), "give no times as numbers"),
+        (HEADER.replace(b"range 0.0 1.0", b"range 0.0 1e300"), "an impossible clip"),
         (HEADER.replace(b"range 0.0 1.0", b"range 1.0 0.0"), "an impossible clip"),
         (HEADER.replace(b"compositing linear", b"compositing moonlight"), "unknown compositing light"),
         (HEADER.replace(b"vertex 0", b"vertex 1") + bytes(4 * len(PROPERTIES_4D)), "not finite or have no rotation"),
