@@ -217,6 +217,9 @@ def load_cloud(path: Path | str) -> Gaussians4D:
     except FileNotFoundError:
         raise UserError(f"There is no cloud at {path}; make one with 'python -m backend reconstruct'.") from None
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        if Path(path).suffix.lower() != ".safetensors":
+            advice = "convert splats with 'python -m backend convert' first"
+            raise UserError(f"{path} is not a .safetensors cloud; {advice}.") from None
         raise UserError(f"{path} cannot be read as a cloud ({error}); make it again.") from None
 
 

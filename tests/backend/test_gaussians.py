@@ -219,6 +219,12 @@ def test_unreadable_cloud_is_a_plain_sentence(tmp_path, content):
         load_cloud(path)
 
 
+def test_splats_where_a_cloud_is_needed_say_what_to_do(tmp_path):
+    (tmp_path / "cloud.splat").write_bytes(bytes(64))
+    with pytest.raises(UserError, match="convert splats with"):
+        load_cloud(tmp_path / "cloud.splat")
+
+
 @pytest.mark.parametrize(
     ("fields", "metadata", "sentence"),
     [
