@@ -9,7 +9,15 @@ from PIL import Image
 
 from tests.blender import gui
 
-HEAD = (500, 300, 700, 600)  # left, top, right, bottom on the screen
+HEAD = (125, 75, 175, 150)  # left, top, right, bottom on the screen
+
+
+@pytest.fixture(autouse=True)
+def small_screen(monkeypatch):
+    """A quarter as wide and high as the real one."""
+    for name in ("WIDTH", "HEIGHT"):
+        monkeypatch.setattr(gui, name, getattr(gui, name) // 4)
+    monkeypatch.setattr(gui, "VIEWPORT", tuple(side // 4 for side in gui.VIEWPORT))
 
 
 def write_screen(path, head=None, shift=0) -> None:
@@ -25,7 +33,7 @@ def write_screen(path, head=None, shift=0) -> None:
 def pictures(tmp_path):
     """Make the folder that the steps leave behind: a head that moves, in color, in the window and in renders."""
     (tmp_path / "blender.log").write_text("")
-    for frame, shift in ((1, 0), (13, 5), (25, 10)):
+    for frame, shift in ((1, 0), (13, 2), (25, 4)):
         write_screen(tmp_path / f"frame{frame}.png", (200, 130, 110), shift)
     for name in ("solid", "render_eevee", "render_cycles"):
         write_screen(tmp_path / f"{name}.png", (200, 130, 110))
