@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A photo or video becomes a head through the command line, without any download; or one sentence says why not."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,11 @@ from backend.portrait.pipeline import Completion, read_sitting
 from tests.helpers.faces import write_video
 from tests.helpers.tiny_completing import write_model
 
-ASTRONAUT = Image.fromarray(data.astronaut())
+
+@cache
+def astronaut() -> Image.Image:
+    """The photo of a person, read when a test needs it: reading it imports SciPy."""
+    return Image.fromarray(data.astronaut())
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +35,7 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def photo(tmp_path) -> Path:
-    ASTRONAUT.resize((200, 200)).save(tmp_path / "astronaut.jpg")
+    astronaut().resize((200, 200)).save(tmp_path / "astronaut.jpg")
     return tmp_path / "astronaut.jpg"
 
 
@@ -52,6 +57,7 @@ def test_a_photo_becomes_a_head_of_human_size_at_the_origin(model, photo, tmp_pa
     assert cloud.mean[:, :3].norm(dim=1).median() < 1.5 * RADIUS
 
 
+@pytest.mark.slow
 def test_the_seed_makes_other_unseen_sides_and_one_view_fewer_gaussians(model, photo, tmp_path):
     clouds = []
     for given in (("--seed", 4), ("--seed", 4), ("--seed", 5), ("--complete", "off")):
@@ -63,6 +69,7 @@ def test_the_seed_makes_other_unseen_sides_and_one_view_fewer_gaussians(model, p
     assert len(alone) < 32 * 32 < len(first)
 
 
+@pytest.mark.slow
 def test_the_head_is_shown_after_each_step_and_can_be_cancelled(model, photo):
     shown, pipeline = [], Completion(PortraitOptions(model=model, device="cpu", steps=3))
     head = pipeline.run(photo, on_cloud=shown.append)
@@ -80,7 +87,7 @@ def test_the_head_is_shown_after_each_step_and_can_be_cancelled(model, photo):
 
 def test_a_folder_of_photos_becomes_heads_and_leaves_out_what_shows_none(model, tmp_path, capsys):
     (tmp_path / "photos").mkdir()
-    ASTRONAUT.resize((200, 200)).save(tmp_path / "photos" / "one.jpg")
+    astronaut().resize((200, 200)).save(tmp_path / "photos" / "one.jpg")
     Image.fromarray(data.chelsea()[::2, ::2]).save(tmp_path / "photos" / "cat.jpg")
     assert portrait(tmp_path / "photos", "--out", tmp_path / "heads", model=model) == 2
     told = capsys.readouterr().err
@@ -91,7 +98,7 @@ def test_a_folder_of_photos_becomes_heads_and_leaves_out_what_shows_none(model, 
 @pytest.mark.slow
 def test_a_video_becomes_a_head_that_plays(model, tmp_path):
     """The astronaut wanders through the picture; in her world she does not."""
-    small = np.asarray(ASTRONAUT.resize((320, 320)))[:240]
+    small = np.asarray(astronaut().resize((320, 320)))[:240]
     frames = []
     for index in range(6):
         frame = np.full((240, 400, 3), 200, np.uint8)
@@ -112,8 +119,8 @@ def test_a_video_becomes_a_head_that_plays(model, tmp_path):
 
 def test_one_of_two_faces_is_taken_by_its_number(tmp_path):
     both = Image.new("RGB", (1000, 512))
-    both.paste(ASTRONAUT, (0, 0))
-    both.paste(ASTRONAUT, (488, 0))
+    both.paste(astronaut(), (0, 0))
+    both.paste(astronaut(), (488, 0))
     both = both.resize((500, 256))
     for face, middle in ((0, 112), (1, 356)):
         (camera,) = sit(both, tmp_path, face=face).cameras
@@ -132,40 +139,40 @@ def test_a_box_by_hand_needs_no_face(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("picture", "words"),
+    ("change", "words"),
     [
-        (Image.fromarray(data.chelsea()), "No face was found"),
-        (Image.fromarray(data.coffee()[::2, ::2]), "No face was found"),
-        (ASTRONAUT.crop((225, 0, 400, 260)), "border of the photo cuts the face|No face was found"),
-        (ASTRONAUT.resize((60, 60)), "choose a photo of at least 64 pixels"),
+        (lambda _: Image.fromarray(data.chelsea()), "No face was found"),
+        (lambda _: Image.fromarray(data.coffee()[::2, ::2]), "No face was found"),
+        (lambda photo: photo.crop((225, 0, 400, 260)), "border of the photo cuts the face|No face was found"),
+        (lambda photo: photo.resize((60, 60)), "choose a photo of at least 64 pixels"),
     ],
     ids=["cat", "coffee", "cut", "tiny"],
 )
-def test_a_picture_without_a_whole_face_gets_one_sentence(picture, words, tmp_path):
+def test_a_picture_without_a_whole_face_gets_one_sentence(change, words, tmp_path):
     with pytest.raises(UserError, match=words):
-        sit(picture, tmp_path)
+        sit(change(astronaut()), tmp_path)
 
 
-def hand() -> Image.Image:
-    picture = ASTRONAUT.copy()
+def raise_a_hand(photo: Image.Image) -> Image.Image:
+    picture = photo.copy()
     ImageDraw.Draw(picture).rounded_rectangle((195, 120, 235, 260), 20, fill=(224, 172, 140))
     return picture
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "change",
     [
-        ASTRONAUT.crop((100, 0, 350, 250)).resize((64, 64)),
-        ASTRONAUT.resize((2500, 2500)),
-        ImageEnhance.Brightness(ASTRONAUT.resize((256, 256))).enhance(0.15),
-        hand(),
-        ASTRONAUT.resize((256, 256)).convert("L"),
-        ASTRONAUT.crop((170, 50, 280, 180)),
+        lambda photo: photo.crop((100, 0, 350, 250)).resize((64, 64)),
+        lambda photo: photo.resize((2500, 2500)),
+        lambda photo: ImageEnhance.Brightness(photo.resize((256, 256))).enhance(0.15),
+        raise_a_hand,
+        lambda photo: photo.resize((256, 256)).convert("L"),
+        lambda photo: photo.crop((170, 50, 280, 180)),
     ],
     ids=["64 pixels", "2500 pixels", "dark", "hand", "grey", "no room"],
 )
-def test_difficult_pictures_give_a_plausible_cut_out(picture, tmp_path):
-    (bust,) = sit(picture, tmp_path).busts
+def test_difficult_pictures_give_a_plausible_cut_out(change, tmp_path):
+    (bust,) = sit(change(astronaut()), tmp_path).busts
     middle = len(bust.image) // 2
     assert bust.image[middle, middle, 3] > 200
     assert 0.05 < (bust.image[..., 3] > 128).mean() < 0.9
@@ -197,14 +204,14 @@ SENSOR = {
     ],
 )
 def test_the_focal_length_is_read_from_the_file(tmp_path, tags, focal):
-    ASTRONAUT.resize((320, 240)).save(tmp_path / "photo.jpg", exif=exif(**tags))
+    astronaut().resize((320, 240)).save(tmp_path / "photo.jpg", exif=exif(**tags))
     found = read_focal_length(tmp_path / "photo.jpg", 320, 240)
     assert found == (None if focal is None else pytest.approx(focal, rel=1e-3))
 
 
 def test_the_users_field_of_view_comes_first_then_the_files_then_35_degrees(tmp_path):
-    ASTRONAUT.resize((200, 200)).save(tmp_path / "told.jpg", exif=exif(FocalLengthIn35mmFilm=50))
-    ASTRONAUT.resize((200, 200)).save(tmp_path / "silent.jpg")
+    astronaut().resize((200, 200)).save(tmp_path / "told.jpg", exif=exif(FocalLengthIn35mmFilm=50))
+    astronaut().resize((200, 200)).save(tmp_path / "silent.jpg")
 
     def field(name: str, **options: float) -> float:
         (camera,) = read_sitting(tmp_path / name, PortraitOptions(**options)).cameras

@@ -200,6 +200,7 @@ def workbench(studio):
     return studio
 
 
+@pytest.mark.slow
 def test_solid_mode_shows_the_colors_of_ellipsoids(workbench, make_gaussians, tmp_path, opengl):
     cloud = build_cloud(workbench, one_gaussian(make_gaussians), "One", 1, 49)
     aim(workbench, (0, -4, 0))

@@ -2,6 +2,7 @@
 """The bundled model's way to a head in the scene, with a tiny model in its place: no download, one press."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,12 @@ from blender_addon.portrait.preview import Preview
 
 pytestmark = [pytest.mark.blender, pytest.mark.slow]
 CURSOR = (1.0, 2.0, 3.0)
-ASTRONAUT = Image.fromarray(data.astronaut()).resize((200, 200))
+
+
+@cache
+def astronaut() -> Image.Image:
+    """A portrait, read when a test needs it: reading it imports SciPy."""
+    return Image.fromarray(data.astronaut()).resize((200, 200))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,7 @@ def settings(registered, model, tmp_path):
     registered.cursor.location = CURSOR
     settings = registered.facet4d.portrait
     settings.model, settings.weights_file, settings.device, settings.steps = "FILE", str(model), "cpu", 2
-    ASTRONAUT.save(tmp_path / "astronaut.png")
+    astronaut().save(tmp_path / "astronaut.png")
     bpy.ops.facet4d.open_portrait(filepath=str(tmp_path / "astronaut.png"))
     return settings
 
@@ -115,7 +121,7 @@ def test_a_videos_camera_moves_with_the_face(settings, tmp_path):
     frames = []
     for side in (240, 280, 320):
         frame = np.full((240, 400, 3), 200, np.uint8)
-        frame[:, 40 : 40 + side] = np.asarray(ASTRONAUT.resize((side, side)))[:240]
+        frame[:, 40 : 40 + side] = np.asarray(astronaut().resize((side, side)))[:240]
         frames.append(frame)
     settings.filepath, settings.field_of_view = str(write_video(tmp_path / "clip.mp4", frames)), 60
     scene = bpy.context.scene
