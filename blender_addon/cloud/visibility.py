@@ -17,7 +17,7 @@ from mathutils import Matrix, Vector
 from .object import draws_natively, inner_box
 
 SENSOR = 72.0  # millimetres that the longer side of a 3D View stands for; a view's lens is in millimetres, too
-NARROW = 2.0  # room for the shorter side and the sidebar, as a factor of a subject's distance
+NARROW = 1.5  # room for the shorter side and the sidebar, as a factor of a subject's distance
 START_UP_CUBE = "Cube"
 
 
