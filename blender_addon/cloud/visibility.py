@@ -169,9 +169,9 @@ def _is_in_view(space: SpaceView3D, region_3d: RegionView3D, point: Vector) -> b
 
 def _encloses(mesh: Object, point: Vector) -> bool:
     """Tell whether a point is within a mesh's bounding box."""
-    corners = np.array(mesh.bound_box)
-    local = np.array(mesh.matrix_world.inverted_safe() @ point)
-    return bool((local > corners.min(axis=0)).all() and (local < corners.max(axis=0)).all())
+    box, local = mesh.bound_box, mesh.matrix_world.inverted_safe() @ point
+    # the first corner is the lowest and the seventh the highest; panels ask this of every mesh, so there is no array
+    return all(low < value < high for low, value, high in zip(box[0], local, box[6], strict=True))
 
 
 def _is_start_up_cube(cube: Object) -> bool:
