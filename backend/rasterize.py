@@ -35,6 +35,11 @@ def over_white_srgb(color: Tensor, alpha: Tensor) -> Tensor:
     return linear_to_srgb(color + (1 - alpha[..., None]))
 
 
+def over_white_pictures(color: Tensor, alpha: Tensor) -> Tensor:
+    """Lay views [B, V, H, W] over white as pictures that a network reads: [B, V, 3, H, W], sRGB-encoded, 0..1."""
+    return over_white_srgb(color, alpha).permute(0, 1, 4, 2, 3)
+
+
 def render(
     gaussians: Gaussians4D,
     camera_to_world: Tensor,

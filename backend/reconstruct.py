@@ -26,7 +26,7 @@ from .lrm4d import LRM4D, LRM4DConfig, Noisy, patchify
 from .memory import default_refinements, free_memory, out_of_memory, reading_resolution, reconstruction_bytes
 from .models import load_model
 from .options import COMPLETING, ReconstructOptions
-from .rasterize import over_white_srgb, render
+from .rasterize import over_white_pictures, render
 from .refine import refine
 
 DEVICES = ("cpu", "cuda")
@@ -279,7 +279,7 @@ def _complete(plan: Plan, views: Views, progress: Progress, on_cloud: OnCloud | 
     def draw(prediction: Prediction) -> Tensor:
         with torch.no_grad():
             color, alpha = render(network.gaussians(*prediction), *rig, width=side, height=side)
-        return over_white_srgb(color, alpha).permute(0, 1, 4, 2, 3)
+        return over_white_pictures(color, alpha)
 
     predictions = denoise(lambda pictures, level: _run(plan, views, Noisy(pictures, level)), draw, noise, plan.steps)
 

@@ -15,7 +15,7 @@ from ..complete import denoise
 from ..gaussians import Gaussians4D
 from ..lrm4d import LRM4D, Noisy, patchify
 from ..memory import reading_resolution
-from ..rasterize import over_white_srgb, render
+from ..rasterize import over_white_pictures, render
 from ..refine import refine
 from .scenes.sampler import SceneBatch
 
@@ -61,7 +61,7 @@ def reconstruct_batch(
     given[1] = given[1] * (pictures.shape[-1] / batch.pictures.shape[3])
     with torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.is_cuda):
         channels, pixels = model(pictures[:, start:], *given, noisy=noisy)
-    network = cast(LRM4D, model.module) if isinstance(model, DistributedDataParallel) else model
+    network = bare(model)
     config = network.config
     cloud = network.gaussians(channels, pixels)
     shown = shown_pixels(batch, resolution)[:, start:]
@@ -83,6 +83,11 @@ def reconstruct_batch(
     return cloud, drawn(channels)
 
 
+def bare(model: LRM4D | DistributedDataParallel) -> LRM4D:
+    """Return the network without what makes several processes train it together."""
+    return cast(LRM4D, model.module) if isinstance(model, DistributedDataParallel) else model
+
+
 def predict_completed(model: LRM4D, batch: SceneBatch, steps: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Predict the target views' linear color and alpha after denoising the missing ones, all without refinements."""
     height, width = batch.pictures.shape[2:4]
@@ -93,8 +98,7 @@ def predict_completed(model: LRM4D, batch: SceneBatch, steps: int, seed: int = 0
         return reconstruct_batch(model, batch, refinements=0, noisy=Noisy(pictures, level))[1]
 
     def drawn(cloud: Gaussians4D) -> Tensor:
-        picture = over_white_srgb(*render(cloud, *(part[:, missing] for part in rig), width=width, height=height))
-        return picture.permute(0, 1, 4, 2, 3)
+        return over_white_pictures(*render(cloud, *(part[:, missing] for part in rig), width=width, height=height))
 
     generator = torch.Generator(batch.times.device).manual_seed(seed)
     shape = (len(batch.times), batch.given - batch.known, 3, height, width)

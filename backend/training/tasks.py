@@ -15,11 +15,11 @@ from torch.nn.parallel import DistributedDataParallel
 from ..complete import mix
 from ..gaussians import Gaussians4D
 from ..lrm4d import LRM4D, Noisy
-from ..rasterize import over_white_srgb
+from ..rasterize import over_white_pictures
 from .config import TrainConfig
 from .losses import GeometryErrors, geometry_errors, perceptual_distance, reconstruction_loss
 from .perceptual import MobileNetV2
-from .predict import predict
+from .predict import bare, predict
 from .scenes.sampler import SceneBatch
 
 PERCEIVED = 4  # views of a scene that the perceptual term of missing pictures looks at in a step
@@ -97,18 +97,15 @@ class Task:
         poses, intrinsics, times = (part[:, : batch.given] for part in rig)
         given = replace(batch, camera_to_world=poses, intrinsics=intrinsics, times=times)
         noisy = Noisy(noise, noise.new_ones(len(noise)))
-        views = predict(self._model(), given, most_shown, 0, noisy=noisy, blind=blind, first=batch.known)[1:]
-        return over_white_srgb(*views).permute(0, 1, 4, 2, 3)
-
-    def _model(self) -> LRM4D:
-        return self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
+        views = predict(bare(self.network), given, most_shown, 0, noisy=noisy, blind=blind, first=batch.known)[1:]
+        return over_white_pictures(*views)
 
     def _geometry(self, cloud: Gaussians4D, batch: SceneBatch, first: int) -> GeometryErrors:
         """Measure the Gaussians of the given views from the first on."""
         parts = (batch.times[:, : batch.given], batch.points, batch.velocity, batch.covered)
         times, points, velocity, covered = (part[:, first:] for part in parts)
         bound = cloud.map(lambda value: value[:, : covered[0].numel()])  # without free Gaussians
-        return geometry_errors(bound, times, points, velocity, covered, self._model().config.patch)
+        return geometry_errors(bound, times, points, velocity, covered, bare(self.network).config.patch)
 
 
 def draw_noise(batch: SceneBatch, seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -128,4 +125,4 @@ def draw_noise(batch: SceneBatch, seed: tuple[int, ...]) -> tuple[Tensor, Tensor
 def true_pictures(batch: SceneBatch) -> Tensor:
     """Return what the missing cameras would have taken, [B, M, 3, R, R], sRGB-encoded over white, 0..1."""
     truth = batch.images[:, batch.known : batch.given]
-    return over_white_srgb(truth[..., :3], truth[..., 3]).permute(0, 1, 4, 2, 3)
+    return over_white_pictures(truth[..., :3], truth[..., 3])

@@ -16,7 +16,7 @@ off the faintest tails: a single Gaussian loses up to 8 % of its coverage there.
 """
 
 import bpy
-from bpy.types import Material, NodeSocket, Scene, ShaderNodeTree
+from bpy.types import Material, Scene, ShaderNodeTree
 
 from .._backend import splats
 from .nodes import VERSION_KEY, find_stamped
@@ -52,17 +52,12 @@ def _new_material() -> Material:
 
     tree = TreeBuilder(material.node_tree)
     splat = tree.node("ShaderNodeGroup", {"node_tree": _splat_group()})
-    emit(tree, splat["Color"], splat["Alpha"])
+    transparent = tree.node("ShaderNodeBsdfTransparent")["BSDF"]
+    emission = tree.node("ShaderNodeEmission", Color=splat["Color"])["Emission"]
+    mixed = tree.node("ShaderNodeMixShader", Fac=splat["Alpha"], Shader=transparent, Shader_001=emission)["Shader"]
+    tree.node("ShaderNodeOutputMaterial", Surface=mixed)
     tree.arrange()
     return material
-
-
-def emit(tree: TreeBuilder, color: NodeSocket, coverage: NodeSocket) -> None:
-    """Add a material's output: a surface that emits the color as far as it covers what is behind it."""
-    transparent = tree.node("ShaderNodeBsdfTransparent")["BSDF"]
-    emission = tree.node("ShaderNodeEmission", Color=color)["Emission"]
-    mixed = tree.node("ShaderNodeMixShader", Fac=coverage, Shader=transparent, Shader_001=emission)["Shader"]
-    tree.node("ShaderNodeOutputMaterial", Surface=mixed)
 
 
 def _splat_group() -> ShaderNodeTree:

@@ -13,6 +13,7 @@ from mathutils import Vector
 
 from .. import compat
 from .._backend import color
+from .attributes import write_attributes
 from .material import splat_material
 from .object import shown_gaussians
 
@@ -32,7 +33,7 @@ def copy_as_native(cloud: Object, depsgraph: Depsgraph) -> Object:
     It stands where the cloud's object does, with Blender's axes, in the cloud's collections.
 
     Raises:
-        UserError: see shown_gaussians; or the cloud shows nothing at this frame.
+        UserError: see shown_gaussians.
     """
     shown = shown_gaussians(cloud, depsgraph, 0.0)
     place = np.array(cloud.matrix_world.translation, np.float32)
@@ -44,12 +45,7 @@ def copy_as_native(cloud: Object, depsgraph: Depsgraph) -> Object:
         "solid": np.ones(len(shown)),
     }
     points = compat.new_native_splats(f"{cloud.name} Splats", len(shown))
-    # Create all attributes before writing any, because creating one may move the others.
-    for name, (data_type, _) in _ATTRIBUTES.items():
-        if name not in points.attributes:
-            points.attributes.new(name, data_type, "POINT")
-    for name, (_, key) in _ATTRIBUTES.items():
-        points.attributes[name].data.foreach_set(key, np.ascontiguousarray(values[name], np.float32).ravel())
+    write_attributes(points, _ATTRIBUTES, values)
     points.materials.append(splat_material())
     splats = bpy.data.objects.new(points.name, points)
     splats.location = Vector(place)

@@ -122,7 +122,7 @@ def _build(group: GeometryNodeTree) -> None:
         kind = "GeometryNodeStoreNamedAttribute"
         return tree.node(kind, properties, Geometry=geometry, Name=name, Value=value)["Geometry"]
 
-    elapsed = tree.math("SUBTRACT", stepped_time(tree, group_input), attribute("time_mean", "FLOAT"))
+    elapsed = tree.math("SUBTRACT", _stepped_time(tree, group_input), attribute("time_mean", "FLOAT"))
     position = tree.vector(
         "ADD",
         tree.node("GeometryNodeInputPosition")["Position"],
@@ -246,7 +246,7 @@ def _set_defaults(group: GeometryNodeTree, names: list[str]) -> None:
                 compat.set_input(modifier, name, value)
 
 
-def stepped_time(tree: TreeBuilder, group_input) -> NodeSocket:
+def _stepped_time(tree: TreeBuilder, group_input) -> NodeSocket:
     """Return Time, held from each multiple of the Time Step to the next if there is a step."""
     step = group_input["Time Step"]
     # keys lie on the multiples, but rounding may put them just below

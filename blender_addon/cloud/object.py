@@ -22,8 +22,9 @@ from mathutils import Matrix, Vector
 from .. import _backend as backend
 from .. import compat
 from .._backend import errors, splats
+from .attributes import read_attribute, write_attributes
 from .crowding import compute_crowding
-from .material import splat_material
+from .material import prepare_scene_for_cycles, splat_material
 from .nodes import NATIVE_SPLATS, evaluation_group, find_stamped, is_evaluation_group
 from .ownership import own_action
 
@@ -128,7 +129,7 @@ def _upgrade_meshes() -> None:
     for mesh in bpy.data.meshes:
         rotation = mesh.attributes.get("rotation") if METADATA_KEY in mesh and mesh.library is None else None
         if rotation and rotation.data_type == "QUATERNION":
-            values = _read(rotation)
+            values = read_attribute(rotation)
             mesh.attributes.remove(rotation)
             mesh.attributes.new("rotation", "FLOAT_COLOR", "POINT").data.foreach_set("color", values.ravel())
             mesh[METADATA_KEY]["version"] = DATA_VERSION
@@ -156,12 +157,24 @@ def cloud_modifier(cloud: Object) -> NodesModifier:
     return modifier
 
 
+def wants_native(cloud: Object) -> bool:
+    """Tell whether Blender shall draw a cloud as splats of its own, where it can; clouds of older versions ask not."""
+    modifier = find_cloud_modifier(cloud)
+    return bool(
+        modifier and NATIVE_SPLATS in compat.input_names(modifier) and compat.get_input(modifier, NATIVE_SPLATS)
+    )
+
+
 def draws_natively(cloud: Object) -> bool:
     """Tell whether Blender draws a cloud as splats of its own, which it can from 5.3 on."""
-    modifier = find_cloud_modifier(cloud)
-    if modifier is None or not compat.has_native_splats() or NATIVE_SPLATS not in compat.input_names(modifier):
+    if not compat.has_native_splats() or not wants_native(cloud):
         return False
-    return compat.get_input(modifier, NATIVE_SPLATS) and compat.get_input(modifier, "Display") == "Splats"
+    return compat.get_input(cloud_modifier(cloud), "Display") == "Splats"
+
+
+def prepare_scene(scene: Scene, cloud: Object) -> str | None:
+    """Set up a scene to render a cloud; return what was changed, None if nothing. Blender's own splats need nothing."""
+    return None if draws_natively(cloud) else prepare_scene_for_cycles(scene)
 
 
 def cloud_fault(cloud: Object) -> str | None:
@@ -193,7 +206,7 @@ def read_cloud(cloud: Object) -> MovingSplats:
     """
     _check(cloud)
     mesh = cloud.data
-    data = {name: _read(mesh.attributes[name]) for name in _ATTRIBUTES if name != "crowding"}
+    data = {name: read_attribute(mesh.attributes[name]) for name in _ATTRIBUTES if name != "crowding"}
     return splats.MovingSplats(
         position=_vertex_positions(mesh) + np.array(cloud[METADATA_KEY]["origin"], np.float32),
         color=backend.color.linear_to_srgb(data.pop("radiance")[:, :3]).astype(np.float32),
@@ -237,7 +250,7 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingS
     names = ("position", "alpha", "radiance:base" if is_native else "radiance", "scale", "rotation")
     if not all(name in stored for name in names) or ("solid" in stored and not is_native):
         raise errors.UserError(f"'{cloud.name}' shows no splats; set its Display to Splats.")
-    position, alpha, radiance, scale, rotation = (_read(stored[name]) for name in names)
+    position, alpha, radiance, scale, rotation = (read_attribute(stored[name]) for name in names)
     decode = backend.color.color_from_harmonic if is_native else backend.color.linear_to_srgb
     color = decode(radiance[:, :3]).astype(np.float32)
     ones = np.ones(len(position), np.float32)
@@ -293,20 +306,6 @@ def require_cloud(context: Context) -> Object:
     return active
 
 
-def _read(attribute: Any) -> np.ndarray:
-    """Return the values of an attribute: FLOAT [N], FLOAT_VECTOR [N, 3], QUATERNION and FLOAT_COLOR [N, 4]."""
-    kinds = {
-        "FLOAT": (1, "value"),
-        "FLOAT_VECTOR": (3, "vector"),
-        "QUATERNION": (4, "value"),
-        "FLOAT_COLOR": (4, "color"),
-    }
-    width, key = kinds[attribute.data_type]
-    values = np.empty(len(attribute.data) * width, np.float32)
-    attribute.data.foreach_get(key, values)
-    return values.reshape(-1, width) if width > 1 else values
-
-
 def _finite_attributes(gaussians: MovingSplats) -> dict[str, np.ndarray]:
     """Return the vertex attributes in world space, without Gaussians that have a value which is not finite."""
     scale = np.asarray(gaussians.scale, np.float32)
@@ -346,11 +345,7 @@ def _new_mesh(name: str, data: dict[str, np.ndarray], origin: np.ndarray, gaussi
     count = len(data["position"])
     mesh.vertices.add(count)
     mesh.vertices.foreach_set("co", (data["position"] - origin).astype(np.float32).ravel())
-    # Create all attributes before writing any, because creating one may move the others.
-    for attribute, (data_type, _) in _ATTRIBUTES.items():
-        mesh.attributes.new(attribute, data_type, "POINT")
-    for attribute, (_, key) in _ATTRIBUTES.items():
-        mesh.attributes[attribute].data.foreach_set(key, np.ascontiguousarray(data[attribute]).ravel())
+    write_attributes(mesh, _ATTRIBUTES, data)
     mesh.attributes.active_color_name = "radiance"  # Solid mode colors the ellipsoids by it
     mesh[METADATA_KEY] = {
         "version": DATA_VERSION,

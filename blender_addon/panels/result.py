@@ -9,7 +9,7 @@ from ..cloud import material
 from ..cloud.file_operators import FACET4D_OT_export_splats, FACET4D_OT_import_splats
 from ..cloud.instances import instances_note
 from ..cloud.nodes import NATIVE_SPLATS
-from ..cloud.object import active_cloud, cloud_fault, cloud_modifier, draws_natively
+from ..cloud.object import active_cloud, cloud_fault, cloud_modifier, draws_natively, wants_native
 from ..cloud.operators import (
     FACET4D_OT_add_crop_box,
     FACET4D_OT_add_shadow_proxy,
@@ -85,7 +85,7 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         draw_inputs(layout, modifier, "Display", "Viewport Density")
         if compat.has_native_splats():
             draw_inputs(layout, modifier, NATIVE_SPLATS)
-        elif NATIVE_SPLATS in compat.input_names(modifier) and compat.get_input(modifier, NATIVE_SPLATS):
+        elif wants_native(cloud):
             draw_text(context, layout, "Blender 5.3 draws these splats itself; here they are points.", "INFO")
         if not is_native and (note := instances_note(cloud, context.scene.objects)):
             draw_text(context, layout, note, "INFO")

@@ -9,8 +9,7 @@ from bpy.props import BoolProperty, StringProperty
 from bpy.types import Context, Event, FileHandler, Operator, Scene
 
 from .. import _backend as backend
-from ..cloud import material
-from ..cloud.object import draws_natively
+from ..cloud.object import prepare_scene
 from ..cloud.runs import remember_run
 from ..input.picture_operators import PictureBrowser, PictureHandler
 from ..job_operator import JobOperator, missing_packages
@@ -99,7 +98,7 @@ class _HeadOperator(JobOperator):
         self.report({"INFO"}, f"{len(portrait.gaussians):,} Gaussians in {seconds:.0f} s")
         if not scene.camera.data.background_images:
             self.report({"INFO"}, f"Blender cannot show {path.name} behind the head")
-        if not draws_natively(cloud) and (change := material.prepare_scene_for_cycles(scene)):
+        if change := prepare_scene(scene, cloud):
             self.report({"INFO"}, change)
 
 

@@ -10,13 +10,12 @@ from bpy.types import Context, Object, Operator, Scene
 
 from .. import _backend as backend
 from .. import jobs
-from ..cloud import material
 from ..cloud.object import (
     active_cloud,
     build_cloud,
     cloud_objects,
-    draws_natively,
     make_active,
+    prepare_scene,
     read_cloud,
     require_cloud,
     upgrade_clouds,
@@ -66,7 +65,7 @@ class FACET4D_OT_reconstruct(JobOperator, Operator):
         cloud = put_in_scene(context, scene, self.job.result)
         remember_run(cloud, self.settings | {"seconds": seconds})
         self.report({"INFO"}, f"{len(self.job.result):,} Gaussians in {seconds:.0f} s")
-        if not draws_natively(cloud) and (change := material.prepare_scene_for_cycles(scene)):
+        if change := prepare_scene(scene, cloud):
             self.report({"INFO"}, change)
 
 

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Attributes of vertices and points, read and written as arrays."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from bpy.types import Mesh, PointCloud
+
+
+def read_attribute(attribute: Any) -> np.ndarray:
+    """Return the values of an attribute: FLOAT [N], FLOAT_VECTOR [N, 3], QUATERNION and FLOAT_COLOR [N, 4]."""
+    kinds = {
+        "FLOAT": (1, "value"),
+        "FLOAT_VECTOR": (3, "vector"),
+        "QUATERNION": (4, "value"),
+        "FLOAT_COLOR": (4, "color"),
+    }
+    width, key = kinds[attribute.data_type]
+    values = np.empty(len(attribute.data) * width, np.float32)
+    attribute.data.foreach_get(key, values)
+    return values.reshape(-1, width) if width > 1 else values
+
+
+def write_attributes(
+    data_block: Mesh | PointCloud, types: Mapping[str, tuple[str, str]], values: Mapping[str, np.ndarray]
+) -> None:
+    """Write values as attributes of points, and create those that are missing.
+
+    types: of each attribute, its type and the property that holds a value of it.
+    """
+    # Create all before writing any, because creating one may move the others.
+    for name, (data_type, _) in types.items():
+        if name not in data_block.attributes:
+            data_block.attributes.new(name, data_type, "POINT")
+    for name, (_, key) in types.items():
+        data_block.attributes[name].data.foreach_set(key, np.ascontiguousarray(values[name], np.float32).ravel())
