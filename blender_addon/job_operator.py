@@ -92,7 +92,9 @@ class JobOperator(OperatorMixin):
             is_blocked = self.job.gathering and not _is_over_sidebar(context, event)
             return {"RUNNING_MODAL"} if is_blocked else {"PASS_THROUGH"}
         self.job.update()
-        _redraw_panels(context)
+        if (text := self.job.progress_text) != self.shown_text:
+            self.shown_text = text
+            _redraw_panels(context)
         is_rendering = bpy.app.is_job_running("RENDER")  # it reads what the result would change
         if jobs.current is self.job and not self.job.done:
             if (scene := self._find_scene()) and not is_rendering:
@@ -111,6 +113,7 @@ class JobOperator(OperatorMixin):
 
     def _stop_modal(self, context: Context) -> None:
         context.window_manager.event_timer_remove(self.timer)
+        _redraw_panels(context)
         if context.workspace:
             context.workspace.status_text_set(None)
 
@@ -121,6 +124,7 @@ class JobOperator(OperatorMixin):
         # by id, because the scene may be reloaded or deleted before the result arrives
         self.scene_uid = context.scene.session_uid
         self.job = jobs.current = jobs.Job(self.gather(context))
+        self.shown_text = ""
 
     def _finish(self, context: Context) -> set[str]:
         if jobs.current is self.job:
@@ -193,7 +197,7 @@ def _is_over_sidebar(context: Context, event: Event) -> bool:
 
 
 def _redraw_panels(context: Context) -> None:
-    """Redraw the sidebars and nothing else, because drawing the scene would slow the job down."""
+    """Redraw the sidebars and nothing else, because drawing slows the job down where a processor does both."""
     for window in context.window_manager.windows:
         for area in window.screen.areas:
             if area.type == "VIEW_3D":

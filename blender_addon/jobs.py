@@ -134,6 +134,14 @@ class Job:
         """Return the seconds left at the pace so far; None in the first tenth."""
         return self.seconds * (1 - self.fraction) / self.fraction if self.fraction > 0.1 else None
 
+    @property
+    def progress_text(self) -> str:
+        """Return the progress as the panel shows it, for example "Predicting Gaussians 40%, 12 s left"."""
+        if self._cancelled.is_set():
+            return self.stage
+        left = self.seconds_left
+        return f"{self.stage} {self.fraction:.0%}" + ("" if left is None else f", {left:.0f} s left")
+
     def join(self, timeout: float) -> None:
         """Wait for the worker to end, for at most `timeout` seconds."""
         self._thread.join(timeout)

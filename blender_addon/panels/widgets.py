@@ -29,7 +29,7 @@ def draw_progress(context: Context, layout: UILayout, panel: str) -> bool:
     job = jobs.current
     if job is None or context.window_manager.facet4d.panel != panel:
         return False
-    layout.progress(factor=job.fraction, text=_progress_text(job))
+    layout.progress(factor=job.fraction, text=job.progress_text)
     layout.operator(FACET4D_OT_cancel.bl_idname, icon="CANCEL")
     return True
 
@@ -78,12 +78,6 @@ def input_property(modifier: NodesModifier, name: str) -> tuple[bpy_struct, str]
     if path.endswith(".value"):  # Blender 5.2
         return modifier.id_data.path_resolve(path.removesuffix(".value")), "value"
     return modifier, path[path.rindex("[") :]
-
-
-def _progress_text(job: jobs.Job) -> str:
-    """Return the progress as text, for example "Predicting Gaussians 40 %, 12 s left"."""
-    left = job.seconds_left
-    return f"{job.stage} {job.fraction:.0%}" + ("" if left is None else f", {left:.0f} s left")
 
 
 def draw_missing(context: Context, layout: UILayout, packages: list[str], portraits: bool = False) -> None:

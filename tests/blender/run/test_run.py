@@ -23,7 +23,7 @@ from tests.helpers.stage import FakeCloud, wait_until
 bpy = pytest.importorskip("bpy")
 
 import blender_addon
-from blender_addon import compat, jobs
+from blender_addon import compat, job_operator, jobs
 from blender_addon.cloud.object import active_cloud, build_cloud, cloud_modifier, cloud_objects
 from blender_addon.input.capture import capture_steps
 from blender_addon.panels.result import FACET4D_PT_result
@@ -179,7 +179,7 @@ def test_the_cancel_button_stops_the_run(running):
     running.join(5)
     running.update()
     assert running.done
-    assert running.stage == "Cancelling"
+    assert running.progress_text == "Cancelling"
     assert running.result is None
 
 
@@ -207,6 +207,17 @@ def test_the_viewport_stays_usable_and_escape_cancels(running):
     assert operator.stopped and not operator.previews
     assert jobs.current is None
     assert not cloud_objects(bpy.context.scene)
+
+
+def test_the_sidebar_is_drawn_again_when_its_text_changes(running, monkeypatch):
+    """On a processor that also draws the window, each time takes seconds from the run."""
+    drawn = []
+    monkeypatch.setattr(job_operator, "_redraw_panels", drawn.append)
+    monkeypatch.setattr(running, "update", lambda: None)
+    operator = modal_operator(running)
+    for running.fraction in (0.01, 0.012, 0.02, 0.02):
+        send(operator, "TIMER")
+    assert len(drawn) == 2
 
 
 def test_pictures_are_rendered_one_at_a_time_and_escape_leaves_the_scene_as_it_was(filmed):
@@ -265,6 +276,7 @@ def test_a_scene_deleted_during_a_run_ends_it_quietly(filmed, running):
 def modal_operator(job: jobs.Job) -> SimpleNamespace:
     cls = operators.FACET4D_OT_reconstruct
     operator = SimpleNamespace(job=job, scene_uid=bpy.context.scene.session_uid, stopped=False, report=lambda *_: None)
+    operator.shown_text = ""
     operator.settings, operator.expected, operator.bl_label, operator.undo = {"pictures": 4}, None, cls.bl_label, True
     operator.deliver = lambda context, scene: cls.deliver(operator, context, scene)
     operator._stop_modal = lambda context: setattr(operator, "stopped", True)
