@@ -35,10 +35,10 @@ class TrainConfig:
     """A run. batches: those of Batch's fields, taken in turn, best of about equal cost; rates are linear in steps,
     weights multiply the losses of losses.py.
 
-    In batches with missing cameras the loss counts missing_weight times, with a perceptual and a position weight of its
-    own. In blind_share of them the network is not shown the known pictures. In own_share of them noise is mixed with
-    what the network makes of noise alone, not with the true pictures: where it completes in several steps, it reads its
-    own pictures, and must correct them.
+    In batches with missing cameras the loss counts missing_weight times, with weights of its own for alpha, perception
+    and position. In blind_share of them the network is not shown the known pictures. In own_share of them noise is
+    mixed with what the network makes of noise alone, not with the true pictures: where it completes in several steps,
+    it reads its own pictures, and must correct them.
 
     busts_share: of the heads, those that have shoulders and clothes (scenes/sampler.py).
 
@@ -76,6 +76,7 @@ class TrainConfig:
     velocity_weight: float = 0.03
     empty_weight: float = 0.05
     missing_weight: float = 1.0
+    missing_alpha_weight: float = 0.5
     missing_perceptual_weight: float = 0.0
     missing_position_weight: float = 0.15
     blind_share: float = 0.1

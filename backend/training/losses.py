@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..color import linear_to_srgb
 from ..evaluate import psnr, ssim
 from ..gaussians import Gaussians4D
 from ..lrm4d import patchify
@@ -34,10 +35,16 @@ def reconstruction_loss(
 
 def perceptual_distance(features: MobileNetV2, color: Tensor, alpha: Tensor, truth: Tensor) -> Tensor:
     """Return the feature distance [B, T] of linear color [B, T, H, W, 3] and alpha [B, T, H, W] to truth
-    [B, T, H, W, 4]."""
-    predicted = over_white_srgb(color, alpha).flatten(0, 1)
-    target = over_white_srgb(truth[..., :3], truth[..., 3]).flatten(0, 1)
-    return features.distance(predicted, target).view(alpha.shape[:2])
+    [B, T, H, W, 4].
+
+    Every other view is compared over black: a white fringe does not show over white.
+    """
+    light = 1 - torch.arange(alpha.shape[1], device=alpha.device)[:, None, None, None] % 2
+
+    def lay(color: Tensor, alpha: Tensor) -> Tensor:
+        return linear_to_srgb(color + light * (1 - alpha[..., None])).flatten(0, 1)
+
+    return features.distance(lay(color, alpha), lay(truth[..., :3], truth[..., 3])).view(alpha.shape[:2])
 
 
 class GeometryErrors(NamedTuple):

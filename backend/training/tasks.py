@@ -78,7 +78,7 @@ class Task:
         noisy = Noisy(mix(pictures, noise, level), level)
         cloud, color, alpha = predict(self.network, batch, most_shown, 0, noisy=noisy, blind=blind, first=first)
         truth = batch.images[:, first:]
-        loss, decibels = reconstruction_loss(color, alpha, truth, config.ssim_weight, config.alpha_weight)
+        loss, decibels = reconstruction_loss(color, alpha, truth, config.ssim_weight, config.missing_alpha_weight)
         if config.missing_perceptual_weight and self.features:
             unseen = chance.permutation(np.arange(batch.known - first, color.shape[1]))[:PERCEIVED]
             some = [part[:, unseen] for part in (color, alpha, truth)]

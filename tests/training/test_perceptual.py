@@ -13,6 +13,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from backend import models
 from backend.training import loop
+from backend.training.losses import perceptual_distance
 from backend.training.perceptual import MOBILENET, MobileNetV2
 from tests.helpers.shared import SHARED
 from tests.helpers.tiny_run import CONFIG, TINY
@@ -73,6 +74,17 @@ def test_gradients_reach_the_picture_alone(network):
     network.distance(picture, photograph("chelsea", 64)).sum().backward()
     assert picture.grad.abs().sum() > 0
     assert all(value.grad is None for value in network.parameters())
+
+
+def test_a_white_fringe_is_seen(network):
+    """It does not show over white, so every other view is compared over black."""
+    truth = torch.zeros(1, 2, 64, 64, 4)
+    truth[:, :, 20:44, 20:44] = torch.tensor([0.4, 0.1, 0.1, 1.0])
+    fringed = truth.clone()
+    fringed[:, :, 12:20, 12:52] = 0.3  # white, three tenths opaque
+    over_white, over_black = perceptual_distance(network, fringed[..., :3], fringed[..., 3], truth)[0]
+    assert over_white.item() == pytest.approx(0, abs=1e-5)
+    assert over_black > 0.01
 
 
 def test_other_weights_are_refused(tmp_path):
