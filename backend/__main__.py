@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from .arguments import add_arguments, join_points, read_arguments, read_indices, read_point
 from .capture_commands import CAPTURE, add_check, add_import, check, import_, read_capture
-from .console import report
+from .console import report, stop_when_told
 from .errors import UserError
-from .files import check_target
+from .files import check_target, writing, writing_several
 from .logs import Console, attach, detach, log
 from .options import FACELIFT_MODEL, PortraitOptions, ReconstructOptions
 
@@ -235,10 +235,10 @@ def _render(given: argparse.Namespace) -> None:
     if outside := sum(not first <= moment <= last for _, moment, _, _ in cameras):
         log.warning("%d frames lie outside the cloud's %g to %g s and may be empty.", outside, first, last)
     check_target(given.out / f"{names[0]}.png")
-    given.out.mkdir(parents=True, exist_ok=True)
-    for index, (name, (camera, moment, _, _)) in enumerate(zip(names, cameras, strict=True)):
-        report("Rendering", index / len(names))
-        Image.fromarray(render_pictures(cloud, [(camera, moment)])[0]).save(given.out / f"{name}.png")
+    with writing_several(given.out / "pictures") as folder:
+        for index, (name, (camera, moment, _, _)) in enumerate(zip(names, cameras, strict=True)):
+            report("Rendering", index / len(names))
+            Image.fromarray(render_pictures(cloud, [(camera, moment)])[0]).save(folder / f"{name}.png")
     report("Rendering", 1.0)
     print(f"{len(names)} pictures: {given.out}")
 
@@ -272,7 +272,8 @@ def _evaluate(given: argparse.Namespace) -> None:
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
         document = {"inputs": inputs, "targets": targets, "gaussians": len(cloud), **scores.to_json()}
-        given.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        with writing(given.json) as partial:
+            partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     for name, score in scores.pictures.items():
         print(f"{name:24} {score['psnr']:8.3f} dB  SSIM {score['ssim']:.4f}")
     print(f"{'mean':24} {scores.psnr:8.3f} dB  SSIM {scores.ssim:.4f}")
@@ -364,4 +365,5 @@ def _info(given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    stop_when_told()
     sys.exit(main())

@@ -19,7 +19,7 @@ from PIL import Image
 
 from .camera import Camera
 from .errors import UserError
-from .files import replacing
+from .files import writing_several
 
 TRANSFORMS = "transforms.json"
 LARGEST = 1e12  # the cube of a larger number overflows float32
@@ -152,17 +152,17 @@ def save_capture(capture: Capture, folder: Path | str) -> Path:
     folder = Path(folder)
     if len({frame.name for frame in capture.frames}) != len(capture.frames):
         raise UserError("Two pictures of the capture have the same name; rename one.")
-    with writing_to(folder):
+    with writing_several(folder / TRANSFORMS) as new:
         for frame in capture.frames:
-            with replacing(folder / f"{frame.name}.png") as partial:
-                Image.fromarray(frame.image).save(partial, "PNG", optimize=True)
-        return write_transforms(
-            folder, [(f"{frame.name}.png", frame.camera, frame.time, frame.held_out) for frame in capture.frames]
+            Image.fromarray(frame.image).save(new / f"{frame.name}.png", optimize=True)
+        write_transforms(
+            new, [(f"{frame.name}.png", frame.camera, frame.time, frame.held_out) for frame in capture.frames]
         )
+    return folder / TRANSFORMS
 
 
-def write_transforms(folder: Path, frames: Sequence[tuple[str, Camera, float, bool]]) -> Path:
-    """Write a transforms.json for pictures that are there: file's name, camera, time and held_out; return its path.
+def write_transforms(folder: Path, frames: Sequence[tuple[str, Camera, float, bool]]) -> None:
+    """Write a transforms.json for pictures that are there: file's name, camera, time and held_out.
 
     Raises:
         OSError: it cannot be written.
@@ -171,22 +171,7 @@ def write_transforms(folder: Path, frames: Sequence[tuple[str, Camera, float, bo
     document: dict[str, Any] = {"camera_model": "OPENCV", "frames": entries}
     if held_out := [name for name, _, _, held_out in frames if held_out]:
         document["test_filenames"] = held_out
-    path = folder / TRANSFORMS
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return path
-
-
-@contextmanager
-def writing_to(folder: Path) -> Iterator[None]:
-    """Make a folder to write a capture to; turn errors while it is written into a UserError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise UserError(
-            f"The capture cannot be written to {folder} ({error.strerror}); choose another folder."
-        ) from None
+    (folder / TRANSFORMS).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def read_image(path: Path) -> np.ndarray:

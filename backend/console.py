@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Shows progress in a terminal."""
+"""What a program in a terminal does: shows progress, and cleans up when it is told to stop."""
 
+import signal
 import sys
 
 
@@ -8,3 +9,14 @@ def report(stage: str, fraction: float) -> None:
     """Show the progress of a task on the terminal's last line; without a terminal, nothing. It is a `Progress`."""
     if sys.stderr.isatty():
         print(f"\r{stage:28} {100 * fraction:3.0f} %", end="\n" if fraction >= 1 else "", file=sys.stderr, flush=True)
+
+
+def stop_when_told() -> None:
+    """Leave by SystemExit on SIGTERM and SIGHUP, so that incomplete files are removed; the exit code is 128 + signal.
+
+    A signal that is ignored, as by nohup, stays so.
+    """
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, lambda number, _frame: sys.exit(128 + number))

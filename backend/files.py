@@ -1,35 +1,57 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes files as a whole or not at all: first under another name beside their place, then they are moved."""
+"""Writes files as a whole or not at all: first under another name beside their place, then they are moved.
 
+The other name ends in .part. A process that is killed leaves such a file behind, and the next one that writes to the
+same place takes it over. A process locks the file that it writes, and another process then takes another name.
+"""
+
+import atexit
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from .errors import UserError
 
+if os.name == "nt":
+    import msvcrt
+else:
+    import fcntl
+
 PART = ".part"  # the ending of an incomplete file's name
+_unfinished: set[Path] = set()  # the new files of this process
+_FAR = 2**40  # where Windows locks a byte, because nobody can write what is locked
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield the path of a new file to write; it replaces `path` at the end of the block.
 
-    If the block fails, the new file is removed, and `path` remains as it was.
+    If the block fails, the new file is removed, and `path` remains as it was. A link stays a link, to the new file.
+    What is neither file nor folder, such as /dev/null, is written directly.
 
     Raises:
-        OSError: the new file cannot be moved to `path`.
+        OSError: the new file cannot be made or moved to `path`.
     """
-    partial = Path(f"{path}{PART}")
+    place = Path(os.path.realpath(path))
+    if place.exists() and not place.is_file() and not place.is_dir():
+        yield place
+        return
+    partial, lock = _claim(place)
     try:
         yield partial
-        os.replace(partial, path)
+        if os.name == "nt":  # an open file cannot be moved there
+            lock.close()
+        os.replace(partial, place)
+        _unfinished.discard(partial)
     except BaseException:
-        with suppress(OSError):
-            partial.unlink()
+        _give_up(partial, lock)
         raise
+    lock.close()
 
 
 @contextmanager
@@ -43,7 +65,98 @@ def writing(path: Path | str) -> Iterator[Path]:
         with replacing(path) as partial:
             yield partial
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); choose another folder.") from None
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another folder.") from None
+
+
+@contextmanager
+def writing_several(path: Path | str) -> Iterator[Path]:
+    """Yield a new folder to write files to; at the end of the block all move to the folder of `path` together.
+
+    path: stands for the files; the new folder is named after it. If the block fails, the new folder is removed, and all
+    files remain as they were. While the new folder is there, the files beside it may be of different times.
+
+    Raises:
+        UserError: the files cannot be written.
+    """
+    place = Path(os.path.realpath(path))
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        claimed, lock = _claim(place)
+        folder = _folder(claimed)
+        try:
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+            folder.mkdir()
+            yield folder
+            for file in sorted(folder.iterdir()):
+                os.replace(file, place.with_name(file.name))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            _give_up(claimed, lock)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another folder.") from None
+
+
+def _claim(path: Path) -> tuple[Path, IO[bytes]]:
+    """Make and lock an empty file beside `path` that no other process writes; return its path and its lock."""
+    number = 1
+    while True:
+        partial = path.with_name(path.name + (PART if number == 1 else f".{number}{PART}"))
+        _unfinished.add(partial)
+        lock = open(partial, "ab")  # noqa: SIM115, it is locked until the caller closes it
+        if not try_lock(lock):
+            number += 1
+        elif _is_at(lock, partial):
+            lock.truncate(0)
+            return partial, lock
+        lock.close()  # where it is not there any more, its process has just moved it to its place
+        _unfinished.discard(partial)
+
+
+def _folder(claimed: Path) -> Path:
+    return claimed.with_name(f"{claimed.name}s")
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    return False
+
+
+def _give_up(partial: Path, lock: IO[bytes]) -> None:
+    """Remove a file of `_claim`."""
+    if os.name == "nt":  # an open file cannot be removed there
+        lock.close()
+    with suppress(OSError):
+        partial.unlink()
+    _unfinished.discard(partial)
+    lock.close()
+
+
+@atexit.register
+def _remove_unfinished() -> None:
+    """Remove what is left where a signal arrived between two steps of the functions above."""
+    for partial in _unfinished:
+        shutil.rmtree(_folder(partial), ignore_errors=True)
+        with suppress(OSError):
+            partial.unlink()
+
+
+def try_lock(file: IO[bytes]) -> bool:
+    """Try to lock an open file until it is closed; return False if somebody else holds it.
+
+    On a disk that knows no locks nobody holds any.
+    """
+    try:
+        if os.name == "nt":
+            file.seek(_FAR)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def check_target(path: Path, suffixes: Sequence[str] = ()) -> None:

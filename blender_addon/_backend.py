@@ -29,8 +29,10 @@ if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follo
     from backend import capture as capture
     from backend import color as color
     from backend import complete as complete
+    from backend import console as console
     from backend import errors as errors
     from backend import evaluate as evaluate
+    from backend import files as files
     from backend import gaussians as gaussians
     from backend import import_options as import_options
     from backend import logs as logs

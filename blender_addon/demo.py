@@ -78,15 +78,18 @@ def run(out: Path, folder: Path = CAPTURE) -> dict:
     with _timed(seconds, "save the blend file"):
         bpy.ops.file.pack_all()
         bpy.ops.wm.save_as_mainfile(filepath=str(out / "facet4d_demo.blend"), compress=True)
-    with _timed(seconds, "render the turntable"):
+    movie = out / "turntable.mp4"
+    with _timed(seconds, "render the turntable"), backend.files.replacing(movie) as partial:
+        scene.render.use_file_extension = False
+        scene.render.filepath = str(partial)
         bpy.ops.render.render(animation=True)
 
     numbers = np.linspace(1, scene.frame_end - scene.frame_start + 1, 8).round().astype(int)
-    movie = str(out / "turntable.mp4")
-    turntable = [Picture("turntable", path=movie, movie_frame=int(frame)).read(bpy.context) for frame in numbers]
+    turntable = [Picture("turntable", path=str(movie), movie_frame=int(frame)).read(bpy.context) for frame in numbers]
     rows: dict[str, Sequence[np.ndarray]] = {"input pictures": [frame.image for frame in inputs]}
     rows |= {"held-out truth": truth, "held-out views reconstructed": pictures}
-    contact_sheet(rows | {"turntable": turntable}).save(out / "contact.png")
+    with backend.files.replacing(out / "contact.png") as partial:
+        contact_sheet(rows | {"turntable": turntable}).save(partial, "PNG")
 
     report = {
         "capture": summary,
@@ -96,7 +99,8 @@ def run(out: Path, folder: Path = CAPTURE) -> dict:
         "seconds": seconds | {"total": round(sum(seconds.values()), 1)},
         "versions": {"blender": bpy.app.version_string, "python": platform.python_version(), **package_versions()},
     }
-    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    with backend.files.replacing(out / "report.json") as partial:
+        partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
 
 
@@ -211,6 +215,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m blender_addon.demo", description=(__doc__ or "").split("\n\n")[1])
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the results")
     out = parser.parse_args().out.resolve()
+    backend.console.stop_when_told()
     register()
     try:
         report = run(out)

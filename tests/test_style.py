@@ -20,7 +20,7 @@ VERBS = re.compile(
     Normalise|Open|Order|Orthogonalise|Pack|Paint|Parse|Pick|Place|Plan|Predict|Prepare|Print|Project|Prune|Put|Rearrange|
     Raise|Rasterise|Read|Reconstruct|Record|Redraw|Refine|Release|Remove|Render|Reorder|Replace|Report|Resize|
     Return|Rotate|Round|Run|Sample|Save|Say|Score|Select|Set|Shard|Show|Shuffle|Smooth|Sort|Splat|Split|Stack|Start|
-    Stop|Store|Suppress|Survey|Take|Tell|Test|Train|Transform|Turn|Undo|Unpack|Update|Use|Wait|Warp|Weigh|Write|
+    Stop|Store|Suppress|Survey|Take|Tell|Test|Train|Transform|Try|Turn|Undo|Unpack|Update|Use|Wait|Warp|Weigh|Write|
     Yield)\b""",
     re.VERBOSE,
 )

@@ -16,6 +16,7 @@ from PIL import Image
 from .. import movies
 from ..camera import Camera
 from ..capture import (
+    TRANSFORMS,
     Capture,
     Frame,
     check_camera,
@@ -23,10 +24,9 @@ from ..capture import (
     picture_names,
     read_image,
     write_transforms,
-    writing_to,
 )
 from ..errors import Progress, UserError, no_progress
-from ..files import replacing
+from ..files import writing_several
 from ..import_options import ImportOptions
 from ..memory import check_memory
 from .calibration import Finding
@@ -236,22 +236,19 @@ def import_capture(
     copied = {index: file for index, file in files.items() if file}
     names = [f"{name}{copied[index].suffix if index in copied else '.png'}" for index, name in enumerate(source.names)]
     stage, count = "Importing pictures", len(names)
-    with writing_to(folder):
+    with writing_several(folder / TRANSFORMS) as new:
         for number, (index, file) in enumerate(copied.items()):
             progress(stage, number / count)
             if file.resolve() != (folder / names[index]).resolve():
-                with replacing(folder / names[index]) as partial:
-                    copyfile(file, partial)
+                copyfile(file, new / names[index])
         for number, (index, frame) in enumerate(source.frames(files.keys() - copied), len(copied)):
             progress(stage, number / count)
             picture = Image.fromarray(frame.image)
-            with replacing(folder / names[index]) as partial:
-                # fast rather than small: there may be thousands
-                picture.convert("RGBA" if frame.image[..., 3].min() < 255 else "RGB").save(
-                    partial, "PNG", compress_level=1
-                )
+            # fast rather than small: there may be thousands
+            mode = "RGBA" if frame.image[..., 3].min() < 255 else "RGB"
+            picture.convert(mode).save(new / names[index], "PNG", compress_level=1)
         shots = zip(names, source.cameras, source.shots, strict=True)
-        write_transforms(folder, [(name, camera, shot.time, shot.view.held_out) for name, camera, shot in shots])
+        write_transforms(new, [(name, camera, shot.time, shot.view.held_out) for name, camera, shot in shots])
     progress(stage, 1.0)
     return source
 

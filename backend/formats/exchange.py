@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
+from ..files import writing_several
+from ..logs import log
 from ..splats import STATIC_SIGMA, MovingSplats
 from .gltf import write_glb
 from .ply import read_ply, write_ply, write_ply_4d
@@ -81,11 +85,33 @@ def write_sequence(cloud: MovingSplats, path: Path | str, frames_per_second: flo
         UserError: see frame_times and write_splats.
     """
     times = frame_times(cloud, frames_per_second)
+    with writing_frames(path, range(len(times))) as paths:
+        for target, time in zip(paths, times, strict=True):
+            write_splats(cloud, target, time)
+    return [Path(path).with_name(target.name) for target in paths]
+
+
+@contextmanager
+def writing_frames(path: Path | str, numbers: Sequence[int]) -> Iterator[list[Path]]:
+    """Yield the paths of numbered files to write, as files.writing_several does; warn of others of the same name.
+
+    Raises:
+        UserError: they cannot be written.
+    """
     path = Path(path)
-    paths = [path.with_name(f"{path.stem}_{index:04d}{path.suffix}") for index in range(len(times))]
-    for target, time in zip(paths, times, strict=True):
-        write_splats(cloud, target, time)
-    return paths
+    names = [f"{path.stem}_{number:04d}{path.suffix}" for number in numbers]
+    with writing_several(path) as folder:
+        yield [folder / name for name in names]
+    numbered = re.compile(re.escape(path.stem) + r"_\d{4,}" + re.escape(path.suffix))
+    others = sorted({file.name for file in path.parent.iterdir() if numbered.fullmatch(file.name)} - {*names})
+    if others:
+        log.warning(
+            "%d files of an earlier sequence are still there, %s to %s; delete them if they should not be part of this "
+            "one.",
+            len(others),
+            others[0],
+            others[-1],
+        )
 
 
 def read_sequence(paths: Sequence[Path | str], frames_per_second: float) -> MovingSplats:

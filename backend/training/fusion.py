@@ -28,6 +28,7 @@ from ..color import harmonic_from_color
 from ..evaluate import psnr
 from ..facelift.gslrm import Splats
 from ..facelift.pipeline import fuse_capture, six_cameras
+from ..files import replacing
 from ..gaussians import Gaussians4D
 from ..lrm4d import LRM4D
 from ..models import load_model
@@ -159,7 +160,8 @@ def compare(film: Film, rng: np.random.Generator, model: LRM4D, sheet: Path | No
             views = [(targets[0], float(second)) for second in SECONDS[3:6]]
             rows.append(np.concatenate([over_white(picture) for picture in render_pictures(cloud, views)], 1))
     if sheet:
-        Image.fromarray((255 * np.concatenate(rows)).astype(np.uint8)).save(sheet)
+        with replacing(sheet) as part:
+            Image.fromarray((255 * np.concatenate(rows)).astype(np.uint8)).save(part, "PNG")
     return scores
 
 

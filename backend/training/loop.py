@@ -254,7 +254,8 @@ def _train(
             raise UserError(f"The weights {weights} are of another form than '{config.model}'; train it from scratch.")
         run.start_from(widen(given.state_dict(), own))
     if run.rank == 0:
-        (out / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
+        with replacing(out / "config.json") as part:
+            part.write_text(json.dumps(asdict(config), indent=1) + "\n")
     recent, scenes, start = [], 0, time.monotonic()
     logged = start
     while run.step < config.steps:
@@ -297,7 +298,8 @@ def save(run: Run, out: Path) -> None:
     model = load_model(weights, run.device)
     sheet = validation_sheet(partial(predict_views, model), run.pictured, *run.config.batch(0)[:2])
     (out / "pictures").mkdir(exist_ok=True)
-    Image.fromarray(sheet).save(out / "pictures" / f"{run.step:07}.png")
+    with replacing(out / "pictures" / f"{run.step:07}.png") as part:
+        Image.fromarray(sheet).save(part, "PNG")
 
 
 def _prepare(model: LRM4D, config: TrainConfig) -> None:

@@ -175,10 +175,12 @@ def _measure(weights: Path, assets: Path | None, scenes: int, sheet: Path | None
     predict = partial(predict_views, model)
     if sheet:
         sheets = [validation_sheet(predict, sampler, *SHEET_PROTOCOL) for sampler in samplers.values()]
-        Image.fromarray(np.concatenate(sheets)).save(sheet, "PNG")
+        with replacing(sheet) as part:
+            Image.fromarray(np.concatenate(sheets)).save(part, "PNG")
         if completes:
             completed = completions_sheet(model, samplers["heads"], STEPS[-1])
-            Image.fromarray(completed).save(sheet.with_stem(f"{sheet.stem}_completed"), "PNG")
+            with replacing(sheet.with_stem(f"{sheet.stem}_completed")) as part:
+                Image.fromarray(completed).save(part, "PNG")
     table = {}
     for name, sampler in samplers.items():
         for protocol in PROTOCOLS:

@@ -129,9 +129,11 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
                 self._write_frame(context, path)
             else:
                 frames = range(scene.frame_start, scene.frame_end + 1, scene.frame_step)
-                paths = {frame: path.with_name(f"{path.stem}_{frame:04d}{path.suffix}") for frame in frames}
-                written = list(paths.values())
-                _evaluate_frames(context, frames, lambda frame: self._write_frame(context, paths[frame]))
+                with logs.collecting() as warnings, formats.exchange.writing_frames(path, frames) as written:
+                    paths = dict(zip(frames, written, strict=True))
+                    _evaluate_frames(context, frames, lambda frame: self._write_frame(context, paths[frame]))
+                for warning in warnings:
+                    self.report({"WARNING"}, warning)
         except errors.UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
