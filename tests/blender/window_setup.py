@@ -42,4 +42,4 @@ except RuntimeError as error:  # what an operator reports
 pace = measure_pace()
 print(f"PyTorch makes {pace:.0f} billion operations a second")
 if pace < SLOW:
-    print("This is slow, and the walk-through may take an hour. On Debian, install libopenblas0-pthread.")
+    print("This is slow, and the walk-through may take an hour. On Debian, install libopenblas0-openmp.")
