@@ -2,19 +2,20 @@
 """FaceLift's official weights: finding them on this machine, and downloading them from the Hugging Face Hub.
 
 Their licence is the Adobe Research License, for non-commercial research only; a download needs the user's consent. One
-revision is pinned, and downloaded files are checked against their SHA-256. The Hub's own client finds what other
-programs have downloaded. Downloads do not use it, because it starts a broken file again from the beginning, and one has
-3.7 GB.
+revision is pinned, and downloaded weights are checked against their SHA-256. The Hub states none for small files, which
+are checked to be of their kind. The Hub's own client finds what other programs have downloaded. Downloads do not use
+it, because it starts a broken file again from the beginning, and one has 3.7 GB.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
-from ..download import CACHE, RemoteFile, count_bytes, download_files, fetch_file
+from ..download import CACHE, RemoteFile, count_bytes, download_error, download_files, fetch_file, is_right
 from ..errors import Progress, UserError, no_progress
 
 REPOSITORY, REVISION = "wlyu/OpenFaceLift", "3ebac9f8e2d791f02507b8aa61520e1ba379a115"
@@ -98,13 +99,13 @@ def fetch_licence(folder: Path | str = FOLDER, endpoint: str = ENDPOINT) -> str:
     Raises:
         UserError: the Hub cannot be reached, or the folder cannot be written.
     """
-    path = Path(folder) / LICENCE_FILE
+    path, remote = Path(folder) / LICENCE_FILE, _remote_file(LICENCE_FILE, endpoint)
     try:
-        if not path.is_file():
-            fetch_file(_remote_file(LICENCE_FILE, endpoint), path, TITLE)
+        if not is_right(path, remote):
+            fetch_file(remote, path, "the weights' licence")
         return path.read_text(encoding="utf-8", errors="replace")
     except (OSError, HTTPException) as error:
-        raise UserError(f"The weights' licence cannot be fetched ({error}); check the network and try again.") from None
+        raise download_error(error, "the weights' licence", path.parent) from None
 
 
 def download_weights(
@@ -130,4 +131,15 @@ def download_weights(
 
 
 def _remote_file(name: str, endpoint: str) -> RemoteFile:
-    return RemoteFile(f"{endpoint}/{REPOSITORY}/resolve/{REVISION}/{name}", FILES[name])
+    url = f"{endpoint}/{REPOSITORY}/resolve/{REVISION}/{name}"
+    return RemoteFile(url, FILES[name], lambda content: _is_of_kind(name, content))
+
+
+def _is_of_kind(name: str, content: bytes) -> bool:
+    """Return whether a small file can be what its name says, and not the web page of a network that wants a login."""
+    if name.endswith(".json"):
+        try:
+            return isinstance(json.loads(content), dict)
+        except (ValueError, RecursionError):
+            return False
+    return bool(content.strip()) and not content.lstrip().startswith(b"<")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from backend.files import replacing, writing, writing_several
 from backend.formats.exchange import write_clip, write_sequence, write_splats
 from backend.gaussians import save_cloud
 from tests.helpers.clouds import random_cloud
+from tests.helpers.files import full_disk
 
 
 @pytest.mark.parametrize("replace", [replacing, writing])
@@ -136,23 +137,11 @@ WRITERS = {
 }
 
 
-@contextmanager
-def full_disk():
-    """Let no file grow beyond 6,000 bytes."""
-    resource = pytest.importorskip("resource", reason="there is no such limit on Windows")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, name):
     target = tmp_path / name
     target.write_text("old")
-    with full_disk(), pytest.raises(UserError, match=r"cannot be written .*File too large"):
+    with full_disk(6000), pytest.raises(UserError, match=r"cannot be written .*File too large"):
         WRITERS[name](target)
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
     WRITERS[name](target)

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Readers of the files that the tests compare with, written for the tests alone."""
+"""Readers of the files that the tests compare with, written for the tests alone, and a disk that is full."""
 
 import ast
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
+import pytest
 
 FROM_Y_UP = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])
 
@@ -42,3 +45,15 @@ def read_usda(path) -> dict[str, np.ndarray | dict[float, np.ndarray]]:
         frames = (line.split(": ") for line in lines.splitlines())
         values[name] = {float(f): np.array(ast.literal_eval(a.rstrip(",")), np.float32) for f, a in frames}
     return values
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """Let no file grow beyond some bytes."""
+    resource = pytest.importorskip("resource", reason="there is no such limit on Windows")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

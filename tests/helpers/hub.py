@@ -9,18 +9,24 @@ from pathlib import Path
 from backend.errors import Progress, no_progress
 from backend.facelift import weights as facelift_weights
 
-CONTENT = {name: name.encode() * 9 for name in facelift_weights.FILES}
+CONTENT = {name: f'{{"text": "{name * 9}"}}'.encode() for name in facelift_weights.FILES}
 CONTENT[facelift_weights.GSLRM] = bytes(range(256)) * 200_000  # 51 MB
 
 
 class Hub:
-    """A server that answers as the Hub does, on this machine. asked: file and Range of every request for content."""
+    """A server that answers as the Hub does, on this machine.
+
+    asked: file and Range of every request for content. refusals: the statuses of the next answers, if they are others.
+    page: what a network that wants a login answers to everything.
+    """
 
     def __init__(self):
         self.content = dict(CONTENT)
         self.asked: list[tuple[str, str | None]] = []
         self.ranges = True
         self.broken_after: int | None = None  # bytes
+        self.refusals: list[int] = []
+        self.page: bytes | None = None
         hub_server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -44,6 +50,18 @@ class Hub:
             return request.end_headers()
         wanted = request.headers.get("Range")
         self.asked.append((name, wanted))
+        if self.refusals:
+            request.send_response(self.refusals.pop(0))
+            request.send_header("Retry-After", "0")
+            request.send_header("Content-Length", "0")
+            return request.end_headers()
+        if self.page is not None:
+            request.send_response(200)
+            request.send_header("Content-Type", "text/html; charset=utf-8")
+            request.send_header("Content-Length", str(len(self.page)))
+            request.end_headers()
+            request.wfile.write(self.page)
+            return None
         body = self.content.get(name)
         if body is None:
             return request.send_error(404)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from backend.errors import Cancelled, UserError
@@ -243,7 +244,10 @@ def test_the_texts_are_embedded_once_for_an_encoder(folder, tmp_path, diffusion)
     target = tmp_path / "pipeckpts"
     shutil.copytree(folder, target)
     kept = target / "prompts.safetensors"
-    save_file({"prompts": diffusion.prompts + 1}, kept)
+    assert torch.equal(load_mvdiffusion(target).prompts, diffusion.prompts)
+    with safe_open(kept, "pt") as file:
+        metadata = file.metadata()
+    save_file({"prompts": diffusion.prompts + 1}, kept, metadata)
     assert torch.equal(load_mvdiffusion(target).prompts, diffusion.prompts + 1)
     kept.write_bytes(b"half")
     assert torch.equal(load_mvdiffusion(target).prompts, diffusion.prompts)

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from backend import download
 from backend.errors import Cancelled, UserError
 from backend.facelift import weights as facelift_weights
+from tests.helpers.files import full_disk
 from tests.helpers.hub import CONTENT, Hub
 
 
@@ -61,7 +63,7 @@ def test_the_licence_can_be_read_before_the_rest(server, tmp_path):
     (tmp_path / "holiday.mp4").write_bytes(bytes(1000))  # somebody else's
     (tmp_path / f"{facelift_weights.LICENCE_FILE}.part").write_bytes(bytes(10))
     assert facelift_weights.count_downloaded_bytes(tmp_path) == len(CONTENT[facelift_weights.LICENCE_FILE]) + 10
-    with pytest.raises(UserError, match=r"licence cannot be fetched.*try again"):
+    with pytest.raises(UserError, match=r"licence broke off \(no connection: .*try again"):
         facelift_weights.fetch_licence(tmp_path / "other", "http://127.0.0.1:9")
 
 
@@ -136,14 +138,79 @@ def test_a_damaged_file_is_refused_and_fetched_anew(server, tmp_path):
 
 def test_what_the_network_or_the_disk_lacks_is_told(server, tmp_path, monkeypatch):
     del server.content["LICENSE"]
-    with pytest.raises(UserError, match=r"broke off .*404.*check the network"):
+    with pytest.raises(UserError, match=r"broke off .*404.*update Facet4D"):
         server.download(tmp_path)
     server.close()
-    with pytest.raises(UserError, match=r"broke off .*check the network"):
+    with pytest.raises(UserError, match=r"broke off \(no connection: .*check the network"):
         server.download(tmp_path)
     monkeypatch.setattr(facelift_weights, "SIZE", 10**18)
     with pytest.raises(UserError, match=r"need 1000000000\.0 GB more"):
         server.download(tmp_path)
+
+
+def test_a_server_without_time_is_asked_again(server, tmp_path):
+    server.refusals = [429, 503, 503, 429]
+    assert server.download(tmp_path)
+    server.refusals, licence = [503] * 5, tmp_path / "other"
+    with pytest.raises(UserError, match=r"too much to do, 503\); try again in some minutes"):
+        facelift_weights.fetch_licence(licence, server.address)
+    assert not server.refusals and not (licence / "LICENSE").exists()
+
+
+def test_a_pause_ends_when_the_user_stops():
+    def stop(_: int) -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        download._pause(1e9, stop)
+
+
+@pytest.mark.parametrize("status, told", [(401, "without a login, 401"), (403, "login"), (500, "server answers 500")])
+def test_what_the_server_refuses_is_told(server, tmp_path, status, told):
+    server.refusals = [status]
+    with pytest.raises(UserError, match=rf"weights broke off \(.*{told}"):
+        server.download(tmp_path)
+
+
+def test_a_full_disk_is_told_and_gone_on_from(server, tmp_path):
+    with full_disk(10**6), pytest.raises(UserError, match=r"the disk of .* is full\); free some space"):
+        server.download(tmp_path)
+    server.download(tmp_path)
+    assert (tmp_path / facelift_weights.GSLRM).read_bytes() == CONTENT[facelift_weights.GSLRM]
+
+
+def test_the_page_of_a_network_that_wants_a_login_is_not_taken_for_a_file(server, tmp_path):
+    part = tmp_path / f"{facelift_weights.GSLRM}.part"
+    part.parent.mkdir()
+    part.write_bytes(CONTENT[facelift_weights.GSLRM][:1000])
+    server.page = b"<!DOCTYPE html><html><body>Welcome to the hotel</body></html>"
+    with pytest.raises(UserError, match=r"answered with a web page.*log in with a browser"):
+        server.download(tmp_path)
+    with pytest.raises(UserError, match="answered with a web page"):
+        facelift_weights.fetch_licence(tmp_path, server.address)
+    assert part.stat().st_size == 1000 and not (tmp_path / "LICENSE").exists()
+
+    # an earlier version stored it, and some networks do not say what they send
+    (tmp_path / "LICENSE").write_bytes(server.page)
+    page, server.page = server.page, None
+    assert facelift_weights.fetch_licence(tmp_path, server.address) == CONTENT["LICENSE"].decode()
+    server.content[f"{facelift_weights.DIFFUSION}/vae/config.json"] = page
+    with pytest.raises(UserError, match=r"'config.json' of FaceLift's weights arrived damaged"):
+        server.download(tmp_path)
+
+
+def test_two_programs_do_not_add_to_one_part(server, tmp_path):
+    other_told = []
+
+    def download_too(stage: str, done: float) -> None:
+        if 0.3 < done < 0.9 and not other_told:
+            with pytest.raises(UserError, match="Another program is downloading FaceLift's weights") as caught:
+                server.download(tmp_path)
+            other_told.append(caught)
+
+    server.download(tmp_path, download_too)
+    assert other_told
+    assert (tmp_path / facelift_weights.GSLRM).read_bytes() == CONTENT[facelift_weights.GSLRM]
 
 
 def test_what_other_programs_fetched_is_found(tmp_path, monkeypatch):
