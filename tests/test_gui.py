@@ -35,7 +35,7 @@ def pictures(tmp_path):
     (tmp_path / "blender.log").write_text("")
     for frame, shift in ((1, 0), (13, 2), (25, 4)):
         write_screen(tmp_path / f"frame{frame}.png", (200, 130, 110), shift)
-    for name in ("solid", "render_eevee", "render_cycles"):
+    for name in ("result", "solid", "render_eevee", "render_cycles"):
         write_screen(tmp_path / f"{name}.png", (200, 130, 110))
     for name in ("render_eevee", "render_cycles"):
         Image.open(tmp_path / f"{name}.png").crop(gui.VIEWPORT).save(tmp_path / f"{name}.png")

@@ -152,7 +152,11 @@ def check(out: Path) -> list[str]:
     if "Traceback" in (out / "blender.log").read_text(encoding="utf-8", errors="replace"):
         failures.append(f"The add-on raised an error; {out / 'blender.log'} has it.")
     frames = [viewport(path) for path in sorted(out.glob("frame*.png"))]
-    pictures = {"cloud": frames[0], "solid cloud": viewport(out / "solid.png")}
+    pictures = {
+        "new cloud": viewport(out / "result.png"),
+        "cloud": frames[0],
+        "solid cloud": viewport(out / "solid.png"),
+    }
     pictures |= {path.stem: read(path) for path in out.glob("render_*.png")}
     for name, pixels in pictures.items():
         colored = (np.ptp(pixels, axis=-1) > 20).mean()

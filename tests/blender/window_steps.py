@@ -41,22 +41,16 @@ def steps() -> Iterator[float]:
         if error := bpy.context.window_manager.facet4d.error:
             raise RuntimeError(error)
         yield INTERVAL
+    for _ in range(40):  # Eevee makes its shaders ready
+        yield INTERVAL
     yield from picture("result")
 
-    # what else a user has to do until the view shows the head alone, in its colors
-    for name in ("Cube", "Light"):
-        bpy.data.objects[name].hide_set(True)
-        bpy.data.objects[name].hide_render = True
-    scene.facet4d.camera_index = 0
     view = next(region for region in area.regions if region.type == "WINDOW")
     with bpy.context.temp_override(window=window, area=area, region=view):
-        bpy.ops.view3d.object_as_camera()
+        bpy.ops.view3d.view_camera()
     scene.camera.data.show_background_images = False
     space.overlay.show_overlays = False
     yield from press(area, "facet4d.match_source_colors", lambda: scene.view_settings.view_transform == "Standard")
-    space.shading.type = "MATERIAL"
-    for _ in range(40):  # Eevee makes its shaders ready
-        yield INTERVAL
     for frame in (scene.frame_start, (scene.frame_start + scene.frame_end) // 2, scene.frame_end):
         scene.frame_set(frame)
         yield from picture(f"frame{frame}")
