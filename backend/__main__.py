@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .arguments import add_arguments, join_points, read_arguments, read_indices, read_point
-from .capture_commands import CAPTURE, add_check, add_import, check, import_, read_capture
+from .capture_commands import CAPTURE, add_check, add_import, check, import_, open_take, read_capture
 from .console import report, stop_when_told
 from .errors import UserError
 from .files import check_target, writing, writing_several
@@ -22,11 +22,11 @@ from .logs import Console, attach, detach, log
 from .options import FACELIFT_MODEL, PortraitOptions, ReconstructOptions
 
 if TYPE_CHECKING:
-    from .capture import Capture
     from .facelift.pipeline import FaceLift
     from .facelift.weights import FaceLiftWeights
     from .gaussians import Gaussians4D
     from .portrait.pipeline import Completion
+    from .take import Take
 
 # the extras of pyproject.toml with the packages that only some commands need
 EXTRAS = {"av": "portrait", "cupy": "train", "diffusers": "portrait", "transformers": "portrait"}
@@ -87,13 +87,15 @@ def _add_reconstruct(command: argparse.ArgumentParser) -> None:
 
 def _reconstruct(given: argparse.Namespace) -> None:
     from .gaussians import save_cloud
+    from .windows import forget_finished
 
     check_target(given.out, (".safetensors",))
     started = time.perf_counter()
-    capture = read_capture(given.capture)
-    cloud = _run(capture, given)
+    finished = given.out.with_suffix(".windows")
+    cloud = _run(open_take(given.capture), given, finished)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     save_cloud(cloud, given.out)
+    forget_finished(finished)
     print(f"{len(cloud)} Gaussians in {time.perf_counter() - started:.1f} s: {given.out}")
 
 
@@ -104,12 +106,12 @@ def _add_options(command: argparse.ArgumentParser) -> None:
     add_arguments(command, ReconstructOptions)
 
 
-def _run(capture: Capture, given: argparse.Namespace) -> Gaussians4D:
-    """Reconstruct a capture with the given arguments."""
-    from .reconstruct import reconstruct
+def _run(take: Take, given: argparse.Namespace, finished: Path | None = None) -> Gaussians4D:
+    """Reconstruct a take with the given arguments; finished: the folder for its windows' clouds."""
+    from .windows import reconstruct_take
 
     centre = None if given.centre is None else read_point(given.centre)
-    return reconstruct(capture, read_arguments(ReconstructOptions, given), centre=centre, progress=report)
+    return reconstruct_take(take, read_arguments(ReconstructOptions, given), None, centre, report, finished)
 
 
 def _add_portrait(command: argparse.ArgumentParser) -> None:
@@ -254,6 +256,7 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
 def _evaluate(given: argparse.Namespace) -> None:
     from .evaluate import score_cloud
     from .reconstruct import pick_device
+    from .take import take_of
 
     capture = read_capture(given.capture)
     count = len(capture.frames)
@@ -267,7 +270,7 @@ def _evaluate(given: argparse.Namespace) -> None:
         raise UserError("Every picture is an input and none is left to score; choose some with --inputs.")
     if given.json:
         check_target(given.json)
-    cloud = _run(capture.select(inputs), given)
+    cloud = _run(take_of(capture.select(inputs)), given)
     scores = score_cloud(cloud.to(pick_device(given.device)), capture.select(targets), report)
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,9 @@ from .import_options import ImportOptions
 from .logs import log
 
 if TYPE_CHECKING:
+    from .calibrations.calibration import Finding
     from .capture import Capture
+    from .take import Take
 
 CAPTURE = "a folder with a transforms.json, or a calibration of another program: see docs/captures.md"
 
@@ -29,9 +32,26 @@ def read_capture(path: Path) -> Capture:
 
     source = open_capture(path)
     capture = read_capture(source)
-    for finding in source.findings:
-        log.warning("%s", finding)
+    _warn_of(source.findings)
     return capture
+
+
+def open_take(path: Path) -> Take:
+    """Open a capture whose pictures are read when they are needed, and warn of what is odd about it.
+
+    Raises:
+        UserError: see calibrations.load.open_capture; its pictures, see calibrations.load.open_take.
+    """
+    from .calibrations.load import open_capture, open_take
+
+    source = open_capture(path)
+    _warn_of(source.findings)
+    return open_take(source)
+
+
+def _warn_of(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        log.warning("%s", finding)
 
 
 def add_check(command: argparse.ArgumentParser) -> None:

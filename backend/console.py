@@ -8,7 +8,7 @@ import sys
 def report(stage: str, fraction: float) -> None:
     """Show the progress of a task on the terminal's last line; without a terminal, nothing. It is a `Progress`."""
     if sys.stderr.isatty():
-        print(f"\r{stage:28} {100 * fraction:3.0f} %", end="\n" if fraction >= 1 else "", file=sys.stderr, flush=True)
+        print(f"\r{stage:40} {100 * fraction:3.0f} %", end="\n" if fraction >= 1 else "", file=sys.stderr, flush=True)
 
 
 def stop_when_told() -> None:

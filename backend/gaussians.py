@@ -126,6 +126,26 @@ class Gaussians4D:
         finite = torch.stack([getattr(self, name).isfinite().all(-1) for name in ("mean", "scale", "color")]).all(0)
         return self.select(finite & (self.peak_opacity() >= threshold))
 
+    def fade(self, time: float, deviation: float) -> Gaussians4D:
+        """Return the cloud with its opacity times a Gaussian in time, of a deviation in seconds; 1 at the given time.
+
+        The product of two Gaussians is one: with the factor M of `motion`, m' = m / r and M' = M (I - (1 - 1/r) u u^T),
+        r^2 = 1 + variance / deviation^2. Shapes and velocities stay as they are.
+        """
+        precise = self.to(torch.float64)
+        factor = precise.factor()
+        velocity, variance, _ = precise.motion()
+        elapsed = time - precise.mean[..., 3]
+        shrink = torch.rsqrt(1 + variance / deviation**2)  # of each deviation in time
+        unit = factor[..., 3, :] / variance.sqrt()[..., None]
+        along = (factor * unit[..., None, :]).sum(-1)  # [..., N, 4]
+        factor = factor - (along * (1 - shrink)[..., None])[..., None] * unit[..., None, :]
+        later = elapsed * (1 - shrink.square())
+        mean = precise.mean + later[..., None] * torch.cat([velocity, torch.ones_like(velocity[..., :1])], -1)
+        opacity = precise.opacity * torch.exp(-0.5 * (elapsed * shrink / deviation).square())
+        scale, left, right = (part.float() for part in _decompose(factor))
+        return replace(self, mean=mean.float(), scale=scale, left=left, right=right, opacity=opacity.float())
+
     def freeze(self, time: float = 0.0) -> Gaussians4D:
         """Return the cloud as it is at a time in seconds, unchanged at all times, like a capture of one moment."""
         splats = self.to_splats()

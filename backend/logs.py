@@ -57,3 +57,19 @@ def collecting() -> Iterator[list[str]]:
         yield warnings
     finally:
         log.removeHandler(handler)
+
+
+@contextmanager
+def saying_once() -> Iterator[None]:
+    """Keep the messages of the block from being logged twice."""
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        return not (message in said or said.add(message))
+
+    log.addFilter(is_new)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_new)

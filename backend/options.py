@@ -165,7 +165,6 @@ def list_options(options: type) -> list[Option]:
 AUTO_DEVICE = Choice("auto", "Automatic", "The GPU where PyTorch can use one, otherwise the CPU")
 CUDA = Choice("cuda", "GPU", "The first CUDA device")
 
-
 BUNDLED_MODEL = Choice("small", "Small", "Bundled 4D-LRM: 22 million parameters, 36 to imagine views; works offline")
 AUTO, OFF = "auto", "off"
 VIEWS = range(1, 9)  # that can be completed
@@ -197,7 +196,7 @@ class ReconstructOptions:
     model: a registered name, or a weights file. resolution: the side in pixels at which the network reads the pictures,
     a multiple of its patch size; None for memory.reading_resolution. refinements: how many of the model's refinement
     steps to use; None for memory.default_refinements. complete: AUTO, OFF or how many cameras lack a picture; see
-    complete.place_missing; steps, seed: from noise to what these cameras see.
+    complete.place_missing; steps, seed: from noise to what these cameras see. window: see windows.plan_windows.
     """
 
     model: str | Path = option(
@@ -269,10 +268,12 @@ class ReconstructOptions:
         group=UNSEEN,
     )
     seed: int = option(0, "Seed", "Of the noise: another imagines another unseen side", Number(0, 2**63 - 1), UNSEEN)
+    window: float = option(
+        0.0, "Window", "Seconds of a long take that are read at once; 0 for 24 moments", Number(0, soft_maximum=4)
+    )
 
 
-VIDEO, FACELIFT = "Video", "FaceLift"
-FACELIFT_MODEL = "facelift"
+VIDEO, FACELIFT, FACELIFT_MODEL = "Video", "FaceLift", "facelift"
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,15 @@ class Plan:
     needed: int
 
 
+class NothingFound(UserError):
+    """The network has predicted nothing visible, or the pictures show nothing."""
+
+    def __init__(self, message: str = ""):
+        super().__init__(
+            message or "Nothing was found in the pictures; check the cameras' poses and that they look at the subject."
+        )
+
+
 class Views(NamedTuple):
     """The network's inputs: pictures [1, K, 3, R, R] over white, poses [1, V, 4, 4] in its own world, intrinsics
     [1, V, 4], and times [1, V] from -1 to 1; and the pixels [V, R, R] that show the subject, of the last V - K views,
@@ -237,12 +246,12 @@ def predict(plan: Plan, progress: Progress = no_progress, on_cloud: OnCloud | No
     Refinements go towards the known pictures alone, so Gaussians that none of them sees stay as they are.
 
     Raises:
-        UserError: the mattes of all pictures are empty, so that all would be imagined.
+        NothingFound: the mattes of all pictures are empty, so that all would be imagined.
     """
     network, views = plan.network, _read_views(plan)
     if len(plan.missing):
         if not views.inside[: -len(plan.missing)].any():
-            raise UserError("The pictures show nothing: their mattes are empty; cut the subject out again.")
+            raise NothingFound("The pictures show nothing: their mattes are empty; cut the subject out again.")
         channels, pixels = _complete(plan, views, part_of(progress, 0.1, 0.8), on_cloud)
         refining = part_of(progress, 0.8, 0.9)
     else:
@@ -298,13 +307,11 @@ def place(cloud: Gaussians4D, plan: Plan, progress: Progress = no_progress) -> G
     """Transform a predicted cloud to the capture's world and clock, on the CPU.
 
     Raises:
-        UserError: the network has predicted nothing visible.
+        NothingFound: the network has predicted nothing visible.
     """
     progress("Placing Gaussians", 0.9)
     if not len(cloud):
-        raise UserError(
-            "Nothing was found in the pictures; check the cameras' poses and that they look at the subject."
-        )
+        raise NothingFound
     cloud = _in_capture(cloud, plan)
     progress("Placing Gaussians", 1.0)
     return cloud

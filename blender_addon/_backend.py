@@ -42,7 +42,9 @@ if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follo
     from backend import rasterize as rasterize
     from backend import reconstruct as reconstruct
     from backend import splats as splats
+    from backend import take as take
     from backend import version as version
+    from backend import windows as windows
 
     calibrations = backend.calibrations
     facelift = backend.facelift

@@ -41,10 +41,11 @@ GATHERING_SECONDS = 0.1  # of one update, before Blender handles events again
 
 
 def reconstruction_task(capture: Capture, options: ReconstructOptions, target: np.ndarray | None = None) -> Task:
-    """Return the task whose result is the cloud of a capture, as MovingSplats; see backend.reconstruct.reconstruct."""
+    """Return the task whose result is the cloud of a capture, as MovingSplats; see backend.windows.reconstruct_take."""
 
     def task(progress: Progress) -> MovingSplats:
-        cloud = backend.reconstruct.reconstruct(capture, options, centre=target, progress=progress)
+        take = backend.take.take_of(capture)
+        cloud = backend.windows.reconstruct_take(take, options, centre=target, progress=progress)
         return cloud.to_splats()
 
     return task

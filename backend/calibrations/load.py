@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -28,7 +28,9 @@ from ..capture import (
 from ..errors import Progress, UserError, no_progress
 from ..files import writing_several
 from ..import_options import ImportOptions
+from ..logs import log
 from ..memory import check_memory
+from ..take import Take
 from .calibration import Finding
 from .clock import set_times
 from .findings import examine_cameras, examine_mattes
@@ -195,11 +197,36 @@ def read_capture(source: Source) -> Capture:
     Raises:
         UserError: a picture cannot be read, or all of them do not fit into memory.
     """
-    check_memory(sum(4 * camera.width * camera.height for camera in source.cameras), "use fewer or smaller pictures")
+    _check_memory(source.cameras)
     frames = dict(source.frames())
     capture = Capture([frames[index] for index in sorted(frames)])
     capture.validate()
     return capture
+
+
+def open_take(source: Source) -> Take:
+    """Return the pictures of an opened capture that are not held out, as a take that reads them when they are needed.
+
+    Its `read` warns of the first finding about the pictures. It raises a UserError if a picture cannot be read, or
+    those that are asked for do not fit into memory.
+    """
+    numbers = [index for index, shot in enumerate(source.shots) if not shot.view.held_out]
+    cameras, known = source.cameras, len(source.findings)
+
+    def read(chosen: Sequence[int]) -> Capture:
+        _check_memory([cameras[numbers[index]] for index in chosen])
+        is_new = len(source.findings) == known
+        frames = dict(source.frames([numbers[index] for index in chosen]))
+        if is_new:
+            for finding in source.findings[known:]:
+                log.warning("%s", finding)
+        return Capture([frames[numbers[index]] for index in chosen])
+
+    return Take([cameras[index] for index in numbers], [source.shots[index].time for index in numbers], read)
+
+
+def _check_memory(cameras: Sequence[Camera]) -> None:
+    check_memory(sum(4 * camera.width * camera.height for camera in cameras), "use fewer or smaller pictures")
 
 
 def load_cameras(path: Path | str) -> list[tuple[Camera, float, str, bool]]:

@@ -46,7 +46,8 @@ class FACET4D_PT_reconstruct(SidebarPanel, Panel):
         views = survey(context).views
         # one for each camera and not for each view: a redraw must be quick
         cameras = {camera: frame_camera(camera, context.scene.render) for camera in {view.camera for view in views}}
-        shots = [(cameras[view.camera], view.frame) for view in views]
+        seconds = context.scene.render.fps_base / context.scene.render.fps
+        shots = [(cameras[view.camera], view.frame * seconds) for view in views]
         expected = estimate(context.scene, context.window_manager, shots) if shots else None
         if expected:
             draw_text(context, layout, expected.summary(), "INFO")

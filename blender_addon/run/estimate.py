@@ -58,7 +58,9 @@ class Estimate:
 def estimate(scene: Scene, window_manager: WindowManager, shots: Sequence[tuple["Camera", float]]) -> Estimate | None:
     """Estimate what a run with the scene's settings will take; None if the model's card is unreadable.
 
-    shots: the pictures' cameras and times. Where no picture shows the subject, the model may add cameras.
+    shots: the pictures' cameras and times in seconds. Where no picture shows the subject, the model may add cameras.
+    Of a long take, one window after the other is reconstructed; the time is that of all, the memory that of the
+    largest.
 
     Operations are those of the transformer's matrix products, (8 + 4 expansion) tokens width^2 and 4 tokens^2 width for
     each layer, and RENDER_OPERATIONS for each picture, Gaussian and refinement. In every step of completing, the matrix
@@ -76,7 +78,8 @@ def estimate(scene: Scene, window_manager: WindowManager, shots: Sequence[tuple[
     on_gpu = options.device == "cuda" or (options.device == "auto" and has_gpu())
     patch, width, layers, expansion = (config[name] for name in ("patch", "width", "layers", "expansion"))
     resolution, refinements = options.resolution, options.refinements
-    pictures = len(shots)
+    windows = backend.take.count_windows([time for _, time in shots], options.window)
+    pictures = min(len(shots), backend.take.LARGEST_WINDOW if windows > 1 else backend.take.MOST_PICTURES)
     if resolution is None:
         large = math.inf  # pictures
         trained = config["resolution"]
@@ -90,11 +93,11 @@ def estimate(scene: Scene, window_manager: WindowManager, shots: Sequence[tuple[
     operations += refinements * pictures * tokens * patch**2 * RENDER_OPERATIONS
     pace = window_manager.facet4d.pace or (0 if on_gpu else measure_cpu_pace())
     return Estimate(
-        gaussians=tokens * patch**2,
+        gaussians=windows * tokens * patch**2,
         free=math.inf if on_gpu else backend.memory.free_memory(),
         memory=backend.memory.reconstruction_bytes(layers, width, patch, tokens, expansion, missing),
-        operations=operations,
-        seconds=operations / pace if pace else None,
+        operations=windows * operations,
+        seconds=windows * operations / pace if pace else None,
     )
 
 

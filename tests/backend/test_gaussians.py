@@ -259,3 +259,13 @@ def test_a_cloud_of_another_precision_becomes_float32(tmp_path):
     path = tmp_path / "cloud.safetensors"
     save_cloud(random_cloud(10).to(torch.float64), path)
     assert load_cloud(path).mean.dtype == torch.float32
+
+
+def test_fading_multiplies_the_opacity_and_changes_nothing_else():
+    cloud = random_cloud().to(torch.float32)
+    times = torch.tensor([-1.0, 0.0, 0.3, 0.8])
+    before, after = cloud.at(times), cloud.fade(0.3, 0.4).at(times)
+    window = torch.exp(-0.5 * ((times - 0.3) / 0.4) ** 2)
+    assert torch.allclose(after.mean, before.mean, atol=1e-5)
+    assert torch.allclose(after.covariance, before.covariance, atol=1e-6)
+    assert torch.allclose(after.opacity, before.opacity * window[:, None], atol=1e-6)

@@ -349,7 +349,7 @@ def test_interrupted_work_leaves_in_one_line(tmp_path, capture_folder, monkeypat
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("backend.reconstruct.reconstruct", interrupt)
+    monkeypatch.setattr("backend.windows.reconstruct", interrupt)
     assert run("reconstruct", capture_folder, "--out", tmp_path / "new" / "cloud.safetensors") == 130
     assert capsys.readouterr().err == "Cancelled.\n"
     assert not (tmp_path / "new").exists()

@@ -124,17 +124,18 @@ def filmed(registered, tmp_path):
 
 @pytest.fixture
 def backend_gives(monkeypatch):
-    """Replaces the backend's reconstruct by a function of (capture, progress), and collects the calls' arguments."""
-    import backend.reconstruct
+    """Replaces the backend's reconstruction by a function of (capture, progress), and collects the calls' arguments."""
+    import backend.windows
 
     def replace(function):
         calls = []
 
-        def reconstruct(capture, options, centre, progress):
+        def reconstruct(take, options, centre, progress):
+            capture = take.read(range(len(take)))
             calls.append((capture, vars(options) | {"centre": centre}))
             return function(capture, progress)
 
-        monkeypatch.setattr(backend.reconstruct, "reconstruct", reconstruct)
+        monkeypatch.setattr(backend.windows, "reconstruct_take", reconstruct)
         return calls
 
     return replace

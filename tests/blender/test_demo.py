@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-import backend.reconstruct
+import backend.windows
 from backend.camera import Camera, opengl_to_opencv
 from backend.capture import Capture, Frame, save_capture
 from backend.gaussians import Gaussians4D
@@ -72,7 +72,7 @@ def capture(tmp_path) -> Path:
 
 
 def test_the_demo_leaves_a_blend_file_a_movie_a_contact_sheet_and_a_report(scene, capture, tmp_path, monkeypatch):
-    monkeypatch.setattr(backend.reconstruct, "reconstruct", lambda capture, options, **settings: ball())
+    monkeypatch.setattr(backend.windows, "reconstruct_take", lambda take, options, **settings: ball())
     out = tmp_path / "out"
 
     report = demo.run(out, capture)

@@ -8,13 +8,15 @@ import pytest
 from PIL import Image
 
 from backend.__main__ import main
-from backend.calibrations.load import import_capture, load_capture, open_capture, read_capture
+from backend.calibrations import load
+from backend.calibrations.load import import_capture, load_capture, open_capture, open_take, read_capture
 from backend.calibrations.pictures import Library
 from backend.camera import Camera
-from backend.capture import Capture, Frame, save_capture
+from backend.capture import Capture, Frame, read_image, save_capture
 from backend.errors import UserError
 from backend.import_options import ImportOptions
 from tests.helpers import spots
+from tests.helpers.captures import small_capture
 from tests.helpers.colmap_files import write_model
 
 RIG = spots.rig()
@@ -326,3 +328,20 @@ def test_what_is_no_capture_is_named(tmp_path, capsys):
     assert main(["import", str(tmp_path / "gone"), "--out", str(tmp_path / "out")]) == 2
     assert "There is no capture at" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_take_reads_what_is_asked_for_and_nothing_held_out(tmp_path, monkeypatch):
+    capture = small_capture()
+    save_capture(capture, tmp_path)
+    source = open_capture(tmp_path)
+    read = []
+    monkeypatch.setattr(load, "read_image", lambda path: read.append(path.stem) or read_image(path))
+    take = open_take(source)
+    assert (len(take), take.times) == (3, [0.0, 0.0, 0.25])
+    assert read == []
+    frames = take.read([2, 0]).frames
+    assert [frame.name for frame in frames] == ["view_2", "view_0"]
+    assert sorted(read) == ["view_0", "view_2"]
+    np.testing.assert_array_equal(frames[0].image, capture.frames[2].image)
+    monkeypatch.setattr(load, "check_memory", lambda needed, advice: needed < 3 * 24 * 24 * 4 or pytest.fail(advice))
+    take.read([0, 1])

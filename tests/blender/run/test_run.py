@@ -422,3 +422,16 @@ def test_fidelity_takes_no_more_pictures_than_it_measures(filmed):
 def test_fidelity_needs_a_cloud(filmed):
     with pytest.raises(RuntimeError, match="Select a cloud"):
         bpy.ops.facet4d.measure_fidelity()
+
+
+def test_a_long_take_is_estimated_window_by_window(registered):
+    settings = registered.facet4d
+    settings.complete, settings.resolution, settings.refinements = "off", "128", "0"
+    manager = bpy.context.window_manager
+    rig = ring(8)
+    takes = [[(camera, frame / 24) for frame in range(count) for camera in rig] for count in (121, 241)]
+    one, two = (estimate.estimate(registered, manager, take) for take in takes)
+    window = estimate.estimate(registered, manager, [(rig[0], frame / 24) for frame in range(36)])
+    assert one.memory == two.memory == window.memory
+    assert (one.gaussians, two.gaussians) == (11 * window.gaussians, 21 * window.gaussians)
+    assert two.operations / 21 == pytest.approx(window.operations)

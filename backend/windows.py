@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reconstructs takes of any length: one window of time after the other, whose clouds fade into one another.
+
+A finished window can be kept in a folder, so that a run that was interrupted goes on there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from .capture import Capture
+from .errors import Progress, UserError, no_progress
+from .gaussians import Gaussians4D, concatenate, load_cloud, save_cloud
+from .logs import log, saying_once
+from .lrm4d import LRM4D
+from .options import ReconstructOptions
+from .reconstruct import DEFAULTS, NothingFound, make_plan, pick_device, reconstruct
+from .splats import MIN_OPACITY
+from .take import Take, Window, plan_windows
+from .version import read_version
+
+KEPT = "window_"  # the beginning of the names of finished windows' files
+
+
+def reconstruct_take(
+    take: Take,
+    options: ReconstructOptions = DEFAULTS,
+    network: LRM4D | None = None,
+    centre: Sequence[float] | np.ndarray | None = None,
+    progress: Progress = no_progress,
+    folder: Path | None = None,
+) -> Gaussians4D:
+    """Reconstruct a take of any length, one window after the other; a short one as reconstruct.reconstruct does.
+
+    folder: where the clouds of finished windows are kept, so that an interrupted run goes on; None to keep none. Other
+    arguments and the result are those of reconstruct.reconstruct.
+
+    Raises:
+        UserError: as reconstruct.reconstruct, or a finished window cannot be written.
+        OSError: the folder cannot be made.
+        Cancelled: whatever `progress` raises.
+    """
+    windows = plan_windows(take, centre, options.window)
+    if len(windows) == 1:
+        (pictures,) = (window.pictures for window in windows)
+        if len(pictures) < len(take):
+            log.info("%d of the %d pictures are read, from all sides.", len(pictures), len(take))
+        return reconstruct(take.read(pictures), options, network, centre, progress)
+    log.info(_describe(windows, take, folder))
+    with saying_once():
+        clouds = list(_reconstruct_windows(take, windows, options, network, centre, progress, folder))
+    if not clouds:
+        raise NothingFound
+    return replace(concatenate(clouds), time_range=(min(take.times), max(take.times)))
+
+
+def _describe(windows: Sequence[Window], take: Take, folder: Path | None) -> str:
+    """Return how a take is divided, for the user."""
+    sizes = [len(window.pictures) for window in windows]
+    seconds = windows[2].middle - windows[0].middle
+    kept = f" Finished ones are kept in {folder} until all are; the same run goes on from there." if folder else ""
+    return (
+        f"{len(take)} pictures are more than are read at once: {len(windows)} windows of {seconds:.3g} s that overlap, "
+        f"of {min(sizes)} to {max(sizes)} pictures.{kept}"
+    )
+
+
+def _reconstruct_windows(
+    take: Take,
+    windows: Sequence[Window],
+    options: ReconstructOptions,
+    network: LRM4D | None,
+    centre: Sequence[float] | np.ndarray | None,
+    progress: Progress,
+    folder: Path | None,
+) -> Iterator[Gaussians4D]:
+    """Yield the cloud of each window that shows something, faded. Arguments and errors are those of reconstruct_take.
+
+    The pictures of one window at a time are in memory. The first window decides on network and resolution for all.
+    """
+    chosen: ReconstructOptions | None = None
+    for number, window in enumerate(windows):
+
+        def report(stage: str, fraction: float, number: int = number) -> None:
+            progress(f"Window {number + 1} of {len(windows)}: {stage}", (number + fraction) / len(windows))
+
+        report("Reading pictures", 0.0)
+        capture = take.read(window.pictures)
+        name = f"{KEPT}{_fingerprint(capture, window, options, centre)}.safetensors"
+        kept = folder / name if folder else None
+        cloud = _load_finished(kept)
+        if cloud is None:
+            if chosen is None:
+                first = capture if number == 0 else take.read(windows[0].pictures)
+                plan = make_plan(first, options, network, centre, report)
+                chosen, network = replace(options, resolution=plan.resolution), plan.network
+            try:
+                cloud = reconstruct(capture, chosen, network, centre, report)
+            except NothingFound:
+                log.warning("Nothing was found in the pictures around %.3g s; the cloud is empty there.", window.middle)
+                continue
+            cloud = cloud.to(pick_device(options.device)).fade(window.middle, window.deviation).to("cpu")
+            cloud = cloud.prune(MIN_OPACITY)
+            if kept:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                save_cloud(cloud, kept)
+        yield cloud
+
+
+def forget_finished(folder: Path) -> None:
+    """Remove the clouds of finished windows, and the folder if nothing else is in it."""
+    for path in folder.glob(f"{KEPT}*"):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _load_finished(path: Path | None) -> Gaussians4D | None:
+    """Return a window's cloud that an earlier run has finished, None if there is none; a damaged one is made again."""
+    if path and path.exists():
+        with suppress(UserError):
+            return load_cloud(path)
+    return None
+
+
+def _fingerprint(
+    capture: Capture, window: Window, options: ReconstructOptions, centre: Sequence[float] | np.ndarray | None
+) -> str:
+    """Return a name for a window's cloud that is another one if anything that decides about the cloud changes."""
+    settings = replace(options, device="", window=0.0)  # how long the window is shows in its pictures
+    digest = hashlib.sha256(repr((read_version(), settings, window.middle, window.deviation, centre)).encode())
+    model = Path(options.model)
+    if model.is_file():
+        digest.update(repr(model.stat().st_mtime_ns).encode())
+    for frame in capture.frames:
+        digest.update(frame.camera.camera_to_world.tobytes() + frame.camera.intrinsics.tobytes())
+        digest.update(repr((frame.time, frame.image.shape)).encode() + frame.image.tobytes())
+    return digest.hexdigest()[:32]
