@@ -101,7 +101,7 @@ def _reconstruct(given: argparse.Namespace) -> None:
 
 def _add_options(command: argparse.ArgumentParser) -> None:
     """Add the arguments of a reconstruction."""
-    text = "the subject's centre in the cameras' world, which one camera cannot tell (where their axes cross)"
+    text = "the subject's centre in the cameras' world, which one camera cannot tell (by mattes or axes)"
     command.add_argument("--centre", metavar="X,Y,Z", help=text)
     add_arguments(command, ReconstructOptions)
 

@@ -90,6 +90,12 @@ class Camera:
         local = (np.asarray(points, np.float64) - self.position) @ self.camera_to_world[:3, :3]
         return local[..., :2] / local[..., 2:] * [self.fx, self.fy] + [self.cx, self.cy]
 
+    def rays(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the unit directions [..., 3] in the world of pixels [..., 2]."""
+        plane = (np.asarray(pixels, np.float64) - [self.cx, self.cy]) / [self.fx, self.fy]
+        local = np.concatenate([plane, np.ones_like(plane[..., :1])], -1)
+        return local / np.linalg.norm(local, axis=-1, keepdims=True) @ self.camera_to_world[:3, :3].T
+
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
@@ -137,7 +143,7 @@ def normalise_rig(cameras: Sequence[Camera], target: Sequence[float] | np.ndarra
     positions, forwards = poses[:, :3, 3], poses[:, :3, 2]
     if target is None:
         spread = float(np.linalg.norm(positions - positions.mean(0), axis=1).max())
-        if spread <= 1e-6 * max(1.0, float(np.abs(positions).max())):
+        if is_one_place(positions):
             if (forwards @ forwards.T).min() < 1 - 1e-6:
                 raise UserError("All cameras stand at one point; move them apart or tell the subject's centre.")
             spread = 0.0
@@ -150,6 +156,11 @@ def normalise_rig(cameras: Sequence[Camera], target: Sequence[float] | np.ndarra
     if not (((target - positions) * forwards).sum(1) > 0).any():
         raise UserError("The subject's centre lies behind all cameras; correct it or turn the cameras.")
     return Similarity(1 / radius, np.eye(3), -target / radius)
+
+
+def is_one_place(positions: np.ndarray) -> bool:
+    """Tell whether cameras at positions [V, 3] stand at one point, as one camera that took several pictures does."""
+    return bool(np.ptp(positions, 0).max() <= 1e-6 * max(1.0, float(np.abs(positions).max())))
 
 
 def cross_axes(positions: np.ndarray, forwards: np.ndarray) -> np.ndarray | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -38,6 +38,14 @@ class Frame:
     image: np.ndarray
     name: str
     held_out: bool = False
+
+
+class Square(NamedTuple):
+    """A square of a picture, in its pixels, which may exceed it."""
+
+    left: int
+    top: int
+    side: int
 
 
 @dataclass(eq=False)
@@ -82,16 +90,28 @@ class Capture:
                 )
 
     def square(self, resolution: int) -> Capture:
-        """Return the capture with pictures of resolution x resolution pixels and exactly matching intrinsics.
+        """Return the capture with pictures of resolution x resolution pixels: their `middle_squares`."""
+        return self.cut_squares(self.middle_squares(), resolution)
 
-        A picture is cut to its middle square, with the shorter side of the picture. Where that would cut off a part of
-        a matte, the square has the longer side and is padded with transparency.
+    def cut_squares(self, squares: Sequence[Square], resolution: int) -> Capture:
+        """Return the capture with a square of each picture, resized to resolution x resolution pixels.
+
+        Where a square exceeds its picture, the new one is transparent. Its camera is exact.
+        """
+        pairs = zip(self.frames, squares, strict=True)
+        return Capture([_cut_square(frame, square, resolution) for frame, square in pairs])
+
+    def middle_squares(self) -> list[Square]:
+        """Return the middle square of each picture, with the shorter side of the picture.
+
+        Where that would cut off a part of a matte, the square has the longer side and exceeds the picture.
         """
         side = self.square_side()
-        return Capture([_square(frame, side, resolution) for frame in self.frames])
+        height, width = self.frames[0].image.shape[:2]
+        return [Square((width - side) // 2, (height - side) // 2, side)] * len(self.frames)
 
     def square_side(self) -> int:
-        """Return the side of the squares that `square` cuts out, in the pictures' own pixels."""
+        """Return the side of `middle_squares`."""
         height, width = self.frames[0].image.shape[:2]
         side = min(height, width)
         for frame in self.frames:
@@ -106,9 +126,8 @@ class Capture:
         return side
 
 
-def _square(frame: Frame, side: int, resolution: int) -> Frame:
-    height, width = frame.image.shape[:2]
-    left, top = (width - side) // 2, (height - side) // 2  # negative where the square exceeds the picture
+def _cut_square(frame: Frame, square: Square, resolution: int) -> Frame:
+    left, top, side = square
     camera = frame.camera.crop(left, top, side, side).resize(resolution, resolution)
     picture = Image.fromarray(frame.image).crop((left, top, left + side, top + side))
     if side != resolution:

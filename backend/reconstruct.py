@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .camera import Camera, Similarity, normalise_rig
-from .capture import Capture, over_white
+from .camera import Camera, Similarity, is_one_place, normalise_rig
+from .capture import Capture, Square, over_white
 from .complete import Missing, choose_missing, denoise, measure_azimuths, widest_gap
 from .errors import Progress, UserError, no_progress, part_of
 from .gaussians import Gaussians4D
@@ -28,6 +28,7 @@ from .models import load_model
 from .options import COMPLETING, ReconstructOptions
 from .rasterize import over_white_pictures, render
 from .refine import refine
+from .subject import find_subject, frame_subject
 
 DEVICES = ("cpu", "cuda")
 DEFAULTS = ReconstructOptions()
@@ -62,8 +63,8 @@ class Plan:
     """All decisions about a reconstruction.
 
     capture: the input frames. network: on the device. resolution: the side in pixels at which it reads the pictures.
-    missing: cameras without pictures, in the capture's world and clock. steps, seed: how their noise becomes pictures.
-    needed: bytes of memory.
+    squares: what is read of each picture. missing: cameras without pictures, in the capture's world and clock. steps,
+    seed: how their noise becomes pictures. needed: bytes of memory.
     """
 
     capture: Capture
@@ -71,6 +72,7 @@ class Plan:
     device: torch.device
     resolution: int
     refinements: int
+    squares: list[Square]
     normalisation: Similarity
     missing: Missing
     steps: int
@@ -110,9 +112,9 @@ def reconstruct(
     """Reconstruct a moving subject from posed, timed pictures: predict, and bring it closer to the pictures.
 
     capture: pictures of one size; held-out frames are not used. network: replaces the options' model. centre: the
-    subject's [3], in the capture's world, if it is not where the optical axes cross. A capture of one moment gives a
-    static cloud. Each refinement takes as long as rendering the pictures three times, each step of completing a
-    prediction and rendering the missing views.
+    subject's [3], in the capture's world, if neither mattes nor the crossing of the optical axes are to tell it. A
+    capture of one moment gives a static cloud. Each refinement takes as long as rendering the pictures three times,
+    each step of completing a prediction and rendering the missing views.
 
     Returns the pruned cloud on the CPU, in the capture's world, with times in seconds.
 
@@ -141,7 +143,9 @@ def make_plan(
     progress("Reading pictures", 0.0)
     capture = capture.inputs()
     capture.validate()
-    normalisation = normalise_rig([frame.camera for frame in capture.frames], centre)
+    subject = find_subject(capture.frames) if centre is None else None
+    cameras = [frame.camera for frame in capture.frames]
+    normalisation = normalise_rig(cameras, subject.centre if subject else centre)
     progress("Loading the model", 0.05)
     other = None if network else COMPLETING.get(str(options.model))
     if other:
@@ -152,18 +156,22 @@ def make_plan(
         missing = _plan_missing(capture, normalisation, options, network.config.completes)
     network = network.to(device)
     config = network.config
-    if centre is None and _is_one_place(capture):
+    if centre is None and is_one_place(np.stack([camera.position for camera in cameras])):
         log.warning("One camera alone does not tell how far away the subject is; give the subject's centre.")
     resolution = _pick_resolution(capture, len(missing), options, config, device)
     tokens = (len(capture.frames) + len(missing)) * (resolution // config.patch) ** 2
     sizes = config.layers, config.width, config.patch, tokens, config.expansion
     needed = reconstruction_bytes(*sizes, missing=len(missing))
+    squares = capture.middle_squares()
+    if subject:
+        squares, normalisation = frame_subject(capture.frames, subject, resolution, config.patch)
     plan = Plan(
         capture=capture,
         network=network,
         device=device,
         resolution=resolution,
         refinements=_pick_refinements(options, config, device),
+        squares=squares,
         normalisation=normalisation,
         missing=missing,
         steps=options.steps,
@@ -199,11 +207,6 @@ def _plan_missing(capture: Capture, normalisation: Similarity, options: Reconstr
 def _shows(camera: Camera, point: np.ndarray) -> bool:
     x, y = camera.project(point)
     return bool((point - camera.position) @ camera.forward > 0 and 0 <= x <= camera.width and 0 <= y <= camera.height)
-
-
-def _is_one_place(capture: Capture) -> bool:
-    positions = np.stack([frame.camera.position for frame in capture.frames])
-    return bool(np.ptp(positions, 0).max() <= 1e-6 * max(1.0, float(np.abs(positions).max())))
 
 
 def _pick_resolution(
@@ -327,7 +330,7 @@ def _in_capture(cloud: Gaussians4D, plan: Plan) -> Gaussians4D:
 
 def _read_views(plan: Plan) -> Views:
     """Read the network's inputs: resize the pictures, and transform cameras and times to the network's world."""
-    frames, missing = plan.capture.square(plan.resolution).frames, plan.missing
+    frames, missing = plan.capture.cut_squares(plan.squares, plan.resolution).frames, plan.missing
     middle, half = _clock(plan.capture)
     pictures = np.stack([over_white(frame.image) for frame in frames])
     inside = np.stack([frame.image[..., 3] >= 128 for frame in frames])

@@ -22,7 +22,7 @@ BACKEND = (
     ("complete", "refine"),
     ("lrm4d", "rasterize"),
     ("calibrations/",),
-    ("take",),
+    ("subject", "take"),
     ("gaussians", "capture", "formats/"),
     ("camera", "splats", "memory", "download", "cache"),
     ("color", "files", "rotations", "logs", "version", "movies", "console"),

@@ -60,7 +60,7 @@ def examine_mattes(
     if len(chosen) < 3:
         return []
     middles = 0.5 * (boxes[chosen, :2] + boxes[chosen, 2:])
-    rays = np.stack([_ray(cameras[index], middle) for index, middle in zip(chosen, middles, strict=True)])
+    rays = np.stack([cameras[index].rays(middle) for index, middle in zip(chosen, middles, strict=True)])
     subject = cross_axes(np.stack([cameras[index].position for index in chosen]), rays)
     if subject is None:
         return []
@@ -83,12 +83,6 @@ def examine_mattes(
             )
         ]
     return []
-
-
-def _ray(camera: Camera, pixel: np.ndarray) -> np.ndarray:
-    """Return the unit direction [3] in the world of a pixel."""
-    local = np.array([(pixel[0] - camera.cx) / camera.fx, (pixel[1] - camera.cy) / camera.fy, 1.0])
-    return camera.camera_to_world[:3, :3] @ (local / np.linalg.norm(local))
 
 
 def axes_miss(poses: np.ndarray) -> float:

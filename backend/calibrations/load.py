@@ -30,6 +30,7 @@ from ..files import writing_several
 from ..import_options import ImportOptions
 from ..logs import log
 from ..memory import check_memory
+from ..subject import outline_matte
 from ..take import Take
 from .calibration import Finding
 from .clock import set_times
@@ -119,7 +120,8 @@ class Source:
                 image = undistorter.undistort(image)
             if index in self.turned:
                 image = np.ascontiguousarray(np.rot90(image))
-            boxes[index] = _matte_box(image)
+            if outline := outline_matte(image):
+                boxes[index] = outline.box
             yield index, Frame(cameras[index], shot.time, image, names[index], shot.view.held_out)
         self.findings.extend(examine_mattes(cameras, [shot.time for shot in self.shots], names, boxes))
 
@@ -360,15 +362,6 @@ def _with_mask(image: np.ndarray, file: Path) -> np.ndarray:
     if mask.size != image.shape[1::-1]:
         mask = mask.resize((image.shape[1], image.shape[0]), Image.Resampling.BILINEAR)
     return np.concatenate([image[..., :3], np.asarray(mask)[..., None]], -1)
-
-
-def _matte_box(image: np.ndarray) -> np.ndarray:
-    """Return left, top, right and bottom of a picture's matte in pixels, NaN if it has none."""
-    solid = image[..., 3] >= 128
-    if solid.all() or not solid.any():
-        return np.full(4, np.nan)
-    columns, rows = np.flatnonzero(solid.any(0)), np.flatnonzero(solid.any(1))
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
 
 
 def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:

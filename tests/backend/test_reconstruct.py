@@ -162,8 +162,10 @@ def test_a_resolution_that_does_not_divide_is_refused(model):
 @pytest.mark.parametrize(("trained", "read"), [(16, 16), (128, 40)])
 def test_pictures_are_read_as_the_model_was_trained_or_as_they_allow(model, monkeypatch, trained, read):
     sizes = []
-    square = Capture.square
-    monkeypatch.setattr(Capture, "square", lambda self, size: sizes.append(size) or square(self, size))
+    cut = Capture.cut_squares
+    monkeypatch.setattr(
+        Capture, "cut_squares", lambda self, squares, size: sizes.append(size) or cut(self, squares, size)
+    )
     monkeypatch.setattr(model, "config", replace(CONFIG, resolution=trained))
     reconstruct(small_capture(), ReconstructOptions(device="cpu"), model)
     assert sizes == [read]
