@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -50,10 +51,11 @@ def remember_options(options: type, settings: bpy_struct) -> dict[str, Any]:
 
 
 def recall_settings(settings: bpy_struct, remembered: Mapping[str, Any]) -> None:
-    """Set those properties of the settings, options and others, that a cloud remembers."""
+    """Set those properties of the settings, options and others, that a cloud remembers as values they can take."""
     for declared in settings.bl_rna.properties:  # in their order: some reset those that follow
         if declared.identifier in remembered:
-            setattr(settings, declared.identifier, remembered[declared.identifier])
+            with suppress(TypeError, ValueError, AttributeError):
+                setattr(settings, declared.identifier, remembered[declared.identifier])
 
 
 def shown_properties(option: Option, settings: bpy_struct) -> list[str]:

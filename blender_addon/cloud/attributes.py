@@ -22,6 +22,13 @@ def read_attribute(attribute: Any) -> np.ndarray:
     return values.reshape(-1, width) if width > 1 else values
 
 
+def vertex_positions(mesh: Mesh) -> np.ndarray:
+    """Return where a mesh's vertices are [N, 3], in object space."""
+    position = np.empty(3 * len(mesh.vertices), np.float32)
+    mesh.vertices.foreach_get("co", position)
+    return position.reshape(-1, 3)
+
+
 def write_attributes(
     data_block: Mesh | PointCloud, types: Mapping[str, tuple[str, str]], values: Mapping[str, np.ndarray]
 ) -> None:

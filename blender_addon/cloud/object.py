@@ -7,7 +7,8 @@ because Eevee reads no quaternions of points), opacity, radiance (scene-linear R
 Gaussians that have no more neighbours than this one). `nodes.py` turns them into points at the modifier's Time.
 
 Positions are relative to an origin that the object stores, the centre of its first cloud. A later cloud is stored
-relative to the same origin. So it takes the place of the first one, also if the object was moved since.
+relative to the same origin. So it takes the place of the first one, also if the object was moved since. Where the
+artist has set the object's own origin elsewhere, anchors.py tells by how much.
 """
 
 from __future__ import annotations
@@ -16,23 +17,24 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 import numpy as np
-from bpy.types import Context, Depsgraph, FCurve, LayerCollection, Mesh, NodesModifier, Object, Scene
+from bpy.types import Context, Depsgraph, LayerCollection, Mesh, NodesModifier, Object, Scene
 from mathutils import Matrix, Vector
 
 from .. import _backend as backend
 from .. import compat
-from .._backend import errors, splats
-from .attributes import read_attribute, write_attributes
+from .._backend import errors, logs, splats
+from .anchors import find_shift, set_anchors
+from .attributes import read_attribute, vertex_positions, write_attributes
 from .crowding import compute_crowding
+from .keys import key_time
 from .material import prepare_scene_for_cycles, splat_material
+from .metadata import METADATA_KEY, read_metadata, read_numbers, remember
 from .nodes import NATIVE_SPLATS, evaluation_group, find_stamped, is_evaluation_group
-from .ownership import own_action
 
 if TYPE_CHECKING:
     from backend.splats import MovingSplats
 
 DATA_VERSION = 3
-METADATA_KEY = "facet4d"
 
 # attribute: its type, and the property that holds a value of it
 _ATTRIBUTES = {
@@ -60,17 +62,18 @@ def build_cloud(
     Two linear keys take the modifier's Time from `gaussians.time_range[0]` at frame_start to `time_range[1]` at
     frame_end (one frame apart if the range is empty); it is held before and after. An existing cloud keeps its object,
     with name, transform, parent, modifiers and their values. It keeps its keys, too, unless they are still the two that
-    this function set, which then follow the new range. An object of another file stays, and a new one is added.
+    this function set, which then follow the new range. An object of another file, or one whose mesh is being edited,
+    stays, and a new one is added.
     Gaussians with a value that is not finite are left out.
     """
     data = _finite_attributes(gaussians)
     group, material = evaluation_group(), splat_material()
     _upgrade_meshes()  # also appended meshes must have the attributes that the groups read
-    if existing is None or existing.library:
+    if existing is None or existing.library or existing.data.is_editmode:
         origin = _centre(data)
         cloud = bpy.data.objects.new(name, _new_mesh(name, data, origin, gaussians))
         cloud.location = Vector(origin)
-        cloud[METADATA_KEY] = {"origin": list(cloud.location)}
+        remember(cloud, origin=list(cloud.location))
         scene.collection.objects.link(cloud)
         modifier = cloud.modifiers.new("Facet4D", "NODES")
         modifier.node_group = group
@@ -78,11 +81,16 @@ def build_cloud(
         compat.set_input(modifier, NATIVE_SPLATS, compat.has_native_splats())
     else:
         cloud, old, old_name = existing, existing.data, existing.data.name
-        cloud.data = _new_mesh(old_name, data, np.array(cloud[METADATA_KEY]["origin"]), gaussians)
+        origin = _current_origin(cloud)
+        if origin is None:
+            origin = np.array(cloud.matrix_world.translation)
+        cloud.data = _new_mesh(old_name, data, origin, gaussians)
+        remember(cloud, origin=origin.tolist())
         if old.users == 0:
             bpy.data.meshes.remove(old)
             cloud.data.name = old_name
-    _key_time(cloud, (frame_start, frame_end), gaussians.time_range)
+    path = compat.input_path(cloud_modifier(cloud), "Time")
+    key_time(cloud, path, (frame_start, frame_end), gaussians.time_range)
     return cloud
 
 
@@ -106,10 +114,14 @@ def active_cloud(context: Context) -> Object | None:
 
 
 def make_active(context: Context, cloud: Object) -> None:
-    """Make a new cloud the active object and the only selected one, if it is in the view layer."""
+    """Make a new cloud the active object and the only selected one, if it is in the view layer.
+
+    While the artist edits, sculpts or poses another object, that one stays active.
+    """
     view_layer = context.view_layer
     view_layer.update()  # makes the new object known
-    if cloud.name in view_layer.objects:
+    active = view_layer.objects.active
+    if cloud.name in view_layer.objects and (active is None or active.mode == "OBJECT"):
         for other in context.selected_objects:
             other.select_set(False)
         cloud.select_set(True)
@@ -132,7 +144,7 @@ def _upgrade_meshes() -> None:
             values = read_attribute(rotation)
             mesh.attributes.remove(rotation)
             mesh.attributes.new("rotation", "FLOAT_COLOR", "POINT").data.foreach_set("color", values.ravel())
-            mesh[METADATA_KEY]["version"] = DATA_VERSION
+            remember(mesh, version=DATA_VERSION)
 
 
 def cloud_objects(scene: Scene) -> list[Object]:
@@ -180,12 +192,19 @@ def prepare_scene(scene: Scene, cloud: Object) -> str | None:
 def cloud_fault(cloud: Object) -> str | None:
     """Return why a cloud's Gaussians cannot be read, and what to do, in one sentence; None if they can."""
     mesh, name = cloud.data, cloud.name
-    metadata = mesh.get(METADATA_KEY) or {}
-    if metadata.get("version", 0) > DATA_VERSION:
+    metadata = read_metadata(mesh)
+    version, time_range = metadata.get("version"), read_numbers(metadata.get("time_range"), 2)
+    if isinstance(version, int) and version > DATA_VERSION:
         return f"'{name}' was made by a newer version of Facet4D; update the add-on to work on it."
     if mesh.is_editmode:
         return f"'{name}' is being edited; leave Edit Mode."
-    changed = [key for key in ("version", "compositing", "time_range") if key not in metadata]
+    valid = {
+        "version": isinstance(version, int),
+        "compositing": metadata.get("compositing") in ("linear", "srgb"),
+        "time_range": time_range is not None and splats.is_clip((time_range[0], time_range[1])),
+        "origin": _stored_origin(cloud) is not None,
+    }
+    changed = [key for key, is_valid in valid.items() if not is_valid]
     for attribute, (data_type, _) in _ATTRIBUTES.items():
         stored = mesh.attributes.get(attribute)
         is_unchanged = stored and (stored.data_type, stored.domain) == (data_type, "POINT")
@@ -196,22 +215,47 @@ def cloud_fault(cloud: Object) -> str | None:
     return None
 
 
+def joined_note(cloud: Object) -> str | None:
+    """Return what is odd about a cloud to which another was joined; None if none was."""
+    count, now = read_metadata(cloud.data).get("count"), len(cloud.data.vertices)
+    if not isinstance(count, int) or now <= count:
+        return None
+    return (
+        f"{now - count:,} Gaussians of others were joined to '{cloud.name}'. If their objects were turned or scaled, "
+        "their shapes and motions are not; undo the join and keep such clouds apart."
+    )
+
+
+def _stored_origin(cloud: Object) -> np.ndarray | None:
+    origin = read_numbers(read_metadata(cloud).get("origin"), 3)
+    return None if origin is None else np.array(origin)
+
+
+def _current_origin(cloud: Object) -> np.ndarray | None:
+    """Return the point [3] of the world as it was built that the vertices are now relative to; None if it is lost."""
+    origin = _stored_origin(cloud)
+    return None if origin is None else origin - find_shift(cloud.data)[0]
+
+
 def read_cloud(cloud: Object) -> MovingSplats:
     """Return the Gaussians of a cloud object as they were built, in world space, without the object's later motion.
 
-    Vertices that editing has made invalid as Gaussians are left out.
+    Vertices that editing has made invalid as Gaussians are left out. Warns of a cloud that was joined with others.
 
     Raises:
         UserError: its data were changed, or made by a newer version.
     """
     _check(cloud)
-    mesh = cloud.data
+    if note := joined_note(cloud):
+        logs.log.warning("%s", note)
+    mesh, metadata = cloud.data, read_metadata(cloud.data)
+    first, last = metadata["time_range"]
     data = {name: read_attribute(mesh.attributes[name]) for name in _ATTRIBUTES if name != "crowding"}
     return splats.MovingSplats(
-        position=_vertex_positions(mesh) + np.array(cloud[METADATA_KEY]["origin"], np.float32),
+        position=(vertex_positions(mesh) + _current_origin(cloud)).astype(np.float32),
         color=backend.color.linear_to_srgb(data.pop("radiance")[:, :3]).astype(np.float32),
-        compositing=mesh[METADATA_KEY]["compositing"],
-        time_range=tuple(mesh[METADATA_KEY]["time_range"]),
+        compositing=metadata["compositing"],
+        time_range=(first, last),
         **data,
     ).drop_invalid()
 
@@ -227,7 +271,8 @@ def placed_gaussians(cloud: Object, depsgraph: Depsgraph) -> MovingSplats:
 
 def motion_matrix(cloud: Object, world: Matrix) -> np.ndarray:
     """Return the matrix [4, 4] that moves a cloud from where it was made to where its matrix is `world`."""
-    return np.array(world) @ np.array(Matrix.Translation(cloud[METADATA_KEY]["origin"]).inverted())
+    origin = _current_origin(cloud)
+    return np.array(world @ Matrix.Translation(-Vector((0, 0, 0) if origin is None else origin)))
 
 
 def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingSplats:
@@ -254,7 +299,7 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingS
     decode = backend.color.color_from_harmonic if is_native else backend.color.linear_to_srgb
     color = decode(radiance[:, :3]).astype(np.float32)
     ones = np.ones(len(position), np.float32)
-    light = cloud.data[METADATA_KEY]["compositing"]
+    light = read_metadata(cloud.data)["compositing"]
     still = (0 * position, time * ones, splats.STATIC_SIGMA * ones, scale, rotation)
     shown = splats.MovingSplats(position, *still, alpha, color, light, (time, time))
     shown = shown.select(np.flatnonzero(alpha > splats.MIN_OPACITY))  # splats of Blender's own keep their number
@@ -281,17 +326,15 @@ def _is_enabled(cloud: Object, layer: LayerCollection) -> bool:
 def _check(cloud: Object) -> None:
     if reason := cloud_fault(cloud):
         raise errors.UserError(reason)
+    if find_shift(cloud.data)[1]:
+        raise errors.UserError(
+            f"'{cloud.name}' was turned or scaled by Apply, but the shapes of its Gaussians were not; undo that."
+        )
 
 
 def inner_box(cloud: Object) -> tuple[np.ndarray, np.ndarray]:
     """Return the corners [3], in object space, of the box around a cloud's Gaussians without the outermost percent."""
-    return splats.inner_box(_vertex_positions(cloud.data))
-
-
-def _vertex_positions(mesh: Mesh) -> np.ndarray:
-    position = np.empty(3 * len(mesh.vertices), np.float32)
-    mesh.vertices.foreach_get("co", position)
-    return position.reshape(-1, 3)
+    return splats.inner_box(vertex_positions(cloud.data))
 
 
 def require_cloud(context: Context) -> Object:
@@ -335,9 +378,9 @@ def _round(values: np.ndarray) -> np.ndarray:
 
 
 def _centre(data: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the opacity-weighted centre of the cloud; the origin if it is empty."""
-    weight = data["opacity"].astype(np.float64)
-    return weight @ data["position"] / max(weight.sum(), 1e-9)
+    """Return the median of the positions, which a few Gaussians far away do not move; the origin if there are none."""
+    position = data["position"]
+    return np.median(position.astype(np.float64), axis=0) if len(position) else np.zeros(3)
 
 
 def _new_mesh(name: str, data: dict[str, np.ndarray], origin: np.ndarray, gaussians: MovingSplats) -> Mesh:
@@ -347,38 +390,12 @@ def _new_mesh(name: str, data: dict[str, np.ndarray], origin: np.ndarray, gaussi
     mesh.vertices.foreach_set("co", (data["position"] - origin).astype(np.float32).ravel())
     write_attributes(mesh, _ATTRIBUTES, data)
     mesh.attributes.active_color_name = "radiance"  # Solid mode colors the ellipsoids by it
-    mesh[METADATA_KEY] = {
-        "version": DATA_VERSION,
-        "count": count,
-        "compositing": gaussians.compositing,
-        "time_range": [float(t) for t in gaussians.time_range],
-    }
+    remember(
+        mesh,
+        version=DATA_VERSION,
+        count=count,
+        compositing=gaussians.compositing,
+        time_range=[float(t) for t in gaussians.time_range],
+    )
+    set_anchors(mesh)
     return mesh
-
-
-def _key_time(cloud: Object, frames: tuple[float, float], times: tuple[float, float]) -> None:
-    """Key Time linearly over the frames; on an existing cloud, move the keys only if this function set them."""
-    path = compat.input_path(cloud_modifier(cloud), "Time")
-    curve = compat.find_fcurve(cloud, path)
-    start, end = frames[0], max(frames[1], frames[0] + 1)
-    keys = [[start, times[0]], [end, times[1]]]
-    metadata = cloud[METADATA_KEY]
-    if "keys" not in metadata:
-        curve = own_action(cloud).fcurve_ensure_for_datablock(cloud, path)
-        for frame, time in keys:
-            curve.keyframe_points.insert(frame, time).interpolation = "LINEAR"
-        curve.extrapolation = "CONSTANT"
-    elif curve is not None and _has_keys(curve, np.reshape(metadata["keys"], (2, 2))):
-        curve = own_action(cloud).fcurve_ensure_for_datablock(cloud, path)
-        for point, key in zip(curve.keyframe_points, keys, strict=True):
-            point.co_ui = key
-    else:
-        return
-    curve.update()
-    metadata["keys"] = [float(value) for key in keys for value in key]
-
-
-def _has_keys(curve: FCurve, keys: np.ndarray) -> bool:
-    """Tell whether the curve's keys (frame, value) are exactly these."""
-    points = np.array([point.co for point in curve.keyframe_points])
-    return points.shape == keys.shape and np.allclose(points, keys, atol=1e-4)

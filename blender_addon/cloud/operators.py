@@ -12,6 +12,7 @@ from .._backend import errors
 from ..mixins import OperatorMixin
 from ..option_properties import recall_settings
 from . import material, native_splats, visibility
+from .keys import made_keys
 from .object import (
     active_cloud,
     cloud_modifier,
@@ -68,6 +69,12 @@ class FACET4D_OT_retime(CloudOperator, Operator):
             ("FREEZE", "Freeze Here", "Always stand still, as at the current frame"),
         ),
     )
+
+    @classmethod
+    def obstacle(cls, active: Object, scene: Scene) -> str:
+        return (
+            "" if made_keys(active) else "The cloud has lost the keys that it was made with; set keys of Time by hand"
+        )
 
     def execute(self, context: Context) -> set[str]:
         retime(require_cloud(context), self.preset, context.scene.frame_current_final)

@@ -4,7 +4,8 @@
 from bpy.types import Object
 
 from .. import compat
-from .object import METADATA_KEY, cloud_modifier
+from .keys import made_keys
+from .object import cloud_modifier
 from .ownership import own_action
 
 
@@ -18,7 +19,7 @@ def retime(cloud: Object, preset: str, frame: float) -> None:
     path = compat.input_path(cloud_modifier(cloud), "Time")
     curve = own_action(cloud).fcurve_ensure_for_datablock(cloud, path)
     moment = curve.evaluate(frame) if len(curve.keyframe_points) else compat.get_input(cloud_modifier(cloud), "Time")
-    start, first, end, last = cloud[METADATA_KEY]["keys"]
+    start, first, end, last = made_keys(cloud) or (frame, moment, frame, moment)
     keys = [(start, first), (end, last)]
     if preset == "REVERSE":
         keys = [(start, last), (end, first)]

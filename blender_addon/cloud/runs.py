@@ -5,7 +5,9 @@ from typing import Any
 
 from bpy.types import Object, Scene
 
-from .object import METADATA_KEY
+from .metadata import read_metadata, remember
+
+SETTINGS = ("facet4d", "facet4d.portrait")  # the paths from the scene to the settings of runs
 
 
 def remember_run(cloud: Object, facts: dict) -> None:
@@ -13,7 +15,7 @@ def remember_run(cloud: Object, facts: dict) -> None:
 
     facts: "settings" is the path from the scene to the settings of the run.
     """
-    cloud[METADATA_KEY]["run"] = facts
+    remember(cloud, run=facts)
 
 
 def run_settings(cloud: Object, scene: Scene) -> Any:
@@ -21,9 +23,10 @@ def run_settings(cloud: Object, scene: Scene) -> Any:
     run = last_run(cloud)
     # clouds of older versions do not name their settings
     path = run.get("settings") or ("facet4d.portrait" if "filepath" in run else "facet4d" if "model" in run else "")
-    return scene.path_resolve(path) if path else None
+    return scene.path_resolve(path) if path in SETTINGS else None
 
 
 def last_run(cloud: Object) -> dict:
     """Return what remember_run stored on the cloud; empty if nothing was stored."""
-    return dict(cloud[METADATA_KEY].get("run", {}))
+    run = read_metadata(cloud).get("run")
+    return run if isinstance(run, dict) else {}

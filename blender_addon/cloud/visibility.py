@@ -175,7 +175,7 @@ def _encloses(mesh: Object, point: Vector) -> bool:
 
 
 def _is_start_up_cube(cube: Object) -> bool:
-    if cube.type != "MESH" or cube.modifiers or cube.children or cube.animation_data:
+    if cube.type != "MESH" or cube.mode != "OBJECT" or cube.modifiers or cube.children or cube.animation_data:
         return False
     corners = np.array([vertex.co for vertex in cube.data.vertices[:9]])
     is_identity = np.allclose(np.array(cube.matrix_world), np.eye(4))

@@ -9,7 +9,7 @@ from ..cloud import material
 from ..cloud.file_operators import FACET4D_OT_export_splats, FACET4D_OT_import_splats
 from ..cloud.instances import instances_note
 from ..cloud.nodes import NATIVE_SPLATS
-from ..cloud.object import active_cloud, cloud_fault, cloud_modifier, draws_natively, wants_native
+from ..cloud.object import active_cloud, cloud_fault, cloud_modifier, draws_natively, joined_note, wants_native
 from ..cloud.operators import (
     FACET4D_OT_add_crop_box,
     FACET4D_OT_add_shadow_proxy,
@@ -43,6 +43,8 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         layout.label(text=f"{active.name}: {len(active.data.vertices):,} Gaussians", icon="POINTCLOUD_DATA")
         if reason := cloud_fault(active):
             draw_text(context, layout, reason, "ERROR")
+        if note := joined_note(active):
+            draw_text(context, layout, note, "ERROR")
         if reasons := list(hindrances(context, active)):
             for reason in reasons:
                 draw_text(context, layout, reason, "HIDE_ON")
@@ -126,7 +128,8 @@ class FACET4D_PT_result(SidebarPanel, Panel):
 def _run_text(run: dict) -> str:
     """Return the facts of a run as text, for example "24 pictures, 10 s, 23.4 dB"."""
     formats = {"pictures": "{:.0f} pictures", "seconds": "{:.0f} s", "fidelity": "{:.1f} dB"}
-    return ", ".join(text.format(run[name]) for name, text in formats.items() if name in run)
+    facts = {name: run[name] for name in formats if isinstance(run.get(name), (int, float))}
+    return ", ".join(formats[name].format(value) for name, value in facts.items())
 
 
 register, unregister = bpy.utils.register_classes_factory((FACET4D_PT_result,))

@@ -15,6 +15,7 @@ from mathutils import Matrix
 
 from .. import _backend as backend
 from .. import compat
+from ..cloud.metadata import read_numbers
 from ..cloud.object import build_cloud, cloud_objects, make_active, motion_matrix
 from ..cloud.runs import last_run
 from ..cloud.visibility import present
@@ -70,7 +71,7 @@ def head_to_replace(scene: Scene) -> Object | None:
 def find_place(scene: Scene) -> tuple[float, float, float]:
     """Return where the head's origin is put: at the cursor, or for a head that is replaced, where its first one was."""
     existing, cursor = head_to_replace(scene), scene.cursor.location
-    x, y, z = last_run(existing).get("place", cursor) if existing else cursor
+    x, y, z = (read_numbers(last_run(existing).get("place"), 3) if existing else None) or cursor
     return x, y, z
 
 

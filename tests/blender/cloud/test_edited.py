@@ -9,7 +9,7 @@ from tests.helpers.layout import draw
 from tests.helpers.points import assert_shows, points_at
 
 bpy = pytest.importorskip("bpy")
-from blender_addon.cloud.object import build_cloud, make_active, read_cloud
+from blender_addon.cloud.object import build_cloud, make_active, read_cloud, upgrade_clouds
 from blender_addon.panels.result import FACET4D_PT_result
 from blender_addon.run import operators
 
@@ -70,6 +70,46 @@ def test_the_panel_and_the_exporter_say_what_is_wrong(registered, cloud, tmp_pat
     assert operators.put_in_scene(bpy.context, registered, again) == cloud  # a new run mends it
     assert "lost or changed" not in draw(FACET4D_PT_result)
     assert_shows(points_at(registered, cloud, 25), again, 1.0)
+    assert export(tmp_path / "head.ply") == {"FINISHED"}
+
+
+FOREIGN = {
+    "a number": 5,
+    "a text": "mine",
+    "empty": {},
+    "version a text": {"version": "3", "count": 50, "compositing": "linear", "time_range": [0.0, 2.0]},
+    "light a number": {"version": 3, "count": "x", "compositing": 7, "time_range": [0.0, 2.0]},
+    "clip of one": {"version": 3, "compositing": "linear", "time_range": [1.0], "anchors": [1.0, 2.0]},
+    "clip backwards": {"version": 3, "compositing": "linear", "time_range": [2.0, 0.0], "anchors": ["a", "b", "c"]},
+    "origin of two": {"origin": [1.0, 2.0], "keys": [1.0, 2.0], "run": {}},
+    "origin a text": {"origin": "here", "keys": "all", "run": 5},
+    "run without fields": {"origin": [0.0, 0.0, 0.0], "keys": [[1.0], [2.0]], "run": {"seconds": "ten", "place": 3}},
+    "run of another": {"origin": [0.0, 0.0, 0.0], "run": {"settings": "render", "model": 9, "pictures": [1, 2]}},
+    "run of ours, spoiled": {"origin": [0.0, 0.0, 0.0], "run": {"settings": "facet4d", "device": 9, "times": "x"}},
+    "settings a number": {"origin": [0.0, 0.0, 0.0], "run": {"settings": 7}},
+}
+
+
+@pytest.mark.parametrize("holder", ["object", "mesh"])
+@pytest.mark.parametrize("value", FOREIGN.values(), ids=FOREIGN.keys())
+def test_foreign_properties_break_neither_panel_nor_a_new_run(
+    registered, cloud, tmp_path, make_gaussians, holder, value
+):
+    (cloud if holder == "object" else cloud.data)["facet4d"] = value
+    for content in ("FRAME", "CLIP"):
+        try:
+            export(tmp_path / "head.ply", content)
+        except RuntimeError as error:
+            assert "lost or changed its" in str(error)  # and no traceback
+    draw(FACET4D_PT_result)
+    for operator in (bpy.ops.facet4d.retime, bpy.ops.facet4d.reuse_settings):
+        if operator.poll():
+            operator()
+    upgrade_clouds()
+    again = make_gaussians(30, seed=1)
+    assert operators.put_in_scene(bpy.context, registered, again) == cloud
+    assert "lost or changed" not in draw(FACET4D_PT_result)
+    assert len(read_cloud(cloud)) == 30
     assert export(tmp_path / "head.ply") == {"FINISHED"}
 
 
