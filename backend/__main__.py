@@ -18,7 +18,7 @@ from .capture_commands import CAPTURE, add_check, add_import, check, import_, op
 from .console import report, stop_when_told
 from .errors import UserError
 from .files import check_target, writing, writing_several
-from .logs import Console, attach, detach, log
+from .logs import Console, Strict, attach, detach, log
 from .options import FACELIFT_MODEL, PortraitOptions, ReconstructOptions
 
 if TYPE_CHECKING:
@@ -35,9 +35,10 @@ EXTRAS = {"av": "portrait", "cupy": "train", "diffusers": "portrait", "transform
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit code: 2 for an error that one line explains, 130 if the user stops it."""
     given = _parser().parse_args(join_points(sys.argv[1:] if arguments is None else arguments))
-    warnings.showwarning = lambda message, *_: log.warning("%s", message)
-    console = Console()
-    attach(console)
+    # those of other libraries are in words for programmers
+    warnings.showwarning = lambda message, *_: log.debug("%s", message)
+    handlers = [Console(), *([Strict()] if given.strict else [])]
+    attach(*handlers)
     try:
         given.run(given)
     except UserError as error:
@@ -48,14 +49,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = f"python3 build.py install {extra}".rstrip()
         print(f"Error: The Python package '{error.name}' is missing; run: {command}", file=sys.stderr)
         return 2
-    except OSError as error:  # for example a full disk or too long a name
-        print(f"Error: {error.filename or 'A file'}: {error.strerror}; choose another place.", file=sys.stderr)
+    except ImportError as error:
+        print(f"Error: The Python packages are incomplete ({error}); run: python3 build.py install", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None:  # for example a library of a package that was not installed to its end
+            what = f"{error}; if nothing else explains it, set up again with: python3 build.py install"
+        else:  # for example a full disk or too long a name
+            what = f"{error.filename}: {error.strerror}; choose another place."
+        print(f"Error: {what}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Cancelled.", file=sys.stderr)
         return 130
     finally:
-        detach(console)
+        detach(*handlers)
     return 0
 
 
@@ -76,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
         add(command)
+        command.add_argument("--strict", action="store_true", help="stop at the first warning, with exit code 2")
     return parser
 
 

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from .arguments import add_arguments, read_arguments
 from .console import report
+from .errors import UserError
 from .files import check_target
 from .import_options import ImportOptions
 from .logs import log
 
 if TYPE_CHECKING:
     from .calibrations.calibration import Finding
+    from .calibrations.load import Source
     from .capture import Capture
     from .take import Take
 
@@ -69,8 +71,7 @@ def check(given: argparse.Namespace) -> None:
         report("Reading pictures", number / len(source.shots))
     report("Reading pictures", 1.0)
     print(source.summary())
-    for finding in source.findings:
-        print(f"Odd: {finding}")
+    _print_findings(source, given)
     if not source.findings:
         print("Nothing is odd.")
 
@@ -89,6 +90,17 @@ def import_(given: argparse.Namespace) -> None:
 
     check_target(given.out / TRANSFORMS)
     source = import_capture(given.capture, given.out, read_arguments(ImportOptions, given), report)
+    print(f"{source.summary()}: {given.out}")
+    _print_findings(source, given)
+
+
+def _print_findings(source: Source, given: argparse.Namespace) -> None:
+    """Print what is odd about a capture.
+
+    Raises:
+        UserError: something is, and the arguments say `--strict`.
+    """
     for finding in source.findings:
         print(f"Odd: {finding}")
-    print(f"{source.summary()}: {given.out}")
+    if given.strict and source.findings:
+        raise UserError(f"With --strict, what is odd is an error: {len(source.findings)} found, see above.")

@@ -12,25 +12,41 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .errors import UserError
+
 log = logging.getLogger("facet4d")
 
 
 class Console(logging.Handler):
     """A handler that prints information to the standard output, warnings and errors to the standard error.
 
-    prefix: the beginning of every message.
+    A warning that was printed is not printed again. prefix: the beginning of every message.
     """
 
     def __init__(self, prefix: str = ""):
         super().__init__()
         self._prefix = prefix
+        self._warnings: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message."""
+        if record.levelno == logging.WARNING:
+            if record.getMessage() in self._warnings:
+                return
+            self._warnings.add(record.getMessage())
         is_warning = record.levelno >= logging.WARNING
         level = f"{record.levelname.capitalize()}: " if is_warning else ""
         stream = sys.stderr if is_warning else sys.stdout
         print(f"{self._prefix}{level}{self.format(record)}", file=stream, flush=True)
+
+
+class Strict(logging.Handler):
+    """A handler that makes errors of warnings."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Raise UserError with the text of a warning."""
+        if record.levelno == logging.WARNING:
+            raise UserError(record.getMessage())
 
 
 def attach(*handlers: logging.Handler) -> None:
@@ -48,10 +64,15 @@ def detach(*handlers: logging.Handler) -> None:
 
 @contextmanager
 def collecting() -> Iterator[list[str]]:
-    """Yield a list that receives the warnings of the block."""
+    """Yield a list that receives the warnings of the block, each once."""
     warnings: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
+
+    def emit(record: logging.LogRecord) -> None:
+        if record.getMessage() not in warnings:
+            warnings.append(record.getMessage())
+
+    handler.emit = emit  # type: ignore[method-assign]
     log.addHandler(handler)
     try:
         yield warnings

@@ -119,7 +119,7 @@ class JobOperator(OperatorMixin):
 
     def _start(self, context: Context) -> None:
         session = context.window_manager.facet4d
-        session.error = session.error_fix = ""
+        session.error = session.error_fix = session.warnings = ""
         session.panel = self.panel
         # by id, because the scene may be reloaded or deleted before the result arrives
         self.scene_uid = context.scene.session_uid
@@ -131,6 +131,7 @@ class JobOperator(OperatorMixin):
             jobs.current = None
         self.remove_preview()
         scene = self._find_scene()
+        context.window_manager.facet4d.warnings = "\n".join(self.job.warnings)
         if self.job.error:
             return self._fail(context, self.job.error, self.job.error_fix)
         if self.job.result is None or scene is None:

@@ -66,13 +66,15 @@ class Job:
 
     gathering: the steps that are not finished, None if there are none. stage, fraction: the progress. done: whether the
     job has ended, with either a result, or an error as a sentence, or neither if it was cancelled. error_fix: the
-    operator that corrects the error, empty if there is none. `update` updates them all, on the main thread.
+    operator that corrects the error, empty if there is none. `update` updates them all, on the main thread. warnings:
+    what the backend has warned of.
     """
 
     def __init__(self, task: Task | Gathering) -> None:
         self.stage, self.fraction, self.done = "Starting", 0.0, False
         self.result: Any = None
         self.error = self.error_fix = ""
+        self.warnings: list[str] = []
         self._reports: queue.SimpleQueue[tuple[str, float]] = queue.SimpleQueue()
         self._cancelled = threading.Event()
         self._logged_stage = ""
@@ -161,7 +163,8 @@ class Job:
     def _work(self, task: Task) -> None:
         try:
             self._report("Starting PyTorch", 0.0)
-            self.result = task(self._report)
+            with logs.collecting() as self.warnings:
+                self.result = task(self._report)
         except errors.Cancelled:
             pass
         except Exception as error:

@@ -116,6 +116,7 @@ class FACET4D_PG_session(PropertyGroup):
 
     error: StringProperty(name="Last Error", description="Why the last run stopped")
     error_fix: StringProperty(name="Fix", description="The operator that corrects the last error")
+    warnings: StringProperty(name="Last Warnings", description="What the last run warned of, one a line")
     panel: StringProperty(
         name="Panel", description="The panel that shows the run and its error", default="FACET4D_PT_reconstruct"
     )

@@ -35,7 +35,7 @@ def draw_progress(context: Context, layout: UILayout, panel: str) -> bool:
 
 
 def draw_error(context: Context, layout: UILayout, panel: str) -> None:
-    """Draw why the last run stopped, and the button that corrects it, if this panel is the one that shows the run."""
+    """Draw why the last run stopped, the button that corrects it, and its warnings, if this panel shows the run."""
     session = context.window_manager.facet4d
     if session.panel != panel:
         return
@@ -43,6 +43,8 @@ def draw_error(context: Context, layout: UILayout, panel: str) -> None:
         draw_text(context, layout, session.error, "ERROR")
     if session.error_fix:
         layout.operator(session.error_fix)
+    for warning in session.warnings.splitlines():
+        draw_text(context, layout, warning, "INFO")
 
 
 def draw_options(layout: UILayout, settings: PropertyGroup, options: type, hidden: str = "") -> None:

@@ -14,6 +14,7 @@ import backend.memory
 import backend.reconstruct
 from backend.camera import Camera
 from backend.errors import UserError
+from backend.logs import log
 from backend.models import load_model
 from backend.options import ReconstructOptions
 from tests.helpers.cameras import ring
@@ -138,6 +139,22 @@ def test_a_success_clears_the_last_error(filmed, backend_gives):
     backend_gives(lambda capture, progress: FakeCloud())
     bpy.ops.facet4d.reconstruct()
     assert bpy.context.window_manager.facet4d.error == ""
+
+
+def test_the_panel_lists_what_a_run_warned_of_until_the_next(filmed, backend_gives):
+    def warn(capture, progress):
+        for text in ("One picture is dark.", "Two are alike.", "One picture is dark."):
+            log.warning("%s", text)
+        return FakeCloud()
+
+    backend_gives(warn)
+    bpy.ops.facet4d.reconstruct()
+    assert filmed.facet4d.cloud is not None
+    told = draw(FACET4D_PT_reconstruct)
+    assert told.count("One picture is dark.") == 1 and "Two are alike." in told
+    backend_gives(lambda capture, progress: FakeCloud())
+    bpy.ops.facet4d.reconstruct()
+    assert "dark" not in draw(FACET4D_PT_reconstruct)
 
 
 def test_cancel_stops_at_the_next_report_and_leaves_the_scene_alone(filmed, backend_gives):
