@@ -167,14 +167,24 @@ def mix(pictures: Tensor, noise: Tensor, level: Tensor) -> Tensor:
     return (1 - level) * (2 * pictures - 1) + level * noise
 
 
+def decide_outline(color: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """Make views opaque where they are at least half so, and empty elsewhere: the same color [..., 3] and alpha [...].
+
+    color: premultiplied. Of what it cannot know, the network draws the mean, and the mean of outlines is soft. A soft
+    outline that is read again stays soft; a sharp one tells that it is decided.
+    """
+    opaque = (alpha >= 0.5).to(alpha.dtype)
+    return color / alpha.clamp(min=0.5)[..., None] * opaque[..., None], opaque
+
+
 def denoise(
     predict: Callable[[Tensor, Tensor], Cloud], draw: Callable[[Cloud], Tensor], noise: Tensor, steps: int
 ) -> Iterator[Cloud]:
     """Yield the cloud that a network predicts in each of some steps from noise to pictures; the last is the outcome.
 
     predict: from noisy pictures [B, M, 3, H, W] and their level [B] to a cloud of all views. draw: what a cloud looks
-    like at the missing cameras, [B, M, 3, H, W] in 0..1, sRGB-encoded over white. noise: standard normal, of that
-    shape; it decides the outcome.
+    like at the missing cameras, [B, M, 3, H, W] in 0..1, sRGB-encoded over white, its outline decided. noise: standard
+    normal, of that shape; it decides the outcome.
 
     Raises:
         ValueError: no step.

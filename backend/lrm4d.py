@@ -97,8 +97,9 @@ SMALL = LRM4DConfig(
     resolution=256,
     sweep=32,
     refinements=4,
+    completes=True,
+    expansion=8,
 )
-SMALL_COMPLETING = replace(SMALL, completes=True, expansion=8)
 BASE = LRM4DConfig(12, 768, 12)
 LARGE = LRM4DConfig(24, 1024, 16)
 # Large with the activations of GS-LRM, its static predecessor, whose weights training can start from (training.start).

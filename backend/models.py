@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The registry of models: a name stands for sizes, weights and a licence. Weights are safetensors with a JSON card.
 
-`small` is bundled, and so is `small_completing`, which is as large but for wider perceptrons, and also knows how heads
-look from where nobody took a picture. `base` and `large` are the published sizes, for which no weights are published:
-train them, and give the file's path instead of a name. `large_from_gslrm` is `large` in the form to which GS-LRM's
-weights can be converted.
+`small` is bundled; it also knows how heads look from where nobody took a picture. `base` and `large` are the published
+sizes, for which no weights are published: train them, and give the file's path instead of a name. `large_from_gslrm` is
+`large` in the form to which GS-LRM's weights can be converted.
 """
 
 from __future__ import annotations
@@ -21,11 +20,10 @@ from torch import Tensor
 
 from .errors import UserError
 from .files import replacing
-from .lrm4d import BASE, LARGE, LARGE_FROM_GSLRM, LRM4D, SMALL, SMALL_COMPLETING, LRM4DConfig, PlaneSweep
+from .lrm4d import BASE, LARGE, LARGE_FROM_GSLRM, LRM4D, SMALL, LRM4DConfig, PlaneSweep
 
 CONFIGS = {
     "small": SMALL,
-    "small_completing": SMALL_COMPLETING,
     "base": BASE,
     "large": LARGE,
     "large_from_gslrm": LARGE_FROM_GSLRM,

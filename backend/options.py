@@ -165,10 +165,9 @@ def list_options(options: type) -> list[Option]:
 AUTO_DEVICE = Choice("auto", "Automatic", "The GPU where PyTorch can use one, otherwise the CPU")
 CUDA = Choice("cuda", "GPU", "The first CUDA device")
 
-BUNDLED_MODEL = Choice("small", "Small", "Bundled 4D-LRM: 22 million parameters, 36 to imagine views; works offline")
+BUNDLED_MODEL = Choice("small", "Small", "Bundled 4D-LRM: 36 million parameters; works offline")
 AUTO, OFF = "auto", "off"
 VIEWS = range(1, 9)  # that can be completed
-COMPLETING = {"small": "small_completing"}  # the model that takes over where cameras have no pictures
 UNSEEN = "Unseen Sides"
 
 

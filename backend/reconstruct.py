@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from .camera import Camera, Similarity, is_one_place, normalise_rig
 from .capture import Capture, Square, over_white
-from .complete import Missing, choose_missing, denoise, measure_azimuths, widest_gap
+from .complete import Missing, choose_missing, decide_outline, denoise, measure_azimuths, widest_gap
 from .errors import Progress, UserError, no_progress, part_of
 from .gaussians import Gaussians4D
 from .logs import log
 from .lrm4d import LRM4D, LRM4DConfig, Noisy, patchify
 from .memory import default_refinements, free_memory, out_of_memory, reading_resolution, reconstruction_bytes
 from .models import load_model
-from .options import COMPLETING, ReconstructOptions
+from .options import ReconstructOptions
 from .rasterize import over_white_pictures, render
 from .refine import refine
 from .subject import find_subject, frame_subject
@@ -147,15 +147,9 @@ def make_plan(
     cameras = [frame.camera for frame in capture.frames]
     normalisation = normalise_rig(cameras, subject.centre if subject else centre)
     progress("Loading the model", 0.05)
-    other = None if network else COMPLETING.get(str(options.model))
-    if other:
-        missing = _plan_missing(capture, normalisation, options, completes=True)
-        network = load_model(other if len(missing) else options.model, device)
-    else:
-        network = network or load_model(options.model, device)
-        missing = _plan_missing(capture, normalisation, options, network.config.completes)
-    network = network.to(device)
+    network = (network or load_model(options.model, device)).to(device)
     config = network.config
+    missing = _plan_missing(capture, normalisation, options, config.completes)
     if centre is None and is_one_place(np.stack([camera.position for camera in cameras])):
         log.warning("One camera alone does not tell how far away the subject is; give the subject's centre.")
     resolution = _pick_resolution(capture, len(missing), options, config, device)
@@ -290,8 +284,8 @@ def _complete(plan: Plan, views: Views, progress: Progress, on_cloud: OnCloud | 
 
     def draw(prediction: Prediction) -> Tensor:
         with torch.no_grad():
-            color, alpha = render(network.gaussians(*prediction), *rig, width=side, height=side)
-        return over_white_pictures(color, alpha)
+            drawn = render(network.gaussians(*prediction), *rig, width=side, height=side)
+        return over_white_pictures(*decide_outline(*drawn))
 
     predictions = denoise(lambda pictures, level: _run(plan, views, Noisy(pictures, level)), draw, noise, plan.steps)
 

@@ -315,8 +315,7 @@ def test_the_zip_holds_addon_backend_and_licence_and_nothing_of_the_workshop(ext
     assert {"manual/blender.html", "manual/blender.png"} <= set(names)
     for network in ("mtcnn", "selfie_matte"):
         assert {f"backend/portrait/weights/{network}.{ending}" for ending in ("safetensors", "LICENSE")} <= set(names)
-    for model in ("small", "small_completing"):
-        assert {f"backend/weights/{model}.{ending}" for ending in ("safetensors", "json")} <= set(names)
+    assert {f"backend/weights/small.{ending}" for ending in ("safetensors", "json")} <= set(names)
     assert names == sorted(names)
     folders = {part for name in names for part in Path(name).parts}
     assert not folders & {"training", "tests", "scripts", "requirements", "__pycache__", "demo.py", "README.md"}

@@ -21,7 +21,7 @@ from ..errors import Progress, UserError, no_progress, part_of
 from ..gaussians import Gaussians4D
 from ..lrm4d import LRM4D
 from ..models import load_model
-from ..options import COMPLETING, OFF, PortraitOptions, ReconstructOptions
+from ..options import PortraitOptions, ReconstructOptions
 from ..reconstruct import OnCloud, pick_device, reconstruct
 from .bust import Bust, Place, aim_camera, crop_bust, field_to_focal, locate_head
 from .face import Face
@@ -93,9 +93,8 @@ class Completion:
 
     @functools.cached_property
     def _network(self) -> LRM4D:
-        """Load the network once for all heads: the one that completes, unless nothing is to be completed."""
-        model = self._options.model
-        return load_model(model if self._options.complete == OFF else COMPLETING.get(str(model), model), self._device)
+        """Load the network once for all heads."""
+        return load_model(self._options.model, self._device)
 
 
 def read_sitting(path: Path, options: PortraitOptions, progress: Progress = no_progress) -> Sitting:

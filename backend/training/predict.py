@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from ..complete import denoise
+from ..complete import decide_outline, denoise
 from ..gaussians import Gaussians4D
 from ..lrm4d import LRM4D, Noisy, patchify
 from ..memory import reading_resolution
@@ -98,7 +98,8 @@ def predict_completed(model: LRM4D, batch: SceneBatch, steps: int, seed: int = 0
         return reconstruct_batch(model, batch, refinements=0, noisy=Noisy(pictures, level))[1]
 
     def drawn(cloud: Gaussians4D) -> Tensor:
-        return over_white_pictures(*render(cloud, *(part[:, missing] for part in rig), width=width, height=height))
+        views = render(cloud, *(part[:, missing] for part in rig), width=width, height=height)
+        return over_white_pictures(*decide_outline(*views))
 
     generator = torch.Generator(batch.times.device).manual_seed(seed)
     shape = (len(batch.times), batch.given - batch.known, 3, height, width)

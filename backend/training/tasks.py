@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from ..complete import mix
+from ..complete import decide_outline, mix
 from ..gaussians import Gaussians4D
 from ..lrm4d import LRM4D, Noisy
 from ..rasterize import over_white_pictures
@@ -98,7 +98,7 @@ class Task:
         given = replace(batch, camera_to_world=poses, intrinsics=intrinsics, times=times)
         noisy = Noisy(noise, noise.new_ones(len(noise)))
         views = predict(bare(self.network), given, most_shown, 0, noisy=noisy, blind=blind, first=batch.known)[1:]
-        return over_white_pictures(*views)
+        return over_white_pictures(*decide_outline(*views))
 
     def _geometry(self, cloud: Gaussians4D, batch: SceneBatch, first: int) -> GeometryErrors:
         """Measure the Gaussians of the given views from the first on."""

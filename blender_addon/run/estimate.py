@@ -71,10 +71,7 @@ def estimate(scene: Scene, window_manager: WindowManager, shots: Sequence[tuple[
     config = _read_card(options.model)
     if config is None:
         return None
-    other = backend.options.COMPLETING.get(str(options.model))
-    missing = count_missing(scene, shots, bool(config["completes"] or other))
-    if missing and other:
-        config = _read_card(other) or config
+    missing = count_missing(scene, shots, bool(config["completes"]))
     on_gpu = options.device == "cuda" or (options.device == "auto" and has_gpu())
     patch, width, layers, expansion = (config[name] for name in ("patch", "width", "layers", "expansion"))
     resolution, refinements = options.resolution, options.refinements

@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from backend.camera import Camera
-from backend.complete import count_missing, denoise, fill_gaps, mix, noise_levels, place_missing, turn_about
+from backend.complete import (
+    count_missing,
+    decide_outline,
+    denoise,
+    fill_gaps,
+    mix,
+    noise_levels,
+    place_missing,
+    turn_about,
+)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +76,14 @@ def test_a_network_that_knows_the_truth_reads_it_with_ever_less_of_the_same_nois
 
     assert list(denoise(predict, lambda cloud: truth, noise, steps)) == list(range(1, steps + 1))
     assert torch.allclose(torch.stack(reads)[:, 0], torch.tensor(noise_levels(steps)))
+
+
+def test_a_soft_outline_is_decided_and_colors_stay():
+    alpha = torch.tensor([0.0, 0.2, 0.49, 0.5, 0.8, 1.0])
+    color = torch.tensor([0.7, 0.4, 0.1])
+    decided, opaque = decide_outline(color * alpha[:, None], alpha)
+    assert opaque.tolist() == [0, 0, 0, 1, 1, 1]
+    torch.testing.assert_close(decided, color * opaque[:, None])
 
 
 def test_no_step_denoises_nothing():

@@ -22,13 +22,13 @@ def test_what_a_run_takes_holds_the_weights_and_the_work(pictures):
     size = network.config
     weights = sum(value.numel() * value.element_size() for value in network.parameters())
     work = max(4 * 24 * size.width, 1400 * size.patch**2) * tokens
-    needed = memory.reconstruction_bytes(size.layers, size.width, size.patch, tokens)
+    needed = memory.reconstruction_bytes(size.layers, size.width, size.patch, tokens, size.expansion)
     assert needed == pytest.approx(2**28 + 1.5 * weights + work, rel=0.02)
 
 
 def test_completing_a_photo_takes_what_was_measured():
     """0.78 GiB on a CPU, for the bundled model, one photo and five missing views at 192 px."""
-    size = load_model("small_completing").config
+    size = load_model("small").config
     sizes = size.layers, size.width, size.patch, 6 * 24**2, size.expansion
     assert 0.78 * 2**30 < memory.reconstruction_bytes(*sizes, missing=5) < 0.9 * 2**30
 

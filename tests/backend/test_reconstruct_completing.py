@@ -11,9 +11,10 @@ import torch
 from backend import memory, models
 from backend.__main__ import main
 from backend.capture import Capture, save_capture
+from backend.complete import noise_levels
 from backend.errors import Cancelled, UserError
 from backend.gaussians import load_cloud
-from backend.lrm4d import LRM4D, LRM4DConfig
+from backend.lrm4d import LRM4D, LRM4DConfig, Noisy
 from backend.options import ReconstructOptions
 from backend.reconstruct import make_plan, predict, reconstruct
 from tests.helpers.captures import small_capture
@@ -69,12 +70,6 @@ def test_empty_pictures_are_not_completed(model, photo):
         reconstruct(photo, SMALL, model, CENTRE)
 
 
-def test_the_bundled_model_hands_over_where_views_are_completed(photo):
-    known, completed = (make_plan(photo, replace(SMALL, complete=how), centre=CENTRE) for how in ("off", "auto"))
-    assert not known.network.config.completes
-    assert completed.network.config.completes and len(completed.missing)
-
-
 def test_the_seed_decides_what_is_completed(model, photo):
     first, again, other = (reconstruct(photo, replace(SMALL, seed=seed), model, CENTRE) for seed in (4, 4, 5))
     assert torch.equal(first.mean, again.mean) and torch.equal(first.color, again.color)
@@ -115,6 +110,25 @@ def test_every_step_gives_a_cloud_and_the_last_is_the_result(model, photo):
     assert len(clouds) == 3
     assert torch.equal(clouds[-1].mean, cloud.mean) and clouds[0].time_range == cloud.time_range
     assert not torch.equal(clouds[0].mean, cloud.mean)
+
+
+def test_a_step_reads_what_the_last_one_drew_with_its_outline_decided(model, photo, monkeypatch):
+    alpha = torch.full((1, 1, 16, 16), 0.6)
+    alpha[..., 8:] = 0.4
+    black = torch.zeros(1, 1, 16, 16, 3)
+    read, forward = [], model.forward
+
+    def reading(*given, noisy: Noisy):
+        read.append(noisy.pictures)
+        return forward(*given, noisy=noisy)
+
+    monkeypatch.setattr("backend.reconstruct.render", lambda *_, **__: (black, alpha))
+    monkeypatch.setattr(model, "forward", reading)
+    reconstruct(photo, replace(SMALL, complete=1), model, CENTRE)
+    kept = noise_levels(2)[1]  # of the noise
+    drawn = (read[1] - kept * read[0]) / (1 - kept)
+    torch.testing.assert_close(drawn[..., :8], torch.full_like(drawn[..., :8], -1))  # black
+    torch.testing.assert_close(drawn[..., 8:], torch.full_like(drawn[..., 8:], 1))  # white
 
 
 def test_progress_names_the_step_and_stops_there(model, photo):

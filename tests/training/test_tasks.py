@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from backend import models
-from backend.complete import mix
+from backend.complete import decide_outline, mix
 from backend.errors import UserError
 from backend.lrm4d import LRM4D, Noisy
 from backend.rasterize import over_white_srgb
@@ -62,7 +62,7 @@ def test_noise_is_mixed_with_the_truth_or_with_what_the_network_makes_of_noise(b
     if own:
         torch.testing.assert_close(given[0], Noisy(noise, torch.ones(2)))
         color, alpha = predict(model, batch, 256, 0, noisy=given[0], first=batch.known)[1:]
-        pictures = over_white_srgb(color, alpha)[:, :2].permute(0, 1, 4, 2, 3)
+        pictures = over_white_srgb(*decide_outline(color, alpha))[:, :2].permute(0, 1, 4, 2, 3)
         given = given[1:2]
     torch.testing.assert_close(given, [Noisy(mix(pictures, noise, level), level)])
 

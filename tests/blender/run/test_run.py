@@ -323,7 +323,7 @@ def test_the_estimate_is_the_backends_own_bound(registered, pictures, resolution
     """From the card alone what backend.reconstruct asks for."""
     registered.facet4d.resolution = resolution
     size, tokens = load_model("small").config, pictures * (int(resolution) // 8) ** 2
-    bound = backend.memory.reconstruction_bytes(size.layers, size.width, size.patch, tokens)
+    bound = backend.memory.reconstruction_bytes(size.layers, size.width, size.patch, tokens, size.expansion)
     registered.facet4d.complete = "off"
     known = estimate.estimate(registered, bpy.context.window_manager, shots(pictures))
     assert known.gaussians == pictures * int(resolution) ** 2
@@ -363,7 +363,7 @@ def test_seconds_follow_the_pace_of_the_last_run(filmed, backend_gives):
 def test_the_panel_tells_what_a_run_takes_and_offers_less(filmed, monkeypatch):
     assert "up to 331,776 Gaussians, 1.0 GiB" in draw(FACET4D_PT_reconstruct)  # five views are completed
     filmed.facet4d.complete = "off"
-    assert "up to 262,144 Gaussians, 0.7 GiB" in draw(FACET4D_PT_reconstruct)
+    assert "up to 262,144 Gaussians, 0.8 GiB" in draw(FACET4D_PT_reconstruct)
     monkeypatch.setattr(backend.memory, "free_memory", lambda: 1e6)
     filmed.facet4d.resolution, filmed.facet4d.frames_by = "512", "STEP"
     shown = draw(FACET4D_PT_reconstruct)
