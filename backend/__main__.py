@@ -117,10 +117,12 @@ def _add_options(command: argparse.ArgumentParser) -> None:
 
 def _run(take: Take, given: argparse.Namespace, finished: Path | None = None) -> Gaussians4D:
     """Reconstruct a take with the given arguments; finished: the folder for its windows' clouds."""
+    from .portrait.mattes import cut_out_take
     from .windows import reconstruct_take
 
     centre = None if given.centre is None else read_point(given.centre)
-    return reconstruct_take(take, read_arguments(ReconstructOptions, given), None, centre, report, finished)
+    options = read_arguments(ReconstructOptions, given)
+    return reconstruct_take(cut_out_take(take, options), options, None, centre, report, finished)
 
 
 def _add_portrait(command: argparse.ArgumentParser) -> None:
@@ -264,10 +266,11 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
 
 def _evaluate(given: argparse.Namespace) -> None:
     from .evaluate import score_cloud
+    from .portrait.mattes import CutOut
     from .reconstruct import pick_device
     from .take import take_of
 
-    capture = read_capture(given.capture)
+    capture = CutOut(read_arguments(ReconstructOptions, given)).cut(read_capture(given.capture))
     count = len(capture.frames)
     if given.inputs is not None:
         inputs = read_indices(given.inputs, count)

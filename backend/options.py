@@ -8,159 +8,14 @@ add an option, add a field. Only the standard library is needed, so that --help 
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError
-
-Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of several values. key: its name in .blend files, if that is not the value itself."""
-
-    value: str | int | None
-    label: str
-    help: str
-    key: str = ""
-
-    @property
-    def identifier(self) -> str:
-        """Return the choice's name in .blend files."""
-        return self.key or str(self.value)
-
-
-@dataclass(frozen=True)
-class OwnFile:
-    """The choice of the user's own file: in Blender, an item of the enumeration and a property for the path."""
-
-    key: str
-    label: str
-    help: str
-    path_property: str
-    path_label: str
-    path_help: str
-
-
-@dataclass(frozen=True)
-class Choices:
-    """One of a few values. The command line also accepts others; the task then refuses those it cannot use."""
-
-    choices: tuple[Choice, ...]
-    own_file: OwnFile | None = None
-
-    def find(self, value: Any) -> Choice:
-        """Return the choice of a value."""
-        return {choice.value: choice for choice in self.choices}[value]
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number, whole if the option's default is an int. soft_maximum: the end of the slider in Blender."""
-
-    minimum: float
-    maximum: float = math.inf
-    soft_maximum: float = math.inf
-
-    def check(self, value: float, name: str) -> None:
-        """Raise a UserError that calls the option by a name if the value is out of range or not finite."""
-        if not (math.isfinite(value) and self.minimum <= value <= self.maximum):
-            end = f" to {self.maximum}" if math.isfinite(self.maximum) else ""
-            raise UserError(f"{name} is a number from {self.minimum}{end}; correct it.")
-
-
-@dataclass(frozen=True)
-class Index:
-    """The number of one of several, counted from 0; Blender counts from 1. unset: what happens if none is given."""
-
-    unset: str = ""
-    soft_maximum: int | None = None
-
-    def check(self, value: int | None, name: str) -> None:
-        """Raise a UserError that calls the option by a name if the value is negative."""
-        if value is not None and value < 0:
-            raise UserError(f"{name} counts from 0; correct it.")
-
-
-@dataclass(frozen=True)
-class Switch:
-    """On or off."""
-
-
-@dataclass(frozen=True)
-class Rectangle:
-    """A `Box`, or none. In Blender, a switch with its own label and help says whether there is one."""
-
-    switch_label: str
-    switch_help: str
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A folder or a file, or none. unset: what happens if none is given."""
-
-    unset: str
-    is_file: bool = False
-
-
-Kind = Choices | Number | Index | Switch | Rectangle | Folder
-
-
-@dataclass(frozen=True)
-class Option:
-    """The definition of an option.
-
-    name: of its field; with dashes, of its flag on the command line. label, help: shown in Blender; the command line
-    shows the help. group: the section of the panel that shows it; empty for none. blender_name: of its property in
-    Blender and in .blend files. metavar: the name of its value in --help.
-    """
-
-    name: str
-    default: Any
-    kind: Kind
-    label: str
-    help: str
-    group: str = ""
-    blender_name: str = ""
-    metavar: str | None = None
-
-    @property
-    def flag(self) -> str:
-        """Return the option's flag on the command line, such as "--download-matting"."""
-        return "--" + self.name.replace("_", "-")
-
-
-def option(
-    default: Any,
-    label: str,
-    help: str,
-    kind: Kind,
-    group: str = "",
-    blender_name: str = "",
-    metavar: str | None = None,
-) -> Any:
-    """Make a field of an options class; the arguments are those of `Option`."""
-    unnamed = Option("", default, kind, label, help, group, blender_name, metavar)  # the class gives the name
-    return field(default=default, metadata={Option: unnamed})
-
-
-def list_options(options: type) -> list[Option]:
-    """List the options of a class such as `ReconstructOptions`, in the order in which they are shown.
-
-    Raises:
-        TypeError: a field was not made by `option`.
-    """
-    named = []
-    for entry in fields(options):
-        if Option not in entry.metadata:
-            raise TypeError(f"{options.__name__}.{entry.name} is no option; make it with backend.options.option")
-        unnamed = entry.metadata[Option]
-        named.append(replace(unnamed, name=entry.name, blender_name=unnamed.blender_name or entry.name))
-    return named
-
+from .option_kinds import Box as Box
+from .option_kinds import Choice, Choices, Folder, Index, Number, OwnFile, Rectangle, Switch, option
+from .option_kinds import Option as Option
+from .option_kinds import list_options as list_options
 
 AUTO_DEVICE = Choice("auto", "Automatic", "The GPU where PyTorch can use one, otherwise the CPU")
 CUDA = Choice("cuda", "GPU", "The first CUDA device")
@@ -168,7 +23,7 @@ CUDA = Choice("cuda", "GPU", "The first CUDA device")
 BUNDLED_MODEL = Choice("small", "Small", "Bundled 4D-LRM: 36 million parameters; works offline")
 AUTO, OFF = "auto", "off"
 VIEWS = range(1, 9)  # that can be completed
-UNSEEN = "Unseen Sides"
+UNSEEN, BACKGROUND = "Unseen Sides", "Background"
 
 
 def complete_option() -> Any:
@@ -195,7 +50,8 @@ class ReconstructOptions:
     model: a registered name, or a weights file. resolution: the side in pixels at which the network reads the pictures,
     a multiple of its patch size; None for memory.reading_resolution. refinements: how many of the model's refinement
     steps to use; None for memory.default_refinements. complete: AUTO, OFF or how many cameras lack a picture; see
-    complete.place_missing; steps, seed: from noise to what these cameras see. window: see windows.plan_windows.
+    complete.place_missing; steps, seed: from noise to what these cameras see. matting: AUTO or OFF, see
+    portrait.mattes.CutOut; plates: see portrait.mattes.Plates. window: see windows.plan_windows.
     """
 
     model: str | Path = option(
@@ -267,6 +123,28 @@ class ReconstructOptions:
         group=UNSEEN,
     )
     seed: int = option(0, "Seed", "Of the noise: another imagines another unseen side", Number(0, 2**63 - 1), UNSEEN)
+    matting: str = option(
+        AUTO,
+        "Cut Out",
+        "How the subject is cut out of pictures that have no alpha",
+        Choices(
+            (
+                Choice(
+                    AUTO, "Automatic", "By plates if there are some, from a plain background, or the person in them"
+                ),
+                Choice(OFF, "Nothing", "The pictures are taken with their background"),
+            )
+        ),
+        group=BACKGROUND,
+    )
+    plates: Path | None = option(
+        None,
+        "Plates",
+        "Folder of pictures without the subject, one for each camera and called like it",
+        Folder("no plates"),
+        group=BACKGROUND,
+        metavar="FOLDER",
+    )
     window: float = option(
         0.0, "Window", "Seconds of a long take that are read at once; 0 for 24 moments", Number(0, soft_maximum=4)
     )

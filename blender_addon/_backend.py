@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follo
     import backend.facelift.pipeline
     import backend.facelift.weights
     import backend.formats.exchange
+    import backend.portrait.mattes
     import backend.portrait.matting_models
     import backend.portrait.photo
     import backend.portrait.pipeline

@@ -44,7 +44,7 @@ def reconstruction_task(capture: Capture, options: ReconstructOptions, target: n
     """Return the task whose result is the cloud of a capture, as MovingSplats; see backend.windows.reconstruct_take."""
 
     def task(progress: Progress) -> MovingSplats:
-        take = backend.take.take_of(capture)
+        take = backend.portrait.mattes.cut_out_take(backend.take.take_of(capture), options)
         cloud = backend.windows.reconstruct_take(take, options, centre=target, progress=progress)
         return cloud.to_splats()
 

@@ -28,6 +28,7 @@ BACKEND = (
     ("color", "files", "rotations", "logs", "version", "movies", "console"),
     ("arguments", "import_options"),
     ("options",),
+    ("option_kinds",),
     ("arrays", "errors", "pip_failures", "__init__"),
 )
 ADDON = (

@@ -79,6 +79,7 @@ def test_paths_may_begin_at_the_blend_file_and_say_so(registered, options, tmp_p
 def test_what_a_cloud_remembers_brings_the_options_back(registered, options, tmp_path):
     settings = settings_of(options)
     changes = {"model": "FILE", "weights": str(tmp_path), "resolution": "256", "refinements": "2", "device": "cpu"}
+    changes |= {"matting": "off", "plates": str(tmp_path)}
     changes |= {"complete": "5", "steps": 3, "seed": 4, "window": 0.5}
     if options is PortraitOptions:
         changes = {"weights": str(tmp_path), "matting": "none", "face": 2, "use_box": True, "box": (1, 2, 3, 4)}
