@@ -11,11 +11,12 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
 from .camera import Camera
 from .errors import UserError
@@ -196,6 +197,8 @@ def write_transforms(folder: Path, frames: Sequence[tuple[str, Camera, float, bo
 def read_image(path: Path) -> np.ndarray:
     """Read a picture of any format that Pillow supports as RGBA uint8 [H, W, 4], in the orientation that is stored.
 
+    Colors of another space that the file names, such as a phone's Display P3, are converted to sRGB.
+
     Raises:
         UserError: the file is missing, damaged or not a picture.
     """
@@ -205,7 +208,24 @@ def read_image(path: Path) -> np.ndarray:
             raise ValueError("its pixels are floats")
         if picture.mode.startswith("I;16") or picture.mode == "I":
             picture = Image.fromarray((np.asarray(picture, np.float64) / 257).round().astype(np.uint8))
-        return np.asarray(picture.convert("RGBA"))
+        return np.asarray(_to_srgb(picture, picture.info.get("icc_profile")).convert("RGBA"))
+
+
+def _to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """Convert the colors of a profile's space (ICC) to sRGB; a profile that cannot be read is ignored."""
+    if not profile:
+        return picture
+    try:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        if "sRGB" in ImageCms.getProfileDescription(source):
+            return picture
+        if picture.mode == "P":
+            picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+        mode = "RGBA" if picture.mode == "RGBA" else "RGB"
+        converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode=mode)
+        return converted or picture
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return picture
 
 
 @contextmanager

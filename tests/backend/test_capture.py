@@ -6,14 +6,15 @@ import math
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from backend.calibrations.load import load_capture
 from backend.camera import Camera
-from backend.capture import Capture, Frame, over_white, save_capture
+from backend.capture import Capture, Frame, over_white, read_image, save_capture
+from backend.color import linear_to_srgb
 from backend.errors import UserError
 from tests.helpers.cameras import look_at
-from tests.helpers.captures import small_capture
+from tests.helpers.captures import DISPLAY_P3, SRGB, color_profile, small_capture
 
 
 @pytest.fixture
@@ -254,3 +255,22 @@ def test_pictures_of_any_mode_are_read(folder, mode):
     image = load_capture(folder).frames[1].image
     assert np.abs(image[..., 1] - grey.round()).max() <= 1
     assert image[..., 3].min() == 255
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_colors_of_another_space_become_srgb(tmp_path, mode):
+    """As an iPhone's pictures need, which are in Display P3."""
+    values = np.random.default_rng(0).integers(40, 200, (8, 8, len(mode)), np.uint8)
+    profile = color_profile(DISPLAY_P3, 2.2)
+    Image.fromarray(values, mode).save(tmp_path / "phone.png", icc_profile=profile)
+    linear = np.linalg.inv(SRGB) @ DISPLAY_P3 @ ((values[..., :3] / 255) ** 2.2)[..., None]
+    expected = 255 * linear_to_srgb(np.clip(linear[..., 0], 0, 1))
+    read = read_image(tmp_path / "phone.png").astype(float)
+    assert np.abs(read[..., :3] - expected).max() < 1.5
+    assert np.abs(values[..., :3] - expected).max() > 10
+    assert (read[..., 3] == (values[..., 3] if mode == "RGBA" else 255)).all()
+    Image.fromarray(values, mode).save(tmp_path / "spoiled.png", icc_profile=profile[:200])
+    assert (read_image(tmp_path / "spoiled.png")[..., :3] == values[..., :3]).all()
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(values, mode).save(tmp_path / "usual.png", icc_profile=srgb)
+    assert (read_image(tmp_path / "usual.png")[..., :3] == values[..., :3]).all()
