@@ -205,13 +205,13 @@ def add_wheels(extension: Path, platform: str, pythons: list[str]) -> None:
     """Put the wheels that reconstructing needs into a staged extension and its manifest.
 
     pip evaluates conditions such as "for Windows only" for the system that it runs on. That does no harm: the packages
-    that PyTorch's wheels for the processor need have no such conditions that matter.
+    that these wheels need have no such conditions that matter. NumPy, which Numba asks for, is in Blender.
 
     Raises:
         BuildError: pip cannot get them; the message holds its last lines.
     """
     wheels = extension / "wheels"
-    names = ("torch==", "pillow==", "safetensors==")
+    names = ("numba==", "torch==", "pillow==", "safetensors==")
     pins = [pin for pin in read_pins()[BASE] if pin.startswith(names)]
     if not platform.startswith("macos"):
         pins = [f"{pin}+cpu" if pin.startswith("torch==") else pin for pin in pins]
@@ -220,11 +220,15 @@ def add_wheels(extension: Path, platform: str, pythons: list[str]) -> None:
         command = [ENVIRONMENT.python, "-m", "pip", "download", "--only-binary=:all:", "--dest", wheels]
         command += ["--python-version", python]
         command += [f"--platform={tag}" for tag in PLATFORMS[platform]]
-        command += ["--no-input", "--progress-bar=off", "--extra-index-url", CPU_INDEX, *pins]
+        without = "numba==" if (platform, python) == ("windows-arm64", "3.11") else " "  # no such wheel exists
+        wanted = [pin.split(";")[0] for pin in pins if not pin.startswith(without)]
+        command += ["--no-input", "--progress-bar=off", "--extra-index-url", CPU_INDEX, *wanted]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             tail = "\n".join(result.stderr.strip().splitlines()[-3:])
             raise BuildError(f"Getting the wheels for {platform} and Python {python} failed:\n{tail}")
+    for wheel in wheels.glob("numpy-*.whl"):
+        wheel.unlink()
     manifest = extension / "blender_manifest.toml"
     lines = "".join(f'    "./wheels/{wheel.name}",\n' for wheel in sorted(wheels.iterdir()))
     text = manifest.read_text(encoding="utf-8")

@@ -363,6 +363,7 @@ def _info(given: argparse.Namespace) -> None:
 
     from .facelift.weights import LICENCE, SIZE, find_weights
     from .models import list_models
+    from .rasterize import name_rasterizer
     from .version import read_version
 
     print(f"Facet4D {read_version()}, Python {sys.version.split()[0]}, PyTorch {torch.__version__}")
@@ -371,6 +372,7 @@ def _info(given: argparse.Namespace) -> None:
         print(f"GPU: {torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
     else:
         print("GPU: none that PyTorch can use; everything runs on the CPU")
+    print(f"Splats are drawn by {name_rasterizer(torch.cuda.is_available())}")
     for model in list_models():
         where = f"{model.megabytes:.1f} MiB at {model.path}" if model.path else "no weights here"
         print(f"{model.name:16} {model.parameters / 1e6:6.1f} M parameters, {where} ({model.licence})")

@@ -41,6 +41,28 @@ class ConditionedGaussians(NamedTuple):
     opacity: Tensor
 
 
+class MovingGaussians(NamedTuple):
+    """N 3D Gaussians of constant shape on straight paths, any leading batch dimensions: 4D Gaussians, seen from time.
+
+    mean [..., N, 3] at the time middle [..., N], at which opacity [..., N] is largest; velocity [..., N, 3]; variance
+    [..., N] of the opacity in time; covariance [..., N, 3, 3].
+    """
+
+    mean: Tensor
+    middle: Tensor
+    velocity: Tensor
+    variance: Tensor
+    covariance: Tensor
+    opacity: Tensor
+
+    def at(self, times: Tensor) -> ConditionedGaussians:
+        """Condition the Gaussians on times [..., V], by eq. 2 and 10 of 4D-LRM."""
+        elapsed = times[..., :, None] - self.middle[..., None, :]  # [..., V, N]
+        mean = self.mean[..., None, :, :] + self.velocity[..., None, :, :] * elapsed[..., None]
+        opacity = self.opacity[..., None, :] * torch.exp(-0.5 * elapsed.square() / self.variance[..., None, :])
+        return ConditionedGaussians(mean, self.covariance[..., None, :, :, :], opacity)
+
+
 @dataclass(eq=False)
 class Gaussians4D:
     """N 4D Gaussians, any leading batch dimensions, float32.
@@ -101,14 +123,15 @@ class Gaussians4D:
         along = (space * unit[..., None, :]).sum(-1)  # [..., N, 3]; a batched product of such small matrices is slower
         return along / deviation, deviation[..., 0].square(), space - along[..., None] * unit[..., None, :]
 
-    def at(self, times: Tensor) -> ConditionedGaussians:
-        """Condition the Gaussians on times [..., V], by eq. 2 and 10 of 4D-LRM."""
+    def to_moving(self) -> MovingGaussians:
+        """Return the same Gaussians as 3D ones that move; conditioning these on a time is cheap."""
         velocity, variance, shape = self.motion()
-        elapsed = times[..., :, None] - self.mean[..., None, :, 3]  # [..., V, N]
-        mean = self.mean[..., None, :, :3] + velocity[..., None, :, :] * elapsed[..., None]
-        opacity = self.opacity[..., None, :] * torch.exp(-0.5 * elapsed.square() / variance[..., None, :])
         covariance = (shape[..., :, None, :] * shape[..., None, :, :]).sum(-1)
-        return ConditionedGaussians(mean, covariance[..., None, :, :, :], opacity)
+        return MovingGaussians(self.mean[..., :3], self.mean[..., 3], velocity, variance, covariance, self.opacity)
+
+    def at(self, times: Tensor) -> ConditionedGaussians:
+        """Condition the Gaussians on times [..., V]."""
+        return self.to_moving().at(times)
 
     def peak_opacity(self) -> Tensor:
         """Return the largest opacity [..., N] that each Gaussian reaches within the clip."""

@@ -1,32 +1,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Renders 4D Gaussians by EWA splatting (Zwicker et al. 2001); a low-pass filter preserves each splat's energy.
 
-`render` uses gsplat on CUDA and plain torch code anywhere else. Both compute the same function with the same constants:
-splats below 1/255 are skipped, one splat covers at most 0.999, and a pixel is complete when its transmittance falls to
-1e-4.
+`render` uses gsplat on CUDA, loops compiled by Numba on a CPU (splat_kernel.py), and plain torch code where these are
+missing. All compute the same function with the same constants: splats below 1/255 are skipped, one splat covers at most
+0.999, and a pixel is complete when its transmittance falls to 1e-4.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from . import splat_kernel
 from .camera import Camera
 from .color import linear_to_srgb, srgb_to_linear
 from .errors import Progress, no_progress
-from .gaussians import ConditionedGaussians, Gaussians4D
+from .gaussians import ConditionedGaussians, Gaussians4D, MovingGaussians
 from .logs import log
-from .splats import MIN_OPACITY
+from .splats import LOW_PASS, MAX_ALPHA, MIN_OPACITY, MIN_TRANSMITTANCE, NEAR
 
-LOW_PASS = 0.1  # variance of the pixel filter in px^2, about that of box-filtered supersamples
-MAX_ALPHA, MIN_TRANSMITTANCE = 0.999, 1e-4
 MIN_EXPONENT = -10.0  # a splat is invisible below; clamping avoids underflow, which makes a CPU ten times slower
-NEAR = 0.01
 TILE = 16
 
 
@@ -54,13 +52,43 @@ def render(
     clock; leading dimensions are the cloud's. Returns premultiplied color [..., V, H, W, 3] in the cloud's compositing
     light (linear, or encoded for "srgb") and alpha [..., V, H, W], both float32.
     """
+    return render_moving(gaussians.to_moving(), radiance(gaussians), camera_to_world, intrinsics, times, width, height)
+
+
+def radiance(gaussians: Gaussians4D) -> Tensor:
+    """Return the color [..., N, 3] of Gaussians in the light in which they are composited."""
+    return srgb_to_linear(gaussians.color) if gaussians.compositing == "linear" else gaussians.color
+
+
+def render_moving(
+    gaussians: MovingGaussians,
+    color: Tensor,
+    camera_to_world: Tensor,
+    intrinsics: Tensor,
+    times: Tensor,
+    width: int,
+    height: int,
+) -> tuple[Tensor, Tensor]:
+    """Render as `render` does, from Gaussians4D.to_moving and `radiance`, which several calls can share."""
     splats = gaussians.at(times)
-    color = srgb_to_linear(gaussians.color) if gaussians.compositing == "linear" else gaussians.color
-    color = color[..., None, :, :].expand(*splats.mean.shape)  # [..., V, N, 3]
-    world_to_camera = torch.linalg.inv(camera_to_world)
-    fast = splats.mean.is_cuda and len(gaussians) and _gsplat_works()
-    rasterize = _rasterize_gsplat if fast else _rasterize_torch
-    return rasterize(splats, color, world_to_camera, intrinsics, width, height)
+    rasterize = _pick_rasterizer(splats)
+    return rasterize(splats, color, torch.linalg.inv(camera_to_world), intrinsics, width, height)
+
+
+def name_rasterizer(on_gpu: bool) -> str:
+    """Return in words what draws splats on this machine, after trying it, which may compile for some seconds."""
+    if on_gpu:
+        return "gsplat" if _gsplat_works() else "PyTorch code, which is slower than gsplat"
+    return "loops compiled by Numba" if splat_kernel.load_loops() else "PyTorch code, which is slower than Numba's"
+
+
+def _pick_rasterizer(splats: ConditionedGaussians) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Return the fastest function that can draw splats: gsplat on a GPU, the compiled loops on a CPU, or torch code."""
+    if splats.mean.is_cuda and splats.opacity.shape[-1] and _gsplat_works():
+        return _rasterize_gsplat
+    if splats.mean.device.type == "cpu" and splats.mean.dtype == torch.float32 and splat_kernel.load_loops():
+        return splat_kernel.splat_pictures
+    return _rasterize_torch
 
 
 def render_pictures(
@@ -141,7 +169,7 @@ def _rasterize_gsplat(
     _, intersections, order = isect_tiles(pixels, radii, depth, TILE, *grid, n_images=views.numel())
     offsets = isect_offset_encode(intersections, views.numel(), *grid).view(*views, 1, grid[1], grid[0])
     opacity = splats.opacity[..., None, :] * energy
-    color = color[..., None, :, :].contiguous()
+    color = color[..., None, None, :, :].expand(*views, 1, *color.shape[-2:]).contiguous()  # [..., V, 1, N, 3]
     picture, alpha = rasterize_to_pixels(pixels, conic, color, opacity, width, height, TILE, offsets, order)
     return picture[..., 0, :, :, :], alpha[..., 0, :, :, 0]
 
@@ -152,6 +180,7 @@ def _rasterize_torch(
     """Compute the same as gsplat's rasterization, looping over views and 16 x 16 tiles of depth-sorted splats."""
     views = intrinsics.shape[:-1]
     covariance = splats.covariance.expand(*splats.mean.shape, 3)
+    color = color[..., None, :, :].expand(*splats.mean.shape)
     parts = (splats.mean, covariance, splats.opacity, color, world_to_camera, intrinsics)
     flat = zip(*(part.reshape(views.numel(), *part.shape[len(views) :]) for part in parts), strict=True)
     pictures = [_rasterize_view(*view, width=width, height=height) for view in flat]
@@ -213,6 +242,7 @@ def _rasterize_view(
         size = radius.new_tensor([width, height])
         grid = [(width + TILE - 1) // TILE, (height + TILE - 1) // TILE]
         seen = (opacity >= MIN_OPACITY) & (depth > NEAR) & (determinant > 0) & pixels.isfinite().all(-1)
+        seen &= color.isfinite().all(-1)
         seen &= ((pixels + radius > 0) & (pixels - radius < size)).all(-1)
         splat = seen.nonzero()[:, 0]
         splat = splat[depth[splat].argsort(stable=True)]

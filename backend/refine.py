@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from .errors import Progress, no_progress
-from .gaussians import Gaussians4D
+from .gaussians import Gaussians4D, MovingGaussians
 from .lrm4d import GAUSSIAN_CHANNELS
-from .rasterize import over_white_srgb, render
+from .rasterize import over_white_srgb, radiance, render_moving
 
 MAX_STEP = 3.0  # of one Gaussian, in units of the step size
 MAX_SPLATS = 2**23  # that a GPU renders at once, over all views; with what their gradient needs, some gigabytes
@@ -41,14 +41,12 @@ def refine(
     """
     repeats = torch.tensor(GAUSSIAN_CHANNELS, device=channels.device)
     for step, sizes in enumerate(step_sizes):
-        direction = torch.zeros_like(channels)
-        count = images.shape[1]
-        chunk = max(1, MAX_SPLATS // direction[..., 0].numel()) if images.is_cuda else 1
-        for first in range(0, count, chunk):
-            progress("Refining", (step + first / count) / len(step_sizes))
-            views = (part[:, first : first + chunk] for part in (images, camera_to_world, intrinsics, times))
-            direction -= _gradient(channels.detach(), decode, *views)
-        channels = channels + sizes.exp().repeat_interleave(repeats) * _normalise(direction)
+
+        def report(done: float, step: int = step) -> None:
+            progress("Refining", (step + done) / len(step_sizes))
+
+        gradient = _gradient(channels, decode, images, (camera_to_world, intrinsics, times), report)
+        channels = channels + sizes.exp().repeat_interleave(repeats) * _normalise(-gradient)
     return channels
 
 
@@ -56,16 +54,41 @@ def _gradient(
     channels: Tensor,
     decode: Callable[[Tensor], Gaussians4D],
     images: Tensor,
-    camera_to_world: Tensor,
-    intrinsics: Tensor,
-    times: Tensor,
+    rig: tuple[Tensor, Tensor, Tensor],
+    report: Callable[[float], None],
 ) -> Tensor:
-    """Return the gradient, with respect to the channels, of the summed squared differences to the pictures."""
+    """Return the gradient, with respect to the channels, of the summed squared differences to the pictures.
+
+    rig: camera_to_world, intrinsics and times. report: gets the fraction that is done. The channels are decoded once;
+    the views are drawn a few at a time, one on a CPU, so that their memory stays small.
+    """
     with torch.enable_grad():
-        channels.requires_grad_()
-        color, alpha = render(decode(channels), camera_to_world, intrinsics, times, *images.shape[:-3:-1])
-        error = (over_white_srgb(color, alpha) - images.movedim(2, -1)).square().sum()
-        return torch.autograd.grad(error, channels)[0].nan_to_num(0, 0, 0)
+        variables = channels.detach().requires_grad_()
+        cloud = decode(variables)
+        decoded = [*cloud.to_moving(), radiance(cloud)]
+    leaves = [part.detach().requires_grad_() for part in decoded]
+    totals = [torch.zeros_like(part) for part in leaves]
+    count = images.shape[1]
+    chunk = max(1, MAX_SPLATS // cloud.opacity.numel()) if images.is_cuda else 1
+    for first in range(0, count, chunk):
+        report(first / count)
+        views = (part[:, first : first + chunk] for part in (images, *rig))
+        for total, part in zip(totals, _gradients_by_leaves(leaves, *views), strict=True):
+            total += part.nan_to_num(0, 0, 0)
+    used = [index for index, part in enumerate(decoded) if part.requires_grad]
+    outputs, gradients = ([parts[index] for index in used] for parts in (decoded, totals))
+    return torch.autograd.grad(outputs, variables, gradients)[0].nan_to_num(0, 0, 0)
+
+
+def _gradients_by_leaves(
+    leaves: list[Tensor], images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor
+) -> tuple[Tensor, ...]:
+    """Return the gradients of some views' squared differences by the parts of MovingGaussians and by the color."""
+    with torch.enable_grad():
+        gaussians, color = MovingGaussians(*leaves[:-1]), leaves[-1]
+        rendered, alpha = render_moving(gaussians, color, camera_to_world, intrinsics, times, *images.shape[:-3:-1])
+        error = (over_white_srgb(rendered, alpha) - images.movedim(2, -1)).square().sum()
+        return torch.autograd.grad(error, leaves)
 
 
 def _normalise(direction: Tensor) -> Tensor:

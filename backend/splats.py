@@ -21,7 +21,11 @@ from .rotations import (
 ARRAYS = ("position", "velocity", "time_mean", "time_sigma", "scale", "rotation", "opacity", "color")
 STATIC_SIGMA = 1e3  # seconds: the time_sigma of a splat whose opacity stays constant within any clip
 LONGEST_CLIP = 1e6  # seconds; farther out, float32 does not tell frames from each other
-MIN_OPACITY = 1 / 255  # renderers skip splats below this
+# what all renderers of `rasterize` agree on
+MIN_OPACITY = 1 / 255  # splats are skipped below this
+MAX_ALPHA, MIN_TRANSMITTANCE = 0.999, 1e-4  # of one splat; of a pixel that is complete
+LOW_PASS = 0.1  # variance of the pixel filter in px^2, about that of box-filtered supersamples
+NEAR = 0.01  # what is nearer to the camera is not seen
 
 
 @dataclass(eq=False)

@@ -14,7 +14,7 @@ from .pytorch import operators as pytorch_operators
 from .pytorch import probe
 from .report import machine_lines, package_versions, write_report
 
-OPTIONAL = {"gsplat"}  # not used on a CPU
+OPTIONAL = {"numba", "gsplat"}  # make splatting faster, on a CPU and on a GPU
 
 
 class FACET4D_AP_preferences(AddonPreferences):

@@ -13,7 +13,7 @@ from bpy.types import Context
 from . import _backend as backend
 from ._backend import logs
 
-PACKAGES = ("torch", "pillow", "safetensors", "gsplat")
+PACKAGES = ("torch", "pillow", "safetensors", "numba", "gsplat")
 LOG_LINES = 100
 
 

@@ -21,6 +21,8 @@ BACKEND = (
     ("models",),
     ("complete", "refine"),
     ("lrm4d", "rasterize"),
+    ("splat_kernel",),
+    ("splat_loops",),
     ("calibrations/",),
     ("subject", "take"),
     ("gaussians", "capture", "formats/"),

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from backend.errors import Progress
 
 TORCH = "2.13.0"
-OTHERS = ("pillow==13.0.0", "safetensors==0.8.0")
+OTHERS = (
+    "numba==0.68.1; python_version == '3.13' or sys_platform != 'win32' or platform_machine != 'ARM64'",
+    "pillow==13.0.0",
+    "safetensors==0.8.0",
+)
 PORTRAITS = (
     "av==18.1.0",
     "diffusers==0.42.1",
@@ -74,9 +78,9 @@ class Build:
 BUILDS = {
     build.name: build
     for build in (
-        Build("cpu", "Processor", download=0.2, disk=0.8),
-        Build("cu126", "CUDA 12.6", download=2.7, disk=4.8),
-        Build("cu130", "CUDA 13.0", download=2.7, disk=4.8),
+        Build("cpu", "Processor", download=0.3, disk=1.1),
+        Build("cu126", "CUDA 12.6", download=2.8, disk=5.1),
+        Build("cu130", "CUDA 13.0", download=2.8, disk=5.1),
     )
 }
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from backend import rasterize
+from backend import rasterize, splat_kernel
 from backend.camera import Camera
 from backend.color import linear_to_srgb, srgb_to_linear
 from backend.gaussians import Gaussians4D
@@ -176,7 +176,8 @@ class CountNumbers(TorchDispatchMode):
 
 
 @pytest.mark.slow
-def test_a_splat_costs_what_it_covers_and_not_the_whole_picture():
+def test_a_splat_costs_what_it_covers_and_not_the_whole_picture(monkeypatch):
+    monkeypatch.setattr(splat_kernel, "load_loops", lambda: None)
     cloud = random_cloud(20_000)
     intrinsics = torch.tensor([[300.0, 300, 128, 128]])
     with CountNumbers() as counter:
@@ -208,8 +209,9 @@ def test_without_gsplat_there_is_a_warning_and_the_twin(monkeypatch, caplog):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("count", [1000, 100_000])
-def test_gsplat_and_the_twin_agree(count):
+def test_gsplat_and_the_twin_agree(count, monkeypatch):
     """Same pictures to 2e-4 on average and the same gradients, for turned, moving splats at several times."""
+    monkeypatch.setattr(splat_kernel, "load_loops", lambda: None)
     poses, intrinsics = POSE.repeat(3, 1, 1), torch.tensor([[300.0, 280, 120, 130]]).repeat(3, 1)
     poses[1, 0, 3], poses[2, 2, 3] = 0.4, -1.0
     times = torch.tensor([0.0, 0.2, -0.5])

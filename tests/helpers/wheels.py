@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tiny wheels with the names of PyTorch, Pillow and safetensors, for pip to install in tests."""
+"""Tiny wheels with the names of PyTorch, Numba, Pillow and safetensors, for pip to install in tests."""
 
 import zipfile
 from pathlib import Path
@@ -11,6 +11,7 @@ class cuda: is_available = staticmethod(lambda: False)
 """
 PACKAGES = {
     ("torch", "2.13.0+cpu"): {"torch/__init__.py": TORCH},
+    ("numba", "0.68.1"): {"numba/__init__.py": ""},
     ("pillow", "13.0.0"): {"PIL/__init__.py": "", "PIL/Image.py": ""},
     ("safetensors", "0.8.0"): {"safetensors/__init__.py": "", "safetensors/torch.py": ""},
 }

@@ -68,7 +68,7 @@ def test_an_installation_is_whole_alone_and_named_after_python_and_build(wheels,
     pytorch_install.install(home, CPU, lambda *report: reports.append(report))
     (folder,) = home.iterdir()
     assert folder.name == f"py{sys.version_info.major}{sys.version_info.minor}-cpu"
-    assert {"torch", "PIL", "safetensors"} <= {path.name for path in folder.iterdir()}
+    assert {"torch", "numba", "PIL", "safetensors"} <= {path.name for path in folder.iterdir()}
     assert pytorch_install.find(home) == folder
     assert reports[0] == ("Starting pip", 0.0) and reports[-1][0] == "Trying PyTorch"
     assert [fraction for _, fraction in reports] == sorted(fraction for _, fraction in reports)
@@ -81,7 +81,7 @@ def test_pip_is_asked_for_what_the_project_is_tested_with():
     assert set(pytorch_install.PORTRAITS) == of_portraits
     names = [Requirement(pin).name for pin in CPU.with_portraits().requirements]
     assert sorted(names) == sorted(
-        {"torch", "pillow", "numpy", "safetensors", *(Requirement(p).name for p in of_portraits)}
+        {"torch", "numba", "pillow", "numpy", "safetensors", *(Requirement(p).name for p in of_portraits)}
     )
     assert f"numpy=={np.__version__}" in CPU.with_portraits().requirements
     for each in BUILDS.values():
