@@ -51,7 +51,7 @@ class ReconstructOptions:
     a multiple of its patch size; None for memory.reading_resolution. refinements: how many of the model's refinement
     steps to use; None for memory.default_refinements. complete: AUTO, OFF or how many cameras lack a picture; see
     complete.place_missing; steps, seed: from noise to what these cameras see. matting: AUTO or OFF, see
-    portrait.mattes.CutOut; plates: see portrait.mattes.Plates. window: see windows.plan_windows.
+    portrait.mattes.CutOut; plates: see portrait.mattes.Plates. window: see take.plan_windows.
     """
 
     model: str | Path = option(

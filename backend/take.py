@@ -63,19 +63,24 @@ def take_of(capture: Capture) -> Take:
     return Take(cameras, times, inputs.select)
 
 
-def plan_windows(take: Take, centre: Sequence[float] | np.ndarray | None = None, seconds: float = 0.0) -> list[Window]:
+def plan_windows(
+    cameras: Sequence[Camera],
+    times: Sequence[float] | np.ndarray,
+    centre: Sequence[float] | np.ndarray | None = None,
+    seconds: float = 0.0,
+) -> list[Window]:
     """Plan the windows of a take, in order of time, and choose their pictures; a short take is one window.
 
-    centre: the subject's [3], as for reconstruct.reconstruct. seconds: the length of a window; 0 for as many moments
-    as it has pictures.
+    cameras, times: of all P pictures. centre: the subject's [3], as for reconstruct.reconstruct. seconds: the length of
+    a window; 0 for as many moments as it has pictures.
 
     Raises:
         UserError: the cameras do not tell where the subject is.
     """
-    times = np.asarray(take.times, np.float64)
+    times = np.asarray(times, np.float64)
     steps = count_windows(times, seconds) - 1
-    if not steps and len(take) <= MOST_PICTURES:
-        return [Window(0.0, math.inf, list(range(len(take))))]
+    if not steps and len(times) <= MOST_PICTURES:
+        return [Window(0.0, math.inf, list(range(len(times))))]
     order = np.argsort(times, kind="stable")
     moments = _moments(times[order])
     counts = [STEP_PICTURES] * steps or [MOST_PICTURES]
@@ -84,7 +89,7 @@ def plan_windows(take: Take, centre: Sequence[float] | np.ndarray | None = None,
     edges = np.linspace(0, len(moments) - 1, len(counts) + 1).round().astype(int)
     ends = [*edges[1:-1], len(moments)]
     groups = [moments[first:end] for first, end in zip(edges, ends, strict=False)]
-    parts = _choose(_directions(take, centre)[order], times[order], groups, counts)
+    parts = _choose(_directions(cameras, centre)[order], times[order], groups, counts)
     pictures = [sorted(order[part].tolist()) for part in parts]
     if not steps:
         return [Window(0.0, math.inf, pictures[0])]
@@ -118,10 +123,10 @@ def _moments(times: np.ndarray) -> list[np.ndarray]:
     return np.split(np.arange(len(times)), 1 + np.flatnonzero(np.diff(times) > interval / 2))
 
 
-def _directions(take: Take, centre: Sequence[float] | np.ndarray | None) -> np.ndarray:
+def _directions(cameras: Sequence[Camera], centre: Sequence[float] | np.ndarray | None) -> np.ndarray:
     """Return the unit vectors [P, 3] from the subject's centre to the cameras."""
-    subject = normalise_rig(take.cameras, centre).inverse().translation
-    toward = np.stack([camera.position for camera in take.cameras]) - subject
+    subject = normalise_rig(cameras, centre).inverse().translation
+    toward = np.stack([camera.position for camera in cameras]) - subject
     return toward / np.linalg.norm(toward, axis=1, keepdims=True).clip(1e-9)
 
 

@@ -46,7 +46,7 @@ def reconstruct_take(
         OSError: the folder cannot be made.
         Cancelled: whatever `progress` raises.
     """
-    windows = plan_windows(take, centre, options.window)
+    windows = plan_windows(take.cameras, take.times, centre, options.window)
     if len(windows) == 1:
         (pictures,) = (window.pictures for window in windows)
         if len(pictures) < len(take):

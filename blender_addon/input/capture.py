@@ -21,7 +21,7 @@ from .._backend import errors
 from .cameras import crop_to_border, frame_camera, picture_camera
 from .pictures import render_still
 from .rig import is_visible_kind, subjects
-from .survey import survey
+from .survey import View, survey
 
 if TYPE_CHECKING:
     from backend.capture import Capture
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 def capture_steps(context: Context, limit: int | None = None) -> Generator[tuple[str, float], None, "Capture"]:
     """Read or render the pictures that the scene's settings ask for, one in each step, and return them as a Capture.
 
-    limit: take at most so many of them, spread evenly. Yields the stage and its fraction, 0..1. The scene must not be
-    changed between the steps. It is restored at the end, also if the generator is closed early.
+    limit: take at most so many of them, spread evenly; without, of a long take those that its windows read. Yields the
+    stage and its fraction, 0..1. The scene must not be changed between the steps. It is restored at the end, also if
+    the generator is closed early.
 
     Raises:
         UserError: the first problem that `survey` finds, a picture that cannot be read, or a capture that no model
@@ -44,6 +45,8 @@ def capture_steps(context: Context, limit: int | None = None) -> Generator[tuple
     if limit and limit < len(chosen):
         chosen = [chosen[index] for index in np.linspace(0, len(chosen) - 1, limit).astype(int)]
     scene = context.scene
+    if not limit:
+        chosen = _choose_for_windows(chosen, scene)
     renders = scene.facet4d.source == "RENDER"
     stage, frames = "Rendering pictures" if renders else "Reading pictures", []
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
@@ -72,6 +75,16 @@ def capture_steps(context: Context, limit: int | None = None) -> Generator[tuple
     result = backend.capture.Capture(frames)
     result.validate()
     return result
+
+
+def _choose_for_windows(views: list[View], scene: Scene) -> list[View]:
+    """Return the views that the windows of a long take read, as their cameras stand now; all of a short one."""
+    rig = {camera: frame_camera(camera, scene.render) for camera in {view.camera for view in views}}
+    seconds, target = scene.render.fps_base / scene.render.fps, scene.facet4d.target
+    cameras, times = [rig[view.camera] for view in views], [view.frame * seconds for view in views]
+    centre = None if target is None else np.array(target.matrix_world.translation)
+    windows = backend.take.plan_windows(cameras, times, centre, scene.facet4d.window)
+    return [views[number] for number in sorted({number for window in windows for number in window.pictures})]
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from backend.lrm4d import LRM4D
 from backend.options import ReconstructOptions
 from backend.rasterize import render_pictures
 from backend.reconstruct import NothingFound, reconstruct
-from backend.take import Take, plan_windows
+from backend.take import Take, Window, plan_windows
 from backend.windows import reconstruct_take
 from tests.helpers.cameras import ring
 from tests.helpers.tiny_run import TINY
@@ -41,6 +41,10 @@ def make_take(moments=96, cameras=8, rate=30.0, jitter=0.0, size=16) -> Take:
         return Capture([Frame(used[number], float(times[number]), image, str(number)) for number in numbers])
 
     return Take(used, times.tolist(), read)
+
+
+def windows_of(take: Take, seconds: float = 0.0) -> list[Window]:
+    return plan_windows(take.cameras, take.times, seconds=seconds)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +88,7 @@ def solid_ball(count=800) -> Gaussians4D:
 @pytest.mark.parametrize("cameras", [2, 4, 8, 40])
 def test_a_window_reads_24_to_36_pictures_of_all_its_cameras_and_times(cameras):
     take = make_take(96, cameras)
-    plan = plan_windows(take)
+    plan = windows_of(take)
     assert [len(window.pictures) for window in plan] == pytest.approx([24, *[30] * (len(plan) - 2), 24], abs=6)
     for before, window, after in zip(plan, plan[1:], plan[2:], strict=False):
         times = np.sort([take.times[number] for number in window.pictures])
@@ -97,27 +101,41 @@ def test_a_window_reads_24_to_36_pictures_of_all_its_cameras_and_times(cameras):
 
 def test_pictures_that_follow_one_another_are_of_different_cameras():
     take = make_take(96, 8)
-    for window in plan_windows(take):
+    for window in windows_of(take):
         cameras = [number % 8 for number in sorted(window.pictures, key=lambda number: take.times[number])]
         assert all(one != other for one, other in pairwise(cameras))
 
 
 def test_windows_that_overlap_read_the_same_pictures():
-    plan = plan_windows(make_take())
+    plan = windows_of(make_take())
     for before, after in pairwise(plan):
         assert len(set(before.pictures) & set(after.pictures)) >= 12
 
 
+@pytest.mark.parametrize("moments", [96, 97, 240, 251])
+def test_what_windows_have_chosen_is_chosen_again(moments):
+    """So pictures can be left out before they are read."""
+    take = make_take(moments)
+    plan = windows_of(take)
+    kept = sorted({number for window in plan for number in window.pictures})
+    again = windows_of(
+        Take([take.cameras[number] for number in kept], [take.times[number] for number in kept], take.read)
+    )
+    assert [window.middle for window in again] == pytest.approx([window.middle for window in plan], abs=0.04)
+    for one, other in zip(plan, again, strict=True):
+        assert len(set(one.pictures) ^ {kept[number] for number in other.pictures}) <= 4
+
+
 def test_twice_as_long_a_take_has_twice_the_windows():
-    assert [len(plan_windows(make_take(moments))) - 1 for moments in (120, 240, 480)] == [10, 20, 40]
+    assert [len(windows_of(make_take(moments))) - 1 for moments in (120, 240, 480)] == [10, 20, 40]
 
 
 def test_cameras_that_are_not_quite_at_the_same_time_are_of_one_moment():
-    assert len(plan_windows(make_take(jitter=1e-3))) == len(plan_windows(make_take()))
+    assert len(windows_of(make_take(jitter=1e-3))) == len(windows_of(make_take()))
 
 
 def test_the_user_says_how_long_a_window_is():
-    plan = plan_windows(make_take(97), seconds=0.4)
+    plan = windows_of(make_take(97), seconds=0.4)
     assert len(plan) == 17
     assert plan[2].middle - plan[0].middle == pytest.approx(0.4)
 
@@ -126,12 +144,12 @@ def test_a_pause_in_a_take_makes_no_empty_window():
     take = make_take()
     numbers = [number for number, time in enumerate(take.times) if not 1.0 < time < 2.0]
     paused = Take([take.cameras[n] for n in numbers], [take.times[n] for n in numbers], take.read)
-    assert min(len(window.pictures) for window in plan_windows(paused)) >= 24
+    assert min(len(window.pictures) for window in windows_of(paused)) >= 24
 
 
 def test_many_pictures_of_one_moment_are_thinned_to_those_all_around():
     take = make_take(1, 200)
-    (window,) = plan_windows(take)
+    (window,) = windows_of(take)
     assert len(set(window.pictures)) == 64
     steps = np.diff(sorted(window.pictures), append=min(window.pictures) + 200)
     assert steps.max() <= 6  # of 1.8 degrees
@@ -158,7 +176,7 @@ def test_seams_flicker_no_more_than_windows_do_inside(reconstructed):
     take = make_take(61)
     cloud = reconstruct_take(take, SMALL)
     assert cloud.time_range == (take.times[0], take.times[-1])
-    middles = [window.middle for window in plan_windows(take)]
+    middles = [window.middle for window in windows_of(take)]
     (camera,) = ring(1, size=32, focal=48)
     times = np.linspace(*cloud.time_range, 37)
     pictures = np.stack(render_pictures(cloud, [(camera, float(time)) for time in times])).astype(float)
@@ -214,7 +232,7 @@ def test_a_cancelled_run_goes_on_where_it_stopped(tmp_path, reconstructed):
         reconstruct_take(make_take(), SMALL, progress=stop_at(4), folder=tmp_path / "kept")
     assert len(list((tmp_path / "kept").iterdir())) == len(reconstructed) == 3
     cloud = reconstruct_take(make_take(), SMALL, folder=tmp_path / "kept")
-    assert len(reconstructed) == len(plan_windows(make_take()))
+    assert len(reconstructed) == len(windows_of(make_take()))
     straight = reconstruct_take(make_take(), SMALL)
     assert all(torch.equal(*pair) for pair in zip(cloud.tensors(), straight.tensors(), strict=True))
 
@@ -228,7 +246,7 @@ def test_what_has_changed_is_reconstructed_again(tmp_path, reconstructed, change
     if change == "options":
         options = replace(SMALL, refinements=1)
     elif change == "picture":
-        (changed, *_) = plan_windows(take)[0].pictures
+        (changed, *_) = windows_of(take)[0].pictures
         blank = np.zeros((16, 16, 4), np.uint8)
 
         def read(numbers, read=take.read):

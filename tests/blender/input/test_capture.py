@@ -14,7 +14,7 @@ bpy = pytest.importorskip("bpy")
 from bpy_extras.object_utils import world_to_camera_view
 from mathutils import Euler, Matrix, Vector
 
-from blender_addon.input import cameras
+from blender_addon.input import cameras, capture
 from blender_addon.input.survey import chosen_frames, survey
 
 pytestmark = pytest.mark.blender
@@ -336,6 +336,24 @@ def test_the_scene_is_rendered_from_its_cameras_and_left_as_it_was(scene):
     row, column = frames[0].camera.project(np.array([-1, -0.5, 0.5]))[::-1].astype(int)
     np.testing.assert_array_equal(frames[0].image[row, column], [188, 0, 0, 255])
     assert frames[0].image[:, 20:, 3].max() == 0
+
+
+def test_of_a_long_take_only_what_its_windows_read_is_read(scene, monkeypatch):
+    """Else the pictures of a take of many cameras would not fit into memory."""
+    for index, azimuth in enumerate(np.linspace(0, 3, 4)):
+        camera = add_camera(f"Camera{index}", (4 * np.sin(azimuth), -4 * np.cos(azimuth), 0))
+        camera.rotation_euler.z = azimuth
+    scene.facet4d.source, scene.facet4d.frames_by, scene.facet4d.frame_step = "RENDER", "STEP", 1
+    scene.frame_start, scene.frame_end = 1, 97
+    bpy.context.view_layer.update()
+    monkeypatch.setattr(capture, "render_still", lambda *_: np.zeros((24, 32, 4), np.uint8))
+    frames = read_capture().frames
+    assert len(survey(bpy.context).views) == 4 * 97
+    assert len(frames) == (8 + 2) * 12
+    for camera in range(4):
+        times = [frame.time for frame in frames if frame.name.startswith(f"Camera{camera}")]
+        assert 20 <= len(times) <= 40
+        assert np.diff(times).max() < 0.5
 
 
 def test_a_render_cropped_to_its_region_keeps_its_camera(scene):
