@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the subject is, as the mattes tell: the ball around it, and the square of each picture that shows the ball."""
+"""Where the subject is, as the mattes tell: the ball around it, and the square of each picture that shows the ball.
+
+docs/training-log.md has the measurements behind the rules ("What of the pictures is read").
+"""
 
 from __future__ import annotations
 
