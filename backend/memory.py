@@ -20,7 +20,7 @@ MAX_ENLARGEMENT = 1.5  # of small pictures, to get more and smaller Gaussians; 2
 CPU_TOKENS = 9600  # 24 pictures of 160 px take some 15 s on two cores; the time of attention grows with the square
 MIN_CPU_RESOLUTION = 128
 COMPLETING_RESOLUTION = 192  # as finely as it mostly trained to complete; 256 takes three times as long on a CPU
-CPU_REFINEMENTS = 2  # a step takes some 30 s for 24 pictures on two cores, and the first steps improve the most
+CPU_REFINEMENTS = 2  # a step without Numba takes 30 s for 24 pictures on two cores; the first improve the most
 
 
 def reading_resolution(trained: int, patch: int, pictures: int, side: float, on_cpu: bool, missing: int = 0) -> int:
