@@ -126,6 +126,7 @@ def test_backend_never_imports_blender_and_the_add_on_reaches_torch_through_the_
                 assert not wrong, f"{path.relative_to(ROOT)} imports {', '.join(wrong)}"
 
 
+@pytest.mark.slow
 def test_tests_share_through_helpers_and_not_through_one_another():
     for path in (ROOT / "tests").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

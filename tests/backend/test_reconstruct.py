@@ -266,6 +266,7 @@ def run(*arguments) -> int:
     return main([str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_command_line_from_capture_to_pictures_and_ply(tmp_path, capture_folder, weights, capsys):
     cloud = tmp_path / "new" / "cloud.safetensors"
     network = ("--model", weights, "--device", "cpu", "--resolution", 24)

@@ -126,7 +126,7 @@ def package_site(folder: Path, sent_of_torch: float, hash_of_torch: str = "") ->
 
     files = [path.name for path in folder.iterdir()]
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/", released
