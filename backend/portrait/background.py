@@ -25,12 +25,14 @@ def cut_from_background(picture: np.ndarray, background: np.ndarray) -> np.ndarr
 
     The background is what looks like it and is connected to the border. Its brightness may differ a little.
     """
-    size = picture.shape[1::-1]
+    height, width = picture.shape[:2]
+    size = width, height
     border = _ring(size)
     shown, behind = picture.astype(np.float32), background.astype(np.float32)
     behind = behind * np.clip(np.median((shown[border] + 1) / (behind[border] + 1), 0), 0.8, 1.25)
     difference = np.abs(shown - behind).max(-1)
-    coarse = [max(1, round(side * min(1.0, COARSE_SIDE / max(size)))) for side in size]
+    shrinking = min(1.0, COARSE_SIDE / max(size))
+    coarse = max(1, round(width * shrinking)), max(1, round(height * shrinking))
     small = np.asarray(Image.fromarray(difference).resize(coarse, Image.Resampling.BOX))
     threshold = float(np.clip(NOISE * np.median(difference[border]), MIN_DIFFERENCE, MAX_DIFFERENCE))
     subject = ~_spread_from_border(torch.from_numpy(small < threshold))
