@@ -149,9 +149,11 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, name):
 
 
 WRITE_FOR_EVER = """
+import signal
 import sys
 from backend.console import stop_when_told
 from backend.files import replacing, writing_several
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 stop_when_told()
 print(flush=True)
 while True:
