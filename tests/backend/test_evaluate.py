@@ -4,7 +4,6 @@
 import numpy as np
 import pytest
 import torch
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from backend.errors import UserError
 from backend.evaluate import psnr, score_pictures, ssim
@@ -16,7 +15,10 @@ def pair(height=40, width=33):
     return truth, np.clip(truth + random.normal(0, 0.1, truth.shape), 0, 1)
 
 
+@pytest.mark.slow
 def test_scores_equal_scikit_images():
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity  # takes seconds to import
+
     truth, picture = pair()
     ours = [function(torch.from_numpy(picture), torch.from_numpy(truth)).item() for function in (psnr, ssim)]
     windowed = structural_similarity(

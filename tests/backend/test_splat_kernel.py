@@ -12,6 +12,7 @@ from backend.gaussians import ConditionedGaussians, Gaussians4D
 from backend.rasterize import render, render_pictures
 
 pytest.importorskip("numba")
+pytestmark = pytest.mark.slow  # the loops are compiled
 
 WIDTH, HEIGHT = 83, 50  # no multiples of a tile
 LENS = torch.tensor([[90.0, 80.0, 42.0, 24.0]])

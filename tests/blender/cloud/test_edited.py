@@ -13,7 +13,7 @@ from blender_addon.cloud.object import build_cloud, make_active, read_cloud, upg
 from blender_addon.panels.result import FACET4D_PT_result
 from blender_addon.run import operators
 
-pytestmark = pytest.mark.blender
+pytestmark = [pytest.mark.blender, pytest.mark.slow]  # a cloud's nodes are built for every test
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from blender_addon.cloud.object import (
     shown_gaussians,
 )
 
-pytestmark = pytest.mark.blender
+pytestmark = [pytest.mark.blender, pytest.mark.slow]  # a cloud's nodes are built for every test
 
 
 def keys(cloud) -> list[tuple[float, float]]:

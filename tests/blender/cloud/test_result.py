@@ -15,7 +15,7 @@ from blender_addon.cloud.object import build_cloud, cloud_modifier, cloud_object
 from blender_addon.cloud.retime import retime
 from blender_addon.cloud.runs import remember_run
 
-pytestmark = pytest.mark.blender
+pytestmark = [pytest.mark.blender, pytest.mark.slow]  # a cloud's nodes are built for every test
 
 
 def set_inputs(cloud, **values) -> None:
@@ -200,7 +200,6 @@ def workbench(studio):
     return studio
 
 
-@pytest.mark.slow
 def test_solid_mode_shows_the_colors_of_ellipsoids(workbench, make_gaussians, tmp_path, opengl):
     cloud = build_cloud(workbench, one_gaussian(make_gaussians), "One", 1, 49)
     aim(workbench, (0, -4, 0))

@@ -13,7 +13,7 @@ from blender_addon.cloud.object import build_cloud, draws_natively, make_active
 from blender_addon.cloud.visibility import _is_in_view, hindrances, present
 from blender_addon.panels.result import FACET4D_PT_result
 
-pytestmark = pytest.mark.blender
+pytestmark = [pytest.mark.blender, pytest.mark.slow]  # a cloud's nodes are built for every test
 
 
 @pytest.fixture

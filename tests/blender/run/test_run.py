@@ -31,7 +31,7 @@ from blender_addon.panels.result import FACET4D_PT_result
 from blender_addon.panels.run import FACET4D_PT_reconstruct
 from blender_addon.run import estimate, operators
 
-pytestmark = pytest.mark.blender
+pytestmark = [pytest.mark.blender, pytest.mark.slow]  # a cloud's nodes are built for every test
 ROOT = Path(blender_addon.__file__).parents[1]
 
 
@@ -90,7 +90,6 @@ def test_a_model_of_ones_own_needs_its_file(filmed):
         bpy.ops.facet4d.reconstruct()
 
 
-@pytest.mark.slow
 def test_a_deleted_or_cleared_cloud_is_not_renewed(filmed, backend_gives):
     backend_gives(lambda capture, progress: FakeCloud())
     bpy.ops.facet4d.reconstruct()
@@ -413,7 +412,6 @@ def test_a_cloud_remembers_its_run_and_sets_the_next_one_up_alike(filmed, backen
     assert (settings.resolution, settings.refinements) == ("256", "2")
 
 
-@pytest.mark.slow
 def test_fidelity_is_the_psnr_of_the_pictures_over_white(filmed, backend_gives):
     """A cloud out of sight renders white. The pictures are grey 100 and 101 with an alpha of the same value."""
     far = FakeCloud()
