@@ -155,6 +155,7 @@ def test_activations_are_bounded_as_published():
     assert cloud.color.min() >= 0
 
 
+@pytest.mark.slow
 def test_initial_splats_are_faint_and_nearly_still():
     """So that training starts with overlapping splats that all receive gradients."""
     for config in (TINY, SMALL):

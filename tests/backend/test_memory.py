@@ -15,6 +15,7 @@ from backend import memory
 from backend.models import load_model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pictures", [1, 24, 64])
 def test_what_a_run_takes_holds_the_weights_and_the_work(pictures):
     """The plain sizes stand for the network itself, to two hundredths."""
@@ -26,6 +27,7 @@ def test_what_a_run_takes_holds_the_weights_and_the_work(pictures):
     assert needed == pytest.approx(2**28 + 1.5 * weights + work, rel=0.02)
 
 
+@pytest.mark.slow
 def test_completing_a_photo_takes_what_was_measured():
     """0.78 GiB on a CPU, for the bundled model, one photo and five missing views at 192 px."""
     size = load_model("small").config

@@ -340,6 +340,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capture_folder, model, 
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_render_outside_the_clip_warns(tmp_path, capture_folder, model, capsys):
     cloud = reconstruct(small_capture(), CPU_24, model)
     cloud.time_range = (0.0, 0.1)

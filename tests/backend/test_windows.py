@@ -164,6 +164,7 @@ def test_a_short_take_is_reconstructed_at_once(network):
     assert torch.equal(reconstruct_take(take, SMALL, network).mean, whole.mean)
 
 
+@pytest.mark.slow
 def test_one_windows_pictures_at_a_time_are_read(reconstructed):
     take, sizes = make_take(480), []
     reconstruct_take(replace(take, read=lambda numbers: sizes.append(len(numbers)) or take.read(numbers)), SMALL)
@@ -171,6 +172,7 @@ def test_one_windows_pictures_at_a_time_are_read(reconstructed):
     assert max(sizes) <= 36
 
 
+@pytest.mark.slow
 def test_seams_flicker_no_more_than_windows_do_inside(reconstructed):
     """Windows that agree give a cloud that is as they are, at every time."""
     take = make_take(61)

@@ -122,6 +122,7 @@ def test_alpha_anywhere_in_the_photo_is_the_matte_and_white_is_cut_off_where_not
     assert not alpha[:, : side // 4].any() and alpha[:, side // 2].all()
 
 
+@pytest.mark.slow
 def test_a_mirrored_face_looks_to_the_other_side_and_a_tilted_one_is_tilted():
     (face,) = detect_faces(data.astronaut())
     straight = locate_head(face)

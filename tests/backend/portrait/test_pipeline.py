@@ -117,6 +117,7 @@ def test_a_video_becomes_a_head_that_plays(model, tmp_path):
         read_sitting(path, PortraitOptions(box=(1, 2, 30, 40)))
 
 
+@pytest.mark.slow
 def test_one_of_two_faces_is_taken_by_its_number(tmp_path):
     both = Image.new("RGB", (1000, 512))
     both.paste(astronaut(), (0, 0))
@@ -159,6 +160,7 @@ def raise_a_hand(photo: Image.Image) -> Image.Image:
     return picture
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
