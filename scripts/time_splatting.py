@@ -3,8 +3,7 @@
 
     .venv/bin/python -m scripts.time_splatting [--views 24] [--rounds 2]
 
-Prints the processor's and the clock's seconds of one refinement, for drawing a view, and for drawing it with gradients.
-The table is in docs/performance.md.
+Prints the processor's and the clock's seconds of drawing a view and of one refinement. docs/performance.md has them.
 """
 
 from __future__ import annotations

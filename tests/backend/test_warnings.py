@@ -63,7 +63,7 @@ def test_a_collection_holds_each_warning_once():
     [
         (ImportError("cannot import name 'nn'"), "incomplete (cannot import name 'nn'); run: python3 build.py install"),
         (OSError("libtorch_cpu.so: cannot open shared object file"), "libtorch_cpu.so: cannot open"),
-        (PermissionError(13, "Permission denied", "/root/cloud"), "/root/cloud: Permission denied; choose another"),
+        (PermissionError(13, "Permission denied", "/full/cloud"), "/full/cloud: Permission denied; choose another"),
     ],
 )
 def test_a_set_up_that_was_interrupted_is_named(monkeypatch, capsys, error, told):
