@@ -8,7 +8,6 @@ same place takes it over. A process locks the file that it writes, and another p
 import atexit
 import errno
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -84,13 +83,13 @@ def writing_several(path: Path | str) -> Iterator[Path]:
         claimed, lock = _claim(place)
         folder = _folder(claimed)
         try:
-            shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+            _remove_folder(folder)  # of a process that was killed
             folder.mkdir()
             yield folder
             for file in sorted(folder.iterdir()):
                 os.replace(file, place.with_name(file.name))
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove_folder(folder)
             _give_up(claimed, lock)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another folder.") from None
@@ -116,6 +115,17 @@ def _folder(claimed: Path) -> Path:
     return claimed.with_name(f"{claimed.name}s")
 
 
+def _remove_folder(folder: Path) -> None:
+    """Remove a folder of files, if it is there.
+
+    `shutil.rmtree` can close a descriptor twice when a signal arrives in it, and its OSError then hides the signal's.
+    """
+    with suppress(OSError):
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+
+
 def _is_at(file: IO[bytes], path: Path) -> bool:
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
@@ -136,7 +146,7 @@ def _give_up(partial: Path, lock: IO[bytes]) -> None:
 def _remove_unfinished() -> None:
     """Remove what is left where a signal arrived between two steps of the functions above."""
     for partial in _unfinished:
-        shutil.rmtree(_folder(partial), ignore_errors=True)
+        _remove_folder(_folder(partial))
         with suppress(OSError):
             partial.unlink()
 
