@@ -6,7 +6,7 @@ PyTorch is imported only in the worker thread of jobs.
 """
 
 from . import job_operator, manual, preferences, properties, report
-from .cloud import file_operators
+from .cloud import file_operators, splat_operators
 from .cloud import operators as cloud_operators
 from .input import capture_operators, picture_operators
 from .input import operators as input_operators
@@ -34,6 +34,7 @@ MODULES = (
     run_operators,
     portrait_operators,
     cloud_operators,
+    splat_operators,
     file_operators,
     gpu_memory,
     input_panel,

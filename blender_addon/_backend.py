@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follo
     from backend import evaluate as evaluate
     from backend import files as files
     from backend import gaussians as gaussians
+    from backend import harmonics as harmonics
     from backend import import_options as import_options
     from backend import logs as logs
     from backend import memory as memory
@@ -42,6 +43,7 @@ if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follo
     from backend import pip_failures as pip_failures
     from backend import rasterize as rasterize
     from backend import reconstruct as reconstruct
+    from backend import rotations as rotations
     from backend import splats as splats
     from backend import take as take
     from backend import version as version

@@ -61,6 +61,11 @@ def has_native_splats() -> bool:
     return kind is not None and "GAUSSIAN_SPLAT" in kind.enum_items
 
 
+def is_splats(points: PointCloud) -> bool:
+    """Tell whether Blender draws a point cloud as Gaussian splats."""
+    return getattr(points, "type", "POINTS") == "GAUSSIAN_SPLAT"
+
+
 def new_native_splats(name: str, count: int) -> PointCloud:
     """Return a new point cloud that Blender draws as Gaussian splats; the caller adds its attributes."""
     points = bpy.data.pointclouds.new(name)

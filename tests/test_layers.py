@@ -27,7 +27,7 @@ BACKEND = (
     ("subject", "take"),
     ("gaussians", "capture", "formats/"),
     ("camera", "splats", "memory", "download", "cache"),
-    ("color", "files", "rotations", "logs", "version", "movies", "console"),
+    ("color", "files", "harmonics", "rotations", "logs", "version", "movies", "console"),
     ("arguments", "import_options"),
     ("options",),
     ("option_kinds",),

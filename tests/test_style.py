@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("backend", "blender_addon", "scripts", "build.py", "docs/page.py")
 
 VERBS = re.compile(
-    r"""(Accept|Add|Ask|Bend|Build|Call|Cancel|Change|Check|Choose|Clean|Clear|Close|Combine|Compare|Composite|Compute|
-    Condition|Convert|Copy|Correct|Count|Create|Crop|Cut|Decode|Decompose|Detect|Download|Draw|Drop|Encode|Estimate|Evaluate|
+    r"""(Accept|Add|Apply|Ask|Bend|Build|Call|Cancel|Change|Check|Choose|Clean|Clear|Close|Combine|Compare|Composite|
+    Compute|Condition|Convert|Copy|Correct|Count|Create|Crop|Cut|Decode|Decompose|Detect|Download|Draw|Drop|Encode|Estimate|Evaluate|
     Examine|Expand|Explain|Export|Fetch|Find|Fit|Follow|Forget|Free|Freeze|Fuse|Gather|Generate|Give|Hide|Import|
     Install|Interpolate|Intersect|Join|Keep|Key|Lay|Leave|Let|Lift|List|Load|Make|Measure|Merge|Mix|Move|Name|
     Normalise|Open|Order|Orthogonalise|Pack|Paint|Parse|Pick|Place|Plan|Predict|Prepare|Print|Project|Prune|Put|Rearrange|

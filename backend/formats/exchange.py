@@ -49,13 +49,16 @@ def read_splats(path: Path | str) -> MovingSplats:
     return _choose_by_ending(path, READERS)(path)
 
 
-def write_splats(cloud: MovingSplats, path: Path | str, time: float) -> int:
+def write_splats(cloud: MovingSplats, path: Path | str, time: float, spz_version: int = 3) -> int:
     """Write the splats that are visible at a time in seconds, and return their count.
+
+    spz_version: of an SPZ file, 3 or 4.
 
     Raises:
         UserError: no format has that ending, or the format's writer raises it.
     """
-    return _choose_by_ending(path, WRITERS)(cloud, path, time)
+    writer = _choose_by_ending(path, WRITERS)
+    return write_spz(cloud, path, time, spz_version) if writer is write_spz else writer(cloud, path, time)
 
 
 def write_clip(
@@ -117,8 +120,7 @@ def writing_frames(path: Path | str, numbers: Sequence[int]) -> Iterator[list[Pa
 def read_sequence(paths: Sequence[Path | str], frames_per_second: float) -> MovingSplats:
     """Read files of one moment each as the frames of one cloud; file k is visible at k / frames_per_second seconds.
 
-    The opacity windows are so short that each splat has vanished one frame before and after its own. Show the cloud
-    at the frames' times only.
+    See join_sequence.
 
     Raises:
         UserError: a file holds 4D Gaussians, the files blend in different light, or read_splats raises it.
@@ -127,13 +129,23 @@ def read_sequence(paths: Sequence[Path | str], frames_per_second: float) -> Movi
     for path, frame in zip(paths, frames, strict=True):
         if (frame.time_sigma != STATIC_SIGMA).any() or frame.compositing != frames[0].compositing:
             raise UserError(f"{path} is no frame of the same sequence as {paths[0]}; choose the files of one sequence.")
+    return join_sequence(frames, frames_per_second)
+
+
+def join_sequence(frames: Sequence[MovingSplats], frames_per_second: float) -> MovingSplats:
+    """Join clouds of one moment each as the frames of one cloud; frame k is visible at k / frames_per_second seconds.
+
+    The opacity windows are so short that each splat has vanished one frame before and after its own. Show the cloud
+    at the frames' times only. A single frame is visible at all times.
+    """
     times = np.arange(len(frames), dtype=np.float32) / np.float32(frames_per_second)
     joined = {
         field.name: np.concatenate([getattr(frame, field.name) for frame in frames])
         for field in fields(MovingSplats)[:8]
     }
     joined["time_mean"] = np.repeat(times, [len(frame) for frame in frames])
-    joined["time_sigma"] = np.full_like(joined["time_mean"], 1 / (6 * frames_per_second))
+    window = 1 / (6 * frames_per_second) if len(frames) > 1 else STATIC_SIGMA
+    joined["time_sigma"] = np.full_like(joined["time_mean"], window)
     return MovingSplats(**joined, compositing=frames[0].compositing, time_range=(0.0, float(times[-1])))
 
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """glTF files (.glb): the splats of one moment as points with the extension KHR_gaussian_splatting.
 
-Khronos ratified the extension in 2026. It says in which light splats blend: clouds trained in linear light store linear
-colors, as lin_rec709_display. Viewers without the extension show colored points. glTF has Y up; our clouds have Z up,
-as in Blender.
+Khronos ratified the extension in 2026. Colors are always stored sRGB-encoded, as srgb_rec709_display. The extension
+also knows lin_rec709_display, the light in which our clouds blend, but Blender 5.3 and others do not read which of the
+two it is, and draw linear colors far too dark. The price is small: viewers that follow the extension to the letter
+blend soft edges in sRGB, as they do with PLY and SPZ. Viewers without the extension show colored points. glTF has Y up;
+our clouds have Z up, as in Blender.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ from ..rotations import scalar_last
 from ..splats import MovingSplats
 
 _EXTENSION = "KHR_gaussian_splatting"
-_COLOR_SPACES = {"linear": "lin_rec709_display", "srgb": "srgb_rec709_display"}
 _TYPES = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
 _FLOAT, _ARRAY_BUFFER, _POINTS = 5126, 34962, 0
 
@@ -36,14 +37,13 @@ def write_glb(cloud: MovingSplats, path: Path | str, time: float) -> int:
     if not len(visible):
         raise UserError(f"The cloud is empty at {time:g} s, which a glTF file cannot be; choose another time.")
     linear = np.asarray(srgb_to_linear(visible.color), np.float32)
-    harmonics = harmonic_from_color(linear if visible.compositing == "linear" else visible.color)
     attributes = {
         "POSITION": visible.position,
         "COLOR_0": np.c_[np.clip(linear, 0, 1), visible.opacity],
         f"{_EXTENSION}:ROTATION": scalar_last(visible.rotation),
         f"{_EXTENSION}:SCALE": visible.scale,
         f"{_EXTENSION}:OPACITY": visible.opacity[:, None],
-        f"{_EXTENSION}:SH_DEGREE_0_COEF_0": harmonics,
+        f"{_EXTENSION}:SH_DEGREE_0_COEF_0": harmonic_from_color(visible.color),
     }
     arrays = [np.ascontiguousarray(values, "<f4") for values in attributes.values()]
     sizes = [array.nbytes for array in arrays]
@@ -53,7 +53,7 @@ def write_glb(cloud: MovingSplats, path: Path | str, time: float) -> int:
         for view, array in enumerate(arrays)
     ]
     accessors[0] |= {"min": arrays[0].min(0).tolist(), "max": arrays[0].max(0).tolist()}
-    splats = {"kernel": "ellipse", "colorSpace": _COLOR_SPACES[visible.compositing]}
+    splats = {"kernel": "ellipse", "colorSpace": "srgb_rec709_display"}
     primitive = {
         "attributes": {name: index for index, name in enumerate(attributes)},
         "mode": _POINTS,

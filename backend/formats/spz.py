@@ -3,8 +3,8 @@
 
 The format is Niantic's (github.com/nianticlabs/spz): a 16-byte header and one array for each property, in one gzip
 stream; from version 4 on, in a zstd stream for each array, behind the header and a table of their sizes. Versions 1 to
-4 are read; version 3, which viewers share, is written. The axes are X right, Y up and Z back, while our clouds have Z
-up, as in Blender. The format does not say in which light opacities blend.
+4 are read; version 3, which viewers share, and version 4 are written. The axes are X right, Y up and Z back, while our
+clouds have Z up, as in Blender. The format does not say in which light opacities blend.
 """
 
 from __future__ import annotations
@@ -30,38 +30,46 @@ _MAGIC = b"NGSP"
 _FRACTION_BITS = 12  # of positions: steps of a quarter of a millimetre; some readers reject more
 _COLOR_SCALE = 0.15 * 255  # steps for each unit of the harmonic
 _HIGHER_BYTES = {0: 0, 1: 9, 2: 24, 3: 45, 4: 72}  # of a splat's higher harmonics, by their degree
+_NO_HARMONIC = 128  # the byte of a higher harmonic of 0
+_TABLE_START = 32  # of version 4: where the sizes of its streams begin
+_ZSTD_LEVEL = 12  # takes about as long as gzip
 _MOST = 10_000_000  # Gaussians, as in Niantic's library
 _MOST_COMPRESSED = 100  # unpacked bytes for one packed; real files have 1 to 3
 _LONGEST_EXTENSION = 1 << 20  # bytes behind the arrays
 _UNSUSPICIOUS = 1 << 22  # bytes that may be unpacked from anything
 
 
-def write_spz(cloud: MovingSplats, path: Path | str, time: float) -> int:
+def write_spz(cloud: MovingSplats, path: Path | str, time: float, version: int = 3) -> int:
     """Write the splats that are visible at a time in seconds, and return their count.
 
     Positions are rounded to 1/4096 unit, or less finely where the cloud reaches far; scales to 6 %,
-    rotations to 0.2 degrees, opacities and colors to 8 bits.
+    rotations to 0.2 degrees, opacities and colors to 8 bits. version: 3 or 4, which differ in how they are compressed.
 
     Raises:
-        UserError: the cloud reaches too far from the origin, or the file cannot be written.
+        UserError: the cloud reaches too far from the origin, the file cannot be written, or zstandard is not installed,
+            which version 4 needs.
     """
     visible = cloud.freeze(time).transform(Z_UP_TO_Y_UP)
     reach = np.abs(visible.position).max(initial=1e-9)
     bits = min(_FRACTION_BITS, int(np.floor(np.log2((2**23 - 1) / reach))))
     if bits < 0:
         raise UserError(f"The cloud reaches {reach:.0f} units from the origin, too far for SPZ; scale it down.")
-    header = np.array([(_MAGIC, 3, len(visible), 0, bits, b"")], _HEADER)
     fixed = np.round(visible.position.astype(np.float64) * 2**bits).astype("<i4")
     arrays = (
-        header,
         fixed.view(np.uint8).reshape(-1, 3, 4)[..., :3],
         _to_bytes(255 * visible.opacity),
         _to_bytes(_COLOR_SCALE * harmonic_from_color(visible.color) + 127.5),
         _to_bytes(16 * (np.log(visible.scale) + 10)),
         _pack_rotation(visible.rotation),
     )
+    streams = [array.tobytes() for array in arrays]
+    # Of version 4 without higher harmonics Niantic's library expects five streams and Blender 5.3 six. So it has some.
+    degree = 1 if version == 4 else 0
+    streams += [bytes([_NO_HARMONIC]) * (_HIGHER_BYTES[degree] * len(visible))] if degree else []
+    header = np.array([(_MAGIC, version, len(visible), degree, bits, b"")], _HEADER).tobytes()
+    packed = _pack_streams(header, streams) if version == 4 else gzip.compress(header + b"".join(streams), mtime=0)
     with writing(path) as partial:
-        partial.write_bytes(gzip.compress(b"".join(array.tobytes() for array in arrays), mtime=0))
+        partial.write_bytes(packed)
     return len(visible)
 
 
@@ -112,6 +120,23 @@ def read_spz(path: Path | str) -> MovingSplats:
         compositing="srgb",
     )
     return cloud.transform(Y_UP_TO_Z_UP)
+
+
+def _pack_streams(header: bytes, streams: list[bytes]) -> bytes:
+    """Return a file of version 4, as _unpack_streams reads it.
+
+    Raises:
+        UserError: zstandard is not installed.
+    """
+    try:
+        import zstandard
+    except ModuleNotFoundError:
+        raise UserError("SPZ of version 4 needs zstandard in Python; install it, or choose version 3.") from None
+    packed = [zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(stream) for stream in streams]
+    sizes = [size for pair in zip(map(len, packed), map(len, streams), strict=True) for size in pair]
+    table = np.array(sizes, "<u8").tobytes()
+    header = header[:15] + bytes([len(streams)]) + _TABLE_START.to_bytes(4, "little") + bytes(12)
+    return header + table + b"".join(packed)
 
 
 def _unpack_gzip(stream: zlib._Decompress, sizes: list[int], path: Path | str) -> list[np.ndarray]:

@@ -9,12 +9,13 @@ from bpy.types import Mesh, PointCloud
 
 
 def read_attribute(attribute: Any) -> np.ndarray:
-    """Return the values of an attribute: FLOAT [N], FLOAT_VECTOR [N, 3], QUATERNION and FLOAT_COLOR [N, 4]."""
+    """Return the values of an attribute: FLOAT [N], FLOAT_VECTOR [N, 3], QUATERNION, FLOAT_COLOR and FLOAT4 [N, 4]."""
     kinds = {
         "FLOAT": (1, "value"),
         "FLOAT_VECTOR": (3, "vector"),
         "QUATERNION": (4, "value"),
         "FLOAT_COLOR": (4, "color"),
+        "FLOAT4": (4, "vector"),
     }
     width, key = kinds[attribute.data_type]
     values = np.empty(len(attribute.data) * width, np.float32)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """File > Import and File > Export: read splat files as clouds and write clouds to them. Needs no PyTorch."""
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import bpy
@@ -12,16 +11,9 @@ from bpy_extras.io_utils import ExportHelper, ImportHelper, poll_file_object_dro
 
 from .. import compat
 from .._backend import camera, errors, formats, logs
-from .object import (
-    build_cloud,
-    cloud_modifier,
-    evaluated_cloud,
-    make_active,
-    placed_gaussians,
-    require_cloud,
-    shown_gaussians,
-)
+from .object import build_cloud, cloud_modifier, make_active, require_cloud
 from .operators import CloudOperator
+from .shown import evaluate_frames, evaluated_cloud, placed_gaussians, shown_gaussians
 
 _UP = (
     ("Z", "Z", "As in Blender, and as this add-on writes files"),
@@ -91,6 +83,7 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
         items=(
             ("PLY", "PLY (.ply)", "Every splat tool reads it; exact, and large"),
             ("SPZ", "SPZ (.spz)", "A quarter of the size, with positions exact to a quarter of a millimetre; Y is up"),
+            ("SPZ4", "SPZ 4 (.spz)", "The same in the newest version, which fewer tools read"),
             ("GLB", "glTF (.glb)", "KHR_gaussian_splatting, which states in which light the splats blend; Y is up"),
             ("USDA", "USD (.usda)", "ParticleField3DGaussianSplat; colored points in older tools. Can hold motion"),
         ),
@@ -112,7 +105,7 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
 
     @property
     def filename_ext(self) -> str:
-        return f".{self.file_format.lower()}"
+        return f".{self.file_format.lower().rstrip('4')}"
 
     def draw(self, _context: Context) -> None:
         self.layout.use_property_split = True
@@ -131,7 +124,7 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
                 frames = range(scene.frame_start, scene.frame_end + 1, scene.frame_step)
                 with logs.collecting() as warnings, formats.exchange.writing_frames(path, frames) as written:
                     paths = dict(zip(frames, written, strict=True))
-                    _evaluate_frames(context, frames, lambda frame: self._write_frame(context, paths[frame]))
+                    evaluate_frames(context, frames, lambda frame: self._write_frame(context, paths[frame]))
                 for warning in warnings:
                     self.report({"WARNING"}, warning)
         except errors.UserError as error:
@@ -150,14 +143,15 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
             return _shown_time(cloud_modifier(evaluated))
 
         frames = () if _is_ply(path) else range(scene.frame_start, scene.frame_end + 1)
-        times = _evaluate_frames(context, frames, time_at)
+        times = evaluate_frames(context, frames, time_at)
         formats.exchange.write_clip(splats, path, times, scene.render.fps / scene.render.fps_base, scene.frame_start)
 
     def _write_frame(self, context: Context, path: Path) -> None:
         scene = context.scene
         seconds = (scene.frame_current_final - scene.frame_start) * scene.render.fps_base / scene.render.fps
         shown = shown_gaussians(require_cloud(context), context.evaluated_depsgraph_get(), seconds)
-        formats.exchange.write_splats(self._rotate(shown, path), path, seconds)
+        version = 4 if self.file_format == "SPZ4" else 3
+        formats.exchange.write_splats(self._rotate(shown, path), path, seconds, version)
 
     def _rotate(self, gaussians, path: Path):
         """Rotate the Gaussians to the file's axes."""
@@ -180,23 +174,6 @@ class FACET4D_FH_splats(FileHandler):
 
 def _is_ply(path: Path) -> bool:
     return path.suffix.lower() == ".ply"
-
-
-def _evaluate_frames(context: Context, frames: Iterable[int], action: Callable[[int], object]) -> list:
-    """Return the results of an action at each of the frames; the scene's own frame is restored afterwards."""
-    scene, window_manager, frames = context.scene, context.window_manager, list(frames)
-    frame_before, subframe_before = scene.frame_current, scene.frame_subframe
-    results = []
-    window_manager.progress_begin(0, len(frames))
-    try:
-        for index, frame in enumerate(frames):
-            window_manager.progress_update(index)
-            scene.frame_set(frame)
-            results.append(action(frame))
-    finally:
-        window_manager.progress_end()
-        scene.frame_set(frame_before, subframe=subframe_before)
-    return results
 
 
 def _shown_time(modifier: NodesModifier) -> float:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 import numpy as np
-from bpy.types import Context, Depsgraph, LayerCollection, Mesh, NodesModifier, Object, Scene
+from bpy.types import Context, Mesh, NodesModifier, Object, Scene
 from mathutils import Matrix, Vector
 
 from .. import _backend as backend
@@ -245,7 +245,7 @@ def read_cloud(cloud: Object) -> MovingSplats:
     Raises:
         UserError: its data were changed, or made by a newer version.
     """
-    _check(cloud)
+    check_cloud(cloud)
     if note := joined_note(cloud):
         logs.log.warning("%s", note)
     mesh, metadata = cloud.data, read_metadata(cloud.data)
@@ -260,70 +260,18 @@ def read_cloud(cloud: Object) -> MovingSplats:
     ).drop_invalid()
 
 
-def placed_gaussians(cloud: Object, depsgraph: Depsgraph) -> MovingSplats:
-    """Return the Gaussians of a cloud object as they were built, in world space where the object is now.
-
-    Raises:
-        UserError: see read_cloud and evaluated_cloud.
-    """
-    return read_cloud(cloud).transform(motion_matrix(cloud, evaluated_cloud(cloud, depsgraph).matrix_world))
-
-
 def motion_matrix(cloud: Object, world: Matrix) -> np.ndarray:
     """Return the matrix [4, 4] that moves a cloud from where it was made to where its matrix is `world`."""
     origin = _current_origin(cloud)
     return np.array(world @ Matrix.Translation(-Vector((0, 0, 0) if origin is None else origin)))
 
 
-def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingSplats:
-    """Return what the viewport shows of a cloud now, in world space, as Gaussians that stand still.
-
-    time: in seconds, of the returned Gaussians.
+def check_cloud(cloud: Object) -> None:
+    """Check that a cloud's Gaussians can be read.
 
     Raises:
-        UserError: the cloud shows points or ellipsoids, its data were changed or made by a newer version, or
-            evaluated_cloud raises it.
+        UserError: its data were changed, or made by a newer version.
     """
-    _check(cloud)
-    evaluated = evaluated_cloud(cloud, depsgraph)
-    geometry = evaluated.evaluated_geometry()  # owns the points, so it must live while they are read
-    points = geometry.pointcloud
-    if points is None and not (geometry.mesh and geometry.mesh.vertices):
-        return read_cloud(cloud).select(np.zeros(0, int))
-    stored = points.attributes if points else {}
-    is_native = "radiance:base" in stored
-    names = ("position", "alpha", "radiance:base" if is_native else "radiance", "scale", "rotation")
-    if not all(name in stored for name in names) or ("solid" in stored and not is_native):
-        raise errors.UserError(f"'{cloud.name}' shows no splats; set its Display to Splats.")
-    position, alpha, radiance, scale, rotation = (read_attribute(stored[name]) for name in names)
-    decode = backend.color.color_from_harmonic if is_native else backend.color.linear_to_srgb
-    color = decode(radiance[:, :3]).astype(np.float32)
-    ones = np.ones(len(position), np.float32)
-    light = read_metadata(cloud.data)["compositing"]
-    still = (0 * position, time * ones, splats.STATIC_SIGMA * ones, scale, rotation)
-    shown = splats.MovingSplats(position, *still, alpha, color, light, (time, time))
-    shown = shown.select(np.flatnonzero(alpha > splats.MIN_OPACITY))  # splats of Blender's own keep their number
-    return shown.drop_invalid().transform(np.array(evaluated.matrix_world))
-
-
-def evaluated_cloud(cloud: Object, depsgraph: Depsgraph) -> Object:
-    """Return a cloud object with its animation and modifiers at the depsgraph's frame, even if its eye is closed.
-
-    Raises:
-        UserError: it is disabled; Blender does not evaluate it then, and returns an earlier state.
-    """
-    if cloud.hide_viewport or not _is_enabled(cloud, depsgraph.view_layer.layer_collection):
-        raise errors.UserError(f"'{cloud.name}' or its collection is disabled in viewports or excluded; enable it.")
-    return cloud.evaluated_get(depsgraph)
-
-
-def _is_enabled(cloud: Object, layer: LayerCollection) -> bool:
-    if layer.exclude or layer.collection.hide_viewport:
-        return False
-    return cloud.name in layer.collection.objects or any(_is_enabled(cloud, child) for child in layer.children)
-
-
-def _check(cloud: Object) -> None:
     if reason := cloud_fault(cloud):
         raise errors.UserError(reason)
     if find_shift(cloud.data)[1]:

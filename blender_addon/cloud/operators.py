@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Operators on a cloud: retiming, cropping, shadows, native splats, and the scene settings that it needs."""
+"""Operators on a cloud: retiming, cropping, shadows, and the scene settings that it needs."""
 
 import bpy
 import numpy as np
@@ -8,17 +8,15 @@ from bpy.types import Context, Object, Operator, Scene
 from mathutils import Vector
 
 from .. import compat
-from .._backend import errors
 from ..mixins import OperatorMixin
 from ..option_properties import recall_settings
-from . import material, native_splats, visibility
+from . import material, visibility
 from .keys import made_keys
 from .object import (
     active_cloud,
     cloud_modifier,
     find_cloud_modifier,
     inner_box,
-    make_active,
     require_cloud,
 )
 from .ownership import add_child
@@ -209,29 +207,6 @@ class FACET4D_OT_raise_bounces(Operator):
         return {"FINISHED"}
 
 
-class FACET4D_OT_copy_as_native(CloudOperator, Operator):
-    """Copy what the cloud shows at this frame to splats of Blender's own. They stand still, other tools can edit them,
-    and they stay when the cloud is deleted"""
-
-    bl_idname = "facet4d.copy_as_native"
-    bl_label = "Copy as Independent Splats"
-    changes = False
-
-    @classmethod
-    def obstacle(cls, active: Object, scene: Scene) -> str:
-        return "" if compat.has_native_splats() else "This Blender has no splats of its own; they come with 5.3"
-
-    def execute(self, context: Context) -> set[str]:
-        try:
-            splats = native_splats.copy_as_native(require_cloud(context), context.evaluated_depsgraph_get())
-        except errors.UserError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        make_active(context, splats)
-        self.report({"INFO"}, f"{splats.name}: {len(splats.data.points):,} splats")
-        return {"FINISHED"}
-
-
 CLASSES = (
     FACET4D_OT_retime,
     FACET4D_OT_reuse_settings,
@@ -241,7 +216,6 @@ CLASSES = (
     FACET4D_OT_show_in_solid,
     FACET4D_OT_match_source_colors,
     FACET4D_OT_raise_bounces,
-    FACET4D_OT_copy_as_native,
 )
 
 register, unregister = bpy.utils.register_classes_factory(CLASSES)

@@ -13,7 +13,6 @@ from ..cloud.object import active_cloud, cloud_fault, cloud_modifier, draws_nati
 from ..cloud.operators import (
     FACET4D_OT_add_crop_box,
     FACET4D_OT_add_shadow_proxy,
-    FACET4D_OT_copy_as_native,
     FACET4D_OT_match_source_colors,
     FACET4D_OT_raise_bounces,
     FACET4D_OT_retime,
@@ -22,6 +21,12 @@ from ..cloud.operators import (
     FACET4D_OT_show_in_solid,
 )
 from ..cloud.runs import last_run
+from ..cloud.shown import is_native_splats
+from ..cloud.splat_operators import (
+    FACET4D_OT_apply_transform,
+    FACET4D_OT_copy_as_native,
+    FACET4D_OT_make_cloud,
+)
 from ..cloud.visibility import hindrances
 from ..run.operators import FACET4D_OT_measure_fidelity
 from .widgets import SidebarPanel, draw_inputs, draw_text, input_property
@@ -34,6 +39,10 @@ class FACET4D_PT_result(SidebarPanel, Panel):
     def draw(self, context: Context) -> None:
         layout = self.layout
         layout.use_property_split = True
+        if is_native_splats(context.object):
+            column = layout.column(align=True)
+            column.operator_menu_enum(FACET4D_OT_make_cloud.bl_idname, "content", icon="POINTCLOUD_DATA")
+            column.operator(FACET4D_OT_apply_transform.bl_idname)
         active = active_cloud(context)
         if active is None:
             layout.label(text="No cloud yet")

@@ -112,6 +112,27 @@ def test_version_4_has_a_zstd_stream_for_each_array(tmp_path):
         read_spz(tmp_path / "new.spz")
 
 
+def test_version_4_holds_what_version_3_does(tmp_path):
+    """A header of 32 bytes, sizes of six streams, the streams: as Niantic's library and Blender 5.3 both expect them
+    of files with higher harmonics, which are 0 here."""
+    zstandard = pytest.importorskip("zstandard")
+    cloud = recorded_cloud().transform(Y_UP_TO_Z_UP)
+    assert write_spz(cloud, tmp_path / "new.spz", 0.0, version=4) == 4
+    data = (tmp_path / "new.spz").read_bytes()
+    assert data[:32] == HEADER.pack(b"NGSP", 4, 4, 1, 12, 0, 6) + struct.pack("<I12x", 32)
+    streams, start = [], 32 + 6 * 16
+    for index in range(6):
+        length, unpacked = struct.unpack_from("<QQ", data, 32 + 16 * index)
+        streams.append(zstandard.ZstdDecompressor().decompress(data[start : start + length]))
+        assert len(streams[-1]) == unpacked
+        start += length
+    assert start == len(data)
+    write_spz(cloud, tmp_path / "old.spz", 0.0)
+    assert streams.pop() == bytes([128]) * 9 * 4
+    assert b"".join(streams) == gzip.decompress((tmp_path / "old.spz").read_bytes())[HEADER.size :]
+    assert_same(read_spz(tmp_path / "new.spz"), cloud)
+
+
 def changed(**fields: int) -> bytes:
     data = bytearray(gzip.decompress(base64.b64decode(RECORDED[3])))
     offsets = {"magic": 0, "version": 4, "count": 8, "degree": 12, "bits": 13}

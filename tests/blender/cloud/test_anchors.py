@@ -9,7 +9,8 @@ from tests.helpers.layout import draw
 bpy = pytest.importorskip("bpy")
 from mathutils import Matrix, Vector
 
-from blender_addon.cloud.object import build_cloud, make_active, placed_gaussians, read_cloud
+from blender_addon.cloud.object import build_cloud, make_active, read_cloud
+from blender_addon.cloud.shown import placed_gaussians
 from blender_addon.panels.result import FACET4D_PT_result
 from blender_addon.run import operators
 

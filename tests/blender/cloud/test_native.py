@@ -29,9 +29,9 @@ from blender_addon.cloud.object import (
     cloud_modifier,
     draws_natively,
     make_active,
-    shown_gaussians,
     upgrade_clouds,
 )
+from blender_addon.cloud.shown import shown_gaussians
 
 pytestmark = pytest.mark.blender
 needs_native = pytest.mark.skipif(not compat.has_native_splats(), reason="Blender draws splats from 5.3 on")

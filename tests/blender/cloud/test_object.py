@@ -20,8 +20,8 @@ from blender_addon.cloud.object import (
     cloud_objects,
     is_cloud,
     read_cloud,
-    shown_gaussians,
 )
+from blender_addon.cloud.shown import shown_gaussians
 
 pytestmark = [pytest.mark.blender, pytest.mark.slow]  # a cloud's nodes are built for every test
 

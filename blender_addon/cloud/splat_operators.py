@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Operators between clouds and splats of Blender's own: copy a cloud, make a cloud of splats, apply their transform."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty
+from bpy.types import Context, Object, Operator, Scene
+
+from .. import compat
+from .._backend import errors, formats, logs
+from . import native_splats
+from .object import build_cloud, cloud_modifier, make_active, prepare_scene, require_cloud
+from .operators import CloudOperator
+from .shown import evaluate_frames, is_native_splats, native_gaussians
+
+if TYPE_CHECKING:
+    from backend.splats import MovingSplats
+
+_NO_SPLATS = "This Blender has no splats of its own; they come with 5.3"
+
+
+class FACET4D_OT_copy_as_native(CloudOperator, Operator):
+    """Copy what the cloud shows at this frame to splats of Blender's own. They stand still, other tools can edit them,
+    and they stay when the cloud is deleted"""
+
+    bl_idname = "facet4d.copy_as_native"
+    bl_label = "Copy as Independent Splats"
+    changes = False
+
+    @classmethod
+    def obstacle(cls, active: Object, scene: Scene) -> str:
+        return "" if compat.has_native_splats() else _NO_SPLATS
+
+    def execute(self, context: Context) -> set[str]:
+        try:
+            splats = native_splats.copy_as_native(require_cloud(context), context.evaluated_depsgraph_get())
+        except errors.UserError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        make_active(context, splats)
+        self.report({"INFO"}, f"{splats.name}: {len(splats.data.points):,} splats")
+        return {"FINISHED"}
+
+
+class FACET4D_OT_make_cloud(Operator):
+    """Make a cloud of the active object, which must be splats of Blender's own: imported, edited, or made by nodes.
+    The splats themselves stay, hidden"""
+
+    bl_idname = "facet4d.make_cloud"
+    bl_label = "Make Cloud of Splats"
+    bl_options = {"REGISTER", "UNDO"}
+
+    content: EnumProperty(
+        name="Content",
+        items=(
+            ("FRAME", "Current Frame", "The splats as they are now; the cloud stands still"),
+            ("RANGE", "Frame Range", "The splats at each frame of the scene; the cloud is as large as all together"),
+        ),
+    )
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if not compat.has_native_splats():
+            cls.poll_message_set(_NO_SPLATS)
+        elif not is_native_splats(context.object):
+            cls.poll_message_set("Select splats of Blender's own, such as imported ones")
+        else:
+            return True
+        return False
+
+    def execute(self, context: Context) -> set[str]:
+        scene, splats = context.scene, context.object
+        first, last = scene.frame_start, scene.frame_end
+        frames = range(first, last + 1) if self.content == "RANGE" else (scene.frame_current,)
+        fps = scene.render.fps / scene.render.fps_base
+        try:
+            with logs.collecting() as warnings:
+                moments = evaluate_frames(context, frames, lambda _frame: _read(context, splats))
+        except errors.UserError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        gaussians = formats.exchange.join_sequence(moments, fps)
+        if not len(gaussians):
+            self.report({"ERROR"}, f"'{splats.name}' has no visible splats; go to a frame that shows some.")
+            return {"CANCELLED"}
+        cloud = build_cloud(scene, gaussians, f"{splats.name} Cloud", first, last)
+        if len(frames) > 1:
+            compat.set_input(cloud_modifier(cloud), "Time Step", 1 / fps)
+        splats.hide_set(True)
+        splats.hide_render = True
+        make_active(context, cloud)
+        prepare_scene(scene, cloud)
+        for warning in warnings:
+            self.report({"WARNING"}, warning)
+        self.report({"INFO"}, f"{cloud.name}: {len(gaussians):,} Gaussians; '{splats.name}' is hidden")
+        return {"FINISHED"}
+
+
+class FACET4D_OT_apply_transform(Operator):
+    """Apply location, rotation and scale to the selected splats of Blender's own: to their places, shapes and colors.
+    Blender's own Apply leaves the shapes as they were"""
+
+    bl_idname = "facet4d.apply_transform"
+    bl_label = "Apply Transform to Splats"
+    bl_options = {"REGISTER", "UNDO"}
+
+    location: BoolProperty(name="Location", default=True)
+    rotation: BoolProperty(name="Rotation", default=True)
+    scale: BoolProperty(name="Scale", default=True)
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if any(map(is_native_splats, context.selected_objects)):
+            return True
+        cls.poll_message_set("Select splats of Blender's own, such as imported ones")
+        return False
+
+    def execute(self, context: Context) -> set[str]:
+        selected = [other for other in context.selected_objects if is_native_splats(other)]
+        try:
+            for splats in selected:
+                native_splats.check_changeable(splats)
+            for splats in selected:
+                native_splats.apply_transform(splats, self.location, self.rotation, self.scale)
+        except errors.UserError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+def _read(context: Context, splats: Object) -> MovingSplats:
+    return native_gaussians(splats, context.evaluated_depsgraph_get(), 0.0)
+
+
+CLASSES = (FACET4D_OT_copy_as_native, FACET4D_OT_make_cloud, FACET4D_OT_apply_transform)
+
+register, unregister = bpy.utils.register_classes_factory(CLASSES)
