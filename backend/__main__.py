@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .take import Take
 
 # the extras of pyproject.toml with the packages that only some commands need
-EXTRAS = {"av": "portrait", "cupy": "train", "diffusers": "portrait", "transformers": "portrait"}
+EXTRAS = {"av": "portrait", "diffusers": "portrait", "transformers": "portrait"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -364,6 +364,7 @@ def _info(given: argparse.Namespace) -> None:
     from .facelift.weights import LICENCE, SIZE, find_weights
     from .models import list_models
     from .rasterize import name_rasterizer
+    from .reconstruct import pick_device
     from .version import read_version
 
     print(f"Facet4D {read_version()}, Python {sys.version.split()[0]}, PyTorch {torch.__version__}")
@@ -372,7 +373,7 @@ def _info(given: argparse.Namespace) -> None:
         print(f"GPU: {torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
     else:
         print("GPU: none that PyTorch can use; everything runs on the CPU")
-    print(f"Splats are drawn by {name_rasterizer(torch.cuda.is_available())}")
+    print(f"Splats are drawn by {name_rasterizer(pick_device())}")
     for model in list_models():
         where = f"{model.megabytes:.1f} MiB at {model.path}" if model.path else "no weights here"
         print(f"{model.name:16} {model.parameters / 1e6:6.1f} M parameters, {where} ({model.licence})")

@@ -20,7 +20,7 @@ MAX_ENLARGEMENT = 1.5  # of small pictures, to get more and smaller Gaussians; 2
 CPU_TOKENS = 9600  # 24 pictures of 160 px take some 15 s on two cores; the time of attention grows with the square
 MIN_CPU_RESOLUTION = 128
 COMPLETING_RESOLUTION = 192  # as finely as it mostly trained to complete; 256 takes three times as long on a CPU
-CPU_REFINEMENTS = 2  # a step without Numba takes 30 s for 24 pictures on two cores; the first improve the most
+SLOW_REFINEMENTS = 1  # a step by PyTorch's operations takes 30 s for 24 pictures; the first improves the most
 
 
 def reading_resolution(trained: int, patch: int, pictures: int, side: float, on_cpu: bool, missing: int = 0) -> int:
@@ -38,9 +38,12 @@ def reading_resolution(trained: int, patch: int, pictures: int, side: float, on_
     return min(resolution, max(fitting, MIN_CPU_RESOLUTION)) if on_cpu else resolution
 
 
-def default_refinements(learned: int, on_cpu: bool) -> int:
-    """Return how many of a model's learned refinement steps are used by default; on a GPU all."""
-    return min(learned, CPU_REFINEMENTS) if on_cpu else learned
+def default_refinements(learned: int, compiled: bool = True) -> int:
+    """Return how many of a model's learned refinement steps are used by default.
+
+    compiled: compiled code draws the splats. Without, all steps would take minutes.
+    """
+    return learned if compiled else min(learned, SLOW_REFINEMENTS)
 
 
 def reconstruction_bytes(layers: int, width: int, patch: int, tokens: int, expansion: int = 4, missing: int = 0) -> int:

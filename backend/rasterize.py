@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Renders 4D Gaussians by EWA splatting (Zwicker et al. 2001); a low-pass filter preserves each splat's energy.
 
-`render` uses gsplat on CUDA, loops compiled by Numba on a CPU (splat_kernel.py), and plain torch code where these are
-missing. All compute the same function with the same constants: splats below 1/255 are skipped, one splat covers at most
-0.999, and a pixel is complete when its transmittance falls to 1e-4.
+`render` uses gsplat on an NVIDIA GPU where it is installed, else kernels of ours (splat_cuda.py); loops compiled by
+Numba on a CPU (splat_cpu.py); and plain torch code where these are missing. All compute the same function with the
+same constants: splats below 1/255 are skipped, one splat covers at most 0.999, and a pixel is complete when its
+transmittance falls to 1e-4.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import splat_kernel
+from . import splat_cpu, splat_cuda
 from .camera import Camera
 from .color import linear_to_srgb, srgb_to_linear
 from .errors import Progress, no_progress
 from .gaussians import ConditionedGaussians, Gaussians4D, MovingGaussians
-from .logs import log
 from .splats import LOW_PASS, MAX_ALPHA, MIN_OPACITY, MIN_TRANSMITTANCE, NEAR
 
 MIN_EXPONENT = -10.0  # a splat is invisible below; clamping avoids underflow, which makes a CPU ten times slower
@@ -71,23 +71,34 @@ def render_moving(
 ) -> tuple[Tensor, Tensor]:
     """Render as `render` does, from Gaussians4D.to_moving and `radiance`, which several calls can share."""
     splats = gaussians.at(times)
-    rasterize = _pick_rasterizer(splats)
+    drawable = splats.mean.dtype == torch.float32 and splats.opacity.shape[-1]
+    rasterize = _pick_rasterizer(splats.mean.device) if drawable else _rasterize_torch
     return rasterize(splats, color, torch.linalg.inv(camera_to_world), intrinsics, width, height)
 
 
-def name_rasterizer(on_gpu: bool) -> str:
-    """Return in words what draws splats on this machine, after trying it, which may compile for some seconds."""
-    if on_gpu:
-        return "gsplat" if _gsplat_works() else "PyTorch code, which is slower than gsplat"
-    return "loops compiled by Numba" if splat_kernel.load_loops() else "PyTorch code, which is slower than Numba's"
+def name_rasterizer(device: torch.device) -> str:
+    """Return in words what draws splats on a device, after trying it, which may compile for some seconds."""
+    rasterizer = _pick_rasterizer(device)
+    if rasterizer == _rasterize_torch:
+        return "PyTorch code, which is many times slower than kernels"
+    if rasterizer == _rasterize_gsplat:
+        return "gsplat"
+    return "kernels compiled by NVRTC" if rasterizer == splat_cuda.splat_pictures else "loops compiled by Numba"
 
 
-def _pick_rasterizer(splats: ConditionedGaussians) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Return the fastest function that can draw splats: gsplat on a GPU, the compiled loops on a CPU, or torch code."""
-    if splats.mean.is_cuda and splats.opacity.shape[-1] and _gsplat_works():
+def is_compiled(device: torch.device) -> bool:
+    """Return whether compiled code draws splats on a device, after trying it, which may compile for some seconds."""
+    return _pick_rasterizer(device) != _rasterize_torch
+
+
+def _pick_rasterizer(device: torch.device) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Return the fastest function that can draw splats: gsplat or our kernels on a GPU, compiled loops on a CPU."""
+    if device.type == "cuda" and _gsplat_works():
         return _rasterize_gsplat
-    if splats.mean.device.type == "cpu" and splats.mean.dtype == torch.float32 and splat_kernel.load_loops():
-        return splat_kernel.splat_pictures
+    if device.type == "cuda" and splat_cuda.works(device):
+        return splat_cuda.splat_pictures
+    if device.type == "cpu" and splat_cpu.load_loops():
+        return splat_cpu.splat_pictures
     return _rasterize_torch
 
 
@@ -127,14 +138,9 @@ def encode_picture(color: Tensor, alpha: Tensor, compositing: str) -> np.ndarray
 def _gsplat_works() -> bool:
     """Return whether gsplat works. Its kernels may be built on first use, which takes a minute and the CUDA toolkit."""
     try:
-        kernels = importlib.import_module("gsplat.cuda._backend")._C
-    except Exception as error:  # compilers fail with many kinds of errors
-        kernels, reason = None, str(error).strip().split("\n")[0]
-    else:
-        reason = "its kernels could not be built"
-    if kernels is None:
-        log.warning("gsplat cannot be used (%s); pictures are made by slower PyTorch code.", reason)
-    return kernels is not None
+        return importlib.import_module("gsplat.cuda._backend")._C is not None
+    except Exception:  # compilers fail with many kinds of errors
+        return False
 
 
 def _rasterize_gsplat(

@@ -26,7 +26,7 @@ from .lrm4d import LRM4D, LRM4DConfig, Noisy, patchify
 from .memory import default_refinements, free_memory, out_of_memory, reading_resolution, reconstruction_bytes
 from .models import load_model
 from .options import ReconstructOptions
-from .rasterize import over_white_pictures, render
+from .rasterize import is_compiled, over_white_pictures, render
 from .refine import refine
 from .subject import find_subject, frame_subject
 
@@ -229,7 +229,10 @@ def _pick_refinements(options: ReconstructOptions, config: LRM4DConfig, device: 
     """
     refinements, learned = options.refinements, config.refinements
     if refinements is None:
-        return default_refinements(learned, device.type == "cpu")
+        refinements = default_refinements(learned, not learned or is_compiled(device))
+        if refinements < learned:
+            log.warning("Without compiled code the cloud is refined %d instead of %d times.", refinements, learned)
+        return refinements
     if not 0 <= refinements <= learned:
         raise UserError(
             f"There are no {refinements} refinements; the model has learned {learned}, choose 0 to {learned}."

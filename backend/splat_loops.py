@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Loops over splats and pixels, which Numba compiles for this machine's processor; `splat_kernel` calls them.
+"""Loops over splats and pixels, which Numba compiles for this machine's processor; `splat_cpu` calls them.
 
 A splat's record is x, y (its centre in the picture, in pixels), a, b, c (the inverse of its covariance there), opacity,
 three colors, and how many pixels it reaches up and down. Its box is the tiles [left, right) x [top, bottom) that it

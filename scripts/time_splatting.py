@@ -19,7 +19,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from backend import rasterize, reconstruct, refine, splat_kernel
+from backend import rasterize, reconstruct, refine, splat_cpu
 from backend.calibrations.load import load_capture
 from backend.options import ReconstructOptions
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
     start = time.perf_counter()
-    loops = splat_kernel.load_loops()
+    loops = splat_cpu.load_loops()
     print(f"{torch.get_num_threads()} threads; the loops were there after {time.perf_counter() - start:.1f} s")
     frames = [index for index, frame in enumerate(load_capture(SAMPLE).frames) if not frame.held_out]
     capture = load_capture(SAMPLE).select(frames[: given.views])
@@ -44,7 +44,7 @@ def main() -> None:
         refined = channels
         for _ in range(given.rounds):
             for name, chosen in (("Numba", loops), ("PyTorch", None)):
-                splat_kernel.load_loops = lambda chosen=chosen: chosen
+                splat_cpu.load_loops = lambda chosen=chosen: chosen
                 gaussians, last = decode(channels), [part[:, -1:] for part in rig]
                 draw = partial(rasterize.render, gaussians, *last, *images.shape[:-3:-1])
                 with torch.no_grad():

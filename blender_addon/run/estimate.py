@@ -86,7 +86,7 @@ def estimate(scene: Scene, window_manager: WindowManager, shots: Sequence[tuple[
     if missing:
         operations = options.steps * (operations + missing * tokens * patch**2 * DRAW_OPERATIONS)
     if refinements is None:
-        refinements = backend.memory.default_refinements(config["refinements"], not on_gpu)
+        refinements = backend.memory.default_refinements(config["refinements"])
     operations += refinements * pictures * tokens * patch**2 * RENDER_OPERATIONS
     pace = window_manager.facet4d.pace or (0 if on_gpu else measure_cpu_pace())
     return Estimate(

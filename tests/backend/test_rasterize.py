@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from backend import rasterize, splat_kernel
+from backend import rasterize, splat_cpu, splat_cuda
 from backend.camera import Camera
 from backend.color import linear_to_srgb, srgb_to_linear
 from backend.gaussians import Gaussians4D
@@ -177,7 +177,7 @@ class CountNumbers(TorchDispatchMode):
 
 @pytest.mark.slow
 def test_a_splat_costs_what_it_covers_and_not_the_whole_picture(monkeypatch):
-    monkeypatch.setattr(splat_kernel, "load_loops", lambda: None)
+    monkeypatch.setattr(splat_cpu, "load_loops", lambda: None)
     cloud = random_cloud(20_000)
     intrinsics = torch.tensor([[300.0, 300, 128, 128]])
     with CountNumbers() as counter:
@@ -199,19 +199,27 @@ def test_an_empty_cloud_is_an_empty_picture():
     assert draw(cloud)[1].max() == 0
 
 
-def test_without_gsplat_there_is_a_warning_and_the_twin(monkeypatch, caplog):
+def test_without_gsplat_the_kernels_are_used_and_nothing_is_said(monkeypatch, caplog):
     rasterize._gsplat_works.cache_clear()
     monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", None)  # importing it fails
-    assert not rasterize._gsplat_works()
-    assert "gsplat cannot be used" in caplog.text
+    monkeypatch.setattr(splat_cuda, "works", lambda device: True)
+    gpu = torch.device("cuda", 0)
+    assert rasterize._pick_rasterizer(gpu) == splat_cuda.splat_pictures and rasterize.is_compiled(gpu)
+    assert not caplog.messages
     rasterize._gsplat_works.cache_clear()
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("kernel", ["gsplat", "ours"])
 @pytest.mark.parametrize("count", [1000, 100_000])
-def test_gsplat_and_the_twin_agree(count, monkeypatch):
+def test_the_gpus_kernels_and_the_twin_agree(count, kernel, monkeypatch):
     """Same pictures to 2e-4 on average and the same gradients, for turned, moving splats at several times."""
-    monkeypatch.setattr(splat_kernel, "load_loops", lambda: None)
+    monkeypatch.setattr(splat_cpu, "load_loops", lambda: None)
+    if kernel == "ours":
+        monkeypatch.setattr(rasterize, "_gsplat_works", lambda: False)
+        assert splat_cuda.works(torch.device("cuda", 0))
+    elif not rasterize._gsplat_works():
+        pytest.skip("gsplat is not installed or not built")
     poses, intrinsics = POSE.repeat(3, 1, 1), torch.tensor([[300.0, 280, 120, 130]]).repeat(3, 1)
     poses[1, 0, 3], poses[2, 2, 3] = 0.4, -1.0
     times = torch.tensor([0.0, 0.2, -0.5])
@@ -233,7 +241,7 @@ def test_gsplat_and_the_twin_agree(count, monkeypatch):
     for grad, fast in zip(grads, fast_grads, strict=True):
         assert (grad - fast).norm() / grad.norm() < 1e-2
     decibels = -10 * torch.log10((color - fast_color).square().mean())
-    print(f"{count} splats: gsplat against the twin {decibels:.1f} dB")
+    print(f"{count} splats: {kernel} against the twin {decibels:.1f} dB")
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

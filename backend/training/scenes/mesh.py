@@ -11,16 +11,17 @@ drawn.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
+from ...nvrtc import load_kernels
+
+SOURCE = Path(__file__).with_name("mesh_kernels.cu")
 _NEAREST = 1e-3  # units in front of the camera
 _SUBPIXELS = 256  # as in mesh_kernels.cu
 _FARTHEST = 30000
@@ -72,7 +73,7 @@ def rasterize(screen: Tensor, faces: Tensor, height: int, width: int) -> tuple[T
     if its centre lies in the triangle or on its edge; vertices are snapped to 1/256 pixel. Of equally near triangles
     the last one is visible. CUDA tensors need CuPy.
     """
-    draw = _draw_cuda if screen.is_cuda else draw_torch
+    draw = draw_kernels if screen.is_cuda else draw_torch
     keys = draw(screen.contiguous(), faces.contiguous(), height, width)
     triangle = torch.where(keys > 0, keys & 0xFFFFFFFF, -1)
     return triangle, (keys >> 32).to(torch.int32).view(torch.float32)
@@ -144,29 +145,18 @@ def _count_up(counts: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
     return number, torch.arange(len(number), device=counts.device) + start[number]
 
 
-@cache
-def _kernels() -> Any:
-    import cupy  # pyright: ignore[reportMissingImports]  # the extra `train` alone holds it
-
-    return cupy.RawModule(code=Path(__file__).with_name("mesh_kernels.cu").read_text(), options=("--std=c++17",))
-
-
-def _draw_cuda(screen: Tensor, faces: Tensor, height: int, width: int) -> Tensor:
-    import cupy  # pyright: ignore[reportMissingImports]  # the extra `train` alone holds it
-
+def draw_kernels(screen: Tensor, faces: Tensor, height: int, width: int) -> Tensor:
+    """Compute what draw_torch does with the kernels of mesh_kernels.cu."""
     images, vertices, _ = screen.shape
     device = screen.device
     faces = faces.to(torch.int32)
     keys = torch.zeros(images, height, width, dtype=torch.int64, device=device)
     queue = torch.empty(images * len(faces), 2, dtype=torch.int32, device=device)
     queued = torch.zeros(1, dtype=torch.int32, device=device)
-    module = _kernels()
-    pointers = [tensor.data_ptr() for tensor in (screen, faces, keys, queue, queued)]
-    n, f, w, h = (cupy.int32(value) for value in (vertices, len(faces), width, height))
-    with cupy.cuda.Device(device.index), cupy.cuda.Stream.from_external(torch.cuda.current_stream(device)):
-        grid = ((len(faces) + 127) // 128, images)
-        module.get_function("draw_small")(grid, (128,), (*pointers, n, f, w, h))
-        module.get_function("draw_large")((1024,), (128,), (*pointers, n, w, h))
+    launch = load_kernels(SOURCE, device).launch
+    buffers = (screen.contiguous(), faces, keys, queue, queued)
+    launch("draw_small", ((len(faces) + 127) // 128, images, 1), 128, *buffers, vertices, len(faces), width, height)
+    launch("draw_large", (1024, 1, 1), 128, *buffers, vertices, width, height)
     return keys
 
 

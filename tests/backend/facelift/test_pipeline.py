@@ -263,7 +263,7 @@ def test_missing_weights_are_asked_for_with_their_licence(photo, tmp_path, capsy
 
 @pytest.mark.parametrize(
     ("package", "command"),
-    [("diffusers.models", "install portrait"), ("cupy", "install train"), ("torch", "install")],
+    [("diffusers.models", "install portrait"), ("torch", "install")],
 )
 def test_a_missing_package_is_named_with_the_command_that_adds_it(monkeypatch, capsys, package, command):
     def fail(_options) -> None:

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The compiled loops draw the pictures of the torch twin, with its gradients, whatever the splats are."""
+"""The compiled loops and the GPU's kernels draw what the torch twin draws, with its gradients, whatever the splats.
+
+The kernels run on the CPU here; on a GPU, the tests with the marker `gpu` in test_rasterize.py compare them.
+"""
 
 import sys
 
 import pytest
 import torch
 
-from backend import rasterize, splat_kernel
+from backend import rasterize, splat_cpu, splat_cuda
 from backend.camera import Camera
 from backend.gaussians import ConditionedGaussians, Gaussians4D
+from backend.nvrtc import CompileError
 from backend.rasterize import render, render_pictures
+from tests.helpers.cuda_on_cpu import COMPILER, KernelsOnCpu
 
 pytest.importorskip("numba")
 pytestmark = pytest.mark.slow  # the loops are compiled
@@ -20,15 +25,27 @@ POSE = torch.eye(4)[None]
 NAMES = ("mean", "covariance", "opacity", "color")
 
 
-@pytest.fixture
-def draw():
-    """Each splat's picture and gradients: by the loops in float32, and by the twin in float64."""
-    assert splat_kernel.load_loops()
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory):
+    if not COMPILER:
+        pytest.skip("the GPU's kernels run on a CPU only where there is a C++ compiler")
+    return KernelsOnCpu(splat_cuda.SOURCE, tmp_path_factory.mktemp("kernels"))
+
+
+@pytest.fixture(params=["loops", "kernels"])
+def draw(request, monkeypatch):
+    """Each splat's picture and gradients: by the loops or the kernels in float32, and by the twin in float64."""
+    fast = splat_cpu.splat_pictures
+    if request.param == "loops":
+        assert splat_cpu.load_loops()
+    else:
+        kernels, fast = request.getfixturevalue("kernels"), splat_cuda.splat_pictures
+        monkeypatch.setattr(splat_cuda, "load_kernels", lambda source, device: kernels)
 
     def draw_both(mean, deviation, opacity, color, pose=POSE):
         results = []
         for function, kind in (
-            (splat_kernel.splat_pictures, torch.float32),
+            (fast, torch.float32),
             (rasterize._rasterize_torch, torch.float64),
         ):
             factor = deviation.to(kind)
@@ -129,6 +146,7 @@ def test_a_splat_that_is_not_finite_is_left_out(draw, field, bad):
     assert all(gradient.isfinite().all() for gradient in gradients.values())
 
 
+@pytest.mark.parametrize("draw", ["loops"], indirect=True)
 def test_the_number_of_threads_does_not_change_a_bit(draw):
     splats, before = random_splats(2000), torch.get_num_threads()
     results = []
@@ -153,16 +171,17 @@ def moving_cloud(count: int) -> Gaussians4D:
     return Gaussians4D(torch.cat([mean, torch.zeros(count, 1)], -1), scale, *turn, opacity, color)
 
 
-def test_batches_of_moving_clouds_are_drawn_by_the_loops_as_by_the_twin(monkeypatch):
+@pytest.mark.parametrize("draw", ["loops", "kernels"], indirect=True)
+def test_batches_of_moving_clouds_are_drawn_as_by_the_twin(request, draw, monkeypatch):
     """Two clouds, three times each: pictures, and the gradient by all that a cloud is made of."""
     clouds = [moving_cloud(200).select(slice(100 * index, 100 * index + 100)) for index in (0, 1)]
     fields = [torch.stack(parts) for parts in zip(*(cloud.tensors() for cloud in clouds), strict=True)]
     times = torch.tensor([[-0.3, 0, 0.2], [0.1, 0.2, 0.5]])
     poses, lenses = POSE.expand(2, 3, 4, 4), LENS.expand(2, 3, 4)
     results = []
-    for kernel in (True, False):
-        if not kernel:
-            monkeypatch.setattr(splat_kernel, "load_loops", lambda: None)
+    module = splat_cuda if "kernels" in request.node.name else splat_cpu
+    for function in (module.splat_pictures, rasterize._rasterize_torch):
+        monkeypatch.setattr(rasterize, "_pick_rasterizer", lambda device, chosen=function: chosen)
         leaves = [field.clone().requires_grad_() for field in fields]
         color, alpha = render(Gaussians4D(*leaves), poses, lenses, times, WIDTH, HEIGHT)
         assert color.shape == (2, 3, HEIGHT, WIDTH, 3) and alpha.shape == (2, 3, HEIGHT, WIDTH)
@@ -172,7 +191,7 @@ def test_batches_of_moving_clouds_are_drawn_by_the_loops_as_by_the_twin(monkeypa
 
 
 def test_without_numba_there_is_a_warning_and_the_twin(monkeypatch, caplog):
-    splat_kernel.load_loops.cache_clear()
+    splat_cpu.load_loops.cache_clear()
     monkeypatch.delitem(sys.modules, "backend.splat_loops", raising=False)
     monkeypatch.delattr("backend.splat_loops", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)  # importing it fails
@@ -181,15 +200,28 @@ def test_without_numba_there_is_a_warning_and_the_twin(monkeypatch, caplog):
     assert picture[..., 3].any()
     (warning,) = caplog.messages
     assert warning.startswith("Numba cannot be used (") and "slower PyTorch code" in warning
-    splat_kernel.load_loops.cache_clear()
+    splat_cpu.load_loops.cache_clear()
+
+
+def test_kernels_that_cannot_be_compiled_are_told_once(monkeypatch, caplog):
+    def refuse(*_):
+        raise CompileError("NVRTC says 'error: too new'\nmore")
+
+    monkeypatch.setattr(splat_cuda, "load_kernels", refuse)
+    monkeypatch.setattr(rasterize, "_gsplat_works", lambda: False)
+    splat_cuda.works.cache_clear()
+    for _ in range(2):
+        assert rasterize._pick_rasterizer(torch.device("cuda", 0)) == rasterize._rasterize_torch
+    assert len(caplog.messages) == 1 and "(NVRTC says 'error: too new')" in caplog.text
+    splat_cuda.works.cache_clear()
 
 
 def test_without_a_place_for_what_is_compiled_there_is_a_warning(monkeypatch, caplog):
     def refuse(*_):
         raise RuntimeError("cannot cache function: no locator available for file 'splat_loops.py'\nmore")
 
-    splat_kernel.load_loops.cache_clear()
-    monkeypatch.setattr(splat_kernel, "_try_loops", refuse)
-    assert splat_kernel.load_loops() is None and splat_kernel.load_loops() is None
+    splat_cpu.load_loops.cache_clear()
+    monkeypatch.setattr(splat_cpu, "_try_loops", refuse)
+    assert splat_cpu.load_loops() is None and splat_cpu.load_loops() is None
     assert len(caplog.messages) == 1 and "no locator available" in caplog.text and "\n" not in caplog.messages[0]
-    splat_kernel.load_loops.cache_clear()
+    splat_cpu.load_loops.cache_clear()
