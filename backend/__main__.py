@@ -9,7 +9,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -207,21 +207,21 @@ def _make_portrait(source: Path, target: Path, pipeline: FaceLift | Completion, 
 def _facelift(options: PortraitOptions, given: argparse.Namespace) -> FaceLift:
     """Return FaceLift, which downloads its weights, if that is accepted, once a face was found."""
     from .facelift.pipeline import FaceLift
-    from .facelift.weights import FOLDER, LICENCE, SIZE, download_weights, find_weights
+    from .facelift.weights import DIFFUSION, FOLDER, LICENCE, PARTS, download_weights, find_weights, sum_sizes
 
     folder = options.weights or FOLDER
 
-    def weights() -> FaceLiftWeights:
-        here = find_weights(folder)
+    def weights(parts: Collection[str]) -> FaceLiftWeights:
+        here = find_weights(folder, parts)
         if here is None and not given.accept_licence:
             raise UserError(
                 f"FaceLift's weights are not in {folder}; add --accept-licence to accept their licence ({LICENCE}) and "
-                f"download {SIZE / 1e9:.1f} GB, or name their folder with --weights."
+                f"download {sum_sizes(parts) / 1e9:.1f} GB, or name their folder with --weights."
             )
-        return here or download_weights(True, folder, report)
+        return here or download_weights(True, folder, report, parts=parts)
 
-    if not (given.input and given.input.is_file()) and not given.accept_licence:
-        weights()  # a folder of photos would tell it of each
+    if given.input and given.input.is_dir() and not given.accept_licence:
+        weights((DIFFUSION,) if given.views_only or options.fuse else PARTS)  # else it would be told of each photo
     return FaceLift(weights, options)
 
 

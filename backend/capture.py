@@ -23,6 +23,7 @@ from .errors import UserError
 from .files import writing_several
 
 TRANSFORMS = "transforms.json"
+LEAST_CLEAR = 0.001  # share of a picture that a matte leaves out, if it is one
 LARGEST = 1e12  # the cube of a larger number overflows float32
 LARGEST_PICTURE = 2 * (Image.MAX_IMAGE_PIXELS or math.inf)  # in pixels; Pillow refuses to read larger ones
 
@@ -116,10 +117,9 @@ class Capture:
         height, width = self.frames[0].image.shape[:2]
         side = min(height, width)
         for frame in self.frames:
-            alpha = frame.image[..., 3]
-            if alpha.min() == 255:
-                continue  # without a matte, background may be cut off
-            outside = alpha.copy()
+            if not has_matte(frame.image):
+                continue  # background may be cut off
+            outside = frame.image[..., 3].copy()
             top, left = (height - side) // 2, (width - side) // 2
             outside[top : top + side, left : left + side] = 0
             if outside.any():
@@ -135,6 +135,11 @@ def _cut_square(frame: Frame, square: Square, resolution: int) -> Frame:
         # Pillow resamples RGBA by way of premultiplied alpha only if asked to
         picture = picture.convert("RGBa").resize((resolution, resolution), Image.Resampling.LANCZOS).convert("RGBA")
     return replace(frame, camera=camera, image=np.asarray(picture))
+
+
+def has_matte(image: np.ndarray) -> bool:
+    """Tell whether the alpha of RGBA uint8 [H, W, 4] is a matte. A few odd pixels, or hardly clear ones, are none."""
+    return float((image[..., 3] < 128).mean()) >= LEAST_CLEAR
 
 
 def over_white(image: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .camera import Camera, Similarity, cross_axes, is_one_place, normalise_rig
-from .capture import Frame, Square
+from .capture import Frame, Square, has_matte
 from .memory import MAX_ENLARGEMENT
 
 SOLID = 128  # alpha of a pixel that shows the subject
@@ -38,7 +38,7 @@ def outline_matte(image: np.ndarray) -> Outline | None:
     """Return the outline of the matte of a picture RGBA uint8 [H, W, 4]; None if it has none or an empty one."""
     solid = image[..., 3] >= SOLID
     rows = np.flatnonzero(solid.any(1))
-    if not len(rows) or solid.all():
+    if not len(rows) or not has_matte(image):
         return None
     lefts = solid[rows].argmax(1)
     rights = solid.shape[1] - solid[rows, ::-1].argmax(1)

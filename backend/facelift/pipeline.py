@@ -8,7 +8,7 @@ The views are an ordinary capture in GS-LRM's world. They can be saved, replaced
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -62,10 +62,10 @@ class FaceLift:
     """The pipeline from a photo or a video to a head, with the official weights.
 
     Its networks are loaded when they are first used, and not before a face was found; find_weights may then ask for
-    them or fetch them. It makes any number of heads with the same options.
+    those of weights.PARTS that are needed, or fetch them. It makes any number of heads with the same options.
     """
 
-    def __init__(self, find_weights: Callable[[], FaceLiftWeights], options: PortraitOptions):
+    def __init__(self, find_weights: Callable[[Collection[str]], FaceLiftWeights], options: PortraitOptions):
         self._find_weights, self._options = find_weights, options
         self._device = pick_device(options.device)
         self._diffusion: MultiViewDiffusion | None = None
@@ -77,7 +77,7 @@ class FaceLift:
             UserError: the file or the weights cannot be used, or memory is too small.
             Cancelled: whatever `progress` raises, between two steps of the work at the latest.
         """
-        fronts, views = self.paint(path, part_of(progress, 0.0, PAINTING_ENDS))
+        fronts, views = self._paint(path, not self._options.fuse, part_of(progress, 0.0, PAINTING_ENDS))
         cloud = self.lift(views, part_of(progress, PAINTING_ENDS, 1.0))
         return Portrait(cloud, fronts.times, fronts.cameras, METRES_PER_UNIT)
 
@@ -87,10 +87,14 @@ class FaceLift:
         Raises:
             UserError, Cancelled: as `run`.
         """
+        return self._paint(path, False, progress)
+
+    def _paint(self, path: Path, lifts: bool, progress: Progress) -> tuple[Fronts, Capture]:
+        """Paint; lifts: whether the views will be lifted, so that GS-LRM must be here and whole."""
         options = self._options
         chosen = options.matting, options.face, options.box, options.first, options.last, options.every
         fronts = read_fronts(path, *chosen, part_of(progress, 0.0, READING_ENDS))
-        diffusion = self._load_diffusion(part_of(progress, READING_ENDS, LOADING_ENDS))
+        diffusion = self._load_diffusion(lifts, part_of(progress, READING_ENDS, LOADING_ENDS))
         painting = options.seed, options.guidance, options.steps or STEPS
         return fronts, paint_views(
             fronts.times, fronts.pictures, diffusion, *painting, part_of(progress, LOADING_ENDS, 1.0)
@@ -107,27 +111,29 @@ class FaceLift:
             return fuse_capture(views, ReconstructOptions(options.fuse, options.device), progress=progress)
         return lift_capture(views, self._gslrm, options.tolerance, progress=progress)
 
-    def _load_diffusion(self, progress: Progress) -> MultiViewDiffusion:
+    def _load_diffusion(self, lifts: bool, progress: Progress) -> MultiViewDiffusion:
         """Load the network that paints the views; on CUDA in half precision."""
         if self._diffusion is None:
             from .mvdiffusion import load_mvdiffusion
+            from .weights import DIFFUSION, PARTS
 
-            check_gslrm(self._weights.gslrm)  # before painting, which takes hours on a CPU
+            weights = self._find_weights(PARTS if lifts else (DIFFUSION,))
+            if lifts:
+                check_gslrm(weights.gslrm)  # before painting, which takes hours on a CPU
             dtype = torch.float16 if self._device.type == "cuda" else torch.float32
-            folder, offload = self._weights.diffusion, self._options.offload
+            folder, offload = weights.diffusion, self._options.offload
             with gpu_memory_errors("painting views", "switch offloading on"):
                 self._diffusion = load_mvdiffusion(folder, self._device, dtype, offload, progress)
         return self._diffusion
 
     @functools.cached_property
-    def _weights(self) -> FaceLiftWeights:
-        return self._find_weights()
-
-    @functools.cached_property
     def _gslrm(self) -> GSLRM:
         """Load the network that lifts the views to Gaussians."""
+        from .weights import GSLRM as PART
+
+        weights = self._find_weights((PART,))
         with gpu_memory_errors(*LIFTING):
-            return load_gslrm_halved(self._weights.gslrm).to(self._device)
+            return load_gslrm_halved(weights.gslrm).to(self._device)
 
 
 def read_fronts(
@@ -196,9 +202,9 @@ def lift_views(
 ) -> tuple[Gaussians4D, torch.Tensor]:
     """Lift pictures of one head, uint8 [V, H, W, 3] over white, to a static cloud on the CPU, in GS-LRM's world.
 
-    cameras: of the views, in GS-LRM's world, such as six_cameras. The model runs on its own device, on CUDA in
-    bfloat16. Return the Gaussians that pass the filter, and their numbers among the model's outputs: int64 [N],
-    ascending.
+    cameras: of the views, in GS-LRM's world, such as six_cameras. The model runs on its own device, on CUDA in half
+    precision, as the official code. Return the Gaussians that pass the filter, and their numbers among the model's
+    outputs: int64 [N], ascending.
 
     Raises:
         UserError: the GPU's memory is too small.
@@ -213,7 +219,7 @@ def lift_views(
         gpu_memory_errors(*LIFTING),
         report_blocks(model.blocks, lambda done: progress("Lifting the views", done)),
         torch.no_grad(),
-        torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"),
+        torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"),
     ):
         splats = model(images, *rig).select(0)
     (kept,) = post_filter.mask(splats).nonzero(as_tuple=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,7 @@ ENDPOINT = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
 FOLDER = CACHE / "facelift" / REVISION
 LICENCE = "Adobe Research License 1.2, for non-commercial research only"
 SIZE = 9_316_311_496  # bytes of the weights; the other files have less than 2 MB
+GSLRM_SIZE = 3_723_000_000  # of these, GS-LRM's
 TITLE = "FaceLift's weights"
 LICENCE_FILE = "LICENSE"
 GSLRM, DIFFUSION = "gslrm/ckpt_0000000000021125.pt", "mvdiffusion/pipeckpts"
@@ -57,35 +59,51 @@ FILES = {
 }
 
 
+PARTS = (DIFFUSION, GSLRM)  # painting needs one, lifting the other; the licence is not needed to use them
+
+
 class FaceLiftWeights(NamedTuple):
-    """Where the weights are: the file for gslrm.load_gslrm and the folder for mvdiffusion.load_mvdiffusion."""
+    """Where the weights are: the file for gslrm.load_gslrm and the folder for mvdiffusion.load_mvdiffusion.
+
+    Only the parts are there that were asked for.
+    """
 
     gslrm: Path
     diffusion: Path
 
 
-def find_weights(folder: Path | str = FOLDER) -> FaceLiftWeights | None:
-    """Find the official weights, in a folder laid out as the repository or in the Hub's cache.
+def find_weights(folder: Path | str = FOLDER, parts: Collection[str] = PARTS) -> FaceLiftWeights | None:
+    """Find parts of the official weights, in a folder laid out as the repository or in the Hub's cache.
 
-    Return None if neither has all files.
+    Return None if neither has all files of these parts.
     """
-    for root in filter(None, (Path(folder), find_in_cache())):
-        if all((root / name).is_file() for name in FILES):
+    names = _files_of(parts)
+    for root in filter(None, (Path(folder), find_in_cache(names[-1]))):
+        if all((root / name).is_file() for name in names):
             return FaceLiftWeights(root / GSLRM, root / DIFFUSION)
     return None
 
 
-def find_in_cache() -> Path | None:
+def sum_sizes(parts: Collection[str]) -> int:
+    """Return the bytes of parts of the weights."""
+    return (SIZE - GSLRM_SIZE) * (DIFFUSION in parts) + GSLRM_SIZE * (GSLRM in parts)
+
+
+def _files_of(parts: Collection[str]) -> list[str]:
+    return [name for name in FILES if name.startswith(tuple(parts))]
+
+
+def find_in_cache(name: str) -> Path | None:
     """Return the folder of the pinned revision in the cache of the Hub's own client.
 
-    Return None if the client is not installed or the cache lacks GS-LRM's weights.
+    Return None if the client is not installed or the cache lacks the file of that name.
     """
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
         return None
-    cached = try_to_load_from_cache(REPOSITORY, GSLRM, revision=REVISION)
-    return Path(cached).parents[1] if isinstance(cached, str) else None
+    cached = try_to_load_from_cache(REPOSITORY, name, revision=REVISION)
+    return Path(cached.removesuffix(name)) if isinstance(cached, str) else None
 
 
 def count_downloaded_bytes(folder: Path | str = FOLDER) -> int:
@@ -113,8 +131,9 @@ def download_weights(
     folder: Path | str = FOLDER,
     progress: Progress = no_progress,
     endpoint: str = ENDPOINT,
+    parts: Collection[str] = PARTS,
 ) -> FaceLiftWeights:
-    """Download the official weights that the folder lacks; a broken download is continued.
+    """Download the parts of the official weights that the folder lacks; a broken download is continued.
 
     licence_accepted: whether the user has read LICENCE and agreed. endpoint: the Hub's address, or a mirror's.
 
@@ -125,8 +144,8 @@ def download_weights(
     if not licence_accepted:
         raise UserError(f"FaceLift's weights are under the {LICENCE}; accept it to download them.")
     folder = Path(folder)
-    files = {folder / name: _remote_file(name, endpoint) for name in FILES}
-    download_files(files, TITLE, SIZE, folder, progress)
+    files = {folder / name: _remote_file(name, endpoint) for name in (LICENCE_FILE, *_files_of(parts))}
+    download_files(files, TITLE, sum_sizes(parts), folder, progress)
     return FaceLiftWeights(folder / GSLRM, folder / DIFFUSION)
 
 

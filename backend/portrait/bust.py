@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ..camera import Camera
+from ..capture import has_matte
 from ..errors import UserError
 from .face import Face
 from .matte import cut_from_white, cut_out
@@ -112,15 +113,15 @@ def field_to_focal(field_of_view: float, width: int, height: int) -> float:
 def crop_bust(photo: np.ndarray, place: Place, camera: Camera, matting: str) -> Bust:
     """Crop a photo RGBA uint8 [H, W, 4] to the head, and cut it out.
 
-    matting: see cut_out; "none" cuts off a white background. The photo's own alpha is the matte if it has transparent
-    pixels.
+    matting: see cut_out; "none" cuts off a white background. The photo's own alpha is the matte if it is one.
 
     Raises:
         UserError: see cut_out; or the matte leaves out the face.
     """
     half = camera.fx * math.tan(math.asin(RADIUS / FILL / float(np.linalg.norm(camera.position))))
     picture, place, camera, half = _crop_around(photo, place, camera, half)
-    if photo[..., 3].min() == 255:
+    if not has_matte(photo):
+        picture = np.dstack([picture[..., :3], np.full(picture.shape[:2], 255, np.uint8)])
         picture = cut_from_white(picture) if matting == "none" else cut_out(picture, matting)
     _check_matte(picture, place)
     return Bust(*_cut_square(picture, place, camera, half))

@@ -57,14 +57,16 @@ class Face(NamedTuple):
 
 
 @torch.no_grad()
-def detect_faces(picture: np.ndarray) -> list[Face]:
+def detect_faces(picture: np.ndarray, smallest: float = MIN_FACE_SIDE) -> list[Face]:
     """Detect the faces in an upright picture [H, W, 3] uint8, sRGB-encoded, and return them, the largest first.
+
+    smallest: the side in pixels of faces that are looked for; smaller ones may be found too.
 
     Raises:
         UserError: the weights are missing or damaged.
     """
-    pixels = torch.tensor(picture).permute(2, 0, 1)[None].float()
-    boxes = _propose(pixels)
+    pixels = torch.tensor(picture).permute(2, 0, 1)[None].contiguous().float()  # planes are several times as fast
+    boxes = _propose(pixels, smallest)
     scores, boxes, corrections = _examine("rnet", pixels, boxes, 24)
     kept = _suppress(boxes, scores, 0.7)
     boxes = _to_squares(_correct(boxes[kept], corrections[kept][:, :4], 1))
@@ -77,11 +79,13 @@ def detect_faces(picture: np.ndarray) -> list[Face]:
     return sorted(faces, key=lambda face: -face.area)
 
 
-def _propose(pixels: Tensor) -> Tensor:
-    """Return square boxes [N, 4] that may hold a face."""
+def _propose(pixels: Tensor, smallest: float) -> Tensor:
+    """Return square boxes [N, 4] that may hold a face of a side in pixels, or a larger one."""
     height, width = pixels.shape[2:]
     proposals = [torch.zeros(0, 9)]
     scale = CELL / MIN_FACE_SIDE
+    while scale * SCALE_STEP >= CELL / smallest:
+        scale *= SCALE_STEP
     while min(height, width) * scale >= CELL:
         smaller = F.interpolate(pixels, (int(height * scale + 1), int(width * scale + 1)), mode="area")
         scores, corrections = _run_network("pnet", smaller)
@@ -179,7 +183,9 @@ def _suppress(boxes: Tensor, scores: Tensor, overlap: float, of_smaller: bool = 
     overlap: the share that two boxes may have in common, of their union or of the smaller box.
     """
     border = 1 if of_smaller else 0
-    order, kept = scores.argsort(descending=True), []
+    # of equal scores, which are usual near 1, facenet-pytorch keeps the first, but after the last network the last
+    order = scores.argsort(stable=True).flip(0) if of_smaller else scores.argsort(stable=True, descending=True)
+    kept = []
     area = (boxes[:, 2:] - boxes[:, :2] + border).prod(1)
     while len(order):
         best, order = order[0], order[1:]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageOps
 
+from ..capture import has_matte
 from ..errors import UserError
 from .matting_models import BUNDLED, MattingModel, find_matting_file, get_matting_model, matting_folder
 from .selfie_matte import SIDE, segment_person
@@ -24,13 +25,13 @@ WHITE_SIDE, WHITE = 128, 240  # the side in pixels at which white backgrounds ar
 def cut_out(photo: np.ndarray, model: str = BUNDLED) -> np.ndarray:
     """Return a photo RGBA uint8 [H, W, 4] with the person's matte as its alpha.
 
-    A photo that has transparent pixels is returned as it is. model: BUNDLED, one of MATTING_MODELS, or "none" for a
+    A photo that has a matte is returned as it is. model: BUNDLED, one of MATTING_MODELS, or "none" for a
     photo that has a white background already.
 
     Raises:
         UserError: onnxruntime or the model's file is missing or damaged; nothing is downloaded.
     """
-    if model == "none" or photo[..., 3].min() < 255:
+    if model == "none" or has_matte(photo):
         return photo
     if model == BUNDLED:
         return np.dstack([photo[..., :3], predict_selfie_matte(photo[..., :3])])

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..calibrations.pictures import PICTURES
-from ..capture import Capture, Frame, read_image
+from ..capture import Capture, Frame, has_matte, read_image
 from ..errors import UserError
 from ..logs import log
 from ..options import AUTO, OFF, ReconstructOptions
@@ -71,7 +71,7 @@ class CutOut:
         Raises:
             UserError: there is no plate for a picture, or it is none of it.
         """
-        lacking = [frame for frame in capture.frames if frame.image[..., 3].min() == 255]
+        lacking = [frame for frame in capture.frames if not has_matte(frame.image)]
         if self._options.matting == OFF or 2 * len(lacking) <= len(capture.frames):
             return capture
         if self._way is None:
@@ -79,7 +79,7 @@ class CutOut:
             log.info(sentence)
         frames = []
         for frame in capture.frames:
-            matte = self._way(frame) if frame.image[..., 3].min() == 255 else None
+            matte = None if has_matte(frame.image) else self._way(frame)
             image = frame.image if matte is None else np.dstack([frame.image[..., :3], matte])
             frames.append(replace(frame, image=image))
         return Capture(frames)

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..camera import Camera
 from ..capture import Capture, Frame
@@ -31,7 +30,6 @@ from .sequence import join_sequence
 from .video import follow_person, read_frames, smooth_over_time
 
 READING_ENDS = 0.05  # fraction of `run`
-LARGEST_SEARCHED = 1000  # pixels of a photo's longer side in which faces are looked for
 
 
 class Portrait(NamedTuple):
@@ -130,11 +128,7 @@ def find_head(picture: np.ndarray, options: PortraitOptions) -> Place:
         if not (max(left, 0) < min(right, width) and max(top, 0) < min(bottom, height)):
             raise UserError("The face box does not lie on the photo; place it on the face.")
         return locate_head(Face(options.box, 1.0))
-    zoom = min(1.0, LARGEST_SEARCHED / max(width, height))
-    smaller = Image.fromarray(picture).resize([max(1, round(zoom * side)) for side in (width, height)])
-    faces = find_faces(np.asarray(smaller))
-    place = locate_head(choose_face(faces, smaller.width, smaller.height, options.face))
-    return place._replace(x=place.x / zoom, y=place.y / zoom, scale=place.scale / zoom)
+    return locate_head(choose_face(find_faces(picture), width, height, options.face))
 
 
 def _read_video(path: Path, options: PortraitOptions, progress: Progress) -> Sitting:

@@ -7,6 +7,7 @@ from bpy.utils import register_classes_factory
 from .. import _backend as backend
 from .. import jobs
 from ..job_operator import missing_packages
+from ..option_properties import read_options
 from ..portrait import job as portrait_job
 from ..portrait.operators import (
     FACELIFT_PACKAGES,
@@ -71,7 +72,7 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
         """Draw the download of FaceLift's weights, unless they are here; return whether they are."""
         layout, settings, facelift_weights = self.layout, context.scene.facet4d.portrait, backend.facelift.weights
         folder = weights_folder(settings)
-        if portrait_job.find_weights(folder):
+        if portrait_job.find_weights(read_options(backend.options.PortraitOptions, settings)):
             layout.label(text="FaceLift's weights: research only", icon="CHECKMARK")
             return True
         here, size = (

@@ -46,7 +46,7 @@ def portrait_task(path: Path, options: PortraitOptions, place: tuple[float, floa
 
     def task(progress: Progress) -> Portrait:
         if options.model == backend.options.FACELIFT_MODEL:
-            head = backend.facelift.pipeline.FaceLift(lambda: _require_weights(options), options).run(path, progress)
+            head = backend.facelift.pipeline.FaceLift(lambda _: _require_weights(options), options).run(path, progress)
         else:
             completion = backend.portrait.pipeline.Completion(options)
             head = completion.run(path, progress, lambda cloud: show(_to_scene(cloud, 1.0, place)))
@@ -66,7 +66,7 @@ def _to_scene(cloud: Gaussians4D, metres: float, place: tuple[float, float, floa
 
 
 def _require_weights(options: PortraitOptions) -> FaceLiftWeights:
-    weights = find_weights(options.weights)
+    weights = find_weights(options)
     if weights is None:
         raise errors.UserError("FaceLift's weights are not here; download them in the panel, or name their folder.")
     return weights
@@ -78,10 +78,11 @@ def _read_upright(path: Path) -> np.ndarray | None:
     return backend.portrait.photo.read_photo(path)[::-1] / np.float32(255)
 
 
-def find_weights(folder: Path | None) -> FaceLiftWeights | None:
-    """Find FaceLift's weights; return None unless all files are here. Reads none of them, so it is quick."""
+def find_weights(options: PortraitOptions) -> FaceLiftWeights | None:
+    """Find the weights that FaceLift needs; return None unless all are here. Reads none of them, so it is quick."""
     facelift_weights = backend.facelift.weights
-    return facelift_weights.find_weights(folder or facelift_weights.FOLDER)
+    parts = (facelift_weights.DIFFUSION,) if options.fuse else facelift_weights.PARTS
+    return facelift_weights.find_weights(options.weights or facelift_weights.FOLDER, parts)
 
 
 def licence_task(folder: Path | None) -> Task:

@@ -61,13 +61,14 @@ class _HeadOperator(JobOperator):
             return "Choose a photo or a video first"
         if not Path(bpy.path.abspath(settings.filepath)).is_file():
             return f"There is no file {settings.filepath}; choose another"
-        if not read_options(backend.options.PortraitOptions, settings).model:
+        options = read_options(backend.options.PortraitOptions, settings)
+        if not options.model:
             return "Choose the model's .safetensors file, or the model Small"
         if not uses_facelift(settings):
             return ""
         if missing := missing_packages(FACELIFT_PACKAGES):
             return f"FaceLift needs more Python packages ({', '.join(missing)}); install them with portraits"
-        if portrait_job.find_weights(weights_folder(settings)) is None:
+        if portrait_job.find_weights(options) is None:
             return "FaceLift's weights are not here; download them, or name their folder"
         return ""
 

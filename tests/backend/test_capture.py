@@ -86,7 +86,7 @@ def test_square_pictures_show_the_same_points_at_the_projected_pixels(width, hei
     if matte != "opaque":
         image[..., 3] = 0 if matte == "inside" else 255
         image[row.astype(int) - 5 : row.astype(int) + 6, column.astype(int) - 5 : column.astype(int) + 6, 3] = 255
-        image[:1, :1, 3] = 0
+        image[:2, :2, 3] = 0
     square = Capture([Frame(camera, 0.0, image, "dot")]).square(48).frames[0]
     assert square.image.shape == (48, 48, 4)
     side = max(width, height) if matte == "reaching the border" else min(width, height)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From photos and videos to heads, through the command line, with tiny weights in the official layout."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from backend.capture import Capture
 from backend.errors import Cancelled, UserError
 from backend.evaluate import score_cloud
 from backend.facelift import weights as facelift_weights
-from backend.facelift.gslrm import GSLRM, GSLRMConfig
+from backend.facelift.gslrm import GSLRM, GSLRMConfig, PostFilter, load_gslrm
 from backend.facelift.mvdiffusion import VIEWS, MultiViewDiffusion, load_mvdiffusion
-from backend.facelift.pipeline import FaceLift, fuse_capture, lift_capture, paint_views
+from backend.facelift.pipeline import FaceLift, fuse_capture, lift_capture, lift_views, paint_views, six_cameras
 from backend.gaussians import load_cloud
 from backend.options import PortraitOptions, ReconstructOptions
 from backend.portrait import matting_models
@@ -205,7 +206,7 @@ def test_a_run_tells_how_far_it_is_and_can_be_stopped(weights, photo):
         fractions.append(done)
 
     options = PortraitOptions(device="cpu", steps=2)
-    facelift = FaceLift(lambda: facelift_weights.find_weights(weights), options)
+    facelift = FaceLift(lambda parts: facelift_weights.find_weights(weights, parts), options)
     head = facelift.run(photo, listen)
     assert len(head.cloud) > 1000 and len(head.cameras) == len(head.times) == 1
     assert fractions == sorted(fractions) and fractions[-1] == 1.0
@@ -253,12 +254,43 @@ def test_bad_input_gets_a_plain_sentence(weights, photo, tmp_path, capsys, argum
 
 
 def test_missing_weights_are_asked_for_with_their_licence(photo, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(facelift_weights, "find_in_cache", lambda: None)
+    monkeypatch.setattr(facelift_weights, "find_in_cache", lambda name: None)
     assert portrait(photo, "--out", tmp_path / "head.safetensors", weights=tmp_path / "none") == 2
     told = capsys.readouterr().err
     assert "--accept-licence" in told
     assert "non-commercial" in told
     assert "9.3 GB" in told
+
+
+def test_what_a_run_does_not_use_is_not_asked_for(weights, photo, tmp_path, capsys, monkeypatch, coarse):
+    """Fusing and painting alone lift nothing, and views from elsewhere are painted already."""
+    monkeypatch.setattr(facelift_weights, "find_in_cache", lambda name: None)
+    only = {}
+    for part in facelift_weights.PARTS:
+        only[part] = tmp_path / Path(part).parent.name / "weights"
+        shutil.copytree(weights, only[part], ignore=shutil.ignore_patterns("LICENSE"))
+        unused, *_ = {*facelift_weights.PARTS} - {part}
+        shutil.rmtree((only[part] / unused).parent)
+    paints, lifts = only[facelift_weights.DIFFUSION], only[facelift_weights.GSLRM]
+    views, head = tmp_path / "views", tmp_path / "head.safetensors"
+    assert portrait(photo, "--out", views, "--views-only", weights=paints) == 0
+    assert portrait("--views", views, "--out", head, weights=lifts) == 0
+    assert portrait("--views", views, "--fuse", "--out", head, weights=tmp_path / "none") == 0
+    assert portrait(photo, "--fuse", "--out", head, weights=paints) == 0
+    for given, lacking, size in (((photo,), paints, "9.3"), (("--views", views), paints, "3.7")):
+        assert portrait(*given, "--out", head, weights=lacking) == 2
+        assert f"download {size} GB" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+def test_a_gpu_lifts_to_nearly_the_same_positions(weights):
+    """Half precision keeps three bits more of them than bfloat16, with which they move several times as far."""
+    views = np.random.default_rng(0).integers(0, 256, (6, SIZE, SIZE, 3), np.uint8)
+    model = load_gslrm(facelift_weights.find_weights(weights).gslrm)
+    everything = PostFilter(0.0, np.inf, np.inf, (np.inf,) * 3)
+    on_cpu, _ = lift_views(views, six_cameras(SIZE), model, everything)
+    on_gpu, _ = lift_views(views, six_cameras(SIZE), model.to("cuda"), everything)
+    assert (on_gpu.mean - on_cpu.mean).norm(dim=1).mean() < 1e-3
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ def server(monkeypatch):
     }
     monkeypatch.setattr(facelift_weights, "FILES", facelift_weights.FILES | digests)
     monkeypatch.setattr(facelift_weights, "SIZE", sum(map(len, CONTENT.values())))
+    monkeypatch.setattr(facelift_weights, "GSLRM_SIZE", len(CONTENT[facelift_weights.GSLRM]))
     yield server
     server.close()
 
@@ -226,6 +227,19 @@ def test_what_other_programs_fetched_is_found(tmp_path, monkeypatch):
         snapshot / facelift_weights.GSLRM,
         snapshot / facelift_weights.DIFFUSION,
     )
+
+
+def test_only_the_parts_that_are_needed_are_fetched_and_looked_for(server, tmp_path):
+    """Painting needs no GS-LRM, lifting nothing else, and neither the licence's text."""
+    parts = {facelift_weights.DIFFUSION: "diffusion", facelift_weights.GSLRM: "gslrm"}
+    for part, other in ((*parts,), (*reversed(parts),)):
+        folder = tmp_path / parts[part]
+        facelift_weights.download_weights(True, folder, endpoint=server.address, parts=(part,))
+        (folder / facelift_weights.LICENCE_FILE).unlink()
+        found = facelift_weights.find_weights(folder, (part,))
+        assert found and getattr(found, parts[part]).exists() and not getattr(found, parts[other]).exists()
+        assert facelift_weights.find_weights(folder) is None
+    assert facelift_weights.sum_sizes(facelift_weights.PARTS) == facelift_weights.SIZE
 
 
 def test_a_plain_folder_counts_if_it_is_complete(tmp_path):

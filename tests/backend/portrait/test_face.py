@@ -5,12 +5,13 @@ import hashlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 from skimage import data
 
 from backend.errors import UserError
-from backend.portrait import face
+from backend.portrait import face, photo
 from backend.portrait.face import detect_faces
 
 
@@ -40,6 +41,30 @@ def test_boxes_are_the_recorded_ones(name):
     assert len(faces) == len(expected)
     for found, values in zip(faces, expected, strict=True):
         assert (*found.box, found.probability) == pytest.approx(values, abs=0.01)
+
+
+def test_of_equal_scores_the_last_network_keeps_the_last():
+    """As facenet-pytorch does; softmax in float32 often gives exactly 1. The earlier networks keep the first."""
+    boxes, scores = torch.tensor([(10.0, 10.0, 50.0, 50.0), (12.0, 9.0, 52.0, 51.0)]), torch.ones(2)
+    assert face._suppress(boxes, scores, 0.7, of_smaller=True) == [1]
+    assert face._suppress(boxes, scores, 0.7) == [0]
+
+
+def test_a_large_picture_gives_the_boxes_of_the_full_search(monkeypatch):
+    """Although only a smaller copy of it is searched for the smallest faces."""
+    picture = np.pad(resized(1024, 1024), ((100, 300), (500, 100), (0, 0)), mode="edge")
+    searched = []
+    monkeypatch.setattr(photo, "detect_faces", lambda *given: searched.append(given) or detect_faces(*given))
+    found = photo.find_faces(picture)
+    assert found == [one for one in detect_faces(picture) if one.probability > photo.MIN_PROBABILITY] != []
+    (copy,), (whole, smallest) = searched
+    assert max(copy.shape) == photo.LARGEST_SEARCHED and whole is picture and smallest > 50
+
+
+def test_a_face_that_a_smaller_copy_does_not_show_is_found():
+    picture = np.full((2400, 3200, 3), 120, np.uint8)
+    picture[1000:1120, 2000:2120] = resized(120, 120)
+    assert len(photo.find_faces(picture)) == 1
 
 
 def test_eyes_nose_and_mouth_are_where_the_picture_shows_them():

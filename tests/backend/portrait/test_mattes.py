@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from skimage import data
 
 from backend.capture import Capture, Frame
 from backend.errors import UserError
@@ -13,6 +14,7 @@ from backend.logs import log
 from backend.options import ReconstructOptions
 from backend.portrait import mattes
 from backend.portrait.background import cut_from_background, find_wall
+from backend.portrait.matte import cut_out
 from backend.portrait.mattes import CutOut, cut_out_take
 from backend.take import take_of
 from tests.helpers.cameras import ring
@@ -140,6 +142,16 @@ def test_persons_are_cut_out_and_pictures_without_one_left_out(monkeypatch, capl
     assert names == [f"cam{index}_0001" for index in (0, 1, 2, 3, 5)]
     assert "the bundled network cuts the person out" in caplog.text
     assert "1 pictures in which no subject is found are left out" in caplog.text
+
+
+def test_a_few_odd_pixels_are_no_matte():
+    """As some programs leave, such as a single one of alpha 254 or 0."""
+    image = before(wall())
+    image[0, 0, 3], image[5, 7, 3] = 254, 0
+    capture = CutOut(ReconstructOptions()).cut(capture_of([image]))
+    assert overlap(capture.frames[0].image[..., 3]) > 0.9
+    cut = cut_out(np.dstack([data.astronaut(), np.full((512, 512), 254, np.uint8)]))
+    assert 0.1 < (cut[..., 3] > 128).mean() < 0.9
 
 
 def test_pictures_with_mattes_and_those_that_are_to_keep_their_background_stay(caplog):

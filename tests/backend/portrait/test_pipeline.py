@@ -227,7 +227,7 @@ def test_the_users_field_of_view_comes_first_then_the_files_then_35_degrees(tmp_
 @pytest.mark.slow
 def test_facelift_is_asked_for_by_name_and_finds_the_face_before_it_asks_for_weights(tmp_path, capsys, monkeypatch):
     pytest.importorskip("diffusers")
-    monkeypatch.setattr(facelift_weights, "find_in_cache", lambda: None)
+    monkeypatch.setattr(facelift_weights, "find_in_cache", lambda name: None)
     monkeypatch.setattr(facelift_weights, "download_weights", lambda *_: pytest.fail("downloaded"))
     Image.fromarray(data.chelsea()).save(tmp_path / "cat.jpg")
     given = [

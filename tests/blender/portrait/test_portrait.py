@@ -45,7 +45,7 @@ def weights(tmp_path_factory) -> Path:
 @pytest.fixture
 def settings(registered, weights, monkeypatch):
     """The panel's settings, for a run of seconds on a CPU, in a scene whose cursor is somewhere."""
-    monkeypatch.setattr(facelift_weights, "find_in_cache", lambda: None)
+    monkeypatch.setattr(facelift_weights, "find_in_cache", lambda name: None)
     registered.cursor.location = CURSOR
     settings = registered.facet4d.portrait
     settings.model = "facelift"
