@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -141,7 +142,8 @@ def option(
     return field(default=default, metadata={Option: unnamed})
 
 
-def list_options(options: type) -> list[Option]:
+@functools.cache  # Blender's panels ask at every redraw
+def list_options(options: type) -> tuple[Option, ...]:
     """List the options of a class such as `ReconstructOptions`, in the order in which they are shown.
 
     Raises:
@@ -153,4 +155,4 @@ def list_options(options: type) -> list[Option]:
             raise TypeError(f"{options.__name__}.{entry.name} is no option; make it with backend.options.option")
         unnamed = entry.metadata[Option]
         named.append(replace(unnamed, name=entry.name, blender_name=unnamed.blender_name or entry.name))
-    return named
+    return tuple(named)

@@ -5,15 +5,17 @@ Layers point one way: panels -> run, portrait -> input -> cloud -> compat; `_bac
 PyTorch is imported only in the worker thread of jobs.
 """
 
-from . import job_operator, manual, preferences, properties, report
+from . import disk, job_operator, manual, preferences, properties, report
 from .cloud import file_operators, splat_operators
 from .cloud import operators as cloud_operators
 from .input import capture_operators, picture_operators
 from .input import operators as input_operators
+from .input import survey as input_survey
 from .panels import input as input_panel
 from .panels import portrait as portrait_panel
 from .panels import result as result_panel
 from .panels import run as run_panel
+from .panels import status as status_panel
 from .portrait import operators as portrait_operators
 from .pytorch import gpu_memory
 from .pytorch import operators as pytorch_operators
@@ -23,10 +25,12 @@ from .run import operators as run_operators
 # in the order of registration: settings before the panels that show them, panels in their order in the sidebar
 MODULES = (
     report,
+    disk,
     properties,
     pytorch_operators,
     preferences,
     job_operator,
+    input_survey,
     capture_operators,
     input_operators,
     picture_operators,
@@ -37,6 +41,7 @@ MODULES = (
     splat_operators,
     file_operators,
     gpu_memory,
+    status_panel,
     input_panel,
     run_panel,
     result_panel,

@@ -56,15 +56,15 @@ if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follo
 else:
 
     def __getattr__(name: str) -> ModuleType:
-        """Import a module of the backend, or find one of its rooms, by name."""
-        return _find(f"{_PACKAGE}.{name}")
+        """Import a module of the backend, or find one of its rooms, by name. It is an attribute from then on."""
+        return globals().setdefault(name, _find(f"{_PACKAGE}.{name}"))
 
 
 class _Room(ModuleType):
     """A subfolder of the backend; its modules are attributes, imported when they are first asked for."""
 
     def __getattr__(self, name: str) -> ModuleType:
-        return _find(f"{self.__name__}.{name}")
+        return self.__dict__.setdefault(name, _find(f"{self.__name__}.{name}"))
 
 
 def _find(name: str) -> ModuleType:

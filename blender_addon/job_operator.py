@@ -3,13 +3,12 @@
 
 import time
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 import bpy
 from bpy.app.handlers import persistent
 from bpy.types import Context, Event, Operator, Scene
 
-from . import jobs
+from . import disk, jobs
 from ._backend import ROOT
 from .mixins import OperatorMixin
 
@@ -129,6 +128,7 @@ class JobOperator(OperatorMixin):
     def _finish(self, context: Context) -> set[str]:
         if jobs.current is self.job:
             jobs.current = None
+        disk.forget()  # a run may have downloaded something
         self.remove_preview()
         scene = self._find_scene()
         context.window_manager.facet4d.warnings = "\n".join(self.job.warnings)
@@ -154,7 +154,7 @@ class JobOperator(OperatorMixin):
 
 def missing_packages(names: Sequence[str] = JobOperator.packages) -> list[str]:
     """Return those of the packages that this Python lacks; by default, of the packages that the backend needs."""
-    return [name for name in names if find_spec(name) is None]
+    return [name for name in names if not disk.find(disk.has_package, name)]
 
 
 class FACET4D_OT_show_preferences(Operator):

@@ -42,7 +42,7 @@ ADDON = (
     ("job_operator",),
     ("input/",),
     ("cloud/",),
-    ("jobs", "compat", "mixins", "report", "option_properties"),
+    ("jobs", "compat", "disk", "mixins", "report", "option_properties"),
     ("_backend",),
 )
 

@@ -21,7 +21,7 @@ from .._backend import errors
 from .cameras import crop_to_border, frame_camera, picture_camera
 from .pictures import render_still
 from .rig import is_visible_kind, subjects
-from .survey import View, survey
+from .survey import View, survey_again
 
 if TYPE_CHECKING:
     from backend.capture import Capture
@@ -35,10 +35,10 @@ def capture_steps(context: Context, limit: int | None = None) -> Generator[tuple
     the generator is closed early.
 
     Raises:
-        UserError: the first problem that `survey` finds, a picture that cannot be read, or a capture that no model
+        UserError: the first problem that the survey finds, a picture that cannot be read, or a capture that no model
             can use.
     """
-    surveyed = survey(context)
+    surveyed = survey_again(context)
     if surveyed.problems:
         raise errors.UserError(surveyed.problems[0].text)
     chosen = sorted(surveyed.views, key=lambda view: view.frame)

@@ -14,7 +14,10 @@ import numpy as np
 from bpy.types import CameraBackgroundImage, Context, Image, ImageUser, MovieClip, Scene
 
 from .. import _backend as backend
+from .. import disk
 from .._backend import errors
+
+LAST_DIGITS = re.compile(r"\d+(?=\D*$)")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Picture:
     def missing(self) -> bool:
         """Tell whether the file with the pixels is missing."""
         if self.path is not None:
-            return not os.path.isfile(self.path)
+            return not disk.find(os.path.isfile, self.path)
         image = self.image
         if image is None:
             return True
@@ -118,8 +121,9 @@ def file_number(path: str) -> int:
 
 def numbered_file(path: str, number: int) -> str:
     """Return a sequence's file by number: replace the last run of digits in the stem and keep its width."""
-    stem = re.sub(r"\d+(?=\D*$)", lambda digits: str(number).zfill(len(digits[0])), Path(path).stem)
-    return str(Path(path).with_name(stem + Path(path).suffix))
+    stem, suffix = os.path.splitext(path)
+    folder, name = os.path.split(stem)
+    return os.path.join(folder, LAST_DIGITS.sub(lambda digits: str(number).zfill(len(digits[0])), name) + suffix)
 
 
 def group_sequences(paths: Iterable[Path]) -> list[list[Path]]:
@@ -136,7 +140,7 @@ def group_sequences(paths: Iterable[Path]) -> list[list[Path]]:
 
 
 def _mask_number(path: Path) -> str:
-    return re.sub(r"\d+(?=\D*$)", "#", path.stem) + path.suffix
+    return LAST_DIGITS.sub("#", path.stem) + path.suffix
 
 
 def is_movie(path: Path) -> bool:
@@ -177,7 +181,7 @@ def _whole_pixels(image: Image) -> np.ndarray | None:
 
 
 def _has_file(image: Image) -> bool:
-    return os.path.isfile(bpy.path.abspath(image.filepath, library=image.library))
+    return disk.find(os.path.isfile, bpy.path.abspath(image.filepath, library=image.library))
 
 
 @contextmanager

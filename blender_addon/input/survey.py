@@ -1,19 +1,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Surveys the input of a reconstruction: the cameras, their pictures and times, and what is wrong with them.
 
-`survey` reads no pixels and evaluates no frame, so that a panel can call it whenever it is drawn.
+`survey` reads no pixels and evaluates no frame, and it looks at the disk and at the cameras only after a change. So a
+panel can call it whenever it is drawn.
 """
 
-from collections.abc import Sequence
+import time
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
+from bpy.app.handlers import load_pre, persistent, redo_post, undo_post
 from bpy.types import CameraBackgroundImage, Context, Image, Object, Scene
 
 from .. import _backend as backend
+from .. import disk
 from .._backend import errors
 from .cameras import Placement, frame_camera, slot_placement
+from .fingerprint import fingerprint_camera, fingerprint_scene
 from .pictures import Picture, picture_at, slot_source
+
+GAPS, MISSING = "gaps", "file missing"  # states of cameras without some or all of their files
 
 
 @dataclass(frozen=True)
@@ -55,11 +64,25 @@ class Survey:
 
     def of(self, camera: Object) -> tuple[list[View], list[Finding]]:
         """Return the views of a camera and the findings about it; first those that forbid a reconstruction."""
-        findings = [finding for finding in self.findings if finding.camera == camera]
-        return [view for view in self.views if view.camera == camera], sorted(findings, key=lambda f: not f.forbids)
+        return self._by_camera.get(camera.session_uid, ([], []))
+
+    @cached_property
+    def _by_camera(self) -> dict[int, tuple[list[View], list[Finding]]]:
+        """Sort the views and findings by camera, once, because a list asks for every row."""
+        known: dict[int, tuple[list[View], list[Finding]]] = {}
+        for view in self.views:
+            known.setdefault(view.camera.session_uid, ([], []))[0].append(view)
+        for finding in sorted(self.findings, key=lambda finding: not finding.forbids):
+            if finding.camera:
+                known.setdefault(finding.camera.session_uid, ([], []))[1].append(finding)
+        return known
 
     def summary(self) -> str:
         """Return the counts as text, for example "8 cameras, 24 pictures, 3 times"."""
+        return self._summary
+
+    @cached_property
+    def _summary(self) -> str:
         counts = (
             (len({view.camera for view in self.views}), "camera"),
             (len(self.views), "picture"),
@@ -68,20 +91,75 @@ class Survey:
         return ", ".join(f"{count} {noun}{'s' if count != 1 else ''}" for count, noun in counts)
 
 
+class _Memory:
+    """The last survey, and those of the pictures of single cameras, each with the fingerprints that it was made of.
+
+    missing: whether a file is missing. Then the survey serves for disk.RECHECK seconds.
+    """
+
+    def __init__(self) -> None:
+        self.key: Hashable = None
+        self.survey, self.missing, self.when = Survey(), False, 0.0
+        self.pictures: dict[int, tuple[Hashable, Survey]] = {}
+
+    def serves(self, key: Hashable) -> bool:
+        """Tell whether the last survey is still right."""
+        return key == self.key and not (self.missing and time.monotonic() - self.when >= disk.RECHECK)
+
+
+_memory = _Memory()
+
+
 def survey(context: Context) -> Survey:
-    """Survey the visible cameras, of one collection if the scene's settings name one, and their pictures."""
-    scene, settings, result = context.scene, context.scene.facet4d, Survey()
+    """Survey the visible cameras, of one collection if the scene's settings name one, and their pictures.
+
+    While nothing has changed, the same Survey is returned.
+    """
+    scene, settings, view_layer = context.scene, context.scene.facet4d, context.view_layer
     objects = settings.collection.all_objects if settings.collection else scene.objects
-    cameras = [ob for ob in objects if ob.type == "CAMERA" and ob.visible_get(view_layer=context.view_layer)]
+    cameras = [ob for ob in objects if ob.type == "CAMERA" and ob.visible_get(view_layer=view_layer)]
+    shared = fingerprint_scene(scene, view_layer)
+    known = [fingerprint_camera(camera) for camera in cameras]
+    key = shared, known
+    if not _memory.serves(key):
+        if _memory.missing:
+            _memory.pictures.clear()
+        keys = [(shared, pictures) for _, pictures in known]
+        _memory.survey = result = _survey(scene, cameras, keys)
+        _memory.key, _memory.when = key, time.monotonic()
+        _memory.missing = any(finding.state in {GAPS, MISSING} for finding in result.findings)
+    return _memory.survey
+
+
+def survey_again(context: Context) -> Survey:
+    """Survey as `survey` does, but look at everything anew: a run is about to read the files."""
+    forget()
+    disk.forget()
+    return survey(context)
+
+
+def forget() -> None:
+    """Forget what was surveyed; its objects may be gone."""
+    global _memory
+    _memory = _Memory()
+
+
+def _survey(scene: Scene, cameras: Sequence[Object], keys: Sequence[Hashable]) -> Survey:
+    """Survey some cameras. keys: what the survey of each one's pictures depends on."""
+    settings, result = scene.facet4d, Survey()
     if not cameras:
         place = f"The collection '{settings.collection.name}'" if settings.collection else "The scene"
         text = f"{place} has no visible camera; load a capture folder, add a rig, or add cameras with pictures."
         result.findings.append(Finding(text))
-    for camera in cameras:
+    for camera, key in zip(cameras, keys, strict=True):
         if settings.source == "RENDER":
             result.views += [View(camera, frame) for frame in chosen_frames(scene)]
-        else:
-            _survey_pictures(camera, scene, result)
+            continue
+        known = _memory.pictures.get(camera.session_uid)
+        if known is None or known[0] != key:
+            _memory.pictures[camera.session_uid] = known = key, _survey_pictures(camera, scene)
+        result.views += known[1].views
+        result.findings += known[1].findings
     if cameras and not result.views and not result.problems:
         text = "No camera has a picture; give the cameras background images or load a capture folder."
         result.findings.append(Finding(text))
@@ -115,25 +193,29 @@ def chosen_frames(scene: Scene) -> list[int]:
     return np.linspace(scene.frame_start, scene.frame_end, count).round().astype(int).tolist()
 
 
-def _survey_pictures(camera: Object, scene: Scene, result: Survey) -> None:
+def _survey_pictures(camera: Object, scene: Scene) -> Survey:
+    """Survey the pictures of one camera alone."""
+    result = Survey()
     slots = (slot for slot in camera.data.background_images if slot.show_background_image)
     views = [view for slot in slots for view in _slot_views(camera, slot, scene, result)]
-    if not views and not result.of(camera)[1]:
+    if not views and not result.findings:
         text = f"'{camera.name}' has no picture and is left out"
         result.findings.append(Finding(text, camera, "no picture", forbids=False, fix="facet4d.open_picture"))
-    missing = [view.picture for view in views if view.picture and view.picture.missing]
-    if missing and len(missing) < len(views) and all(picture.is_numbered for picture in missing):
-        text = f"'{camera.name}' lacks {len(missing)} of {len(views)} pictures, such as '{missing[0].name}'"
-        result.findings.append(Finding(text, camera, "gaps", forbids=False))
-        views = [view for view in views if view.picture not in missing]
+    missing = [view for view in views if view.picture and view.picture.missing]
+    if missing and len(missing) < len(views) and all(view.picture.is_numbered for view in missing):
+        text = f"'{camera.name}' lacks {len(missing)} of {len(views)} pictures, such as '{missing[0].picture.name}'"
+        result.findings.append(Finding(text, camera, GAPS, forbids=False))
+        gaps = {id(view) for view in missing}
+        views = [view for view in views if id(view) not in gaps]
     elif missing:
-        text = f"The picture '{missing[0].name}' of '{camera.name}' is missing; find its file."
-        result.findings.append(Finding(text, camera, "file missing", fix="file.find_missing_files"))
-    frames = [view.frame for view in views]
-    if repeated := {frame for frame in frames if frames.count(frame) > 1}:
+        text = f"The picture '{missing[0].picture.name}' of '{camera.name}' is missing; find its file."
+        result.findings.append(Finding(text, camera, MISSING, fix="file.find_missing_files"))
+    counted = Counter(view.frame for view in views)
+    if repeated := [frame for frame, count in counted.items() if count > 1]:
         text = f"'{camera.name}' has several pictures at frame {min(repeated):g}; set the frame of each."
         result.findings.append(Finding(text, camera, "two at one frame"))
     result.views += views
+    return result
 
 
 def _slot_views(camera: Object, slot: CameraBackgroundImage, scene: Scene, result: Survey) -> list[View]:
@@ -195,3 +277,22 @@ def _survey_aim(cameras: Sequence[Object], scene: Scene, result: Survey) -> None
             text = f"'{camera.name}' does not look at the subject; turn it, or leave it out."
             fix = "facet4d.aim" if scene.facet4d.source == "RENDER" else "facet4d.leave_out"
             result.findings.append(Finding(text, camera, "not looking at the subject", forbids=False, fix=fix))
+
+
+@persistent
+def _forget_old_objects(*_: object) -> None:
+    forget()
+
+
+HANDLERS = (undo_post, redo_post, load_pre)
+
+
+def register() -> None:
+    for handlers in HANDLERS:
+        handlers.append(_forget_old_objects)
+
+
+def unregister() -> None:
+    for handlers in HANDLERS:
+        handlers.remove(_forget_old_objects)
+    forget()

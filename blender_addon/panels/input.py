@@ -1,27 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The panel of the input: cameras, pictures, frames."""
 
-from typing import TYPE_CHECKING
-
 import bpy
 from bpy.types import Context, Object, Panel, UILayout, UIList, bpy_struct
 
 from ..input.capture_operators import FACET4D_OT_import_capture, FACET4D_OT_load_sample
 from ..input.operators import FACET4D_OT_add_rig, FACET4D_OT_leave_out
 from ..input.picture_operators import FACET4D_OT_add_pictures
-from ..input.survey import Finding, Survey, survey
-from .widgets import SidebarPanel, draw_error, draw_progress, draw_text
-
-if TYPE_CHECKING:
-    from bpy.stub_internal.rna_enums import IconItems
-
-FIX_ICONS: dict[str, "IconItems"] = {
-    "facet4d.open_picture": "FILE_FOLDER",
-    "file.find_missing_files": "VIEWZOOM",
-    "facet4d.leave_out": "HIDE_ON",
-    "facet4d.aim": "TRACKER",
-    "facet4d.make_perspective": "VIEW_PERSPECTIVE",
-}
+from .status import FACET4D_PT_status
+from .widgets import SidebarPanel, draw_error, draw_finding, draw_fix_button, draw_progress
 
 
 class FACET4D_PT_input(SidebarPanel, Panel):
@@ -52,17 +39,13 @@ class FACET4D_PT_input(SidebarPanel, Panel):
         column.row(align=True).prop(settings, "frames_by", expand=True)
         column.prop(settings, "frame_step" if settings.frames_by == "STEP" else "times")
 
-        surveyed = survey(context)
-        layout.label(text=surveyed.summary(), icon="IMAGE_DATA")
+        surveyed = FACET4D_PT_status.surveyed
         cameras = settings.collection or scene.collection
-        FACET4D_UL_cameras.survey = surveyed
         layout.template_list("FACET4D_UL_cameras", "", cameras, "all_objects", settings, "camera_index", rows=4)
-        # the list shows the state of each camera; below it, the findings about the scene and the chosen camera, and the
-        # first problem, are shown in full
-        first = surveyed.problems[:1]
+        # the list shows the state of each camera, and the tab's first panel the first problem
         for finding in surveyed.findings:
-            if finding.camera in {None, context.object} or finding in first:
-                _draw_finding(context, layout, finding)
+            if finding.camera in {None, context.object} and finding not in surveyed.problems[:1]:
+                draw_finding(context, layout, finding)
         self._draw_pictures(context, settings.source)
 
     def _draw_pictures(self, context: Context, source: str) -> None:
@@ -86,12 +69,7 @@ class FACET4D_PT_input(SidebarPanel, Panel):
 
 
 class FACET4D_UL_cameras(UIList):
-    """The list of cameras, with the number of views of each, or why there are none.
-
-    survey: set by the panel before it draws the list, because a survey for each row would take long.
-    """
-
-    survey: Survey
+    """The list of cameras, with the number of views of each, or why there are none."""
 
     def filter_items(self, _context: Context, data: bpy_struct, name: str) -> tuple[list[int], list[int]]:
         shows = [self.bitflag_filter_item if ob.type == "CAMERA" else 0 for ob in getattr(data, name)]
@@ -100,7 +78,7 @@ class FACET4D_UL_cameras(UIList):
     def draw_item(
         self, context: Context, layout: UILayout, _data, camera: Object, _icon, _active, _active_name
     ) -> None:
-        views, findings = FACET4D_UL_cameras.survey.of(camera)
+        views, findings = FACET4D_PT_status.surveyed.of(camera)
         hidden = not camera.visible_get(view_layer=context.view_layer)
         row = layout.row(align=True)
         row.active = not hidden
@@ -109,28 +87,12 @@ class FACET4D_UL_cameras(UIList):
         status.alignment = "RIGHT"
         if findings and not hidden:
             status.label(text=findings[0].state, icon="ERROR" if findings[0].forbids else "INFO")
-            _draw_fix_button(status, findings[0], text="")
+            draw_fix_button(status, findings[0], text="")
         else:
             status.label(text="left out" if hidden else f"{len(views)}")
         eye = "HIDE_ON" if hidden else "HIDE_OFF"
         button = row.operator(FACET4D_OT_leave_out.bl_idname, text="", icon=eye, emboss=False)
         button.camera = camera.name
-
-
-def _draw_finding(context: Context, layout: UILayout, finding: Finding) -> None:
-    """Draw the text of a finding, and the button that corrects it."""
-    draw_text(context, layout, finding.text, "ERROR" if finding.forbids else "INFO")
-    _draw_fix_button(layout, finding)
-
-
-def _draw_fix_button(layout: UILayout, finding: Finding, **look) -> None:
-    if not finding.fix:
-        return
-    row = layout.row(align=True)
-    row.operator_context = "INVOKE_DEFAULT"
-    button = row.operator(finding.fix, icon=FIX_ICONS.get(finding.fix, "TOOL_SETTINGS"), **look)
-    if finding.camera and finding.fix.startswith("facet4d."):
-        button.camera = finding.camera.name
 
 
 register, unregister = bpy.utils.register_classes_factory((FACET4D_UL_cameras, FACET4D_PT_input))

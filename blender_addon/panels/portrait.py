@@ -5,7 +5,7 @@ from bpy.types import Context, Panel
 from bpy.utils import register_classes_factory
 
 from .. import _backend as backend
-from .. import jobs
+from .. import disk, jobs
 from ..job_operator import missing_packages
 from ..option_properties import read_options
 from ..portrait import job as portrait_job
@@ -59,7 +59,7 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
         """Draw the download of the network that cuts people out, unless it is here; return whether it is."""
         layout, name = self.layout, context.scene.facet4d.portrait.matting
         models = backend.portrait.matting_models
-        if name in ("none", models.BUNDLED) or models.find_matting_file(name):
+        if name in ("none", models.BUNDLED) or disk.find(models.find_matting_file, name):
             return True
         draw_text(context, layout, "A file without alpha needs the network that cuts people out", "INFO")
         row = layout.row()
@@ -72,11 +72,11 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
         """Draw the download of FaceLift's weights, unless they are here; return whether they are."""
         layout, settings, facelift_weights = self.layout, context.scene.facet4d.portrait, backend.facelift.weights
         folder = weights_folder(settings)
-        if portrait_job.find_weights(read_options(backend.options.PortraitOptions, settings)):
+        if disk.find(portrait_job.find_weights, read_options(backend.options.PortraitOptions, settings)):
             layout.label(text="FaceLift's weights: research only", icon="CHECKMARK")
             return True
         here, size = (
-            facelift_weights.count_downloaded_bytes(folder or facelift_weights.FOLDER) / 1e9,
+            disk.find(facelift_weights.count_downloaded_bytes, folder or facelift_weights.FOLDER) / 1e9,
             facelift_weights.SIZE / 1e9,
         )
         text = f"FaceLift's weights, {here:.1f} of {size:.1f} GB here; for non-commercial research only"

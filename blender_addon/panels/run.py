@@ -6,12 +6,12 @@ from bpy.types import Context, Panel
 
 from .. import _backend as backend
 from .. import jobs
-from ..input.cameras import frame_camera
-from ..input.survey import survey
+from ..input.survey import Survey
 from ..job_operator import missing_packages
 from ..pytorch.gpu_memory import FACET4D_OT_release_gpu_memory
-from ..run.estimate import estimate
+from ..run.estimate import estimate_surveyed
 from ..run.operators import FACET4D_OT_reconstruct, FACET4D_OT_use_less
+from .status import FACET4D_PT_status
 from .widgets import SidebarPanel, draw_error, draw_missing, draw_options, draw_progress, draw_text
 
 
@@ -29,9 +29,11 @@ class FACET4D_PT_reconstruct(SidebarPanel, Panel):
         column.prop(settings, "cloud")
 
         if not draw_progress(context, layout, "FACET4D_PT_reconstruct"):
-            self._draw_estimate(context)
+            surveyed = FACET4D_PT_status.surveyed
+            self._draw_estimate(context, surveyed)
             row = layout.row()
             row.scale_y = 1.5
+            row.enabled = not surveyed.problems
             row.operator_context = "INVOKE_DEFAULT"
             row.operator(FACET4D_OT_reconstruct.bl_idname, icon="POINTCLOUD_DATA")
         if reserved := jobs.reserved_gpu_memory():
@@ -39,16 +41,11 @@ class FACET4D_PT_reconstruct(SidebarPanel, Panel):
             layout.operator(FACET4D_OT_release_gpu_memory.bl_idname)
         draw_error(context, layout, "FACET4D_PT_reconstruct")
 
-    def _draw_estimate(self, context: Context) -> None:
+    def _draw_estimate(self, context: Context, surveyed: Survey) -> None:
         """Draw which packages a run lacks, and how much memory and time it will take."""
         layout = self.layout
         draw_missing(context, layout, missing_packages())
-        views = survey(context).views
-        # one for each camera and not for each view: a redraw must be quick
-        cameras = {camera: frame_camera(camera, context.scene.render) for camera in {view.camera for view in views}}
-        seconds = context.scene.render.fps_base / context.scene.render.fps
-        shots = [(cameras[view.camera], view.frame * seconds) for view in views]
-        expected = estimate(context.scene, context.window_manager, shots) if shots else None
+        expected = estimate_surveyed(context, surveyed)
         if expected:
             draw_text(context, layout, expected.summary(), "INFO")
             if warning := expected.warning():

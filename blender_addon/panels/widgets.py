@@ -8,12 +8,21 @@ from bpy.types import Context, NodesModifier, PropertyGroup, UILayout, bpy_struc
 
 from .. import _backend as backend
 from .. import compat, jobs
+from ..input.survey import Finding
 from ..job_operator import FACET4D_OT_cancel, FACET4D_OT_show_preferences
 from ..option_properties import shown_properties
 from ..pytorch.operators import draw_installation
 
 if TYPE_CHECKING:
     from bpy.stub_internal.rna_enums import IconItems
+
+FIX_ICONS: dict[str, "IconItems"] = {
+    "facet4d.open_picture": "FILE_FOLDER",
+    "file.find_missing_files": "VIEWZOOM",
+    "facet4d.leave_out": "HIDE_ON",
+    "facet4d.aim": "TRACKER",
+    "facet4d.make_perspective": "VIEW_PERSPECTIVE",
+}
 
 
 class SidebarPanel:
@@ -94,6 +103,23 @@ def draw_missing(context: Context, layout: UILayout, packages: list[str], portra
         draw_text(context, layout, error, "ERROR")
     draw_installation(layout.column(), portraits)
     layout.operator(FACET4D_OT_show_preferences.bl_idname, icon="PREFERENCES")
+
+
+def draw_finding(context: Context, layout: UILayout, finding: Finding) -> None:
+    """Draw the text of a finding about the input, and the button that corrects it."""
+    draw_text(context, layout, finding.text, "ERROR" if finding.forbids else "INFO")
+    draw_fix_button(layout, finding)
+
+
+def draw_fix_button(layout: UILayout, finding: Finding, **look) -> None:
+    """Draw the button that corrects a finding, if there is one. look: arguments of UILayout.operator."""
+    if not finding.fix:
+        return
+    row = layout.row(align=True)
+    row.operator_context = "INVOKE_DEFAULT"
+    button = row.operator(finding.fix, icon=FIX_ICONS.get(finding.fix, "TOOL_SETTINGS"), **look)
+    if finding.camera and finding.fix.startswith("facet4d."):
+        button.camera = finding.camera.name
 
 
 def draw_text(context: Context, layout: UILayout, text: str, icon: "IconItems") -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Operators that make a head from a photo or video, and download what that needs."""
 
+import os
 import textwrap
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from bpy.props import BoolProperty, StringProperty
 from bpy.types import Context, Event, FileHandler, Operator, Scene
 
 from .. import _backend as backend
+from .. import disk
 from ..cloud.object import prepare_scene
 from ..cloud.runs import remember_run
 from ..input.picture_operators import PictureBrowser, PictureHandler
@@ -59,7 +61,7 @@ class _HeadOperator(JobOperator):
         settings = context.scene.facet4d.portrait
         if not settings.filepath:
             return "Choose a photo or a video first"
-        if not Path(bpy.path.abspath(settings.filepath)).is_file():
+        if not disk.find(os.path.isfile, bpy.path.abspath(settings.filepath)):
             return f"There is no file {settings.filepath}; choose another"
         options = read_options(backend.options.PortraitOptions, settings)
         if not options.model:
@@ -68,7 +70,7 @@ class _HeadOperator(JobOperator):
             return ""
         if missing := missing_packages(FACELIFT_PACKAGES):
             return f"FaceLift needs more Python packages ({', '.join(missing)}); install them with portraits"
-        if portrait_job.find_weights(options) is None:
+        if disk.find(portrait_job.find_weights, options) is None:
             return "FaceLift's weights are not here; download them, or name their folder"
         return ""
 

@@ -4,14 +4,13 @@
 import sys
 import textwrap
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty
 from bpy.types import Context, Event, Operator, UILayout
 
-from .. import jobs
+from .. import disk, jobs
 from .._backend import ROOT, errors
 from . import install as pytorch_install
 from . import probe
@@ -62,14 +61,14 @@ class FACET4D_OT_install_pytorch(Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         folder = home()
-        installed = folder and pytorch_install.find(folder)
+        installed = folder and disk.find(pytorch_install.find, folder)
         if installation:
             cls.poll_message_set("PyTorch is being installed")
         elif jobs.current:
             cls.poll_message_set("A run is not finished; wait for it or cancel it")
         elif installed and "torch" in sys.modules:
             cls.poll_message_set("PyTorch is in use; restart Blender, and install it again before the first run")
-        elif find_spec("torch") and not installed:
+        elif disk.find(disk.has_package, "torch") and not installed:
             cls.poll_message_set("PyTorch is here already; a second one would conflict with it")
         elif folder is None:
             cls.poll_message_set("Only the installed extension has a folder of its own; choose a PyTorch location")
@@ -203,6 +202,7 @@ def _update() -> float | None:
                 area.tag_redraw()
     if not installation.done:
         return INTERVAL
+    disk.forget()
     session = bpy.context.window_manager.facet4d
     session.install_error = installation.error
     if facts := installation.result:

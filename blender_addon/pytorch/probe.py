@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from .. import disk
 from .._backend import errors
 
 TIMEOUT = 120  # seconds; a first import from a slow disk takes tens
@@ -68,6 +69,7 @@ def add_folder(folder: str) -> None:
     if folder not in sys.path:
         sys.path.append(folder)
         importlib.invalidate_caches()
+        disk.forget()
 
 
 def remove_folder(folder: str) -> None:
@@ -75,3 +77,4 @@ def remove_folder(folder: str) -> None:
     if folder in sys.path:
         sys.path.remove(folder)
         importlib.invalidate_caches()
+        disk.forget()

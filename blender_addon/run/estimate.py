@@ -7,22 +7,27 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from bpy.types import Scene, WindowManager
+from bpy.types import Context, Scene, WindowManager
 
 from .. import _backend as backend
+from .. import disk
 from .._backend import errors
+from ..input.cameras import frame_camera
+from ..input.survey import Survey
 from ..option_properties import read_options
 
 if TYPE_CHECKING:
     from backend.camera import Camera
+    from backend.options import ReconstructOptions
 
 # The time to render one Gaussian on a CPU, with its gradient or without, in operations of the network.
 RENDER_OPERATIONS, DRAW_OPERATIONS = 2.5e5, 1e5
+MEMORY_SECONDS = 5.0  # after which the free memory is looked at again
 _OLDER = {"refinements": 0, "completes": False, "expansion": 4}  # what older cards lack
 CARDS = Path(errors.__file__).parent / "weights"
 
@@ -55,6 +60,47 @@ class Estimate:
         return str(backend.memory.out_of_memory(self.memory, self.free, "use fewer pictures or a lower resolution"))
 
 
+class _Memory(NamedTuple):
+    """An estimate, what it was made of, and the time at which the free memory was looked at."""
+
+    survey: Survey
+    facts: tuple
+    expected: Estimate
+    when: float
+
+
+_memory: _Memory | None = None
+
+
+def estimate_surveyed(context: Context, surveyed: Survey) -> Estimate | None:
+    """Return the `estimate` of a run with the pictures of a survey; None without any. It is made again after a change.
+
+    Only the free memory changes by itself, and is looked at every MEMORY_SECONDS.
+    """
+    global _memory
+    scene, session, now = context.scene, context.window_manager.facet4d, time.monotonic()
+    if not surveyed.views:
+        return None
+    options = read_options(backend.options.ReconstructOptions, scene.facet4d)
+    facts = options, scene.render.fps, scene.render.fps_base, session.pace
+    known = _memory
+    if known is None or known.survey is not surveyed or known.facts != facts:
+        expected = estimate(scene, context.window_manager, _list_shots(scene, surveyed))
+        known = expected and _Memory(surveyed, facts, expected, now)
+    elif now - known.when >= MEMORY_SECONDS:
+        known = known._replace(expected=replace(known.expected, free=_free_memory(options)), when=now)
+    _memory = known
+    return known and known.expected
+
+
+def _list_shots(scene: Scene, surveyed: Survey) -> list[tuple["Camera", float]]:
+    """Return the cameras, as they stand now, and the times in seconds of the views of a survey."""
+    # one for each camera and not for each view, which may be hundreds
+    cameras = {camera: frame_camera(camera, scene.render) for camera in {view.camera for view in surveyed.views}}
+    seconds = scene.render.fps_base / scene.render.fps
+    return [(cameras[view.camera], view.frame * seconds) for view in surveyed.views]
+
+
 def estimate(scene: Scene, window_manager: WindowManager, shots: Sequence[tuple["Camera", float]]) -> Estimate | None:
     """Estimate what a run with the scene's settings will take; None if the model's card is unreadable.
 
@@ -68,11 +114,11 @@ def estimate(scene: Scene, window_manager: WindowManager, shots: Sequence[tuple[
     session's last run, or of a matrix product on this CPU before the first run.
     """
     options = read_options(backend.options.ReconstructOptions, scene.facet4d)
-    config = _read_card(options.model)
+    config = disk.find(_read_card, options.model)
     if config is None:
         return None
     missing = count_missing(scene, shots, bool(config["completes"]))
-    on_gpu = options.device == "cuda" or (options.device == "auto" and has_gpu())
+    on_gpu = _uses_gpu(options)
     patch, width, layers, expansion = (config[name] for name in ("patch", "width", "layers", "expansion"))
     resolution, refinements = options.resolution, options.refinements
     windows = backend.take.count_windows([time for _, time in shots], options.window)
@@ -91,11 +137,19 @@ def estimate(scene: Scene, window_manager: WindowManager, shots: Sequence[tuple[
     pace = window_manager.facet4d.pace or (0 if on_gpu else measure_cpu_pace())
     return Estimate(
         gaussians=windows * tokens * patch**2,
-        free=math.inf if on_gpu else backend.memory.free_memory(),
+        free=_free_memory(options),
         memory=backend.memory.reconstruction_bytes(layers, width, patch, tokens, expansion, missing),
         operations=windows * operations,
         seconds=windows * operations / pace if pace else None,
     )
+
+
+def _uses_gpu(options: "ReconstructOptions") -> bool:
+    return options.device == "cuda" or (options.device == "auto" and has_gpu())
+
+
+def _free_memory(options: "ReconstructOptions") -> float:
+    return math.inf if _uses_gpu(options) else backend.memory.free_memory()
 
 
 def count_missing(scene: Scene, shots: Sequence[tuple["Camera", float]], completes: bool) -> int:

@@ -23,7 +23,6 @@ from ..cloud.object import (
 from ..cloud.runs import last_run, remember_run
 from ..cloud.visibility import present
 from ..input.capture import capture_steps
-from ..input.survey import survey
 from ..job_operator import JobOperator
 from ..option_properties import read_options, remember_options
 from .estimate import estimate
@@ -47,7 +46,7 @@ class FACET4D_OT_reconstruct(JobOperator, Operator):
         settings = context.scene.facet4d
         if settings.model == "FILE" and not settings.weights:
             return "Choose the model's .safetensors file, or the model Small"
-        return _capture_problem(context)
+        return ""
 
     def gather(self, context: Context) -> jobs.Gathering:
         capture = yield from capture_steps(context)
@@ -83,10 +82,6 @@ class FACET4D_OT_measure_fidelity(JobOperator, Operator):
             return False
         return super().poll(context)
 
-    @classmethod
-    def problem(cls, context: Context) -> str:
-        return _capture_problem(context)
-
     def gather(self, context: Context) -> jobs.Gathering:
         cloud = require_cloud(context)
         self.cloud_uid, gaussians = cloud.session_uid, read_cloud(cloud)
@@ -97,12 +92,6 @@ class FACET4D_OT_measure_fidelity(JobOperator, Operator):
             if cloud.session_uid == self.cloud_uid:
                 remember_run(cloud, last_run(cloud) | {"fidelity": self.job.result})
         self.report({"INFO"}, f"The cloud shows its pictures at {self.job.result:.1f} dB")
-
-
-def _capture_problem(context: Context) -> str:
-    """Return why the scene gives no capture, empty if it gives one."""
-    problems = survey(context).problems
-    return problems[0].text if problems else ""
 
 
 def _remember_settings(scene: Scene) -> dict:

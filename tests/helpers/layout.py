@@ -16,8 +16,9 @@ class Layout:
     that their enumerations (icons among them) do not know, and properties, operators and lists that do not exist.
     """
 
-    def __init__(self, texts: list[str] | None = None) -> None:
+    def __init__(self, texts: list[str] | None = None, greyed: list[str] | None = None) -> None:
         self.__dict__["texts"] = [] if texts is None else texts
+        self.__dict__["greyed"] = [] if greyed is None else greyed  # the texts of buttons that cannot be pressed
 
     def __setattr__(self, name: str, value) -> None:
         prop = LAYOUT.properties.get(name)
@@ -48,7 +49,7 @@ class Layout:
         if draw_function := getattr(type(self), f"_{function.identifier}", None):
             return draw_function(self, **given)
         self.texts.append(given.get("text") or given.get("heading") or "")
-        layouts = [Layout(self.texts) for p in function.parameters if p.is_output]
+        layouts = [Layout(self.texts, self.greyed) for p in function.parameters if p.is_output]
         return layouts[0] if len(layouts) == 1 else tuple(layouts)
 
     def _template_list(self, listtype_name, dataptr, propname, active_dataptr, active_propname, **_) -> None:
@@ -75,6 +76,8 @@ class Layout:
     def _operator(self, operator: str, text: str | None = None, **_) -> "OperatorProperties":
         kind = bpy_operator(operator).get_rna_type()
         self.texts.append(text or kind.name)  # a button that is an icon alone goes by its operator's name
+        if self.__dict__.get("enabled") is False:
+            self.greyed.append(self.texts[-1])
         return OperatorProperties(kind)
 
     def _operator_menu_enum(self, operator: str, property: str, **_) -> "OperatorProperties":
@@ -120,7 +123,25 @@ def bpy_operator(name: str):
     return getattr(getattr(bpy.ops, category), operator)
 
 
-def draw(panel) -> str:
+def draw(panel, is_first: bool = False) -> str:
+    """Draw a panel of the tab and return its texts. is_first: see draw_layout."""
+    return "\n".join(draw_layout(panel, is_first).texts)
+
+
+def greyed(panel) -> list[str]:
+    """Draw a panel of the tab and return the texts of the buttons that cannot be pressed."""
+    return draw_layout(panel).greyed
+
+
+def draw_layout(panel, is_first: bool = False) -> Layout:
+    """Draw a panel of the tab and return its layout.
+
+    is_first: whether it is the tab's first one, or that one was drawn in the same redraw; otherwise it is drawn before.
+    """
+    from blender_addon.panels.status import FACET4D_PT_status
+
+    if not is_first:
+        draw_layout(FACET4D_PT_status, is_first=True)
     context = bpy.context
     drawn = SimpleNamespace(
         scene=context.scene,
@@ -137,4 +158,4 @@ def draw(panel) -> str:
         if name.startswith("_draw"):
             setattr(sidebar, name, lambda *arguments, function=function: function(sidebar, *arguments))
     panel.draw(sidebar, drawn)
-    return "\n".join(sidebar.layout.texts)
+    return sidebar.layout

@@ -3,11 +3,13 @@
 
 import hashlib
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import try_to_load_from_cache
 
 from backend import download
 from backend.errors import Cancelled, UserError
@@ -215,8 +217,8 @@ def test_two_programs_do_not_add_to_one_part(server, tmp_path):
 
 
 def test_what_other_programs_fetched_is_found(tmp_path, monkeypatch):
-    """In the layout of the Hub's cache, which its own client reads."""
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    """In the layout of the Hub's cache, where its own client finds the same file."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     assert facelift_weights.find_weights(tmp_path / "none") is None
     snapshot = tmp_path / "models--wlyu--OpenFaceLift" / "snapshots" / facelift_weights.REVISION
     for name in facelift_weights.FILES:
@@ -227,6 +229,26 @@ def test_what_other_programs_fetched_is_found(tmp_path, monkeypatch):
         snapshot / facelift_weights.GSLRM,
         snapshot / facelift_weights.DIFFUSION,
     )
+    repository, revision = facelift_weights.REPOSITORY, facelift_weights.REVISION
+    found = try_to_load_from_cache(repository, facelift_weights.GSLRM, tmp_path, revision)
+    assert found == str(snapshot / facelift_weights.GSLRM)
+
+
+@pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", ""])
+def test_the_cache_is_where_the_hubs_client_has_it(tmp_path, variable):
+    names = ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HUGGINGFACE_HUB_CACHE")
+    environment = {name: value for name, value in os.environ.items() if name not in names} | {"HOME": str(tmp_path)}
+    if variable:
+        environment[variable] = str(tmp_path / "chosen")
+    ask = "from huggingface_hub import constants; print(constants.HF_HUB_CACHE)"
+    told = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True, check=True)
+    weights = Path(told.stdout.strip(), "models--wlyu--OpenFaceLift", "snapshots", facelift_weights.REVISION)
+    weights = weights / facelift_weights.GSLRM
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    ask = "from backend.facelift import weights; print(weights.find_in_cache(weights.GSLRM) / weights.GSLRM)"
+    found = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == str(weights)
 
 
 def test_only_the_parts_that_are_needed_are_fetched_and_looked_for(server, tmp_path):

@@ -15,7 +15,7 @@ from bpy_extras.object_utils import world_to_camera_view
 from mathutils import Euler, Matrix, Vector
 
 from blender_addon.input import cameras, capture
-from blender_addon.input.survey import chosen_frames, survey
+from blender_addon.input.survey import chosen_frames, survey, survey_again
 
 pytestmark = pytest.mark.blender
 
@@ -29,7 +29,7 @@ def texts() -> list[str]:
 
 
 def problem() -> str:
-    return survey(bpy.context).problems[0].text
+    return survey_again(bpy.context).problems[0].text
 
 
 # Cameras

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from backend.errors import UserError
-from tests.helpers.layout import bpy_operator, draw
+from tests.helpers.layout import bpy_operator, draw, greyed
 from tests.helpers.stage import add_camera, add_picture, read_capture, save_picture
 
 bpy = pytest.importorskip("bpy")
@@ -16,6 +16,8 @@ from blender_addon.input import rig
 from blender_addon.input.cameras import frame_camera
 from blender_addon.input.survey import survey
 from blender_addon.panels.input import FACET4D_PT_input
+from blender_addon.panels.run import FACET4D_PT_reconstruct
+from blender_addon.panels.status import FACET4D_PT_status
 
 pytestmark = pytest.mark.blender
 
@@ -157,8 +159,24 @@ def test_the_panel_lists_each_camera_with_its_state_and_the_chosen_ones_reason(r
     scene.facet4d.camera_index = list(scene.collection.all_objects).index(ring[0])
     assert bpy.context.object == ring[0]
     shown = draw(FACET4D_PT_input)
-    for text in ("not perspective", "left out", "set its type to Perspective", "Make Perspective"):
+    for text in ("not perspective", "left out", "Make Perspective"):
         assert text in shown
+    assert "set its type to Perspective" not in shown  # above, where it shows if this panel is folded
+    assert "set its type to Perspective" in draw(FACET4D_PT_status)
+    ring[3].rotation_euler.z += math.pi
+    ring[0].data.type = "PERSP"
+    bpy.context.view_layer.objects.active = ring[3]
+    bpy.context.view_layer.update()
+    assert "turn it, or leave it out" in draw(FACET4D_PT_input)
+
+
+def test_a_problem_greys_the_button_and_is_what_a_script_is_told(ring):
+    ring[0].data.type = "ORTHO"
+    assert "Reconstruct" in greyed(FACET4D_PT_reconstruct)
+    with pytest.raises(RuntimeError, match="not a perspective camera; set its type"):
+        bpy.ops.facet4d.reconstruct()
+    ring[0].data.type = "PERSP"
+    assert "Reconstruct" not in greyed(FACET4D_PT_reconstruct)
 
 
 # Rigs
