@@ -5,6 +5,11 @@ Such splats are points with a type and the attributes that Blender's importers w
 deviations), rotation (a quaternion) and radiance:base. The last is a color of four values: the zeroth spherical
 harmonic of the sRGB-encoded color, and the opacity. Blender's file formats store it as FLOAT4, whose fourth value nodes
 cannot write; as a color they can, and Blender draws it alike.
+
+EEVEE packs splats into few bits: positions into 22 of each axis of their bounding box, colors into 8 of the range that
+all share. One splat a thousand kilometres away would jumble all others (14.5 dB instead of 29.9), and one of fifty
+times white would coarsen their colors (29.0 dB). So there are bounds to both. Sizes share the range of their
+logarithms, where the widest and the thinnest do no harm (1e3 and 1e-9 m: 29.8 and 29.9 dB).
 """
 
 from collections.abc import Callable
@@ -21,22 +26,29 @@ def native_splats(
     tree: TreeBuilder,
     points: NodeSocket,
     rotation: NodeSocket,
+    bounds: tuple[NodeSocket, NodeSocket],
     attribute: Callable[[str, str], NodeSocket],
     store: Callable[..., NodeSocket],
 ) -> NodeSocket:
     """Add nodes that turn points with position, scale, linear radiance and alpha into Blender's splats.
 
-    rotation: of each point. attribute, store: add nodes that read and that write one of a type, as in `nodes.py`.
+    rotation: of each point. bounds: the distance from the origin beyond which splats are hidden there, and the radiance
+    that none exceeds. attribute, store: add nodes that read and that write one of a type, as in `nodes.py`.
 
     The splats are marked solid, because Blender takes care of their opacity before it asks the material.
     """
-    radiance = _encode(tree, attribute("radiance", "FLOAT_COLOR"))
+    reach, brightest = bounds
+    position = tree.node("GeometryNodeInputPosition")["Position"]
+    is_far = tree.math("GREATER_THAN", tree.vector("LENGTH", position), reach)
+    alpha = tree.math("MULTIPLY", attribute("alpha", "FLOAT"), tree.math("SUBTRACT", 1.0, is_far))
+    radiance = _encode(tree, tree.vector("MINIMUM", attribute("radiance", "FLOAT_COLOR"), brightest))
     harmonic = tree.vector("MULTIPLY_ADD", radiance, _each(1 / color.SH_C0), _each(-0.5 / color.SH_C0))
     rgb = tree.node("ShaderNodeSeparateXYZ", Vector=harmonic)
-    alpha = attribute("alpha", "FLOAT")
     base = tree.node("FunctionNodeCombineColor", Red=rgb["X"], Green=rgb["Y"], Blue=rgb["Z"], Alpha=alpha)["Color"]
     points = store(points, "radiance:base", "FLOAT_COLOR", base)
     points = store(points, "rotation", "QUATERNION", rotation)
+    back = tree.vector("SCALE", position, Scale=-1.0)
+    points = tree.node("GeometryNodeSetPosition", Geometry=points, Selection=is_far, Offset=back)["Geometry"]
     points = store(points, "solid", "FLOAT", 1.0)
     points = tree.node("GeometryNodeRemoveAttribute", Geometry=points, Name="radiance")["Geometry"]
     return tree.node("GeometryNodePointsSetType", Points=points, Type=GAUSSIAN_SPLAT)["Points"]

@@ -32,7 +32,7 @@ from .tree_builder import TreeBuilder
 Block = TypeVar("Block", bound=ID)
 
 GROUP_NAME = "Facet4D Evaluate"
-GROUP_VERSION = 7
+GROUP_VERSION = 8
 VERSION_KEY = "facet4d_version"
 NATIVE_KEY = "facet4d_native_branch"  # whether the group can hand its splats to Blender, which 5.2 cannot read
 
@@ -46,6 +46,9 @@ MANY = 1_000_000
 DISPLAYS = ("Splats", "Points", "Ellipsoids")
 
 NATIVE_SPLATS = "Native Splats"
+# Bounds of what Blender's splats show, which follow from the data: see native_nodes.py. Modifiers do not show them.
+REACH, BRIGHTEST = "Reach", "Brightest"
+UNBOUNDED = 1e9
 
 _FLOAT, _FACTOR = "NodeSocketFloat", (1.0, 0.0, 1.0, "FACTOR")
 
@@ -83,6 +86,8 @@ _INPUTS = (
     ),
     ("Display in Renders", "NodeSocketBool", (True,), "Use Display in renders, too; otherwise renders show splats"),
     (NATIVE_SPLATS, "NodeSocketBool", (False,), "Let Blender draw the splats itself, as it can from 5.3 on"),
+    (REACH, _FLOAT, (UNBOUNDED,), "Native Splats farther than this from the origin are hidden"),
+    (BRIGHTEST, _FLOAT, (UNBOUNDED,), "Native Splats are at most this bright before Tint and Exposure"),
 )
 
 
@@ -213,7 +218,9 @@ def _build(group: GeometryNodeTree) -> None:
         "FunctionNodeQuaternionToRotation", W=wxyz["Red"], X=wxyz["Green"], Y=wxyz["Blue"], Z=wxyz["Alpha"]
     )["Rotation"]
     if compat.has_native_splats():
-        blender_splats = native_splats(tree, points(True, 0.0), rotation, attribute, store)
+        brightest = tree.vector("SCALE", tint, Scale=group_input[BRIGHTEST])
+        bounds = group_input[REACH], brightest
+        blender_splats = native_splats(tree, points(True, 0.0), rotation, bounds, attribute, store)
         splats = choose(group_input[NATIVE_SPLATS], splats, blender_splats)
 
     opaque = above(alpha, SOLID)
@@ -336,4 +343,5 @@ def _declare_sockets(group: GeometryNodeTree) -> list[str]:
         socket = group.interface.new_socket(name, in_out="INPUT", socket_type=kind, description=tooltip)
         for setting, value in zip(("default_value", "min_value", "max_value", "subtype"), settings, strict=False):
             setattr(socket, setting, value)
+        socket.hide_in_modifier = name in (REACH, BRIGHTEST)
     return [name for name, *_ in new]

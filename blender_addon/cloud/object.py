@@ -29,7 +29,7 @@ from .crowding import compute_crowding
 from .keys import key_time
 from .material import prepare_scene_for_cycles, splat_material
 from .metadata import METADATA_KEY, read_metadata, read_numbers, remember
-from .nodes import NATIVE_SPLATS, evaluation_group, find_stamped, is_evaluation_group
+from .nodes import BRIGHTEST, NATIVE_SPLATS, REACH, evaluation_group, find_stamped, is_evaluation_group
 
 if TYPE_CHECKING:
     from backend.splats import MovingSplats
@@ -89,6 +89,7 @@ def build_cloud(
         if old.users == 0:
             bpy.data.meshes.remove(old)
             cloud.data.name = old_name
+    _bound(cloud)
     path = compat.input_path(cloud_modifier(cloud), "Time")
     key_time(cloud, path, (frame_start, frame_end), gaussians.time_range)
     return cloud
@@ -318,6 +319,19 @@ def _finite_attributes(gaussians: MovingSplats) -> dict[str, np.ndarray]:
     data = {name: values[finite] for name, values in data.items()}
     data |= {name: _round(data[name]) for name in ("velocity", "scale", "rotation")}
     return data | {"crowding": compute_crowding(data["position"])}
+
+
+def _bound(cloud: Object) -> None:
+    """Set how far and how bright Blender's own splats of the cloud may be; see native_nodes.py.
+
+    Hidden is what is a thousand times as far away as the cloud is large. Cut are only the highlights of one Gaussian in
+    two thousand, and nothing below white.
+    """
+    modifier, mesh = cloud_modifier(cloud), cloud.data
+    low, high = inner_box(cloud)
+    compat.set_input(modifier, REACH, max(1000 * float(np.linalg.norm(high - low)), 1.0))
+    radiance = read_attribute(mesh.attributes["radiance"])[:, :3].max(1) if len(mesh.vertices) else np.zeros(1)
+    compat.set_input(modifier, BRIGHTEST, max(1.0, float(np.percentile(radiance, 99.95))))
 
 
 def _round(values: np.ndarray) -> np.ndarray:

@@ -55,10 +55,10 @@ class TreeBuilder:
         return self.node("ShaderNodeMath", {"operation": operation}, **inputs)["Value"]
 
     def vector(self, operation: str, *vectors, **inputs) -> NodeSocket:
-        """Add a Vector Math node and return its result; a dot product and a distance are scalars."""
+        """Add a Vector Math node and return its result; dot products, distances and lengths are scalars."""
         inputs |= zip(("Vector", "Vector_001", "Vector_002"), vectors, strict=False)
         outputs = self.node("ShaderNodeVectorMath", {"operation": operation}, **inputs)
-        return outputs["Value" if operation in ("DOT_PRODUCT", "DISTANCE") else "Vector"]
+        return outputs["Value" if operation in ("DOT_PRODUCT", "DISTANCE", "LENGTH") else "Vector"]
 
     def switch(self, kind: str, condition: NodeSocket, otherwise: Any, value: Any) -> NodeSocket:
         """Return the value if the condition is true. The branch that is not chosen takes no time."""

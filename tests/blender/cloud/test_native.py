@@ -184,3 +184,24 @@ def test_cycles_draws_a_native_head_as_the_rasteriser_does(studio, make_gaussian
     studio.frame_set(25)
     studio.cycles.samples = 64
     assert psnr_over_white(photograph(studio, tmp_path, 64), rasterised(gaussians, 1.0, studio, 64)) > 32
+
+
+@needs_native
+def test_a_gaussian_far_away_or_far_too_bright_does_not_coarsen_the_others(registered, make_gaussians):
+    """EEVEE packs all positions and all colors of a cloud into few bits over the range that they share."""
+    gaussians = make_gaussians(4000)
+    gaussians.position[0], gaussians.color[1] = 1e6, 50
+    gaussians.time_sigma[:2] = 1e3
+    cloud = build_cloud(registered, gaussians, "Head", 1, 49)
+    compat.set_input(cloud_modifier(cloud), "Exposure", 1.0)
+    registered.frame_set(25)
+    geometry = cloud.evaluated_get(bpy.context.evaluated_depsgraph_get()).evaluated_geometry()
+    position, base = (read(geometry.pointcloud, name) for name in ("position", "radiance:base"))
+    assert np.abs(position).max() < 5 and base[0, 3] == 0
+    assert base[1, 3] > 0 and base[1, :3].max() * SH_C0 + 0.5 == pytest.approx(1.3533, abs=1e-3)  # white, one stop up
+    seen = np.flatnonzero(gaussians.at(1.0)[1][2:] > 0.01) + 2
+    np.testing.assert_allclose(
+        position[seen] + np.array(cloud.location), gaussians.at(1.0)[0][seen], atol=1e-3
+    )  # the others are where they were
+    compat.set_input(cloud_modifier(cloud), "Native Splats", False)
+    assert np.abs(shown_gaussians(cloud, bpy.context.evaluated_depsgraph_get(), 0.0).position).max() > 1e5
