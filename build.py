@@ -74,10 +74,10 @@ EXTRAS = {
     "demo": [],
     "gui": ["manual"],
     "install": [],
-    "lint": ["dev", "manual", "portrait", "test"],
+    "lint": ["dev", "manual", "portrait", "scale", "test"],
     "lock": ["dev"],
     "repo": ["manual"],
-    "test": ["manual", "portrait", "test"],
+    "test": ["manual", "portrait", "scale", "test"],
     "zip": ["manual"],
 }
 ENVIRONMENT = Environment(ROOT / ".venv")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .arguments import add_arguments, join_points, read_arguments, read_indices, read_point
+from .batch.command import add_batch, batch
 from .capture_commands import CAPTURE, add_check, add_import, check, import_, open_take, read_capture
 from .console import report, stop_when_told
 from .errors import UserError
@@ -29,18 +30,21 @@ if TYPE_CHECKING:
     from .take import Take
 
 # the extras of pyproject.toml with the packages that only some commands need
-EXTRAS = {"av": "portrait", "diffusers": "portrait", "transformers": "portrait"}
+EXTRAS = dict.fromkeys(("av", "diffusers", "transformers"), "portrait") | {"pyarrow": "scale", "ray": "scale"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command, and return its exit code: 2 for an error that one line explains, 130 if the user stops it."""
+    """Run a command and return its exit code.
+
+    It is 1 if shots of a batch have failed, 2 for an error that one line explains, and 130 if the user stops it.
+    """
     given = _parser().parse_args(join_points(sys.argv[1:] if arguments is None else arguments))
     # those of other libraries are in words for programmers
     warnings.showwarning = lambda message, *_: log.debug("%s", message)
     handlers = [Console(), *([Strict()] if given.strict else [])]
     attach(*handlers)
     try:
-        given.run(given)
+        return given.run(given) or 0
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
@@ -64,7 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     finally:
         detach(*handlers)
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         ("check", check, add_check, "Say what is odd about a capture, with its fix; write nothing."),
         ("import", import_, add_import, "Write a calibration of another program and its pictures as a capture."),
         ("portrait", _portrait, _add_portrait, "Turn photos or a video of a person into heads."),
+        ("batch", batch, add_batch, "Reconstruct many shots, on all GPUs or a cluster; the same command goes on."),
         ("render", _render, _add_render, "Render a cloud from the cameras and at the times of a transforms.json."),
         ("evaluate", _evaluate, _add_evaluate, "Reconstruct from some pictures of a capture and score the others."),
         ("convert", _convert, _add_convert, "Convert a cloud to a file of splats, or a file of splats to a cloud."),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,13 +19,27 @@ T = TypeVar("T")
 def add_arguments(parser: argparse.ArgumentParser, options: type) -> None:
     """Add a flag for every option of a class such as `ReconstructOptions`."""
     for option in list_options(options):
-        common: dict[str, Any] = {"help": _help(option), "default": option.default, "dest": option.name}
-        if isinstance(option.kind, Switch):
-            # what is on by default needs a flag that turns it off: --no-NAME
-            action = argparse.BooleanOptionalAction if option.default else "store_true"
-            parser.add_argument(option.flag, action=action, **common)
-        else:
-            parser.add_argument(option.flag, metavar=option.metavar, **_value(option), **common)
+        _add(parser, option, option.default)
+
+
+def add_given_arguments(parser: argparse.ArgumentParser, *classes: type) -> None:
+    """Add a flag for every option of several classes; only those that the user gives are in the parsed arguments.
+
+    Where two classes have an option of one name, the first one's help is shown.
+    """
+    named = {option.name: option for options in reversed(classes) for option in list_options(options)}
+    for option in named.values():
+        _add(parser, option, argparse.SUPPRESS)
+
+
+def _add(parser: argparse.ArgumentParser, option: Option, default: Any) -> None:
+    common: dict[str, Any] = {"help": _help(option), "default": default, "dest": option.name}
+    if isinstance(option.kind, Switch):
+        # what is on by default needs a flag that turns it off: --no-NAME
+        action = argparse.BooleanOptionalAction if option.default else "store_true"
+        parser.add_argument(option.flag, action=action, **common)
+    else:
+        parser.add_argument(option.flag, metavar=option.metavar, **_value(option), **common)
 
 
 def read_arguments(options: type[T], namespace: argparse.Namespace) -> T:
@@ -34,15 +48,39 @@ def read_arguments(options: type[T], namespace: argparse.Namespace) -> T:
     Raises:
         UserError: a number is out of range, or a text is not a box.
     """
-    values: dict[str, Any] = {}
-    for option in list_options(options):
-        value = getattr(namespace, option.name)
-        if isinstance(option.kind, Number | Index):
-            option.kind.check(value, option.flag)
-        elif isinstance(option.kind, Rectangle) and value is not None:
-            value = _read_box(value)
-        values[option.name] = value
+    values = {option.name: check_value(option, getattr(namespace, option.name)) for option in list_options(options)}
     return options(**values)
+
+
+def check_value(option: Option, value: Any) -> Any:
+    """Return the value of an option that argparse has read.
+
+    Raises:
+        UserError: a number is out of range, or a text is not a box.
+    """
+    if isinstance(option.kind, Number | Index):
+        option.kind.check(value, option.flag)
+    elif isinstance(option.kind, Rectangle) and value is not None:
+        return _read_box(value)
+    return value
+
+
+def read_value(option: Option, text: str, name: str) -> Any:
+    """Read an option's value from a text that a table has under a name.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        value: Any = _SWITCHES[text.strip().lower()] if isinstance(option.kind, Switch) else _type(option)(text.strip())
+        if isinstance(option.kind, Number | Index):
+            option.kind.check(value, f"'{name}'")
+        return _read_box(value) if isinstance(option.kind, Rectangle) else value
+    except (ValueError, KeyError):
+        raise UserError(f"'{text}' is no value of '{name}'; correct it.") from None
+
+
+_SWITCHES = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def join_points(arguments: Sequence[str]) -> list[str]:
@@ -58,19 +96,23 @@ def join_points(arguments: Sequence[str]) -> list[str]:
 
 def _value(option: Option) -> dict[str, Any]:
     """Return the arguments of add_argument that say how to read the option's value."""
+    if isinstance(option.kind, Choices) and option.default is None and len(values := option.kind.values) == 1:
+        return {"nargs": "?", "const": values[0]}  # the flag without a value means this one
+    return {"type": _type(option)}
+
+
+def _type(option: Option) -> Callable[[str], Any]:
+    """Return what reads the option's value from a text."""
     match option.kind:
         case Number():
-            return {"type": type(option.default)}
+            return type(option.default)
         case Index():
-            return {"type": int}
+            return int
         case Folder():
-            return {"type": Path}
-        case Choices(choices=choices):
-            values = [choice.value for choice in choices if choice.value is not None]
-            if len(values) == 1 and option.default is None:  # the flag without a value means this one
-                return {"nargs": "?", "const": values[0]}
-            return {"type": _read_choice if len({*map(type, values)}) > 1 else type(values[0])}
-    return {}
+            return Path
+        case Choices(values=values):
+            return _read_choice if len({*map(type, values)}) > 1 else type(values[0])
+    return str
 
 
 def _help(option: Option) -> str:

@@ -9,6 +9,7 @@ The command line and the add-on show the messages. Other programs that use the l
 
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -64,12 +65,13 @@ def detach(*handlers: logging.Handler) -> None:
 
 @contextmanager
 def collecting() -> Iterator[list[str]]:
-    """Yield a list that receives the warnings of the block, each once."""
+    """Yield a list that receives the warnings of the block, each once; other threads' are not among them."""
     warnings: list[str] = []
+    thread = threading.get_ident()
     handler = logging.Handler(logging.WARNING)
 
     def emit(record: logging.LogRecord) -> None:
-        if record.getMessage() not in warnings:
+        if record.thread == thread and record.getMessage() not in warnings:
             warnings.append(record.getMessage())
 
     handler.emit = emit  # type: ignore[method-assign]

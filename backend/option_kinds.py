@@ -47,6 +47,11 @@ class Choices:
     choices: tuple[Choice, ...]
     own_file: OwnFile | None = None
 
+    @property
+    def values(self) -> list[str | int]:
+        """Return the values of the choices, without None."""
+        return [choice.value for choice in self.choices if choice.value is not None]
+
     def find(self, value: Any) -> Choice:
         """Return the choice of a value."""
         return {choice.value: choice for choice in self.choices}[value]

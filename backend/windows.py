@@ -55,9 +55,7 @@ def reconstruct_take(
     log.info(_describe(windows, take, folder))
     with saying_once():
         clouds = list(_reconstruct_windows(take, windows, options, network, centre, progress, folder))
-    if not clouds:
-        raise NothingFound
-    return replace(concatenate(clouds), time_range=(min(take.times), max(take.times)))
+    return join_windows(clouds, take.times)
 
 
 def _describe(windows: Sequence[Window], take: Take, folder: Path | None) -> str:
@@ -100,17 +98,46 @@ def _reconstruct_windows(
                 first = capture if number == 0 else take.read(windows[0].pictures)
                 plan = make_plan(first, options, network, centre, report)
                 chosen, network = replace(options, resolution=plan.resolution), plan.network
-            try:
-                cloud = reconstruct(capture, chosen, network, centre, report)
-            except NothingFound:
-                log.warning("Nothing was found in the pictures around %.3g s; the cloud is empty there.", window.middle)
+            cloud = reconstruct_window(capture, window, chosen, network, centre, report)
+            if cloud is None:
                 continue
-            cloud = cloud.to(pick_device(options.device)).fade(window.middle, window.deviation).to("cpu")
-            cloud = cloud.prune(MIN_OPACITY)
             if kept:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 save_cloud(cloud, kept)
         yield cloud
+
+
+def reconstruct_window(
+    capture: Capture,
+    window: Window,
+    options: ReconstructOptions,
+    network: LRM4D | None = None,
+    centre: Sequence[float] | np.ndarray | None = None,
+    progress: Progress = no_progress,
+) -> Gaussians4D | None:
+    """Reconstruct a window of a take, and return its cloud, faded; None, with a warning, if its pictures show nothing.
+
+    capture: the window's pictures. options: with the resolution of the take's first window. Other arguments and errors
+    are those of reconstruct.reconstruct.
+    """
+    try:
+        cloud = reconstruct(capture, options, network, centre, progress)
+    except NothingFound:
+        log.warning("Nothing was found in the pictures around %.3g s; the cloud is empty there.", window.middle)
+        return None
+    cloud = cloud.to(pick_device(options.device)).fade(window.middle, window.deviation).to("cpu")
+    return cloud.prune(MIN_OPACITY)
+
+
+def join_windows(clouds: Sequence[Gaussians4D], times: Sequence[float]) -> Gaussians4D:
+    """Join the clouds of a take's windows; times: of its pictures.
+
+    Raises:
+        NothingFound: there are none.
+    """
+    if not any(len(cloud) for cloud in clouds):
+        raise NothingFound
+    return replace(concatenate(clouds), time_range=(min(times), max(times)))
 
 
 def forget_finished(folder: Path) -> None:

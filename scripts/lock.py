@@ -79,9 +79,12 @@ def simplify(requirement: str) -> str:
 
     Python 3.12 and versions after 3.13 are not supported, so conditions that differ only there are equal.
     """
-    always = f"{BEFORE} or {AFTER}"
     requirement = requirement.partition("    # via")[0].replace("python_full_version == '3.13.*'", AFTER)
-    return requirement.replace(f" ; {always}", "").replace(f"({always}) and ", "")
+    name, _, rest = requirement.replace(f"({BEFORE} or {AFTER}) and ", "").partition(" ; ")
+    condition, end, digests = rest.partition(" \\\n")
+    alternatives = re.split(r" or (?![^(]*\))", condition)  # not those within parentheses
+    always = not condition or {BEFORE, AFTER} <= set(alternatives)
+    return f"{name}{end}{digests}" if always and rest else f"{name} ; {rest}" if rest else name
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ BACKEND = (
     ("__main__",),
     ("capture_commands",),
     ("training/",),
+    ("batch/",),
     ("facelift/",),
     ("portrait/",),
     ("windows",),

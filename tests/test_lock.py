@@ -50,6 +50,7 @@ def test_pytorch_and_what_only_cuda_needs_are_left_out():
         (" ; python_full_version < '3.12'", " ; python_full_version < '3.12'"),
         (" ; python_full_version == '3.13.*'", " ; python_full_version >= '3.12'"),
         (" ; python_full_version < '3.12' or python_full_version == '3.13.*'", ""),
+        (" ; python_full_version < '3.12' or python_full_version == '3.13.*' or sys_platform != 'win32'", ""),
         (
             " ; (python_full_version < '3.12' or python_full_version == '3.13.*') and sys_platform == 'win32'",
             " ; sys_platform == 'win32'",

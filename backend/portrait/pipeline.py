@@ -69,12 +69,20 @@ class Completion:
             Cancelled: whatever `progress` raises, between two layers or views at the latest.
         """
         sitting = read_sitting(path, self._options, part_of(progress, 0.0, READING_ENDS))
+        return self.complete(sitting, part_of(progress, READING_ENDS, 1.0), on_cloud)
+
+    def complete(self, sitting: Sitting, progress: Progress = no_progress, on_cloud: OnCloud | None = None) -> Portrait:
+        """Make a head of a person who was cut out already.
+
+        Raises:
+            UserError, Cancelled: as `run`.
+        """
         times, count = sitting.times, len(sitting.times)
         clouds = []
         for index, (time, bust) in enumerate(zip(times, sitting.busts, strict=True)):
-            start, end = (READING_ENDS + (1 - READING_ENDS) * part / count for part in (index, index + 1))
             show = on_cloud if count == 1 else None
-            clouds.append(self._complete(bust, float(time), part_of(progress, start, end), show))
+            part = part_of(progress, index / count, (index + 1) / count)
+            clouds.append(self._complete(bust, float(time), part, show))
         sizes = [len(cloud) for cloud in clouds]
         numbers = torch.arange(sum(sizes)).split(sizes)  # no two frames share any
         return Portrait(join_sequence(clouds, numbers, list(times)), times, sitting.cameras, 1.0)

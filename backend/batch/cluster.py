@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A batch on a Ray cluster: decoding on processors, an actor for each GPU, and writing, as one stream of Ray Data.
+
+All nodes must see the inputs, the batch's folder and this checkout at the same paths. What a node that is lost had in
+work is done again on another one. What it has written already stays: a step that finds a shot finished passes it on.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import pickle
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..logs import Strict, attach
+from .units import Outcome, Tries, Unit, Unwritable
+
+SECONDS = 10  # that a cluster may take to answer
+LIGHT, DECODING = 0.5, 0.75  # of a processor; they also wait for disks. Steps of one share would be run as one
+
+OnOutcome = Callable[[Outcome], Sequence[Unit]]
+
+
+def run_on_ray(units: Sequence[Unit], tries: Tries, address: str, on_outcome: OnOutcome, strict: bool = False) -> None:
+    """Run units on a cluster until all are finished; see local.run_locally.
+
+    address: the cluster's, as for ray.init; empty for that of RAY_ADDRESS, or else for this machine.
+
+    Raises:
+        UserError: the cluster does not answer, or the batch's folder cannot be written.
+    """
+    import ray
+
+    started = not ray.is_initialized()
+    if started:
+        _connect(address)
+    try:
+        while units:  # windows first, and then the units that join them
+            units = _run(units, tries, on_outcome, strict)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    """Find a cluster, or start one on this machine.
+
+    Raises:
+        UserError: it does not answer within SECONDS.
+    """
+    import ray
+
+    address = address or os.environ.get("RAY_ADDRESS", "")
+    if address not in ("", "auto", "local"):
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=SECONDS).close()
+        except (OSError, ValueError):
+            raise _silent(address) from None
+    os.environ.setdefault("RAY_gcs_rpc_server_connect_timeout_s", str(SECONDS))
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    try:
+        ray.init(
+            address=address or None,
+            runtime_env={"env_vars": environment},
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+        )
+    except (ConnectionError, RuntimeError, TimeoutError, ValueError):
+        raise _silent(address) from None
+
+
+def _silent(address: str) -> UserError:
+    return UserError(f"No Ray cluster answers at '{address}'; start it, or correct the address (host:port).")
+
+
+def _run(units: Sequence[Unit], tries: Tries, on_outcome: OnOutcome, strict: bool) -> list[Unit]:
+    """Run units, and return those that have to follow them."""
+    import ray
+    import ray.data
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    needs: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": 1}
+    rows = [{"unit": pickle.dumps(unit)} for unit in units]
+    settings = {"tries": tries, "strict": strict}
+    stream = (
+        ray.data.from_items(rows, override_num_blocks=len(rows))
+        .flat_map(_split, fn_kwargs=settings, num_cpus=LIGHT)
+        .map(_decode, fn_kwargs=settings, num_cpus=DECODING)
+        .map(_Predict, fn_constructor_kwargs=settings, concurrency=(1, max(gpus, 1)), **needs)
+        .map(_write, num_cpus=LIGHT)
+    )
+    following: list[Unit] = []
+    for row in stream.iter_rows():
+        outcome = pickle.loads(row["outcome"])
+        if isinstance(outcome, Unwritable):
+            raise UserError(f"{outcome} The batch stops; the same command goes on from here.")
+        following += on_outcome(outcome)
+    return following
+
+
+@functools.cache  # once in each process
+def _listen(strict: bool) -> None:
+    attach(*([Strict()] if strict else [logging.NullHandler()]))
+
+
+def _split(row: dict[str, bytes], tries: Tries, strict: bool) -> list[dict[str, bytes]]:
+    from .steps import Failure, split
+
+    _listen(strict)
+    units = split(tries, pickle.loads(row["unit"]))
+    return [{"unit": pickle.dumps(unit)} for unit in ([units] if isinstance(units, Failure) else units)]
+
+
+def _decode(row: dict[str, bytes], tries: Tries, strict: bool) -> dict[str, bytes]:
+    from .steps import decode
+
+    _listen(strict)
+    unit = pickle.loads(row["unit"])
+    return {"decoded": pickle.dumps(decode(tries, unit) if isinstance(unit, Unit) else unit)}
+
+
+class _Predict:
+    """The actor of a GPU."""
+
+    def __init__(self, tries: Tries, strict: bool):
+        from .steps import Predictor
+
+        _listen(strict)
+        self._predictor = Predictor(tries)
+
+    def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
+        try:
+            return {"predicted": pickle.dumps(self._predictor.predict(pickle.loads(row["decoded"])))}
+        except Exception:  # its GPU cannot be used any more; Ray starts another actor
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+
+
+def _write(row: dict[str, bytes]) -> dict[str, bytes]:
+    from .steps import write
+
+    try:
+        return {"outcome": pickle.dumps(write(pickle.loads(row["predicted"])))}
+    except Unwritable as error:
+        return {"outcome": pickle.dumps(error)}

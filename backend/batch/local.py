@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A batch on one machine: a process for each GPU, which decodes ahead of the GPU and writes behind it.
+
+A machine without GPUs has one such process. What a process has not finished when it ends is given to another.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from ..errors import UserError
+from ..logs import Strict, attach
+from .units import Outcome, Tries, Unit, Unwritable
+
+AHEAD = 4  # units that a process has besides the one in work: decoded, or being decoded
+DECODERS = 3  # threads that decode
+MOST_DEATHS = 3  # of processes in a row that finished nothing
+
+OnOutcome = Callable[[Outcome], Sequence[Unit]]
+"""A function that is given each unit's outcome, and returns the units that have to follow it."""
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    gpu: str | None
+    units: dict[str, Unit] = field(default_factory=dict)  # that it has and that are not finished, by their names
+
+
+def list_gpus(device: str) -> list[str | None]:
+    """Return the GPUs that a batch runs on as CUDA_VISIBLE_DEVICES names them; [None] for the processor alone."""
+    if device == "cpu":
+        return [None]
+    import torch
+
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(number) for number in range(count)]
+    return [*names[:count]] or [None]
+
+
+def run_locally(
+    units: Iterable[Unit], tries: Tries, gpus: Sequence[str | None], on_outcome: OnOutcome, strict: bool = False
+) -> None:
+    """Run units in a process for each GPU until all are finished; strict: warnings are errors of their shots.
+
+    Raises:
+        UserError: the batch's folder cannot be written, or the processes end at once.
+    """
+    open_units = deque(units)
+    workers = [_start(gpu, tries, strict) for gpu in gpus]
+    deaths = 0
+    try:
+        while open_units or any(worker.units for worker in workers):
+            for worker in sorted(workers, key=lambda worker: len(worker.units)):
+                while open_units and len(worker.units) <= AHEAD:
+                    _give(worker, open_units.popleft())
+            for connection in wait([worker.connection for worker in workers]):
+                index = next(index for index, worker in enumerate(workers) if worker.connection is connection)
+                try:
+                    unit, result = workers[index].connection.recv()
+                    deaths = 0
+                except (EOFError, OSError):
+                    deaths += 1
+                    if deaths > MOST_DEATHS * len(workers):
+                        code = workers[index].process.exitcode
+                        raise UserError(f"The batch's processes end at once (exit code {code}); see above.") from None
+                    open_units.extendleft(reversed(workers[index].units.values()))
+                    workers[index] = _start(workers[index].gpu, tries, strict)
+                    continue
+                if isinstance(result, str):
+                    raise UserError(result)
+                del workers[index].units[unit.name]
+                open_units.extend(result if isinstance(result, list) else on_outcome(result))
+    finally:
+        for worker in workers:
+            _stop(worker)
+
+
+def _start(gpu: str | None, tries: Tries, strict: bool) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, gpu, tries, strict), daemon=True)
+    process.start()
+    theirs.close()  # so that the end of the process closes the pipe
+    return _Worker(process, ours, gpu)
+
+
+def _give(worker: _Worker, unit: Unit) -> None:
+    worker.units[unit.name] = unit
+    with suppress(OSError):  # if the process has ended, reading from it will tell
+        worker.connection.send(unit)
+
+
+def _stop(worker: _Worker) -> None:
+    worker.connection.close()  # at which the process ends by itself, if it is not in the middle of something long
+    worker.process.join(0.5)
+    if worker.process.is_alive():
+        worker.process.terminate()
+        worker.process.join()
+
+
+def _work(connection: Connection, gpu: str | None, tries: Tries, strict: bool) -> None:
+    """Run the units that come through a connection until it is closed: the main function of a process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the first process ends the others
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    attach(*([Strict()] if strict else [logging.NullHandler()]))
+    decoding = ThreadPoolExecutor(DECODERS)
+    decoded: queue.Queue[Future] = queue.Queue()
+    threading.Thread(target=_receive, args=(connection, decoding, decoded, tries), daemon=True).start()
+    try:
+        _predict_all(connection, decoded, tries)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)  # what other threads do is done again elsewhere
+
+
+def _receive(connection: Connection, decoding: ThreadPoolExecutor, decoded: queue.Queue[Future], tries: Tries) -> None:
+    while True:
+        try:
+            unit = connection.recv()
+        except (EOFError, OSError):
+            os._exit(0)  # the first process has ended, perhaps without a word
+        decoded.put(decoding.submit(_decode, tries, unit))
+
+
+def _decode(tries: Tries, unit: Unit) -> tuple:
+    """Return a unit and what it was decoded to, or the list of the units that it consists of."""
+    from .steps import Failure, decode, split
+
+    units = split(tries, unit)
+    if isinstance(units, Failure):
+        return unit, units
+    if [part.number for part in units] != [unit.number]:
+        return unit, units
+    return unit, decode(tries, units[0])
+
+
+def _predict_all(connection: Connection, decoded: queue.Queue[Future], tries: Tries) -> None:
+    from .steps import Predictor, write
+
+    lock, writing = threading.Lock(), ThreadPoolExecutor(1)
+    predictor = Predictor(tries)
+
+    def send(unit: Unit, result: object) -> None:
+        with lock:
+            try:
+                connection.send((unit, result))
+            except OSError:
+                os._exit(0)
+
+    def finish(unit: Unit, predicted: object) -> None:
+        try:
+            send(unit, write(predicted))
+        except Unwritable as error:
+            send(unit, f"{error} The batch stops; the same command goes on from here.")
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+
+    while True:
+        unit, result = decoded.get().result()
+        if isinstance(result, list):
+            send(unit, result)
+        else:
+            writing.submit(finish, unit, predictor.predict(result))

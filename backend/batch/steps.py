@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The steps of a unit of work, wherever they run: split, decode on a processor, predict on a GPU, and write.
+
+Each step of a unit (units.py) is a function of what the step before returned. A step that fails returns a Failure,
+which the later ones pass on, so that one broken shot stops no other.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..calibrations.load import open_capture, open_take
+from ..capture import Capture, Frame
+from ..errors import UserError
+from ..facelift.pipeline import FaceLift
+from ..facelift.weights import FOLDER, find_weights
+from ..files import writing
+from ..gaussians import Gaussians4D, load_cloud, save_cloud
+from ..logs import collecting
+from ..lrm4d import LRM4D
+from ..models import load_model
+from ..options import FACELIFT_MODEL, PortraitOptions, ReconstructOptions
+from ..portrait.mattes import cut_out_take
+from ..portrait.pipeline import Completion, Sitting, read_sitting
+from ..reconstruct import make_plan, pick_device, reconstruct
+from ..take import Take, Window, plan_windows
+from ..version import read_version
+from ..windows import forget_finished, join_windows, reconstruct_window
+from .shots import DONE, FAILED, Shot, describe_input, read_record, stamp, state_of, write_record
+from .strip import Sight, choose_inputs, draw_strip, look_at, score
+from .units import JOIN, WHOLE, Outcome, Tries, Unit, Unwritable
+
+T = TypeVar("T")
+
+
+@dataclass
+class Report:
+    """What is known of a unit's work besides its result: its record so far, seconds of each step, and warnings."""
+
+    record: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Failure:
+    """Why a unit came to no result: a sentence, and the traceback if it is not the user who can mend it."""
+
+    unit: Unit
+    report: Report
+    sentence: str
+    details: str = ""
+
+
+@dataclass
+class Decoded:
+    """A unit's input in memory: pictures, a person, the path of a photo, or the clouds of windows; and its sight."""
+
+    unit: Unit
+    report: Report
+    source: Capture | Sitting | Path | list[Gaussians4D]
+    window: Window | None = None
+    times: Sequence[float] = ()
+    sight: Sight | None = None
+
+
+@dataclass
+class Predicted:
+    """A unit's cloud on the CPU, and its strip uint8 [H, W, 3]."""
+
+    unit: Unit
+    report: Report
+    cloud: Gaussians4D
+    strip: np.ndarray | None = None
+
+
+def step(name: str) -> Callable[[Callable[..., T]], Callable[..., T | Failure]]:
+    """Make a function of (Tries, Unit, ...) a step: it is timed, its warnings collected, its errors turned to Failure.
+
+    The function's third argument is the Report that it adds to.
+    """
+
+    def decorate(function: Callable[..., T]) -> Callable[..., T | Failure]:
+        @functools.wraps(function)
+        def run(tries: Tries, unit: Unit, report: Report, *arguments: Any) -> T | Failure:
+            started, result = time.perf_counter(), None
+            with collecting() as warnings:
+                try:
+                    tries.begin(unit, name)
+                    result = function(unit, report, *arguments)
+                except UserError as error:
+                    result = Failure(unit, report, str(error))
+                except torch.AcceleratorError:  # the process cannot use its GPU any more
+                    raise
+                except Exception as error:
+                    sentence = f"Unexpected {type(error).__name__}: {error}; report it with the record's details."
+                    result = Failure(unit, report, sentence, traceback.format_exc())
+            report.seconds[name] = round(time.perf_counter() - started, 4)
+            report.warnings += [warning for warning in warnings if warning not in report.warnings]
+            return result
+
+        return run
+
+    return decorate
+
+
+@functools.lru_cache(maxsize=8)
+def _open(shot: Shot, _stamp: str) -> tuple[Take, list[Window], frozenset[Path]]:
+    """Open a capture: return its pictures, with mattes once they are read, its windows, and all files that it names."""
+    source = open_capture(shot.input)
+    files = {picture.path(source.library) for picture in source.shots}
+    files |= {mask for picture in source.shots if isinstance(mask := picture.view.mask, Path)}
+    files |= set(shot.options.plates.iterdir()) if shot.options.plates and shot.options.plates.is_dir() else set()
+    take = cut_out_take(open_take(source), shot.options)
+    windows = plan_windows(take.cameras, take.times, shot.centre, shot.options.window)
+    outside = frozenset(file for file in files if shot.input not in file.parents)
+    if len(windows) > 1:
+        take.read(windows[0].pictures)  # the first window's pictures decide how all are cut out
+    return take, windows, outside
+
+
+@step("split")
+def _split(unit: Unit, report: Report) -> list[Unit]:
+    shot = unit.shot
+    if unit.number != WHOLE or isinstance(shot.options, PortraitOptions):
+        return [unit]
+    now = stamp(shot)
+    _, windows, _ = _open(shot, now)
+    if len(windows) == 1:
+        return [Unit(shot, WHOLE, now)]
+    parts = tuple(shot.parts / f"window_{number:05}_{now}.safetensors" for number in range(len(windows)))
+    missing = [Unit(shot, number, now, parts) for number, path in enumerate(parts) if not path.exists()]
+    return missing or [Unit(shot, JOIN, now, parts)]
+
+
+def split(tries: Tries, unit: Unit) -> list[Unit] | Failure:
+    """Return the units that a whole shot consists of: itself, or those windows of a long take that are not finished.
+
+    Where all windows are, it is the unit that joins them.
+    """
+    return _split(tries, unit, Report())
+
+
+@step("decode")
+def _decode(unit: Unit, report: Report) -> Decoded | Outcome:
+    shot, options = unit.shot, unit.shot.options
+    if unit.number >= 0 and unit.parts[unit.number].exists():
+        return Outcome(unit, DONE, {})
+    if unit.number < 0 and state_of(shot) == DONE:
+        return Outcome(unit, DONE, read_record(shot) or {})
+    if isinstance(options, PortraitOptions):
+        report.record.update(describe_input(shot.input))
+        if options.model == FACELIFT_MODEL:
+            return Decoded(unit, report, shot.input)
+        sitting = read_sitting(shot.input, options)
+        frames = [
+            Frame(bust.camera, float(moment), bust.image, f"{number}")
+            for number, (moment, bust) in enumerate(zip(sitting.times, sitting.busts, strict=True))
+        ]
+        inputs = Capture([frames[number] for number in choose_inputs(len(frames))])
+        return Decoded(unit, report, sitting, sight=look_at(inputs, [frames[0].camera], np.zeros(3)))
+    take, windows, outside = _open(shot, unit.stamp)
+    if unit.number >= 0:
+        window = windows[unit.number]
+        return Decoded(unit, report, take.read(window.pictures), window)
+    report.record.update(describe_input(shot.input, outside), windows=len(windows), pictures=len(take))
+    if unit.number == JOIN:
+        clouds = [load_cloud(path) for path in unit.parts]
+        inputs = take.read(choose_inputs(len(take)))
+        return Decoded(unit, report, clouds, None, take.times, look_at(inputs, take.cameras, shot.centre))
+    capture = take.read(windows[0].pictures)
+    inputs = capture.select(choose_inputs(len(capture.frames)))
+    cameras = [frame.camera for frame in capture.frames]
+    return Decoded(unit, report, capture, sight=look_at(inputs, cameras, shot.centre))
+
+
+def decode(tries: Tries, unit: Unit) -> Decoded | Failure | Outcome:
+    """Read what a unit's prediction needs into memory; this needs no GPU.
+
+    A process or node that has ended meanwhile may have finished the unit; then its outcome is returned.
+    """
+    return _decode(tries, unit, Report())
+
+
+class Predictor:
+    """Makes clouds, one after the other, and keeps the last networks that it used."""
+
+    def __init__(self, tries: Tries):
+        self._tries = tries
+        self._network = functools.lru_cache(maxsize=2)(load_model)
+        self._portraits = functools.lru_cache(maxsize=2)(_make_portraits)
+        self._resolution = functools.lru_cache(maxsize=64)(self._first_resolution)
+
+    def predict(self, decoded: Decoded | Failure | Outcome) -> Predicted | Failure | Outcome:
+        """Make a unit's cloud; of a shot also the strip and the scores."""
+        if not isinstance(decoded, Decoded):
+            return decoded
+        return _predict(self._tries, decoded.unit, decoded.report, decoded, self)
+
+    def cloud(self, decoded: Decoded) -> Gaussians4D:
+        """Return the cloud of a unit's input.
+
+        Raises:
+            UserError: as reconstruct.reconstruct.
+        """
+        shot, source = decoded.unit.shot, decoded.source
+        options = shot.options
+        if isinstance(options, PortraitOptions):
+            return self._portrait(source, options)
+        if isinstance(source, list):
+            return join_windows(source, decoded.times)
+        network, chosen = self._load(options), options
+        if decoded.window is None:
+            return reconstruct(source, chosen, network, shot.centre)
+        if options.resolution is None:
+            chosen = replace(options, resolution=self._resolution(shot, decoded.unit.stamp))
+        cloud = reconstruct_window(source, decoded.window, chosen, network, shot.centre)
+        return _nothing() if cloud is None else cloud
+
+    def _portrait(self, source: Any, options: PortraitOptions) -> Gaussians4D:
+        pipeline = self._portraits(options)
+        return (pipeline.complete(source) if isinstance(pipeline, Completion) else pipeline.run(source)).cloud
+
+    def _load(self, options: ReconstructOptions) -> LRM4D:
+        return self._network(options.model, pick_device(options.device))
+
+    def _first_resolution(self, shot: Shot, now: str) -> int:
+        """Return the resolution that the first window of a take decides on for all."""
+        take, windows, _ = _open(shot, now)
+        return make_plan(take.read(windows[0].pictures), shot.options, self._load(shot.options), shot.centre).resolution
+
+
+@step("predict")
+def _predict(unit: Unit, report: Report, decoded: Decoded, predictor: Predictor) -> Predicted:
+    cloud = predictor.cloud(decoded)
+    report.record["gaussians"] = len(cloud)
+    device = pick_device(unit.shot.options.device)
+    report.record["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    if decoded.sight is None:
+        return Predicted(unit, report, cloud)
+    there = cloud.to(device)
+    report.record |= score(there, decoded.sight)
+    return Predicted(unit, report, cloud, draw_strip(there, decoded.sight))
+
+
+def write(predicted: Predicted | Failure | Outcome) -> Outcome:
+    """Write what a unit has come to, each file whole; the record of a shot is the last.
+
+    Raises:
+        Unwritable: the disk is full or the folder cannot be written.
+    """
+    if isinstance(predicted, Outcome):
+        return predicted
+    unit, report = predicted.unit, predicted.report
+    shot, started = unit.shot, time.perf_counter()
+    record = report.record | {"warnings": report.warnings, "seconds": report.seconds, "versions": versions()}
+    try:
+        shot.record.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(predicted, Failure):
+            record |= {"state": FAILED, "error": predicted.sentence, "details": predicted.details}
+            record = describe_input(shot.input) | record
+            write_record(shot, record)
+            return Outcome(unit, FAILED, record)
+        if unit.number >= 0:
+            path = unit.parts[unit.number]
+            path.parent.mkdir(exist_ok=True)
+            save_cloud(predicted.cloud, path)
+            return Outcome(unit, DONE, record)
+        save_cloud(predicted.cloud, shot.cloud)
+        if predicted.strip is not None:
+            with writing(shot.strip) as partial:
+                Image.fromarray(predicted.strip).save(partial, "JPEG", quality=90)
+        report.seconds["write"] = round(time.perf_counter() - started, 4)
+        record |= {"state": DONE, "error": None, "bytes_out": shot.cloud.stat().st_size}
+        write_record(shot, record)
+        forget_finished(shot.parts)
+        return Outcome(unit, DONE, record)
+    except (UserError, OSError) as error:
+        raise Unwritable(str(error)) from None
+
+
+def versions() -> dict[str, str]:
+    """Return what made a cloud, for its record."""
+    return {
+        "facet4d": read_version(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": platform.node(),
+    }
+
+
+def _make_portraits(options: PortraitOptions) -> Completion | FaceLift:
+    if options.model != FACELIFT_MODEL:
+        return Completion(options)
+    weights = find_weights(options.weights or FOLDER)
+    if weights is None:
+        raise UserError("FaceLift's weights are not here; get them with 'python -m backend portrait --accept-licence'.")
+    return FaceLift(lambda: weights, options)
+
+
+def _nothing() -> Gaussians4D:
+    """Return an empty cloud."""
+    empty = torch.zeros(0)
+    return Gaussians4D(*(torch.zeros(0, 4) for _ in range(4)), empty, torch.zeros(0, 3))

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Units, into which a batch's work is divided: a whole shot, a window of a long take, or the joining of its windows.
+
+Whoever hands units out needs no PyTorch for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from .shots import Shot
+
+WHOLE, JOIN = -1, -2  # a unit's number where it is no window's
+MOST_TRIES = 3  # of a unit in processes that end in the middle of it
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A part of a batch's work.
+
+    number: of a window, or WHOLE or JOIN. stamp: of a capture, see shots.stamp; `split` sets it. parts: the files of
+    all windows of a long take.
+    """
+
+    shot: Shot
+    number: int = WHOLE
+    stamp: str = ""
+    parts: tuple[Path, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Return a name that no other unit has, as a file's."""
+        return f"{self.shot.name}.{self.number}".replace("/", "@")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a unit that was written: the state and the record of its shot, as far as it is known."""
+
+    unit: Unit
+    state: str
+    record: dict[str, Any]
+
+
+class Unwritable(Exception):
+    """The batch's folder takes no more files, so that no shot can be finished; its text is a sentence."""
+
+
+@dataclass(frozen=True)
+class Tries:
+    """Counts how often each unit was begun, in a folder: processes that work on it may end without a word."""
+
+    folder: Path
+
+    def begin(self, unit: Unit, step: str) -> None:
+        """Count one more try of a unit's step.
+
+        Raises:
+            UserError: it was tried too often.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f"{unit.name}.{step}").open("ab") as file:
+            file.write(b".")
+            tries = file.tell()
+        if tries > MOST_TRIES:
+            raise UserError(
+                f"The process that worked on it ended {MOST_TRIES} times, most likely for lack of memory; lower its "
+                "resolution or use fewer pictures."
+            )
