@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Go through the add-on in a real window, and take pictures of it.
 
-python -m tests.blender.gui ZIP [--blender blender] [--pytorch FOLDER] [--out out/gui]
+python -m tests.blender.gui ZIP [--blender blender] [--pytorch FOLDER] [--portrait PHOTO] [--out out/gui]
 
 Installs the extension into a fresh folder of user settings, and PyTorch with it if Blender's Python has none. Runs
 `window_steps.py` inside Blender under Xvfb, and does what it asks for: pictures of the screen with ImageMagick, and
@@ -43,6 +43,7 @@ def main() -> int:
     parser.add_argument("zip", type=Path, help="the extension")
     parser.add_argument("--blender", default="blender", help="the Blender to run")
     parser.add_argument("--pytorch", metavar="FOLDER", help="a folder with PyTorch for Blender's Python")
+    parser.add_argument("--portrait", type=Path, metavar="PHOTO", help="make a head of a photo, instead of the sample")
     parser.add_argument("--out", type=Path, default=Path("out/gui"), help="folder for the pictures")
     options = parser.parse_args()
     out = options.out.resolve()
@@ -53,8 +54,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory(dir=out) as user, display() as screen:
             environment = os.environ | {"DISPLAY": screen, "BLENDER_USER_RESOURCES": user}
             install(options.blender, options.zip.resolve(), options.pytorch, out, environment)
-            show(options.blender, out, environment)
-        if failures := check(out):
+            show(options.blender, out, environment, options.portrait)
+        if failures := check_portrait(out) if options.portrait else check(out):
             raise Failure("\n".join(failures))
     except Failure as failure:
         print(f"build.py gui: {failure}", file=sys.stderr)
@@ -107,13 +108,15 @@ def install(blender: str, extension: Path, pytorch: str | None, out: Path, envir
             raise Failure(f"Setting up Blender failed; {log} says why.")
 
 
-def show(blender: str, out: Path, environment: dict[str, str]) -> None:
-    """Run the steps in a window, and do what they ask for.
+def show(blender: str, out: Path, environment: dict[str, str], photo: Path | None) -> None:
+    """Run the steps in a window, those of a portrait if there is a photo, and do what they ask for.
 
     Raises:
         Failure: Blender did not come to the end.
     """
     command = [blender, "-p", "0", "0", str(WIDTH), str(HEIGHT), "--python", str(STEPS), "--", str(out)]
+    if photo:
+        command.append(str(shutil.copy(photo, out)))
     start = time.monotonic()
     with (out / "blender.log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
@@ -148,9 +151,7 @@ REQUESTS = {".picture": picture, ".wheel": turn_wheel, ".click": lambda _: ["xdo
 
 def check(out: Path) -> list[str]:
     """Return what is wrong with the pictures, in words."""
-    failures = []
-    if "Traceback" in (out / "blender.log").read_text(encoding="utf-8", errors="replace"):
-        failures.append(f"The add-on raised an error; {out / 'blender.log'} has it.")
+    failures = check_log(out)
     frames = [viewport(path) for path in sorted(out.glob("frame*.png"))]
     pictures = {
         "new cloud": viewport(out / "result.png"),
@@ -158,13 +159,38 @@ def check(out: Path) -> list[str]:
         "solid cloud": viewport(out / "solid.png"),
     }
     pictures |= {path.stem: read(path) for path in out.glob("render_*.png")}
-    for name, pixels in pictures.items():
-        colored = (np.ptp(pixels, axis=-1) > 20).mean()
-        if colored < 0.1:
-            failures.append(f"The {name} does not show in color: {colored:.0%} of the view has any.")
+    failures += check_color(pictures)
     if np.abs(frames[0] - frames[-1]).mean() < 0.2:
         failures.append("The cloud does not move between the first and the last frame.")
     return failures
+
+
+def check_portrait(out: Path) -> list[str]:
+    """Return what is wrong with the pictures of a portrait, in words."""
+    pictures = {name: viewport(out / f"{name}.png") for name in ("head", "another", "side")}
+    failures = check_log(out) + check_color(pictures)
+    if not list(out.glob("head_step*.png")):
+        failures.append("The head does not appear before it is finished.")
+    if np.abs(pictures["head"] - pictures["another"]).mean() < 0.2:
+        failures.append("Another Back makes the same head.")
+    return failures
+
+
+def check_log(out: Path) -> list[str]:
+    """Return whether the add-on raised an error, in words."""
+    if "Traceback" not in (out / "blender.log").read_text(encoding="utf-8", errors="replace"):
+        return []
+    return [f"The add-on raised an error; {out / 'blender.log'} has it."]
+
+
+def check_color(pictures: dict[str, np.ndarray]) -> list[str]:
+    """Return which pictures show nothing in color, in words."""
+    shares = {name: (np.ptp(pixels, axis=-1) > 20).mean() for name, pixels in pictures.items()}
+    return [
+        f"The {name} does not show in color: {share:.0%} of the view has any."
+        for name, share in shares.items()
+        if share < 0.1
+    ]
 
 
 def read(path: Path) -> np.ndarray:

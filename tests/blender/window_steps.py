@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Steps through the add-on in a window, run by gui.py as: blender --python window_steps.py -- FOLDER
+"""Steps through the add-on in a window, run by gui.py as: blender --python window_steps.py -- FOLDER [PHOTO]
 
 Begins with the scene that Blender starts with, presses the buttons of the sidebar with the mouse, waits for the cloud,
-scrubs, and renders. What only gui.py can do it asks for by an empty file: FOLDER/NAME.picture for a picture of the
-screen, FOLDER/NAME.click and FOLDER/NAME.wheel for the mouse. It goes on when gui.py has removed the file. At the end
-it writes FOLDER/done, or FOLDER/failed with what went wrong.
+scrubs, and renders. With a photo it makes a head of that instead, then another with another back. What only gui.py can
+do it asks for by an empty file: FOLDER/NAME.picture for a picture of the screen, FOLDER/NAME.click and
+FOLDER/NAME.wheel for the mouse. It goes on when gui.py has removed the file. At the end it writes FOLDER/done, or
+FOLDER/failed with what went wrong.
 """
 
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 
 import bpy
 
-FOLDER = Path(sys.argv[-1])
+FOLDER, *PHOTO = (Path(argument) for argument in sys.argv[sys.argv.index("--") + 1 :])
 INTERVAL = 0.5  # seconds
 HOVER = 0.1  # seconds until Blender knows which button the mouse is over
 STRIDE = 12  # pixels, less than the height of a button
@@ -26,23 +28,13 @@ def steps() -> Iterator[float]:
     """Go through the add-on. Yield whenever Blender should go on drawing, with the seconds that it has for this."""
     window = bpy.context.window_manager.windows[0]
     area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
-    sidebar = next(region for region in area.regions if region.type == "UI")
     scene, space = window.scene, area.spaces.active
-    space.show_region_ui = True
-    yield INTERVAL
-    sidebar.active_panel_category = "Facet4D"
-    yield INTERVAL
-
+    yield from open_sidebar(area)
     yield from press(area, "facet4d.load_sample", lambda: scene.facet4d.collection)
     yield from picture("loaded")
     yield from press(area, "facet4d.reconstruct", lambda: "FACET4D_OT_reconstruct" in window.modal_operators)
     yield from picture("running")
-    while scene.facet4d.cloud is None:
-        if error := bpy.context.window_manager.facet4d.error:
-            raise RuntimeError(error)
-        yield INTERVAL
-    for _ in range(40):  # Eevee makes its shaders ready
-        yield INTERVAL
+    yield from wait_for(lambda: scene.facet4d.cloud)
     yield from picture("result")
 
     view = next(region for region in area.regions if region.type == "WINDOW")
@@ -66,6 +58,66 @@ def steps() -> Iterator[float]:
         yield from render(scene, engine.split("_")[-1].lower())
 
 
+def portrait_steps(photo: Path) -> Iterator[float]:
+    """Make a head of a photo, with a picture after each step, then another, and look at its side. Yield as `steps`."""
+    window = bpy.context.window_manager.windows[0]
+    area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
+    settings = window.scene.facet4d.portrait
+    open_panel(bpy.types.FACET4D_PT_portrait)
+    yield from open_sidebar(area)
+    bpy.ops.facet4d.open_portrait(filepath=str(photo))  # as the file browser and a dropped file do
+    for operator, name in (("portrait", "head"), ("another_back", "another")):
+        before, sizes = settings.cloud, count_points()
+        running = f"FACET4D_OT_{operator}"
+        yield from press(area, f"facet4d.{operator}", lambda running=running: running in window.modal_operators)
+        number = 0
+        while running in window.modal_operators:
+            if count_points() != sizes:
+                sizes, number = count_points(), number + 1
+                yield from picture(f"{name}_step{number}")
+            yield INTERVAL
+        yield from wait_for(lambda before=before: settings.cloud and settings.cloud != before)
+        yield from picture(name)
+    view = next(region for region in area.regions if region.type == "WINDOW")
+    with bpy.context.temp_override(window=window, area=area, region=view):
+        bpy.ops.view3d.view_axis(type="RIGHT")
+    yield from picture("side")
+
+
+def count_points() -> list[int]:
+    """Return how many points the scene's meshes have, by name of the object."""
+    return [len(item.data.vertices) for item in bpy.context.scene.objects if item.type == "MESH"]
+
+
+def open_sidebar(area: bpy.types.Area) -> Iterator[float]:
+    """Show the add-on's tab of the sidebar."""
+    area.spaces.active.show_region_ui = True
+    yield INTERVAL
+    next(region for region in area.regions if region.type == "UI").active_panel_category = "Facet4D"
+    yield INTERVAL
+
+
+def open_panel(panel: type[bpy.types.Panel]) -> None:
+    """Open a panel that is closed at first; Blender has no function for it."""
+    bpy.utils.unregister_class(panel)
+    panel.bl_options = set()
+    bpy.utils.register_class(panel)
+
+
+def wait_for(result: Callable) -> Iterator[float]:
+    """Wait for the result of a run, and until it is drawn.
+
+    Raises:
+        RuntimeError: the run has failed.
+    """
+    while not result():
+        if error := bpy.context.window_manager.facet4d.error:
+            raise RuntimeError(error)
+        yield INTERVAL
+    for _ in range(40):  # Eevee makes its shaders ready
+        yield INTERVAL
+
+
 def press(area: bpy.types.Area, operator: str, effect: Callable) -> Iterator[float]:
     """Move the mouse down the sidebar until it is over the button of an operator, press it, and wait for its effect.
 
@@ -79,8 +131,9 @@ def press(area: bpy.types.Area, operator: str, effect: Callable) -> Iterator[flo
         window.cursor_warp(sidebar.x + 4, sidebar.y + sidebar.height // 2)
         yield HOVER
         yield from ask(f"{turn}.wheel")
-        for y in range(sidebar.height - STRIDE, 0, -STRIDE):
-            window.cursor_warp(sidebar.x + sidebar.width // 3, sidebar.y + y)
+        places = product(range(sidebar.height - STRIDE, 0, -STRIDE), (sidebar.width // 3, 2 * sidebar.width // 3))
+        for y, x in places:  # two buttons may stand in a row
+            window.cursor_warp(sidebar.x + x, sidebar.y + y)
             yield HOVER
             if command_under_mouse(window, area, sidebar).startswith(f"bpy.ops.{operator}("):
                 yield from ask(f"{operator}.click")
@@ -139,6 +192,6 @@ def run() -> float | None:
     return None
 
 
-running = steps()
+running = portrait_steps(*PHOTO) if PHOTO else steps()
 bpy.context.preferences.view.show_splash = False
 bpy.app.timers.register(run, first_interval=2.0)
