@@ -35,7 +35,8 @@ DEFAULTS = ReconstructOptions()
 LESS = "use fewer pictures or a lower resolution"
 
 OnCloud = Callable[[Gaussians4D], None]
-"""A function that is given the cloud as it is after each step of completing, placed and on the CPU."""
+"""A function that is given the cloud as it is before it is refined, placed and on the CPU; where views are completed,
+after each step."""
 
 Prediction = tuple[Tensor, Tensor]  # channels and pixels, as LRM4D.gaussians decodes them
 
@@ -243,7 +244,8 @@ def _pick_refinements(options: ReconstructOptions, config: LRM4DConfig, device: 
 def predict(plan: Plan, progress: Progress = no_progress, on_cloud: OnCloud | None = None) -> Gaussians4D:
     """Predict the subject's Gaussians, refine and prune them; they are in the network's world and clock.
 
-    Refinements go towards the known pictures alone, so Gaussians that none of them sees stay as they are.
+    on_cloud: see OnCloud. Refinements go towards the known pictures alone, so Gaussians that none of them sees stay as
+    they are.
 
     Raises:
         NothingFound: the mattes of all pictures are empty, so that all would be imagined.
@@ -258,6 +260,8 @@ def predict(plan: Plan, progress: Progress = no_progress, on_cloud: OnCloud | No
         with report_blocks(network.blocks, lambda done: progress("Predicting Gaussians", 0.1 + 0.4 * done)):
             channels, pixels = _run(plan, views)
         refining = part_of(progress, 0.5, 0.9)
+        if on_cloud and plan.refinements:
+            on_cloud(_unrefined(plan, channels, pixels))
     decode = partial(network.gaussians, pixels=pixels)
     if plan.refinements and channels.shape[1]:
         known = views.images.shape[1]
@@ -299,7 +303,7 @@ def _complete(plan: Plan, views: Views, progress: Progress, on_cloud: OnCloud | 
         with report_blocks(network.blocks, partial(report, step)):
             prediction = next(predictions)
         if on_cloud:
-            on_cloud(_in_capture(network.gaussians(*prediction).select(0).prune(), plan))
+            on_cloud(_unrefined(plan, *prediction))
     return prediction
 
 
@@ -315,6 +319,11 @@ def place(cloud: Gaussians4D, plan: Plan, progress: Progress = no_progress) -> G
     cloud = _in_capture(cloud, plan)
     progress("Placing Gaussians", 1.0)
     return cloud
+
+
+def _unrefined(plan: Plan, channels: Tensor, pixels: Tensor) -> Gaussians4D:
+    """Return a prediction as a cloud in the capture's world and clock, on the CPU."""
+    return _in_capture(plan.network.gaussians(channels, pixels).select(0).prune(), plan)
 
 
 def _in_capture(cloud: Gaussians4D, plan: Plan) -> Gaussians4D:

@@ -20,7 +20,7 @@ from .gaussians import Gaussians4D, concatenate, load_cloud, save_cloud
 from .logs import log, saying_once
 from .lrm4d import LRM4D
 from .options import ReconstructOptions
-from .reconstruct import DEFAULTS, NothingFound, make_plan, pick_device, reconstruct
+from .reconstruct import DEFAULTS, NothingFound, OnCloud, make_plan, pick_device, reconstruct
 from .splats import MIN_OPACITY
 from .take import Take, Window, plan_windows
 from .version import read_version
@@ -35,10 +35,12 @@ def reconstruct_take(
     centre: Sequence[float] | np.ndarray | None = None,
     progress: Progress = no_progress,
     folder: Path | None = None,
+    on_cloud: OnCloud | None = None,
 ) -> Gaussians4D:
     """Reconstruct a take of any length, one window after the other; a short one as reconstruct.reconstruct does.
 
-    folder: where the clouds of finished windows are kept, so that an interrupted run goes on; None to keep none. Other
+    folder: where the clouds of finished windows are kept, so that an interrupted run goes on; None to keep none.
+    on_cloud: is given what there is so far: of a long take, after each window, those that are finished. Other
     arguments and the result are those of reconstruct.reconstruct.
 
     Raises:
@@ -51,10 +53,14 @@ def reconstruct_take(
         (pictures,) = (window.pictures for window in windows)
         if len(pictures) < len(take):
             log.info("%d of the %d pictures are read, from all sides.", len(pictures), len(take))
-        return reconstruct(take.read(pictures), options, network, centre, progress)
+        return reconstruct(take.read(pictures), options, network, centre, progress, on_cloud)
     log.info(_describe(windows, take, folder))
+    clouds: list[Gaussians4D] = []
     with saying_once():
-        clouds = list(_reconstruct_windows(take, windows, options, network, centre, progress, folder))
+        for cloud in _reconstruct_windows(take, windows, options, network, centre, progress, folder):
+            clouds.append(cloud)
+            if on_cloud and len(clouds) < len(windows):
+                on_cloud(join_windows(clouds, take.times))
     return join_windows(clouds, take.times)
 
 

@@ -6,7 +6,7 @@ PyTorch is imported only in the worker thread of jobs.
 """
 
 from . import disk, job_operator, manual, preferences, properties, report
-from .cloud import file_operators, splat_operators
+from .cloud import file_operators, preview, splat_operators
 from .cloud import operators as cloud_operators
 from .input import capture_operators, picture_operators
 from .input import operators as input_operators
@@ -29,6 +29,7 @@ MODULES = (
     properties,
     pytorch_operators,
     preferences,
+    preview,
     job_operator,
     input_survey,
     capture_operators,

@@ -10,6 +10,7 @@ from bpy.types import Context, Event, Operator, Scene
 
 from . import disk, jobs
 from ._backend import ROOT
+from .cloud.preview import Preview
 from .mixins import OperatorMixin
 
 MODAL_INTERVAL = 0.25  # seconds
@@ -21,12 +22,15 @@ class JobOperator(OperatorMixin):
     A subclass defines `gather`, or `task` if that is quick; both read the scene and may raise UserError. It also
     defines `deliver`, which takes the result.
     packages: the Python packages that the job needs. panel: the panel that shows the job and its error. undo: whether
-    the result is an undo step.
+    the result is an undo step. preview: what the running job has made so far, if it tells. is_modal: whether Blender
+    stays usable, so that a preview can be seen.
     """
 
     packages: Sequence[str] = ("torch", "PIL", "safetensors")
     panel = "FACET4D_PT_reconstruct"
     undo = True
+    preview: Preview | None = None
+    is_modal = False
 
     @classmethod
     def poll(cls, context: Context) -> bool:
@@ -58,11 +62,10 @@ class JobOperator(OperatorMixin):
         """Take the job's result into the scene for which it was started."""
         raise NotImplementedError(f"{type(self).__name__} has no deliver")
 
-    def preview(self, scene: Scene) -> None:
-        """Show in the scene what the running job has made so far, if it tells."""
-
-    def remove_preview(self) -> None:
-        """Remove what `preview` has shown."""
+    @property
+    def was_shown(self) -> bool:
+        """Tell whether the 3D Views have been turned to what the job makes."""
+        return self.preview is not None and self.preview.was_shown
 
     def execute(self, context: Context) -> set[str]:
         """Run the job and wait for it, in scripts and background mode."""
@@ -76,6 +79,7 @@ class JobOperator(OperatorMixin):
     def invoke(self, context: Context, _event: Event) -> set[str]:
         if bpy.app.background:
             return self.execute(context)
+        self.is_modal = True
         self._start(context)
         window_manager = context.window_manager
         self.timer = window_manager.event_timer_add(MODAL_INTERVAL, window=context.window)
@@ -96,8 +100,8 @@ class JobOperator(OperatorMixin):
             _redraw_panels(context)
         is_rendering = bpy.app.is_job_running("RENDER")  # it reads what the result would change
         if jobs.current is self.job and not self.job.done:
-            if (scene := self._find_scene()) and not is_rendering:
-                self.preview(scene)
+            if self.preview and (scene := self._find_scene()) and not is_rendering:
+                self.preview.update(scene)
             return {"PASS_THROUGH"}
         if is_rendering:
             return {"PASS_THROUGH"}
@@ -107,7 +111,7 @@ class JobOperator(OperatorMixin):
     def cancel(self, context: Context) -> None:
         """Cancel the job when Blender ends the operator, because a file is loaded or the window closes."""
         jobs.cancel()
-        self.remove_preview()
+        self._remove_preview()
         self._stop_modal(context)
 
     def _stop_modal(self, context: Context) -> None:
@@ -129,7 +133,7 @@ class JobOperator(OperatorMixin):
         if jobs.current is self.job:
             jobs.current = None
         disk.forget()  # a run may have downloaded something
-        self.remove_preview()
+        self._remove_preview()
         scene = self._find_scene()
         context.window_manager.facet4d.warnings = "\n".join(self.job.warnings)
         if self.job.error:
@@ -141,6 +145,10 @@ class JobOperator(OperatorMixin):
         if self.undo:
             bpy.ops.ed.undo_push(message=self.bl_label)
         return {"FINISHED"}
+
+    def _remove_preview(self) -> None:
+        if self.preview:
+            self.preview.remove()
 
     def _find_scene(self) -> Scene | None:
         return next((scene for scene in bpy.data.scenes if scene.session_uid == self.scene_uid), None)

@@ -40,12 +40,19 @@ Gathering = Generator[tuple[str, float], None, Task]
 GATHERING_SECONDS = 0.1  # of one update, before Blender handles events again
 
 
-def reconstruction_task(capture: Capture, options: ReconstructOptions, target: np.ndarray | None = None) -> Task:
+Show = Callable[["MovingSplats"], None]
+"""What is given a cloud before it is finished, in the worker thread."""
+
+
+def reconstruction_task(
+    capture: Capture, options: ReconstructOptions, target: np.ndarray | None = None, show: Show | None = None
+) -> Task:
     """Return the task whose result is the cloud of a capture, as MovingSplats; see backend.windows.reconstruct_take."""
 
     def task(progress: Progress) -> MovingSplats:
         take = backend.portrait.mattes.cut_out_take(backend.take.take_of(capture), options)
-        cloud = backend.windows.reconstruct_take(take, options, centre=target, progress=progress)
+        on_cloud = show and (lambda cloud: show(cloud.to_splats()))
+        cloud = backend.windows.reconstruct_take(take, options, centre=target, progress=progress, on_cloud=on_cloud)
         return cloud.to_splats()
 
     return task

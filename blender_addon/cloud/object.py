@@ -95,6 +95,13 @@ def build_cloud(
     return cloud
 
 
+def clip_frames(scene: Scene, time_range: tuple[float, float]) -> tuple[float, float]:
+    """Return the scene's frames at which a clip from one second to another begins and ends."""
+    fps = scene.render.fps / scene.render.fps_base
+    first, last = (scene.frame_start + seconds * fps for seconds in time_range)
+    return first, last
+
+
 def is_cloud(obj: Any) -> bool:
     """Tell whether the object is a Facet4D cloud."""
     return obj is not None and obj.type == "MESH" and METADATA_KEY in obj and find_cloud_modifier(obj) is not None

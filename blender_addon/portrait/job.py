@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from .. import _backend as backend
 from .._backend import errors
-from ..jobs import Task
+from ..jobs import Show, Task
 
 if TYPE_CHECKING:
     from backend.camera import Camera
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from backend.gaussians import Gaussians4D
     from backend.options import PortraitOptions
     from backend.splats import MovingSplats
-
-    Show = Callable[[MovingSplats], None]
 
 
 class Portrait(NamedTuple):

@@ -12,6 +12,7 @@ from bpy.types import Context, Event, FileHandler, Operator, Scene
 from .. import _backend as backend
 from .. import disk
 from ..cloud.object import prepare_scene
+from ..cloud.preview import Preview
 from ..cloud.runs import remember_run
 from ..input.picture_operators import PictureBrowser, PictureHandler
 from ..job_operator import JobOperator, missing_packages
@@ -19,7 +20,6 @@ from ..jobs import Task
 from ..option_properties import MAX_INT, read_options, remember_options
 from . import job as portrait_job
 from . import scene as portrait_scene
-from .preview import Preview
 from .properties import FACET4D_PG_portrait
 
 LICENCE_WIDTH = 130  # characters
@@ -54,7 +54,6 @@ class _HeadOperator(JobOperator):
 
     bl_options = {"REGISTER"}  # the undo step is pushed when the result arrives
     panel = "FACET4D_PT_portrait"
-    shown: Preview | None = None
 
     @classmethod
     def problem(cls, context: Context) -> str:
@@ -81,21 +80,13 @@ class _HeadOperator(JobOperator):
         self.settings = about | remember_options(kind, settings)
         self.place = portrait_scene.find_place(context.scene)
         path = Path(bpy.path.abspath(settings.filepath))
-        self.shown = Preview(portrait_scene.head_to_replace(context.scene))
-        return portrait_job.portrait_task(path, read_options(kind, settings), self.place, self.shown.show)
-
-    def preview(self, scene: Scene) -> None:
-        if self.shown:
-            self.shown.update(scene)
-
-    def remove_preview(self) -> None:
-        if self.shown:
-            self.shown.remove()
+        self.preview = Preview("Unfinished Head", portrait_scene.head_to_replace(context.scene))
+        return portrait_job.portrait_task(path, read_options(kind, settings), self.place, self.preview.show)
 
     def deliver(self, context: Context, scene: Scene) -> None:
         portrait, seconds = self.job.result, self.job.seconds
         path = Path(bpy.path.abspath(self.settings["filepath"]))
-        cloud = portrait_scene.put_in_scene(context, scene, portrait, path)
+        cloud = portrait_scene.put_in_scene(context, scene, portrait, path, self.was_shown)
         facts = {"seconds": seconds, "place": self.place, "camera": scene.camera}
         remember_run(cloud, self.settings | facts)
         self.report({"INFO"}, f"{len(portrait.gaussians):,} Gaussians in {seconds:.0f} s")

@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 DISPLAY_SIZE = 0.05  # of the camera, metres
 
 
-def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path) -> Object:
+def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path, was_shown: bool) -> Object:
     """Build the cloud of a head and the camera that took the picture, or replace those that the settings name.
 
     The scene takes over the picture's size, and a video's frame rate and length. The camera becomes the scene's camera.
+    was_shown: whether the 3D Views look at the head already.
     """
     settings, cameras = scene.facet4d.portrait, portrait.cameras
     existing = head_to_replace(scene)
@@ -45,7 +46,7 @@ def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path)
 
     cloud = build_cloud(scene, portrait.gaussians, path.stem, frames[0], frames[-1], existing=existing)
     make_active(context, cloud)
-    if existing is None:
+    if existing is None and not was_shown:
         present(context, scene, cloud)
 
     camera = _renew(settings.camera, new_camera(cameras[0], f"{path.stem} Camera"), scene)

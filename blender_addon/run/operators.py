@@ -13,6 +13,7 @@ from .. import jobs
 from ..cloud.object import (
     active_cloud,
     build_cloud,
+    clip_frames,
     cloud_objects,
     make_active,
     prepare_scene,
@@ -20,6 +21,7 @@ from ..cloud.object import (
     require_cloud,
     upgrade_clouds,
 )
+from ..cloud.preview import Preview
 from ..cloud.runs import last_run, remember_run
 from ..cloud.visibility import present
 from ..input.capture import capture_steps
@@ -55,13 +57,15 @@ class FACET4D_OT_reconstruct(JobOperator, Operator):
         shots = [(frame.camera, frame.time) for frame in capture.frames]
         self.expected = estimate(context.scene, context.window_manager, shots)
         options = read_options(backend.options.ReconstructOptions, context.scene.facet4d)
-        return jobs.reconstruction_task(capture, options, _find_target(context))
+        self.preview = Preview("Unfinished Cloud", _cloud_to_replace(context.scene))
+        show = self.preview.show if self.is_modal else None
+        return jobs.reconstruction_task(capture, options, _find_target(context), show)
 
     def deliver(self, context: Context, scene: Scene) -> None:
         seconds = self.job.seconds
         if self.expected:
             context.window_manager.facet4d.pace = self.expected.operations / seconds
-        cloud = put_in_scene(context, scene, self.job.result)
+        cloud = put_in_scene(context, scene, self.job.result, self.was_shown)
         remember_run(cloud, self.settings | {"seconds": seconds})
         self.report({"INFO"}, f"{len(self.job.result):,} Gaussians in {seconds:.0f} s")
         if change := prepare_scene(scene, cloud):
@@ -110,15 +114,22 @@ def _find_target(context: Context) -> np.ndarray | None:
     return np.array(target.evaluated_get(context.evaluated_depsgraph_get()).matrix_world.translation)
 
 
-def put_in_scene(context: Context, scene: Scene, gaussians: "MovingSplats") -> Object:
-    """Build a cloud, or replace the data of the one that the settings name, and make it active."""
-    settings = scene.facet4d
-    existing = settings.cloud if settings.cloud in cloud_objects(scene) else None
-    fps = scene.render.fps / scene.render.fps_base
-    frames = (scene.frame_start + seconds * fps for seconds in gaussians.time_range)
+def _cloud_to_replace(scene: Scene) -> Object | None:
+    """Return the cloud that the next run renews, None if it makes a new one."""
+    existing = scene.facet4d.cloud
+    return existing if existing in cloud_objects(scene) else None
+
+
+def put_in_scene(context: Context, scene: Scene, gaussians: "MovingSplats", was_shown: bool = False) -> Object:
+    """Build a cloud, or replace the data of the one that the settings name, and make it active.
+
+    was_shown: whether the 3D Views look at it already.
+    """
+    settings, existing = scene.facet4d, _cloud_to_replace(scene)
+    frames = clip_frames(scene, gaussians.time_range)
     settings.cloud = build_cloud(scene, gaussians, "4D Cloud", *frames, existing=existing)
     make_active(context, settings.cloud)
-    if existing is None:
+    if existing is None and not was_shown:
         present(context, scene, settings.cloud)
     return settings.cloud
 

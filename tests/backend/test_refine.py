@@ -127,6 +127,18 @@ def test_step_sizes_are_learned(scene):
     assert channels.grad.abs().sum() > 0
 
 
+def test_the_prediction_is_shown_before_it_is_refined(scene):
+    capture, shown = load_capture(DEMO), []
+    plain, refined = (ReconstructOptions(device="cpu", resolution=8, refinements=count) for count in (0, 1))
+    capture = capture.select([index for index, frame in enumerate(capture.frames) if not frame.held_out][::8])
+    predicted = reconstruct(capture, plain, scene[0], on_cloud=shown.append)
+    assert not shown  # it comes at once
+    better = reconstruct(capture, refined, scene[0], on_cloud=shown.append)
+    (first,) = shown
+    assert torch.equal(first.mean, predicted.mean) and first.time_range == better.time_range
+    assert not torch.equal(first.mean, better.mean)
+
+
 def test_refinements_that_the_model_has_not_learned_are_refused(scene):
     with pytest.raises(UserError, match="There are no 5 refinements; the model has learned 3, choose 0 to 3"):
         reconstruct(load_capture(DEMO), ReconstructOptions(device="cpu", resolution=8, refinements=5), scene[0])

@@ -82,6 +82,14 @@ def solid_ball(count=800) -> Gaussians4D:
     )
 
 
+def test_a_long_take_shows_the_windows_that_are_finished(reconstructed):
+    take, shown = make_take(), []
+    whole = reconstruct_take(take, SMALL, on_cloud=shown.append)
+    assert len(shown) == len(windows_of(take)) - 1
+    assert all(len(before) < len(after) for before, after in pairwise([*shown, whole]))
+    assert {cloud.time_range for cloud in shown} == {whole.time_range}
+
+
 # Which pictures are read
 
 

@@ -130,7 +130,7 @@ def backend_gives(monkeypatch):
     def replace(function):
         calls = []
 
-        def reconstruct(take, options, centre, progress):
+        def reconstruct(take, options, centre, progress, on_cloud):
             capture = take.read(range(len(take)))
             calls.append((capture, vars(options) | {"centre": centre}))
             return function(capture, progress)

@@ -21,8 +21,8 @@ from mathutils import Vector
 
 from backend.splats import MovingSplats
 from blender_addon.cloud.object import cloud_objects, read_cloud
+from blender_addon.cloud.preview import Preview
 from blender_addon.panels.portrait import FACET4D_PT_portrait
-from blender_addon.portrait.preview import Preview
 
 pytestmark = [pytest.mark.blender, pytest.mark.slow]
 CURSOR = (1.0, 2.0, 3.0)
@@ -95,7 +95,7 @@ def test_an_unfinished_head_is_shown_and_gone_at_the_end(settings):
     scene, head = bpy.context.scene, settings.cloud
     gaussians = read_cloud(head)
     objects, meshes = set(scene.objects), len(bpy.data.meshes)
-    preview = Preview(head)
+    preview = Preview("Unfinished Head", head)
     preview.update(scene)
     assert set(scene.objects) == objects and not head.hide_viewport
     for count in (5, 9):
