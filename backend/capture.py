@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 
 from .camera import Camera
 from .errors import UserError
@@ -25,7 +23,6 @@ from .files import writing_several
 TRANSFORMS = "transforms.json"
 LEAST_CLEAR = 0.001  # share of a picture that a matte leaves out, if it is one
 LARGEST = 1e12  # the cube of a larger number overflows float32
-LARGEST_PICTURE = 2 * (Image.MAX_IMAGE_PIXELS or math.inf)  # in pixels; Pillow refuses to read larger ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,52 +194,6 @@ def write_transforms(folder: Path, frames: Sequence[tuple[str, Camera, float, bo
     if held_out := [name for name, _, _, held_out in frames if held_out]:
         document["test_filenames"] = held_out
     (folder / TRANSFORMS).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Read a picture of any format that Pillow supports as RGBA uint8 [H, W, 4], in the orientation that is stored.
-
-    Colors of another space that the file names, such as a phone's Display P3, are converted to sRGB.
-
-    Raises:
-        UserError: the file is missing, damaged or not a picture.
-    """
-    with open_picture(path) as picture:
-        picture.load()
-        if picture.mode == "F":
-            raise ValueError("its pixels are floats")
-        if picture.mode.startswith("I;16") or picture.mode == "I":
-            picture = Image.fromarray((np.asarray(picture, np.float64) / 257).round().astype(np.uint8))
-        return np.asarray(_to_srgb(picture, picture.info.get("icc_profile")).convert("RGBA"))
-
-
-def _to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert the colors of a profile's space (ICC) to sRGB; a profile that cannot be read is ignored."""
-    if not profile:
-        return picture
-    try:
-        source = ImageCms.ImageCmsProfile(BytesIO(profile))
-        if "sRGB" in ImageCms.getProfileDescription(source):
-            return picture
-        if picture.mode == "P":
-            picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
-        mode = "RGBA" if picture.mode == "RGBA" else "RGB"
-        converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode=mode)
-        return converted or picture
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return picture
-
-
-@contextmanager
-def open_picture(path: Path) -> Iterator[Image.Image]:
-    """Open a picture and read its header; turn errors that occur before it is closed into a UserError."""
-    if not path.is_file():
-        raise UserError(f"The picture {path} is missing; restore it or remove its frame.")
-    try:
-        with Image.open(path) as picture:
-            yield picture
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as a picture ({error}); export it again as PNG or JPEG.") from None
 
 
 def check_camera(camera: Camera, name: str) -> None:

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Movies: their frames as upright pictures with times, and the timecode that they begin at. Needs PyAV."""
+"""Movies: their frames as upright pictures with times, and the timecode that they begin at. Needs PyAV.
+
+Animated GIF, WebP, PNG and AVIF are movies that Pillow reads.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +15,12 @@ from typing import Any
 import numpy as np
 
 from .errors import UserError
+from .picture_files import count_animated, is_animation, open_picture
 
-ENDINGS = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".mxf")
+ENDINGS = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".mxf", ".gif")
+UNTOLD = 100  # milliseconds that a picture is shown for which an animation tells no time, as in browsers
+WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+Read = Callable[[], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -36,35 +43,42 @@ def read_frames(
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Yield a video's frames first, first + every, ... up to and including last: their seconds and upright pictures.
 
-    Frames are counted from 0, seconds from the video's first frame. last: None for the video's end. Pictures are uint8
-    [H, W, 3].
+    Frames are counted from 0, seconds from the video's first frame. last: None for the video's end. Pictures are RGBA
+    uint8 [H, W, 4], straight alpha. Animated GIF, WebP, PNG and AVIF are videos, too.
 
     Raises:
         UserError: PyAV or the file is missing, the video cannot be decoded, or it has no such frames.
     """
     empty = True
-    with _open(path) as container:
-        start = None
-        for index, frame in enumerate(container.decode(video=0)):
-            if frame.time is None:
-                raise UserError(f"{path} does not store the times of its frames; convert it to mp4.")
-            start = frame.time if start is None else start
-            if last is not None and index > last:
-                break
-            if index >= first and (index - first) % every == 0:
-                empty = False
-                picture = frame.to_ndarray(format="rgb24")
-                yield frame.time - start, np.rot90(picture, frame.rotation // 90)  # degrees counterclockwise
+    for index, (time, read) in enumerate(_decode_animation(path) if is_animation(Path(path)) else _decode(path)):
+        if last is not None and index > last:
+            break
+        if index >= first and (index - first) % every == 0:
+            empty = False
+            yield time, read()
     if empty:
         raise UserError(f"{path} has no frames in the range that begins with {first}; choose another range.")
 
 
 def read_movie(path: Path | str) -> Movie:
-    """Read a movie's size, times and timecode; only its first frame is decoded.
+    """Read a movie's size, times and timecode; only its first frame is decoded, but all of an animation.
 
     Raises:
         UserError: as `read_frames`.
     """
+    timecode = None
+    if is_animation(Path(path)):
+        times = tuple(time for time, _ in _decode_animation(path))
+    else:
+        times, timecode = _read_times(path)
+    _, picture = next(read_frames(path))
+    # of most frames: the average is another one where some were dropped
+    rate = float(1 / np.median(np.diff(times))) if len(times) > 1 else 0.0
+    return Movie(picture.shape[1], picture.shape[0], times, rate, timecode)
+
+
+def _read_times(path: Path | str) -> tuple[tuple[float, ...], str | None]:
+    """Return the times of a movie's frames in seconds from the first, and its timecode."""
     with _open(path) as container:
         stream = container.streams.video[0]
         ticks = sorted(
@@ -78,11 +92,49 @@ def read_movie(path: Path | str) -> Movie:
         # a QuickTime movie keeps it in a track of its own, others in the video's
         tags = [container.metadata, *(track.metadata for track in container.streams)]
         timecode = next((tag["timecode"] for tag in tags if "timecode" in tag), None)
-    _, picture = next(read_frames(path))
-    times = tuple((tick - ticks[0]) * base for tick in ticks)
-    # of most frames: the average is another one where some were dropped
-    rate = float(1 / np.median(np.diff(times))) if len(times) > 1 else 0.0
-    return Movie(picture.shape[1], picture.shape[0], times, rate, timecode)
+    return tuple((tick - ticks[0]) * base for tick in ticks), timecode
+
+
+def _decode_animation(path: Path | str) -> Iterator[tuple[float, Read]]:
+    """Yield the seconds of an animation's pictures, and a function that returns the picture that is current."""
+    with open_picture(Path(path)) as film:
+        time = 0.0
+        for number in range(count_animated(film)):
+            film.seek(number)
+            film.load()
+            yield time, lambda: np.asarray(film.convert("RGBA"))
+            time += (film.info.get("duration") or UNTOLD) / 1000
+
+
+def _decode(path: Path | str) -> Iterator[tuple[float, Read]]:
+    """Yield the seconds of a movie's frames, and a function that returns the picture of each."""
+    with _open(path) as container:
+        start = None
+        for frame in _decode_stream(container):
+            if frame.time is None:
+                raise UserError(f"{path} does not store the times of its frames; convert it to mp4.")
+            start = frame.time if start is None else start
+            yield frame.time - start, lambda frame=frame: _upright(frame)
+
+
+def _decode_stream(container: Any) -> Iterator[Any]:
+    """Yield the frames of the first video stream; with their alpha, which FFmpeg's own decoder of VP8 and VP9 drops."""
+    import av
+
+    stream = container.streams.video[0]
+    decoder = WITH_ALPHA.get(stream.codec_context.name)
+    if stream.metadata.get("alpha_mode") != "1" or decoder not in av.codecs_available:
+        yield from container.decode(stream)
+        return
+    context: Any = av.CodecContext.create(decoder, "r")
+    for packet in container.demux(stream):
+        for frame in context.decode(packet):
+            frame.time_base = stream.time_base
+            yield frame
+
+
+def _upright(frame: Any) -> np.ndarray:
+    return np.rot90(frame.to_ndarray(format="rgba"), frame.rotation // 90)  # degrees counterclockwise
 
 
 @contextmanager

@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follo
     from backend import logs as logs
     from backend import memory as memory
     from backend import options as options
+    from backend import picture_files as picture_files
     from backend import pip_failures as pip_failures
     from backend import rasterize as rasterize
     from backend import reconstruct as reconstruct

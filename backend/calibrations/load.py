@@ -20,9 +20,7 @@ from ..capture import (
     Capture,
     Frame,
     check_camera,
-    open_picture,
     picture_names,
-    read_image,
     write_transforms,
 )
 from ..errors import Progress, UserError, no_progress
@@ -30,6 +28,7 @@ from ..files import writing_several
 from ..import_options import ImportOptions
 from ..logs import log
 from ..memory import check_memory
+from ..picture_files import open_picture, read_image
 from ..subject import outline_matte
 from ..take import Take
 from .calibration import Finding
@@ -154,8 +153,7 @@ class Source:
             last = max(filter(None, indices), default=0)
             for number, (_, picture) in enumerate(movies.read_frames(path, last=last)):
                 if number in indices:
-                    opaque = np.full((*picture.shape[:2], 1), 255, np.uint8)
-                    yield indices.pop(number), np.concatenate([picture, opaque], -1)
+                    yield indices.pop(number), picture
             if indices:
                 raise UserError(
                     f"{path} tells the times of {last + 1} frames, but {len(indices)} of them cannot be decoded; "

@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from .. import movies
-from ..capture import open_picture
 from ..errors import UserError
+from ..picture_files import BEYOND_PILLOW, open_picture
 
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".exr", ".heic")
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".avif", *BEYOND_PILLOW)
 FOLDERS = ("images", "imgs", "image", "pictures", "videos", "videos_original")  # beside a calibration, first first
 
 

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from ..camera import opengl_to_opencv
-from ..capture import LARGEST, LARGEST_PICTURE, TRANSFORMS, open_picture
+from ..capture import LARGEST, TRANSFORMS
 from ..errors import UserError
+from ..picture_files import LARGEST_PICTURE, open_picture
 from .calibration import Calibration, Finding, View, check_pose
 from .lens import EQUIDISTANT, PERSPECTIVE, Lens
 from .pictures import Library

@@ -23,9 +23,10 @@ from ..errors import Progress, UserError, no_progress, part_of
 from ..gaussians import Gaussians4D
 from ..memory import gpu_memory_errors
 from ..options import OFF, PortraitOptions, ReconstructOptions
+from ..picture_files import is_picture
 from ..portrait.matte import cut_from_white, lay_over_white
 from ..portrait.matting_models import BUNDLED
-from ..portrait.photo import CROP, METRES_PER_UNIT, Box, head_camera, is_picture, prepare_front, read_photo
+from ..portrait.photo import CROP, METRES_PER_UNIT, Box, head_camera, prepare_front, read_photo
 from ..portrait.pipeline import Portrait
 from ..portrait.sequence import join_sequence
 from ..portrait.video import read_front_views

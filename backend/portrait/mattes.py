@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from ..calibrations.pictures import PICTURES
-from ..capture import Capture, Frame, has_matte, read_image
+from ..capture import Capture, Frame, has_matte
 from ..errors import UserError
 from ..logs import log
 from ..options import AUTO, OFF, ReconstructOptions
+from ..picture_files import read_image
 from ..subject import outline_matte
 from ..take import Take
 from .background import cut_from_background, find_wall

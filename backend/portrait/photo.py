@@ -15,9 +15,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from ..camera import Camera
-from ..capture import LARGEST_PICTURE, read_image
 from ..errors import UserError
 from ..options import Box
+from ..picture_files import LARGEST_PICTURE, is_picture, open_picture, read_image
 from .face import MIN_FACE_SIDE, Face, detect_faces
 from .matte import cut_out, lay_over_white
 from .matting_models import BUNDLED
@@ -45,20 +45,13 @@ def read_photo(path: Path | str) -> np.ndarray:
     """
     path = Path(path)
     photo = Image.fromarray(read_image(path))
-    with Image.open(path) as file:
+    with open_picture(path) as file:
         file.load()  # this turns a TIFF upright and clears its orientation
         photo.getexif()[ExifTags.Base.Orientation] = file.getexif().get(ExifTags.Base.Orientation, 1)
     photo = ImageOps.exif_transpose(photo)
     if min(photo.size) < MIN_SIDE:
         raise UserError(f"{path} is {photo.width} x {photo.height}; choose a photo of at least {MIN_SIDE} pixels.")
     return np.asarray(photo)
-
-
-def is_picture(path: Path) -> bool:
-    """Return whether a file's name has a picture's ending; a file of any other name may be a video."""
-    return (
-        Image.registered_extensions().get(path.suffix.lower(), "MPEG") != "MPEG"
-    )  # Pillow recognises MPEG but cannot read it
 
 
 def find_photos(folder: Path) -> dict[str, Path]:
@@ -76,7 +69,7 @@ def find_photos(folder: Path) -> dict[str, Path]:
 
 def is_upright(path: Path | str) -> bool:
     """Return whether a file stores its picture upright, without an orientation tag that turns it."""
-    with Image.open(path) as file:
+    with open_picture(Path(path)) as file:
         return file.getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 
@@ -86,7 +79,7 @@ def read_focal_length(path: Path | str, width: int, height: int) -> float | None
     Return None if the file does not say, or what it says is no camera's. The equivalent for 35 mm film compares
     diagonals. Else there must be the lens's focal length and how densely the sensor's pixels lie.
     """
-    with Image.open(path) as file:
+    with open_picture(Path(path)) as file:
         tags = file.getexif().get_ifd(ExifTags.IFD.Exif)
 
     def read(tag: ExifTags.Base) -> float:

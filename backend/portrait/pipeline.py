@@ -21,11 +21,12 @@ from ..gaussians import Gaussians4D
 from ..lrm4d import LRM4D
 from ..models import load_model
 from ..options import PortraitOptions, ReconstructOptions
+from ..picture_files import is_picture
 from ..reconstruct import OnCloud, pick_device, reconstruct
 from .bust import Bust, Place, aim_camera, crop_bust, field_to_focal, locate_head
 from .face import Face
 from .matte import lay_over_white
-from .photo import choose_face, find_faces, is_picture, read_focal_length, read_photo
+from .photo import choose_face, find_faces, read_focal_length, read_photo
 from .sequence import join_sequence
 from .video import follow_person, read_frames, smooth_over_time
 
@@ -153,8 +154,7 @@ def _read_video(path: Path, options: PortraitOptions, progress: Progress) -> Sit
         x, y, scale = row.tolist()
         place = Place(x, y, scale, float(yaw), float(roll))
         cameras.append(aim_camera(place, width, height, focal))
-        photo = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
-        busts.append(crop_bust(photo, place, cameras[-1], options.matting))
+        busts.append(crop_bust(picture, place, cameras[-1], options.matting))
     return Sitting(times, busts, cameras)
 
 

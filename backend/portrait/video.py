@@ -104,7 +104,7 @@ def follow_person(
     width = height = 0  # until the first frame; without one, read_frames raises
     for time, picture in read_frames(path, first, last, every):
         progress(f"Looking for the face, frame {len(times) + 1}", 0.0)
-        detections.append(find_faces(picture))
+        detections.append(find_faces(lay_over_white(picture)))
         times.append(time)
         height, width = picture.shape[:2]
     return np.array(times), follow_face(detections, width, height, index), width, height
@@ -133,7 +133,6 @@ def read_front_views(
     fronts = []
     for (_, picture), box in zip(read_frames(path, first, last, every), boxes, strict=True):
         progress("Cutting out the person", len(fronts) / len(boxes))
-        opaque = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
-        fronts.append(crop_smoothly(lay_over_white(cut_out(opaque, matting)), box))
+        fronts.append(crop_smoothly(lay_over_white(cut_out(picture, matting)), box))
     progress("Cutting out the person", 1.0)
     return times, np.stack(fronts), [photo_camera(box, width, height) for box in boxes]

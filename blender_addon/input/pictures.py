@@ -176,7 +176,7 @@ def _whole_pixels(image: Image) -> np.ndarray | None:
         UserError: a JPEG is cut off; Blender shows it without a warning, grey from there on.
     """
     if image.file_format == "JPEG" and not image.packed_file and _has_file(image):
-        backend.capture.read_image(Path(bpy.path.abspath(image.filepath, library=image.library)))
+        backend.picture_files.read_image(Path(bpy.path.abspath(image.filepath, library=image.library)))
     return image_pixels(image) if all(image.size) else None
 
 

@@ -25,8 +25,8 @@ class Portrait(NamedTuple):
     """A human-sized head in the scene.
 
     times [F]: of the frames, in seconds. cameras: of the photo or the video's frames. upright: the photo's pixels
-    float32 [H, W, 4], the lowest row first as in Blender, if the file stores the photo turned; Blender would show it
-    turned.
+    float32 [H, W, 4], the lowest row first as in Blender, if the file stores the photo turned, which Blender would show
+    so, or is HEIC, which Blender does not read.
     """
 
     gaussians: MovingSplats
@@ -70,7 +70,10 @@ def _require_weights(options: PortraitOptions) -> FaceLiftWeights:
 
 
 def _read_upright(path: Path) -> np.ndarray | None:
-    if not backend.portrait.photo.is_picture(path) or backend.portrait.photo.is_upright(path):
+    """Return the photo's pixels where Blender cannot show its file upright; see Portrait."""
+    files = backend.picture_files
+    shown = path.suffix.lower() not in files.HEIC
+    if not files.is_picture(path) or (shown and backend.portrait.photo.is_upright(path)):
         return None
     return backend.portrait.photo.read_photo(path)[::-1] / np.float32(255)
 

@@ -23,6 +23,7 @@ from . import scene as portrait_scene
 from .properties import FACET4D_PG_portrait
 
 LICENCE_WIDTH = 130  # characters
+BESIDE_BLENDER = (".heic", ".heif", ".hif")  # endings of pictures that Blender does not read, but portraits do
 FACELIFT_PACKAGES = (*JobOperator.packages, "diffusers", "transformers")
 
 
@@ -34,6 +35,7 @@ class FACET4D_OT_open_portrait(PictureBrowser, Operator):
     bl_options = {"REGISTER", "UNDO"}
 
     filepath: StringProperty(name="File", description="The photo or video", subtype="FILE_PATH", options={"SKIP_SAVE"})
+    filter_glob: StringProperty(default=";".join(f"*{ending}" for ending in BESIDE_BLENDER), options={"HIDDEN"})
 
     def execute(self, context: Context) -> set[str]:
         context.scene.facet4d.portrait.filepath = self.filepath
@@ -47,6 +49,7 @@ class FACET4D_FH_portrait(PictureHandler, FileHandler):
     bl_idname = "FACET4D_FH_portrait"
     bl_label = "Facet4D Portrait"
     bl_import_operator = FACET4D_OT_open_portrait.bl_idname
+    bl_file_extensions = ";".join([PictureHandler.bl_file_extensions, *BESIDE_BLENDER])
 
 
 class _HeadOperator(JobOperator):

@@ -83,7 +83,7 @@ def _load_picture(path: Path, camera: Camera, upright: np.ndarray | None) -> Ima
         image.pixels.foreach_set(upright.ravel())
         image.pack()
         return image
-    is_picture = backend.portrait.photo.is_picture(path)
+    is_picture = backend.picture_files.is_picture(path)
     try:
         load = bpy.data.images.load if is_picture else bpy.data.movieclips.load
         picture = load(str(path), check_existing=True)

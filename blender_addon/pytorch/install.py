@@ -34,6 +34,8 @@ PORTRAITS = (
     "diffusers==0.42.1",
     "huggingface-hub==2.4.0",
     "onnxruntime==1.32.0",
+    "pillow-heif==1.8.1",
+    "tifffile==2026.3.3",
     "transformers==5.23.0",
 )
 SOURCES = "pypi.org and download.pytorch.org"

@@ -10,9 +10,10 @@ from PIL import Image, ImageCms
 
 from backend.calibrations.load import load_capture
 from backend.camera import Camera
-from backend.capture import Capture, Frame, over_white, read_image, save_capture
+from backend.capture import Capture, Frame, over_white, save_capture
 from backend.color import linear_to_srgb
 from backend.errors import UserError
+from backend.picture_files import read_image
 from tests.helpers.cameras import look_at
 from tests.helpers.captures import DISPLAY_P3, SRGB, color_profile, small_capture
 
@@ -179,7 +180,6 @@ def cut(path, format):
         lambda path: path.write_text("text, not a picture"),
         lambda path: cut(path, "PNG"),
         lambda path: cut(path, "JPEG"),
-        lambda path: Image.new("F", (24, 24)).save(path, "TIFF"),
     ],
 )
 def test_unreadable_pictures_are_named(folder, damage):

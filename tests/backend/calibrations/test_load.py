@@ -12,9 +12,10 @@ from backend.calibrations import load
 from backend.calibrations.load import import_capture, load_capture, open_capture, open_take, read_capture
 from backend.calibrations.pictures import Library
 from backend.camera import Camera
-from backend.capture import Capture, Frame, read_image, save_capture
+from backend.capture import Capture, Frame, save_capture
 from backend.errors import UserError
 from backend.import_options import ImportOptions
+from backend.picture_files import read_image
 from tests.helpers import spots
 from tests.helpers.captures import small_capture
 from tests.helpers.colmap_files import write_model

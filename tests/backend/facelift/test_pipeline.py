@@ -24,9 +24,10 @@ from backend.facelift.mvdiffusion import VIEWS, MultiViewDiffusion, load_mvdiffu
 from backend.facelift.pipeline import FaceLift, fuse_capture, lift_capture, lift_views, paint_views, six_cameras
 from backend.gaussians import load_cloud
 from backend.options import PortraitOptions, ReconstructOptions
+from backend.picture_files import is_picture
 from backend.portrait import matting_models
 from backend.portrait.matte import cut_from_white, lay_over_white
-from backend.portrait.photo import find_photos, is_picture
+from backend.portrait.photo import find_photos
 from backend.reconstruct import reconstruct
 from tests.helpers.faces import astronaut, write_video
 from tests.helpers.tiny_mvdiffusion import SIZE, randomise, write_weights

@@ -8,10 +8,12 @@ from PIL import Image
 from skimage import data
 
 from backend.errors import Cancelled, UserError
+from backend.options import PortraitOptions
 from backend.portrait.face import Face, detect_faces
 from backend.portrait.photo import FACE_CENTRE, FACE_SIDE, crop_face
+from backend.portrait.pipeline import read_sitting
 from backend.portrait.video import crop_smoothly, follow_face, read_frames, read_front_views, smooth_over_time
-from tests.helpers.faces import write_video
+from tests.helpers.faces import astronaut, write_video
 
 
 def grey_frames(count: int = 10) -> list[np.ndarray]:
@@ -22,10 +24,11 @@ def test_frames_come_with_their_seconds(tmp_path):
     path = write_video(tmp_path / "clip.mp4", grey_frames())
     frames = list(read_frames(path))
     assert [time for time, _ in frames] == pytest.approx([index / 25 for index in range(10)])
-    assert [picture.mean() for _, picture in frames] == pytest.approx([20 * index for index in range(10)], abs=2)
+    means = [picture[..., :3].mean() for _, picture in frames]
+    assert means == pytest.approx([20 * index for index in range(10)], abs=2)
     times, pictures = zip(*read_frames(path, first=2, last=8, every=3), strict=True)
     assert times == pytest.approx([2 / 25, 5 / 25, 8 / 25])
-    assert [picture.mean() for picture in pictures] == pytest.approx([40, 100, 160], abs=2)
+    assert [picture[..., :3].mean() for picture in pictures] == pytest.approx([40, 100, 160], abs=2)
 
 
 @pytest.mark.parametrize("rotation", [90, 180, -90])
@@ -35,8 +38,8 @@ def test_a_telephones_video_is_read_upright(tmp_path, rotation):
     path = write_video(tmp_path / "clip.mp4", [frame] * 3, rotation)
     _, picture = next(read_frames(path))
     upright = np.rot90(frame, rotation // 90)
-    assert picture.shape == upright.shape
-    assert np.abs(picture.astype(int) - upright).mean() < 4
+    assert picture.shape == (*upright.shape[:2], 4)
+    assert np.abs(picture[..., :3].astype(int) - upright).mean() < 4
 
 
 def test_unusable_videos_are_refused_in_plain_words(tmp_path):
@@ -115,11 +118,11 @@ def test_a_smooth_crop_is_the_canonical_one_to_a_fraction_of_a_pixel():
 @pytest.mark.slow
 def test_a_video_becomes_front_views(tmp_path):
     """The astronaut wanders through the picture; in the crops she does not."""
-    astronaut = np.asarray(Image.fromarray(data.astronaut()).resize((320, 320)))[:240]
+    person = np.asarray(Image.fromarray(data.astronaut()).resize((320, 320)))[:240]
     frames = []
     for index in range(6):
         frame = np.full((240, 400, 3), 255, np.uint8)
-        frame[:, 10 * index : 10 * index + 320] = astronaut
+        frame[:, 10 * index : 10 * index + 320] = person
         frames.append(frame)
     path = write_video(tmp_path / "clip.mp4", frames)
     told = []
@@ -140,3 +143,20 @@ def test_a_video_becomes_front_views(tmp_path):
 
     with pytest.raises(Cancelled):
         read_front_views(path, "none", progress=stop)
+
+
+@pytest.mark.slow
+def test_a_videos_alpha_is_the_matte_as_a_photos_is(tmp_path):
+    """Nothing is cut out anew, and what is hidden holds no face."""
+    hidden = np.dstack([data.astronaut(), np.zeros((512, 512), np.uint8)])
+    picture = np.concatenate([astronaut(), hidden], 1)
+    darker = np.dstack([picture[..., :3] // 10 * 9, picture[..., 3]])
+    Image.fromarray(picture).save(tmp_path / "photo.png")
+    pictures = [Image.fromarray(image) for image in (picture, darker)]
+    pictures[0].save(tmp_path / "clip.webp", save_all=True, append_images=pictures[1:], lossless=True)
+    photo, video = (read_sitting(tmp_path / name, PortraitOptions()) for name in ("photo.png", "clip.webp"))
+    assert len(video.busts) == 2
+    difference = np.abs(video.busts[0].image[..., 3].astype(int) - photo.busts[0].image[..., 3])
+    assert difference.mean() < 3 and 0.05 < (photo.busts[0].image[..., 3] == 0).mean() < 0.9
+    _, fronts, _ = read_front_views(tmp_path / "clip.webp")
+    assert (fronts[:, 0, [0, -1]] == 255).all()  # beside the ellipse
