@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from .arguments import add_arguments, join_points, read_arguments, read_indices, read_point
 from .batch.command import add_batch, batch
 from .capture_commands import CAPTURE, add_check, add_import, check, import_, open_take, read_capture
-from .console import report, stop_when_told
+from .console import report, show_any_text, stop_when_told
 from .errors import UserError
 from .files import check_target, writing, writing_several
 from .logs import Console, Strict, attach, detach, log
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     It is 1 if shots of a batch have failed, 2 for an error that one line explains, and 130 if the user stops it.
     """
+    show_any_text()
     given = _parser().parse_args(join_points(sys.argv[1:] if arguments is None else arguments))
     # those of other libraries are in words for programmers
     warnings.showwarning = lambda message, *_: log.debug("%s", message)

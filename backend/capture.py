@@ -203,10 +203,15 @@ def check_camera(camera: Camera, name: str) -> None:
         or abs(np.linalg.det(camera.camera_to_world[:3, :3]) - 1) > 1e-2
     ):
         raise UserError(f"The pose of '{name}' is not a finite rotation and position; correct its camera.")
-    if not all(1e-3 < focal / size < 1e6 for focal, size in ((camera.fx, camera.width), (camera.fy, camera.height))):
+    check_focal_length(camera.fx, camera.fy, camera.width, camera.height, name)
+
+
+def check_focal_length(fx: float, fy: float, width: int, height: int, name: str) -> None:
+    """Raise UserError if a focal length in pixels cannot be that of the picture it is called by."""
+    if not (1e-3 < fx / width < 1e6 and 1e-3 < fy / height < 1e6):
         raise UserError(
-            f"The focal length of '{name}' is {camera.fx:g} x {camera.fy:g} pixels for {camera.width} x "
-            f"{camera.height} pixels of picture; it must be positive and fit the picture."
+            f"The focal length of '{name}' is {fx:g} x {fy:g} pixels for {width} x {height} pixels of picture; it must "
+            "be positive and fit the picture."
         )
 
 

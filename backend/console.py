@@ -3,12 +3,20 @@
 
 import signal
 import sys
+from io import TextIOWrapper
 
 
 def report(stage: str, fraction: float) -> None:
     """Show the progress of a task on the terminal's last line; without a terminal, nothing. It is a `Progress`."""
     if sys.stderr.isatty():
         print(f"\r{stage:40} {100 * fraction:3.0f} %", end="\n" if fraction >= 1 else "", file=sys.stderr, flush=True)
+
+
+def show_any_text() -> None:
+    """Print letters that the terminal's encoding lacks, or that no text has, as names of files can, as \\udcff."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def stop_when_told() -> None:

@@ -10,9 +10,17 @@ Progress = Callable[[str, float], None]
 class UserError(Exception):
     """An error in the input, or a lack of memory or space: one sentence says what is wrong and what to do."""
 
+    def __init__(self, message: str = "") -> None:
+        super().__init__(plain(message))
+
 
 class Cancelled(Exception):
     """The user has stopped the task; nothing was written."""
+
+
+def plain(text: str) -> str:
+    """Return a text of one line that can be shown anywhere: line breaks and the like, as names can have, as \\n."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def no_progress(stage: str, fraction: float) -> None:

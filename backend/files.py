@@ -8,6 +8,7 @@ same place takes it over. A process locks the file that it writes, and another p
 import atexit
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ else:
     import fcntl
 
 PART = ".part"  # the ending of an incomplete file's name
+LARGEST_TEXT = 1 << 27  # bytes of a calibration or of settings
 _unfinished: set[Path] = set()  # the new files of this process
 _FAR = 2**40  # where Windows locks a byte, because nobody can write what is locked
 
@@ -167,6 +169,30 @@ def try_lock(file: IO[bytes]) -> bool:
     except OSError:
         pass
     return True
+
+
+def read_file(path: Path | str, most: int = LARGEST_TEXT) -> bytes:
+    """Return the content of an ordinary file of at most so many bytes.
+
+    Raises:
+        OSError: it cannot be read, is larger, or has no end, as /dev/zero.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no ordinary file", str(path))
+    if status.st_size > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most >> 20} MiB", str(path))
+    with open(path, "rb") as file:
+        return file.read(most)
+
+
+def read_head(path: Path, count: int = LARGEST_TEXT) -> bytes:
+    """Return the first bytes of an ordinary file, in which it shows what it is; none if it cannot be read."""
+    with suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(count)
+    return b""
 
 
 def check_target(path: Path, suffixes: Sequence[str] = ()) -> None:

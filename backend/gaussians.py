@@ -26,7 +26,7 @@ from .camera import Similarity
 from .errors import UserError
 from .files import writing
 from .rotations import isoclinic_from_rotation, rotation_from_isoclinic
-from .splats import STATIC_SIGMA, MovingSplats, is_clip
+from .splats import LARGEST, SMALLEST, STATIC_SIGMA, MovingSplats, is_clip
 
 FORMAT = "facet4d-cloud-1"
 TENSORS = ("mean", "scale", "left", "right", "opacity", "color")
@@ -270,15 +270,15 @@ def check_cloud(cloud: Gaussians4D, path: Path | str) -> Gaussians4D:
     """Check a cloud [N] that was read from a file, and return it.
 
     Raises:
-        UserError: fields do not fit together, values are not finite, opacities lie outside of 0 to 1, the compositing
-            light is unknown, or the clip is impossible.
+        UserError: fields do not fit together, values are not finite or too large, opacities lie outside of 0 to 1, the
+            compositing light is unknown, or the clip is impossible.
     """
     tensors = cloud.tensors()
     shapes = ((4,), (4,), (4,), (4,), (), (3,))
     if any(tensor.shape != (len(cloud), *shape) for tensor, shape in zip(tensors, shapes, strict=True)):
         raise UserError(f"{path} holds fields of different lengths; make it again.")
     unit = all(((value.norm(dim=-1) - 1).abs() < 1e-2).all() for value in (cloud.left, cloud.right))
-    if not (unit and (cloud.scale > 0).all() and all(tensor.isfinite().all() for tensor in tensors)):
+    if not (unit and (cloud.scale > SMALLEST).all() and all((tensor.abs() < LARGEST).all() for tensor in tensors)):
         raise UserError(f"{path} holds Gaussians that are not finite or have no size or rotation; make it again.")
     if not ((cloud.opacity > -1e-3) & (cloud.opacity < 1.001)).all():
         raise UserError(f"{path} holds opacities outside of 0 to 1; make it again.")

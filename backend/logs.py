@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .errors import UserError
+from .errors import UserError, plain
 
 log = logging.getLogger("facet4d")
 
@@ -71,8 +71,8 @@ def collecting() -> Iterator[list[str]]:
     handler = logging.Handler(logging.WARNING)
 
     def emit(record: logging.LogRecord) -> None:
-        if record.thread == thread and record.getMessage() not in warnings:
-            warnings.append(record.getMessage())
+        if record.thread == thread and (message := plain(record.getMessage())) not in warnings:
+            warnings.append(message)
 
     handler.emit = emit  # type: ignore[method-assign]
     log.addHandler(handler)

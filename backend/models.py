@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .errors import UserError
-from .files import replacing
+from .files import read_file, replacing
 from .lrm4d import BASE, LARGE, LARGE_FROM_GSLRM, LRM4D, SMALL, LRM4DConfig, PlaneSweep
 
 CONFIGS = {
@@ -84,7 +84,7 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> LRM4D:
     expected = {key: value.shape for key, value in model.state_dict().items()}
     if {key: value.shape for key, value in state.items()} != expected:
         raise another
-    if not all(value.isfinite().all() for value in state.values()):
+    if not_finite(state):
         raise UserError(f"The weights {path} hold values that are not finite; install them again.")
     model.load_state_dict(state, assign=True)
     return model.to(device).eval().requires_grad_(False)
@@ -133,6 +133,11 @@ def _unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def not_finite(state: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the weights that hold a value that is infinite or not a number."""
+    return [name for name, value in state.items() if not value.isfinite().all()]
+
+
 def read_card(path: Path) -> dict:
     """Read the JSON card beside the weights `path`.
 
@@ -141,7 +146,7 @@ def read_card(path: Path) -> dict:
     """
     card = path.with_suffix(".json")
     try:
-        document = json.loads(card.read_text(encoding="utf-8"))
+        document = json.loads(read_file(card))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"The card {card} of the weights cannot be read ({error}); install them again.") from None
     return document if isinstance(document, dict) else {}

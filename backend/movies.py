@@ -145,7 +145,7 @@ def _open(path: Path | str) -> Iterator[Any]:
     except ImportError as error:
         raise UserError(f"Reading a video needs PyAV, which cannot be used ({error}); install av.") from None
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise UserError(f"{path} holds no video; choose another file.")
             yield container

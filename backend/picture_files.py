@@ -26,7 +26,7 @@ HEIC = (".heic", ".heics", ".heif", ".heifs", ".hif")
 BEYOND_PILLOW = (*HEIC, ".exr", ".hdr")
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # Pillow's formats whose further pictures are those of a film
 EXR, RADIANCE = b"\x76\x2f\x31\x01", b"#?"  # how files begin
-NOT_READ = (OSError, SyntaxError, ValueError, ImportError, Image.DecompressionBombError)  # errors of a bad picture
+NOT_READ = Exception  # of bad pictures, Pillow and the others raise many kinds
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
@@ -60,6 +60,8 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
     try:
         with _open(path) as picture:
             yield picture
+    except UserError:
+        raise
     except ImportError as error:
         package = str(error.name).replace("_", "-")
         raise UserError(

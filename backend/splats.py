@@ -20,6 +20,7 @@ from .rotations import (
 
 ARRAYS = ("position", "velocity", "time_mean", "time_sigma", "scale", "rotation", "opacity", "color")
 STATIC_SIGMA = 1e3  # seconds: the time_sigma of a splat whose opacity stays constant within any clip
+SMALLEST, LARGEST = 1e-15, 1e15  # sizes of Gaussians and their other values; squares of others hardly fit float32
 LONGEST_CLIP = 1e6  # seconds; farther out, float32 does not tell frames from each other
 # what all renderers of `rasterize` agree on
 MIN_OPACITY = 1 / 255  # splats are skipped below this
@@ -141,7 +142,7 @@ def _principal_axes(factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return standard deviations [N, D] and axes [N, D, D] in SO(D) of Gaussians with covariances factor factor^T."""
     axes, scale, _ = np.linalg.svd(factor, full_matrices=False)
     axes[:, :, 0] *= np.sign(np.linalg.det(axes))[:, None]
-    return scale, axes
+    return np.maximum(scale, SMALLEST), axes  # beside a large one, a small one can be rounded to zero
 
 
 def is_clip(time_range: tuple[float, float]) -> bool:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..capture import LARGEST
+from ..capture import LARGEST, check_focal_length
 from ..errors import UserError
+from ..picture_files import LARGEST_PICTURE
 from .lens import Lens
 
 
@@ -51,6 +52,21 @@ class Calibration:
     source: Path
     views: list[View]
     findings: list[Finding] = field(default_factory=list)
+
+
+def check_lens(lens: Lens, name: str) -> None:
+    """Check that a lens is one that can have taken a picture.
+
+    Raises:
+        UserError: its picture is too large, its focal length does not fit that, or a coefficient is not finite.
+    """
+    if not 0 < lens.width * lens.height <= LARGEST_PICTURE:
+        raise UserError(f"The size of '{name}' is {lens.width} x {lens.height}; it must be its picture's size.")
+    check_focal_length(lens.fx, lens.fy, lens.width, lens.height, name)
+    values = [lens.cx, lens.cy, lens.skew, lens.shape]
+    values += [*lens.radial, *lens.denominator, *lens.tangential, *lens.prism]
+    if not all(abs(value) <= LARGEST for value in values):
+        raise UserError(f"The principal point or the distortion of '{name}' is not finite; calibrate it again.")
 
 
 def check_pose(camera_to_world: np.ndarray, name: str) -> np.ndarray:

@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..files import read_file
 from ..rotations import rotation_from_quaternion
 from .calibration import Calibration, Finding, View, check_pose, invert_pose
 from .lens import DIVISION, EQUIDISTANT, FIELD_OF_VIEW, PERSPECTIVE, Lens
 from .pictures import Library
 
 MODELS = ("", "sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse", "0")  # where a folder keeps its model
+_LARGEST_MODEL = 1 << 31  # bytes; most are of the points that the pictures show
 _FRAME = re.compile(r"(?:^|[^\d])(\d+)$")
 
 
@@ -149,7 +151,7 @@ def _read_model(folder: Path) -> dict[int, View]:
 
 def _read_file(path: Path, parse: Callable[[bytes], Any]) -> Any:
     try:
-        return parse(path.read_bytes())
+        return parse(read_file(path, _LARGEST_MODEL))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); export the whole model again.") from None
     except (struct.error, ValueError, IndexError) as error:

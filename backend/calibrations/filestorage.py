@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ..errors import UserError
+from ..files import read_file
 from .xml_files import read_xml
 
 ENDINGS = (".yml", ".yaml", ".xml", ".json")
@@ -32,7 +33,7 @@ def read_storage(path: Path) -> dict[str, Any]:
         root = _from_xml(read_xml(path, _FIX))
     else:
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            text = read_file(path).decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path} cannot be read ({error}); {_FIX}.") from None
         try:
@@ -41,7 +42,10 @@ def read_storage(path: Path) -> dict[str, Any]:
             raise UserError(f"{path} is not as FileStorage writes it ({error}); {_FIX}.") from None
     if not isinstance(root, dict):
         raise UserError(f"{path} holds no named values; {_FIX}.")
-    return {name: _with_matrices(value, f"'{name}' in {path}") for name, value in root.items()}
+    try:
+        return {name: _with_matrices(value, f"'{name}' in {path}") for name, value in root.items()}
+    except RecursionError:  # nested less deeply than Python reads
+        raise UserError(f"{path} is nested too deeply; {_FIX}.") from None
 
 
 def _with_matrices(value: Any, what: str) -> Any:
@@ -57,7 +61,7 @@ def _with_matrices(value: Any, what: str) -> Any:
         # a pixel of several channels, such as "2f", has several numbers
         several = data.size > rows * columns > 0
         return data.reshape((rows, columns, -1) if several else (rows, columns))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"The matrix {what} has not as many numbers as it says; {_FIX}.") from None
 
 

@@ -11,7 +11,7 @@ from ..capture import TRANSFORMS
 from ..errors import UserError
 from ..import_options import ImportOptions
 from . import colmap, llff, metashape, nersemble, opencv, realityscan, transforms
-from .calibration import Calibration
+from .calibration import Calibration, check_lens
 from .pictures import Library, pictures_folder
 
 
@@ -61,4 +61,7 @@ def read_calibration(path: Path, options: ImportOptions) -> tuple[Calibration, L
     while place.name in entry.inner:
         place = place.parent
     library = Library(options.pictures or pictures_folder(place))
-    return entry.read(source, library), library, place
+    calibration = entry.read(source, library)
+    for view in calibration.views:
+        check_lens(view.lens, view.name)
+    return calibration, library, place

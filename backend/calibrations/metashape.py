@@ -20,7 +20,7 @@ from ..errors import UserError
 from .calibration import Calibration, Finding, View, check_pose
 from .lens import EQUIDISTANT, PERSPECTIVE, Lens
 from .pictures import Library, list_some
-from .xml_files import find_file, numbers, read_xml
+from .xml_files import find_file, numbers, parse_numbers, read_xml
 
 PROJECTIONS = {"frame": PERSPECTIVE, "fisheye": EQUIDISTANT}
 DISTANT = 1e5  # times the rig's size: a world whose origin is the earth's middle
@@ -98,7 +98,8 @@ def _lens(sensor: ElementTree.Element, path: Path) -> Lens:
     def get(name: str) -> float:
         return float(numbers(calibration, name, 1, where)[0]) if calibration.find(name) is not None else 0.0
 
-    width, height = (int(resolution.get(key, "0")) for key in ("width", "height"))
+    sizes = " ".join(resolution.get(key, "") for key in ("width", "height"))
+    width, height = (int(size) for size in parse_numbers(sizes, 2, f"The resolution of {where}"))
     if not get("f") > 0 or min(width, height) < 1:
         raise UserError(f"The {where} has no focal length f or no resolution; export the cameras again.")
     return Lens(

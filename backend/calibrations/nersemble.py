@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..files import read_file
 from .calibration import Calibration, Finding, View, check_pose
 from .findings import axes_miss
 from .lens import Lens
@@ -39,7 +40,7 @@ def read_nersemble(path: Path, library: Library) -> Calibration:
         UserError: the file is malformed, a picture is missing, or the poses look at no point either way.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = json.loads(read_file(path).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}); download it again.") from None
     key = next((key for key in KEYS if isinstance(document, dict) and isinstance(document.get(key), dict)), None)
@@ -72,7 +73,7 @@ def _direct(given: np.ndarray, inverse: np.ndarray, key: str, path: Path) -> tup
 def _matrix(value: Any, name: str, path: Path) -> np.ndarray:
     try:
         matrix = np.array(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         matrix = np.zeros(0)
     if matrix.shape not in ((3, 3), (3, 4), (4, 4)) or not np.isfinite(matrix).all():
         raise UserError(f"Camera '{name}' in {path} has no matrix of finite numbers; download the file again.")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..files import read_head
 from .calibration import Calibration, View, check_pose, invert_pose
 from .filestorage import ENDINGS, read_storage
 from .lens import EQUIDISTANT, PERSPECTIVE, Lens
@@ -69,7 +70,7 @@ def find_opencv(path: Path) -> Path | None:
 
 
 def _has_camera(path: Path) -> bool:
-    text = path.read_bytes()[: 1 << 20] if path.is_file() else b""
+    text = read_head(path, 1 << 20)
     marks = (b"opencv-matrix", b"opencv_storage", b"%YAML")
     return any(mark in text for mark in marks) and any(name.encode() in text for name in (*NAMES["matrix"][:3], "K:"))
 
@@ -156,7 +157,7 @@ def _array(
     value = next((nodes[name] for name in NAMES[kind] if name in nodes), default)
     try:
         array = np.array(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = np.full(0, np.nan)
     if value is None or (shape and array.shape != shape) or not np.isfinite(array).all():
         raise UserError(f"{where} has no {kind} of finite numbers; it is called {NAMES[kind][0]}.")

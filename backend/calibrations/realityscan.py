@@ -21,7 +21,7 @@ from ..errors import UserError
 from .calibration import Calibration, Finding, View, check_pose
 from .lens import DIVISION, PERSPECTIVE, Lens
 from .pictures import FOLDERS, Library
-from .xml_files import parse_numbers, read_xml
+from .xml_files import parse_numbers, read_xml, shows
 
 FILM = 36.0  # width in millimetres
 BROWN = ("brown3", "brown4", "brown3t2", "brown4t2")
@@ -37,7 +37,7 @@ def find_xmp(path: Path) -> Path | None:
 
 
 def _is_xmp(path: Path) -> bool:
-    return b"capturingreality.com" in path.read_bytes()
+    return shows(path, b"capturingreality.com")
 
 
 def read_xmp(folder: Path, library: Library) -> Calibration:
@@ -95,7 +95,7 @@ def find_csv(path: Path) -> Path | None:
 def _head(path: Path) -> list[str] | None:
     """Return the names of the columns if a file has those of camera parameters."""
     with path.open(encoding="utf-8-sig", errors="replace") as stream:
-        names = [name.strip().lower() for name in stream.readline().split(",")]
+        names = [name.strip().lower() for name in stream.readline(1 << 16).split(",")]
     names = [_OTHER_NAMES.get(name, name) for name in names]
     return names if names[0] == "#name" and {"x", "y", "alt", "heading"} <= {*names} else None
 
@@ -109,33 +109,35 @@ def read_csv(path: Path, library: Library) -> Calibration:
     head = _head(path) or []
     if missing := [name for name in _COLUMNS if name not in head]:
         raise UserError(f"{path} has no column {missing[0]}; export 'Internal/External camera parameters'.")
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+            rows = list(csv.reader(stream))
+    except (OSError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as CSV ({error}); export it again.") from None
     views, findings = [], []
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        for line, row in enumerate(csv.reader(stream), 1):
-            if line == 1 or not row:
-                continue
-            where = f"line {line} of {path}"
-            if len(row) != len(head):
-                raise UserError(f"The {where} has {len(row)} values instead of {len(head)}; export it again.")
-            named = dict(zip(head, row, strict=True))
-            value = dict(
-                zip(
-                    _COLUMNS, parse_numbers(" ".join(named[name] for name in _COLUMNS), 15, f"The {where}"), strict=True
+    for line, row in enumerate(rows[1:], 2):
+        if not row:
+            continue
+        where = f"line {line} of {path}"
+        if len(row) != len(head):
+            raise UserError(f"The {where} has {len(row)} values instead of {len(head)}; export it again.")
+        named = dict(zip(head, row, strict=True))
+        value = dict(
+            zip(_COLUMNS, parse_numbers(" ".join(named[name] for name in _COLUMNS), 15, f"The {where}"), strict=True)
+        )
+        bends = np.array([value[name] for name in ("k1", "k2", "k3", "k4", "t1", "t2")])
+        if bends[0] and not bends[1:].any() and not findings:
+            findings.append(
+                Finding(
+                    f"{path.name} has k1 alone, and does not say of which distortion model; it is read as Brown's.",
+                    "If the pictures were aligned with the model Division, export XMP files, which say so.",
                 )
             )
-            bends = np.array([value[name] for name in ("k1", "k2", "k3", "k4", "t1", "t2")])
-            if bends[0] and not bends[1:].any() and not findings:
-                findings.append(
-                    Finding(
-                        f"{path.name} has k1 alone, and does not say of which distortion model; it is read as Brown's.",
-                        "If the pictures were aligned with the model Division, export XMP files, which say so.",
-                    )
-                )
-            lens = _lens(library.size(row[0]), value["f"], (value["px"], value["py"]), bends)
-            pose = np.eye(4)
-            pose[:3, :3] = _rotation(value["heading"], value["pitch"], value["roll"])
-            pose[:3, 3] = value["x"], value["y"], value["alt"]
-            views.append(View(row[0], lens, opengl_to_opencv(check_pose(pose, row[0]))))
+        lens = _lens(library.size(row[0]), value["f"], (value["px"], value["py"]), bends)
+        pose = np.eye(4)
+        pose[:3, :3] = _rotation(value["heading"], value["pitch"], value["roll"])
+        pose[:3, 3] = value["x"], value["y"], value["alt"]
+        views.append(View(row[0], lens, opengl_to_opencv(check_pose(pose, row[0]))))
     if not views:
         raise UserError(f"{path} lists no cameras; align the pictures, and export it again.")
     return Calibration("RealityScan CSV", path, views, findings)

@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path, PurePosixPath
 
 from ..errors import UserError
+from ..files import read_file
 
 NTSC = tuple(Fraction(1000 * rate, 1001) for rate in (24, 30, 60))
 _SECONDS = re.compile(r"(?<![\d.])(\d+\.\d+) ?s(?![^\W_])")
@@ -42,11 +43,11 @@ def read_table(path: Path, rate: float | Fraction | None) -> TimeTable:
         UserError: the file is missing or malformed; the message names the line.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_file(path).decode("utf-8-sig")
+        delimiter = ";" if ";" in text.partition("\n")[0] else ","
+        rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"The table of times {path} cannot be read ({error}); save it as a CSV file.") from None
-    delimiter = ";" if ";" in text.partition("\n")[0] else ","
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter)]
     head = [cell.lower() for cell in rows[0]] if rows else []
     if head not in (["picture", "time"], ["camera", "frame", "time"], ["camera", "offset"]):
         raise UserError(

@@ -19,6 +19,7 @@ import numpy as np
 from ..camera import opengl_to_opencv
 from ..capture import LARGEST, TRANSFORMS
 from ..errors import UserError
+from ..files import read_file, read_head
 from ..picture_files import LARGEST_PICTURE, open_picture
 from .calibration import Calibration, Finding, View, check_pose
 from .lens import EQUIDISTANT, PERSPECTIVE, Lens
@@ -34,7 +35,7 @@ RADIAL, TANGENTIAL = ("k1", "k2", "k3", "k4"), ("p1", "p2")
 def find(path: Path) -> Path | None:
     """Return the transforms.json that a file or folder is or holds."""
     if path.is_file():
-        return path if path.suffix.lower() == ".json" and b'"frames"' in path.read_bytes() else None
+        return path if path.suffix.lower() == ".json" and b'"frames"' in read_head(path) else None
     return next((path / name for name in (TRANSFORMS, SPLITS[0]) if (path / name).is_file()), None)
 
 
@@ -56,7 +57,7 @@ def read_transforms(path: Path, _: Library) -> Calibration:
 
 def _read_file(path: Path, held_out: bool, findings: list[Finding]) -> list[View]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = json.loads(read_file(path).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}); export the capture again.") from None
     entries = document.get("frames") if isinstance(document, dict) else None

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ..errors import UserError
+from ..files import read_file, read_head
 
 _HEAD = 1 << 16  # bytes in which a file shows what it is
 
@@ -20,18 +21,15 @@ def find_file(path: Path, ending: str, *marks: bytes) -> Path | None:
         UserError: a folder holds several.
     """
     files = [path] if path.is_file() else sorted(path.glob(f"*{ending}"))
-    fitting = [file for file in files if file.suffix.lower() == ending and _shows(file, marks)]
+    fitting = [file for file in files if file.suffix.lower() == ending and shows(file, *marks)]
     if len(fitting) > 1:
         raise UserError(f"{path} holds both {fitting[0].name} and {fitting[1].name}; name the one to read.")
     return fitting[0] if fitting else None
 
 
-def _shows(file: Path, marks: tuple[bytes, ...]) -> bool:
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(_HEAD)
-    except OSError:
-        return False
+def shows(file: Path, *marks: bytes) -> bool:
+    """Tell whether the head of a file has all the marks."""
+    head = read_head(file, _HEAD)
     return all(mark in head for mark in marks)
 
 
@@ -42,8 +40,8 @@ def read_xml(path: Path, fix: str) -> ElementTree.Element:
         UserError: it cannot be read as XML.
     """
     try:
-        return ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError, ValueError) as error:
+        return ElementTree.fromstring(read_file(path))
+    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:  # an encoding that is not known
         raise UserError(f"{path} cannot be read as XML ({error}); {fix}.") from None
 
 

@@ -14,7 +14,6 @@ cameras stand about 2.7 from the origin with a field of view of 50 degrees.
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -32,6 +30,7 @@ from ..color import color_from_harmonic
 from ..errors import UserError
 from ..gaussians import Gaussians4D
 from ..lrm4d import Block, nearest_points, patchify, rays
+from ..models import not_finite
 from ..rotations import isoclinic_from_quaternion
 from ..splats import STATIC_SIGMA
 
@@ -244,7 +243,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
         state = {name.removeprefix("module."): value for name, value in document.items()}
     except FileNotFoundError:
         raise UserError(f"There is no GS-LRM checkpoint at {path}; choose the official .pt file.") from None
-    except (OSError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError, SafetensorError) as error:
+    except Exception as error:  # of a damaged pickle, PyTorch raises many kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"The checkpoint {path} is damaged ({reason}); delete it and download it again.") from None
     # FaceLift also saves the VGG-19 of its perceptual loss
@@ -262,6 +261,8 @@ def official_name(name: str) -> str:
 def _load_state(state: Mapping[str, Tensor], head_width: int, path: Path | str) -> GSLRM:
     model = _build_on_meta(state, head_width, path)
     names = {official_name(name): name for name in model.state_dict()}
+    if not_finite(state):
+        raise UserError(f"{path} holds values that are not finite; delete it and download it again.")
     model.load_state_dict({names[name]: value.float() for name, value in state.items()}, assign=True)
     return model.eval().requires_grad_(False)
 

@@ -40,7 +40,9 @@ from transformers import (
 
 from ..cache import load_or_make
 from ..errors import Progress, UserError, no_progress
+from ..files import read_file
 from ..memory import gpu_memory_errors
+from ..models import not_finite
 
 VIEWS = ("front", "front_right", "right", "back", "left", "front_left")
 PROMPT = "a rendering image of 3D models, {view} view, color map."
@@ -343,7 +345,7 @@ def _check(part: str, config: Mapping[str, Any], allowed: Mapping[str, tuple]) -
 def _load_unet(folder: Path, dtype: torch.dtype, needed: Mapping[str, tuple]) -> UNet2DConditionModel:
     """Load the UNet of a folder. needed: fields of its config, and the values that fit the other networks."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads(read_file(folder / "config.json"))
         with torch.device("meta"):
             unet = build_unet(config)
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
@@ -366,8 +368,8 @@ def _load_stock(kind: type[Stock], weights: Path, **options) -> Stock:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _damaged(weights, error) from None
     model, report = loaded
-    if report["missing_keys"]:
-        raise _damaged(weights, KeyError(min(report["missing_keys"])))
+    if bad := [*report["missing_keys"], *not_finite(model.state_dict())]:
+        raise _damaged(weights, KeyError(min(bad)))
     return model.eval().requires_grad_(False)
 
 
@@ -380,13 +382,13 @@ def _load_settings(kind: Any, folder: Path) -> Any:
 
 
 def _read_weights(path: Path, names: Iterable[str] = ()) -> dict[str, Tensor]:
-    """Read all tensors of a file; raise UserError if it lacks one of the names."""
+    """Read all tensors of a file; raise UserError if it lacks one of the names or holds NaN."""
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise _damaged(path, error) from None
-    if missing := set(names) - state.keys():
-        raise _damaged(path, KeyError(*missing))
+    if bad := [*(set(names) - state.keys()), *not_finite(state)]:
+        raise _damaged(path, KeyError(min(bad)))
     return state
 
 

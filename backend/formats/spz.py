@@ -18,7 +18,7 @@ import numpy as np
 from ..camera import Y_UP_TO_Z_UP, Z_UP_TO_Y_UP
 from ..color import color_from_harmonic, harmonic_from_color
 from ..errors import UserError
-from ..files import writing
+from ..files import read_file, writing
 from ..rotations import scalar_first, scalar_last
 from ..splats import STATIC_SIGMA, MovingSplats
 from .faulty_rows import sift
@@ -34,6 +34,7 @@ _NO_HARMONIC = 128  # the byte of a higher harmonic of 0
 _TABLE_START = 32  # of version 4: where the sizes of its streams begin
 _ZSTD_LEVEL = 12  # takes about as long as gzip
 _MOST = 10_000_000  # Gaussians, as in Niantic's library
+_LARGEST_FILE = 1 << 31  # bytes
 _MOST_COMPRESSED = 100  # unpacked bytes for one packed; real files have 1 to 3
 _LONGEST_EXTENSION = 1 << 20  # bytes behind the arrays
 _UNSUSPICIOUS = 1 << 22  # bytes that may be unpacked from anything
@@ -81,7 +82,7 @@ def read_spz(path: Path | str) -> MovingSplats:
             version 4 needs.
     """
     try:
-        packed = Path(path).read_bytes()
+        packed = read_file(path, _LARGEST_FILE)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); choose an SPZ file.") from None
     stream = None if packed[:4] == _MAGIC else zlib.decompressobj(16 + zlib.MAX_WBITS)

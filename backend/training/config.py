@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
+from ..files import read_file
 from ..models import CONFIGS
 from .scenes.photo_rigs import PHOTO_RIGS
 from .scenes.sampler import ANY_RIG
@@ -105,7 +106,7 @@ def read_config(path: Path) -> TrainConfig:
         UserError: unreadable; a field that is not known, is missing, or holds what it cannot; an unknown model.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_file(path).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as TOML ({error}); correct it.") from None
     known = {field.name: str(field.type) for field in fields(TrainConfig)}

@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -243,7 +242,7 @@ def _train(
     if state.exists():
         try:
             run.load_state_dict(torch.load(state, map_location="cpu", weights_only=True))
-        except (RuntimeError, ValueError, KeyError, AttributeError, OSError, UnpicklingError):
+        except Exception:  # of a damaged pickle, PyTorch raises many kinds
             problem = f"{state} is damaged, of another version or of another model than '{config.model}'"
             raise UserError(f"{problem}; choose another --out.") from None
     elif weights is not None:
