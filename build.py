@@ -9,6 +9,7 @@
                              in an environment of its own
     python3 build.py lint    check the code with ruff and its types with pyright, and that requirements/ fits
                              pyproject.toml
+    python3 build.py fuzz    feed new malformed input to all readers for --minutes (60), and keep what fails in out/fuzz
     python3 build.py zip     write dist/facet4d-<version>.zip, the extension that Blender installs
                              zip --with-wheels linux-x64 brings PyTorch for the processor along, for that platform;
                              --python 3.11 for that Python alone
@@ -72,6 +73,7 @@ SEVERAL_PROCESSES = ["--numprocesses=auto", "--maxprocesses=8", "--dist=loadfile
 # The extras of pyproject.toml that a command needs; lint looks up the types of all that is imported.
 EXTRAS = {
     "demo": [],
+    "fuzz": ["portrait", "test"],
     "gui": ["manual"],
     "install": [],
     "lint": ["dev", "manual", "portrait", "scale", "test"],
@@ -314,6 +316,8 @@ def main(arguments: list[str]) -> int:
             return lint()
         if options.command == "lock":
             return ENVIRONMENT.run_module("scripts.lock")
+        if options.command == "fuzz":
+            return ENVIRONMENT.run_module("tests.fuzz.night", *options.arguments)
         if options.command == "gui":
             return ENVIRONMENT.run_module("tests.blender.gui", str(build_zip(DIST)), *options.arguments)
         if options.command == "repo":
