@@ -142,14 +142,14 @@ def find_head(picture: np.ndarray, options: PortraitOptions) -> Place:
 
 def _read_video(path: Path, options: PortraitOptions, progress: Progress) -> Sitting:
     """Read the person in a video. The head's turn and tilt are the video's mean ones, so that it moves in its world."""
-    chosen = options.first, options.last, options.every
-    times, faces, width, height = follow_person(path, options.face, *chosen, progress)
-    places = [face and locate_head(face) for face in faces]
+    person = follow_person(path, options.face, options.first, options.last, options.every, progress)
+    times, width, height = person.times, person.width, person.height
+    places = [face and locate_head(face) for face in person.faces]
     yaw, roll = np.median([(place.yaw, place.roll) for place in places if place], 0)
     steady = smooth_over_time(times, [place and place[:3] for place in places])
     focal = _focal_length(options, width, height)
     busts, cameras = [], []
-    for (_, picture), row in zip(read_frames(path, *chosen), steady, strict=True):
+    for (_, picture), row in zip(read_frames(path, person.first, person.last, options.every), steady, strict=True):
         progress("Cutting out the person", len(busts) / len(times))
         x, y, scale = row.tolist()
         place = Place(x, y, scale, float(yaw), float(roll))

@@ -8,11 +8,20 @@ from PIL import Image
 from skimage import data
 
 from backend.errors import Cancelled, UserError
+from backend.logs import log
 from backend.options import PortraitOptions
+from backend.portrait.cuts import find_shots, thumbnail
 from backend.portrait.face import Face, detect_faces
 from backend.portrait.photo import FACE_CENTRE, FACE_SIDE, crop_face
 from backend.portrait.pipeline import read_sitting
-from backend.portrait.video import crop_smoothly, follow_face, read_frames, read_front_views, smooth_over_time
+from backend.portrait.video import (
+    crop_smoothly,
+    follow_face,
+    follow_person,
+    read_frames,
+    read_front_views,
+    smooth_over_time,
+)
 from tests.helpers.faces import astronaut, write_video
 
 
@@ -77,8 +86,67 @@ def test_one_person_is_followed():
     assert follow_face(found, 400, 300) == [None, one[1], one[2], None, one[4], one[5]]
     assert follow_face([[one[0], other], [one[1], other]], 400, 300) == [other, other]  # the largest
     assert follow_face([[one[0], other], [one[1], other]], 400, 300, 0) == [one[0], one[1]]  # on the left
+    closer = Face((20.0, 10, 120, 130), 0.99)  # at the same place
+    assert follow_face([[one[0]], [closer], [one[2]]], 400, 300) == [one[0], None, one[2]]
     with pytest.raises(UserError, match="No face was found"):
         follow_face([[], []], 400, 300)
+
+
+def shown(picture: np.ndarray, x: float, y: float, zoom: float = 1.0) -> np.ndarray:
+    """Return what a noisy camera of 320 x 240 pixels shows of a picture from a corner on."""
+    box = x, y, x + 320 / zoom, y + 240 / zoom
+    image = np.asarray(Image.fromarray(picture).resize((320, 240), Image.Resampling.BICUBIC, box))
+    noise = np.random.default_rng(round(x + y)).normal(0, 4, image.shape)
+    return (image + noise).clip(0, 255).astype(np.uint8)
+
+
+def shots_of(frames: list[np.ndarray]) -> list[int]:
+    """Return the lengths of the shots that are found."""
+    return [len(shot) for shot in find_shots([thumbnail(frame) for frame in frames])]
+
+
+def test_cuts_are_found_and_motion_and_light_are_none():
+    person, cat, table = data.astronaut(), data.chelsea(), data.coffee()
+    still = [shown(person, 50 + 0.1 * step, 0) for step in range(10)]
+    assert shots_of(still) == [10] and shots_of(still[:1]) == [1]
+    assert shots_of([shown(person, 8 * step, 0) for step in range(20)]) == [20]  # the camera turns
+    assert shots_of([shown(person, 20 * step, 5 * step) for step in range(9)]) == [9]
+    assert shots_of([frame // 3 if step < 5 else frame for step, frame in enumerate(still)]) == [10]  # a lamp
+    assert shots_of([*still[:4], np.full_like(still[0], 250), *still[5:]]) == [10]  # a flash
+    assert shots_of([*still[:4], *[shown(cat, 20, 0)] * 3, *[shown(table, 60, 50)] * 5, *still]) == [4, 3, 5, 10]
+    assert shots_of([*still, *[shown(person, 62, 8, 1.15)] * 10]) == [10, 10]  # the same, but closer
+    pan = [shown(person, 8 * step, 0) for step in range(12)] + [shown(table, 10 * step, 20) for step in range(12)]
+    assert shots_of(pan) == [12, 12]
+
+
+@pytest.mark.slow
+def test_of_a_video_with_cuts_the_shot_is_taken_that_shows_a_face_longest(tmp_path, caplog, monkeypatch):
+    """Nothing is made up about a face between two shots, and the persons of several are not one."""
+    monkeypatch.setattr(log, "propagate", True)
+    person, mirrored = data.astronaut(), np.ascontiguousarray(data.astronaut()[:, ::-1])
+    frames = [shown(data.chelsea(), 20, 0)] * 5
+    frames += [shown(person, 60, 10)] * 3
+    frames += [shown(data.coffee(), 60, 50)] * 4
+    frames += [shown(mirrored, 140 + step, 20) for step in range(7)] + [shown(mirrored, 0, 260)] * 2
+    person = follow_person(write_video(tmp_path / "clip.mp4", frames), every=2)
+    assert (person.first, person.last) == (12, 18)
+    assert person.times == pytest.approx([12 / 25, 14 / 25, 16 / 25, 18 / 25])
+    assert all(person.faces)
+    assert "clip.mp4 is cut 4 times: the head is made of the frames 12 to 18." in caplog.text
+    sitting = read_sitting(tmp_path / "clip.mp4", PortraitOptions(every=2))
+    assert len(sitting.busts) == 4
+    assert np.ptp([camera.position for camera in sitting.cameras], axis=0).max() < 0.1
+    with pytest.raises(UserError, match="No face was found"):
+        follow_person(tmp_path / "clip.mp4", last=4)
+
+
+@pytest.mark.slow
+def test_frames_before_a_face_comes_and_after_it_has_left_are_left_out(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(log, "propagate", True)
+    frames = [shown(data.astronaut(), 50, 260 - 20 * min(step, 13)) for step in range(18)]  # the camera rises
+    person = follow_person(write_video(tmp_path / "clip.mp4", frames))
+    assert person.first > 3 and person.last == 17 and person.faces[0] and person.faces[-1]
+    assert "clip.mp4 does not show the face all the time" in caplog.text
 
 
 def test_smoothing_keeps_steady_motion_and_fills_gaps():
