@@ -4,13 +4,13 @@
 from pathlib import Path
 
 import bpy
-import numpy as np
 from bpy.props import CollectionProperty, EnumProperty, StringProperty
-from bpy.types import Context, Event, FileHandler, Menu, NodesModifier, Operator, OperatorFileListElement
+from bpy.types import Context, Event, FileHandler, Menu, Operator, OperatorFileListElement
 from bpy_extras.io_utils import ExportHelper, ImportHelper, poll_file_object_drop
 
 from .. import compat
 from .._backend import camera, errors, formats, logs
+from .keys import shown_time
 from .object import build_cloud, cloud_modifier, make_active, require_cloud
 from .operators import CloudOperator
 from .shown import evaluate_frames, evaluated_cloud, placed_gaussians, shown_gaussians
@@ -140,7 +140,7 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
 
         def time_at(_frame: int) -> float:
             evaluated = evaluated_cloud(active, context.evaluated_depsgraph_get())
-            return _shown_time(cloud_modifier(evaluated))
+            return shown_time(cloud_modifier(evaluated))
 
         frames = () if _is_ply(path) else range(scene.frame_start, scene.frame_end + 1)
         times = evaluate_frames(context, frames, time_at)
@@ -174,13 +174,6 @@ class FACET4D_FH_splats(FileHandler):
 
 def _is_ply(path: Path) -> bool:
     return path.suffix.lower() == ".ply"
-
-
-def _shown_time(modifier: NodesModifier) -> float:
-    """Return the second of the clip that an evaluated modifier shows: Time in steps of Time Step, as in nodes.py."""
-    names = compat.input_names(modifier)
-    time, step = (compat.get_input(modifier, name) if name in names else 0.0 for name in ("Time", "Time Step"))
-    return float(np.floor((time + 0.01 * step) / step) * step) if step else time
 
 
 def _draw_import(menu: Menu, _context: Context) -> None:

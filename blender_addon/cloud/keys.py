@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The keys of Time that a cloud is made with."""
+"""The keys of Time that a cloud is made with, and the second of the clip that follows from them."""
 
 import numpy as np
-from bpy.types import FCurve, Object
+from bpy.types import FCurve, NodesModifier, Object
 
 from .. import compat
 from .metadata import read_metadata, read_numbers, remember
+from .nodes import CLIP_END, CLIP_START
 from .ownership import own_action
 
 
@@ -27,7 +28,7 @@ def key_time(cloud: Object, path: str, frames: tuple[float, float], times: tuple
         curve = own_action(cloud).fcurve_ensure_for_datablock(cloud, path)
         for frame, time in keys:
             curve.keyframe_points.insert(frame, time).interpolation = "LINEAR"
-        curve.extrapolation = "CONSTANT"
+        curve.extrapolation = "LINEAR"  # so that a slowed or looped clip plays on; the nodes hold its ends
     elif curve is not None and known is not None and _has_keys(curve, np.reshape(known, (2, 2))):
         curve = own_action(cloud).fcurve_ensure_for_datablock(cloud, path)
         for point, key in zip(curve.keyframe_points, keys, strict=True):
@@ -42,3 +43,23 @@ def _has_keys(curve: FCurve, keys: np.ndarray) -> bool:
     """Tell whether the curve's keys (frame, value) are exactly these."""
     points = np.array([point.co for point in curve.keyframe_points])
     return points.shape == keys.shape and np.allclose(points, keys, atol=1e-4)
+
+
+def set_clip(modifier: NodesModifier, time_range: tuple[float, float]) -> None:
+    """Tell a cloud's modifier its clip in seconds, which it plays from end to end."""
+    compat.set_input(modifier, CLIP_START, float(time_range[0]))
+    compat.set_input(modifier, CLIP_END, float(time_range[1]))
+
+
+def shown_time(modifier: NodesModifier) -> float:
+    """Return the second of the clip that an evaluated modifier shows, as the nodes compute it."""
+    names = compat.input_names(modifier)
+    defaults = {"Time": 0.0, "Time Step": 0.0, "Speed": 1.0, "Phase": 0.0, "Loop": False}
+    values = {name: compat.get_input(modifier, name) if name in names else value for name, value in defaults.items()}
+    time, step = values["Time"], values["Time Step"]
+    if CLIP_START in names:
+        start, end = (compat.get_input(modifier, name) for name in (CLIP_START, CLIP_END))
+        time = start + (time - start) * values["Speed"] + values["Phase"]
+        length = end + step - start
+        time = start + (time - start) % length if values["Loop"] and length > 0 else min(max(time, start), end)
+    return float(np.floor((time + 0.01 * step) / step) * step) if step else time

@@ -32,7 +32,7 @@ from .tree_builder import TreeBuilder
 Block = TypeVar("Block", bound=ID)
 
 GROUP_NAME = "Facet4D Evaluate"
-GROUP_VERSION = 8
+GROUP_VERSION = 9
 VERSION_KEY = "facet4d_version"
 NATIVE_KEY = "facet4d_native_branch"  # whether the group can hand its splats to Blender, which 5.2 cannot read
 
@@ -48,6 +48,7 @@ DISPLAYS = ("Splats", "Points", "Ellipsoids")
 NATIVE_SPLATS = "Native Splats"
 # Bounds of what Blender's splats show, which follow from the data: see native_nodes.py. Modifiers do not show them.
 REACH, BRIGHTEST = "Reach", "Brightest"
+CLIP_START, CLIP_END = "Clip Start", "Clip End"  # the clip in seconds; nor do modifiers show these
 UNBOUNDED = 1e9
 
 _FLOAT, _FACTOR = "NodeSocketFloat", (1.0, 0.0, 1.0, "FACTOR")
@@ -86,6 +87,16 @@ _INPUTS = (
     ),
     ("Display in Renders", "NodeSocketBool", (True,), "Use Display in renders, too; otherwise renders show splats"),
     (NATIVE_SPLATS, "NodeSocketBool", (False,), "Let Blender draw the splats itself, as it can from 5.3 on"),
+    (
+        "Speed",
+        _FLOAT,
+        (1.0, -10.0, 10.0, "FACTOR"),
+        "How fast the clip plays; below 0 backwards",
+    ),
+    ("Phase", _FLOAT, (0.0, -1e6, 1e6, "TIME_ABSOLUTE"), "Shift the clip by this many seconds"),
+    ("Loop", "NodeSocketBool", (False,), "Play the clip over and over instead of holding its ends"),
+    (CLIP_START, _FLOAT, (-UNBOUNDED,), "First second of the clip"),
+    (CLIP_END, _FLOAT, (UNBOUNDED,), "Last second of the clip"),
     (REACH, _FLOAT, (UNBOUNDED,), "Native Splats farther than this from the origin are hidden"),
     (BRIGHTEST, _FLOAT, (UNBOUNDED,), "Native Splats are at most this bright before Tint and Exposure"),
 )
@@ -271,12 +282,20 @@ def _set_defaults(group: GeometryNodeTree, names: list[str]) -> None:
 
 
 def _stepped_time(tree: TreeBuilder, group_input) -> NodeSocket:
-    """Return Time, held from each multiple of the Time Step to the next if there is a step."""
-    step = group_input["Time Step"]
+    """Return the second of the clip that is shown: of Time, Speed, Phase, Loop and Time Step, as shown_time has it.
+
+    A loop shows the last file of a sequence as long as the others: for one step.
+    """
+    start, end, step = group_input[CLIP_START], group_input[CLIP_END], group_input["Time Step"]
+    played = tree.math("SUBTRACT", group_input["Time"], start)
+    shifted = tree.math("ADD", start, group_input["Phase"])
+    time = tree.math("MULTIPLY_ADD", played, group_input["Speed"], shifted)
+    held = tree.math("MINIMUM", tree.math("MAXIMUM", time, start), end)
+    looped = tree.math("WRAP", time, tree.math("ADD", end, step), start)
+    time = tree.switch("FLOAT", group_input["Loop"], held, looped)
     # keys lie on the multiples, but rounding may put them just below
-    shifted = tree.math("ADD", group_input["Time"], tree.math("MULTIPLY", step, 1e-2))
-    stepped = tree.math("SNAP", shifted, step)
-    return tree.switch("FLOAT", step, group_input["Time"], stepped)
+    rounded = tree.math("ADD", time, tree.math("MULTIPLY", step, 1e-2))
+    return tree.switch("FLOAT", step, time, tree.math("SNAP", rounded, step))
 
 
 def _squares(tree: TreeBuilder, points: NodeSocket, store, attribute) -> NodeSocket:
@@ -343,5 +362,5 @@ def _declare_sockets(group: GeometryNodeTree) -> list[str]:
         socket = group.interface.new_socket(name, in_out="INPUT", socket_type=kind, description=tooltip)
         for setting, value in zip(("default_value", "min_value", "max_value", "subtype"), settings, strict=False):
             setattr(socket, setting, value)
-        socket.hide_in_modifier = name in (REACH, BRIGHTEST)
+        socket.hide_in_modifier = name in (REACH, BRIGHTEST, CLIP_START, CLIP_END)
     return [name for name, *_ in new]

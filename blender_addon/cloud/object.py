@@ -26,10 +26,19 @@ from .._backend import errors, logs, splats
 from .anchors import find_shift, set_anchors
 from .attributes import read_attribute, vertex_positions, write_attributes
 from .crowding import compute_crowding
-from .keys import key_time
+from .keys import key_time, set_clip
 from .material import prepare_scene_for_cycles, splat_material
 from .metadata import METADATA_KEY, read_metadata, read_numbers, remember
-from .nodes import BRIGHTEST, NATIVE_SPLATS, REACH, evaluation_group, find_stamped, is_evaluation_group
+from .nodes import (
+    BRIGHTEST,
+    CLIP_END,
+    NATIVE_SPLATS,
+    REACH,
+    UNBOUNDED,
+    evaluation_group,
+    find_stamped,
+    is_evaluation_group,
+)
 
 if TYPE_CHECKING:
     from backend.splats import MovingSplats
@@ -60,10 +69,10 @@ def build_cloud(
     """Make a cloud object in the scene, or give an existing one new data.
 
     Two linear keys take the modifier's Time from `gaussians.time_range[0]` at frame_start to `time_range[1]` at
-    frame_end (one frame apart if the range is empty); it is held before and after. An existing cloud keeps its object,
-    with name, transform, parent, modifiers and their values. It keeps its keys, too, unless they are still the two that
-    this function set, which then follow the new range. An object of another file, or one whose mesh is being edited,
-    stays, and a new one is added.
+    frame_end (one frame apart if the range is empty); the clip's ends are held before and after. An existing cloud
+    keeps its object, with name, transform, parent, modifiers and their values. It keeps its keys, too, unless they are
+    still the two that this function set, which then follow the new range. An object of another file, or one whose mesh
+    is being edited, stays, and a new one is added.
     Gaussians with a value that is not finite are left out.
     """
     data = _finite_attributes(gaussians)
@@ -90,6 +99,7 @@ def build_cloud(
             bpy.data.meshes.remove(old)
             cloud.data.name = old_name
     _bound(cloud)
+    set_clip(cloud_modifier(cloud), gaussians.time_range)
     path = compat.input_path(cloud_modifier(cloud), "Time")
     key_time(cloud, path, (frame_start, frame_end), gaussians.time_range)
     return cloud
@@ -142,6 +152,11 @@ def upgrade_clouds() -> None:
         evaluation_group()
         splat_material()
         _upgrade_meshes()
+        for cloud in filter(is_cloud, bpy.data.objects):
+            modifier = cloud_modifier(cloud)
+            time_range = read_numbers(read_metadata(cloud.data).get("time_range"), 2)
+            if cloud.library is None and time_range and compat.get_input(modifier, CLIP_END) == UNBOUNDED:
+                set_clip(modifier, (time_range[0], time_range[1]))
 
 
 def _upgrade_meshes() -> None:

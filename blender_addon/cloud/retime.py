@@ -32,7 +32,7 @@ def retime(cloud: Object, preset: str, frame: float) -> None:
         curve.modifiers.remove(modifier)
     for key_frame, time in keys:
         curve.keyframe_points.insert(key_frame, time).interpolation = "LINEAR"
-    curve.extrapolation = "CONSTANT"
+    curve.extrapolation = "LINEAR" if preset in {"PLAY", "REVERSE"} else "CONSTANT"  # the nodes hold the clip's ends
     if preset in {"LOOP", "PING_PONG"}:
         cycles = curve.modifiers.new("CYCLES")
         cycles.mode_before = cycles.mode_after = "REPEAT" if preset == "LOOP" else "MIRROR"

@@ -66,7 +66,7 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         row.operator(FACET4D_OT_reuse_settings.bl_idname)
         self._draw_comparison(context)
         modifier = cloud_modifier(active)
-        draw_inputs(layout, modifier, "Time", "Time Step")
+        draw_inputs(layout, modifier, "Time", "Speed", "Phase", "Loop", "Time Step")
         layout.operator_menu_enum(FACET4D_OT_retime.bl_idname, "preset", icon="TIME")
         is_native = draws_natively(active)
         self._draw_display(context, active, is_native)

@@ -11,7 +11,9 @@ from tests.helpers.stage import add_camera, add_picture, assert_refused_twice, s
 
 bpy = pytest.importorskip("bpy")
 from blender_addon import compat
-from blender_addon.cloud.object import build_cloud, cloud_modifier, cloud_objects, make_active
+from blender_addon.cloud.keys import shown_time
+from blender_addon.cloud.nodes import VERSION_KEY
+from blender_addon.cloud.object import build_cloud, cloud_modifier, cloud_objects, make_active, upgrade_clouds
 from blender_addon.cloud.retime import retime
 from blender_addon.cloud.runs import remember_run
 
@@ -54,10 +56,49 @@ def test_presets_start_from_the_keys_that_were_made(scene, make_gaussians, prese
     set_inputs(cloud, Time=0.75)
     retime(cloud, preset, 19)
     if preset != "HOLD":  # nothing is left to play before it
-        assert [time_curve(cloud).evaluate(frame) for frame in PRESETS[preset]] == pytest.approx(
-            list(PRESETS[preset].values())
-        )
-    assert time_curve(cloud).evaluate(200) == pytest.approx(PRESETS[preset].get(200, time_curve(cloud).evaluate(200)))
+        for frame, time in PRESETS[preset].items():
+            scene.frame_set(frame)
+            evaluated = cloud.evaluated_get(bpy.context.evaluated_depsgraph_get())
+            assert shown_time(cloud_modifier(evaluated)) == pytest.approx(time)
+
+
+PLAYED = {  # inputs, and the seconds shown at frames: the clip goes from 0.5 to 1.5 s over frames 1 to 25
+    "slow": ({"Speed": 0.5}, {-9: 0.5, 1: 0.5, 25: 1.0, 49: 1.5, 99: 1.5}),
+    "late": ({"Phase": -0.25}, {1: 0.5, 7: 0.5, 13: 0.75, 31: 1.5}),
+    "backwards": ({"Speed": -1.0, "Phase": 1.0}, {1: 1.5, 13: 1.0, 25: 0.5, 40: 0.5}),
+    "looped": ({"Loop": True}, {-11: 1.0, 1: 0.5, 13: 1.0, 37: 1.0, 61: 1.0}),
+    "looped twice as fast": ({"Loop": True, "Speed": 2.0, "Phase": 0.1}, {1: 0.6, 7: 1.1, 13: 0.6, 31: 1.1}),
+    "looped in steps": ({"Loop": True, "Time Step": 0.25}, {1: 0.5, 6: 0.5, 7: 0.75, 26: 1.5, 31: 0.5, 37: 0.75}),
+}
+
+
+@pytest.mark.parametrize("case", PLAYED)
+def test_speed_phase_and_loop_play_the_clip(scene, make_gaussians, case):
+    values, moments = PLAYED[case]
+    gaussians = make_gaussians(100)
+    gaussians.time_range = (0.5, 1.5)
+    cloud = build_cloud(scene, gaussians, "Head", 1, 25)
+    for name, value in values.items():
+        compat.set_input(cloud_modifier(cloud), name, value)
+    for frame, time in moments.items():
+        assert_shows(points_at(scene, cloud, frame), gaussians, time)
+        evaluated = cloud.evaluated_get(bpy.context.evaluated_depsgraph_get())
+        assert shown_time(cloud_modifier(evaluated)) == pytest.approx(time)
+
+
+def test_a_cloud_of_an_older_version_loops_too(scene, make_gaussians):
+    gaussians = make_gaussians(100)
+    cloud = build_cloud(scene, gaussians, "Head", 1, 49)
+    group = cloud_modifier(cloud).node_group
+    for name in ("Speed", "Phase", "Loop", "Clip Start", "Clip End"):
+        group.interface.remove(group.interface.items_tree[name])
+    group[VERSION_KEY] = 8
+    time_curve(cloud).extrapolation = "CONSTANT"
+    upgrade_clouds()
+    assert_shows(points_at(scene, cloud, 61), gaussians, 2.0)
+    time_curve(cloud).extrapolation = "LINEAR"
+    compat.set_input(cloud_modifier(cloud), "Loop", True)
+    assert_shows(points_at(scene, cloud, 61), gaussians, 0.5)
 
 
 def test_a_retimed_cloud_keeps_its_retiming_when_it_is_replaced(scene, make_gaussians):
