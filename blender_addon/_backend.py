@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follo
     import backend.facelift.pipeline
     import backend.facelift.weights
     import backend.formats.exchange
+    import backend.formats.spz
     import backend.portrait.mattes
     import backend.portrait.matting_models
     import backend.portrait.photo
@@ -36,6 +37,7 @@ if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follo
     from backend import files as files
     from backend import gaussians as gaussians
     from backend import harmonics as harmonics
+    from backend import head_motion as head_motion
     from backend import import_options as import_options
     from backend import logs as logs
     from backend import memory as memory

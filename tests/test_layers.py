@@ -26,7 +26,7 @@ BACKEND = (
     ("splat_loops", "nvrtc"),
     ("calibrations/",),
     ("subject", "take"),
-    ("gaussians", "capture", "formats/"),
+    ("gaussians", "capture", "formats/", "head_motion"),
     ("camera", "splats", "memory", "download", "cache"),
     ("movies",),
     ("picture_files",),

@@ -40,11 +40,14 @@ _LONGEST_EXTENSION = 1 << 20  # bytes behind the arrays
 _UNSUSPICIOUS = 1 << 22  # bytes that may be unpacked from anything
 
 
-def write_spz(cloud: MovingSplats, path: Path | str, time: float, version: int = 3) -> int:
+def write_spz(
+    cloud: MovingSplats, path: Path | str, time: float, version: int = 3, fraction_bits: int = _FRACTION_BITS
+) -> int:
     """Write the splats that are visible at a time in seconds, and return their count.
 
     Positions are rounded to 1/4096 unit, or less finely where the cloud reaches far; scales to 6 %,
     rotations to 0.2 degrees, opacities and colors to 8 bits. version: 3 or 4, which differ in how they are compressed.
+    fraction_bits: of positions; with more than 12 they are finer, but not all tools read them.
 
     Raises:
         UserError: the cloud reaches too far from the origin, the file cannot be written, or zstandard is not installed,
@@ -52,7 +55,7 @@ def write_spz(cloud: MovingSplats, path: Path | str, time: float, version: int =
     """
     visible = cloud.freeze(time).transform(Z_UP_TO_Y_UP)
     reach = np.abs(visible.position).max(initial=1e-9)
-    bits = min(_FRACTION_BITS, int(np.floor(np.log2((2**23 - 1) / reach))))
+    bits = min(fraction_bits, int(np.floor(np.log2((2**23 - 1) / reach))))
     if bits < 0:
         raise UserError(f"The cloud reaches {reach:.0f} units from the origin, too far for SPZ; scale it down.")
     fixed = np.round(visible.position.astype(np.float64) * 2**bits).astype("<i4")

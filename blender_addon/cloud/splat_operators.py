@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bpy
-from bpy.props import BoolProperty, EnumProperty
+from bpy.props import BoolProperty, EnumProperty, StringProperty
 from bpy.types import Context, Object, Operator, Scene
+from bpy_extras.io_utils import ExportHelper
 
 from .. import compat
 from .._backend import errors, formats, logs
-from . import native_splats
+from . import cache, native_splats
 from .object import build_cloud, cloud_modifier, make_active, prepare_scene, require_cloud
 from .operators import CloudOperator
 from .shown import evaluate_frames, is_native_splats, native_gaussians
@@ -131,10 +133,42 @@ class FACET4D_OT_apply_transform(Operator):
         return {"FINISHED"}
 
 
+class FACET4D_OT_bake_cache(CloudOperator, ExportHelper, Operator):
+    """Write what the cloud shows at each frame of the scene to SPZ files, and add an object that plays them. Delete the
+    cloud, or keep it in another file, and the .blend file stays small"""
+
+    bl_idname = "facet4d.bake_cache"
+    bl_label = "Bake to Files"
+    changes = False
+
+    filename_ext = ".spz"
+    filter_glob: StringProperty(default="*.spz", options={"HIDDEN"})
+
+    @classmethod
+    def obstacle(cls, active: Object, scene: Scene) -> str:
+        return "" if compat.has_native_splats() else "This Blender plays no splat files; 5.3 and later do"
+
+    def execute(self, context: Context) -> set[str]:
+        cloud = require_cloud(context)
+        try:
+            with logs.collecting() as warnings:
+                player = cache.bake(context, cloud, Path(self.filepath))
+        except errors.UserError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        for warning in warnings:
+            self.report({"WARNING"}, warning)
+        cloud.hide_set(True)
+        cloud.hide_render = True
+        make_active(context, player)
+        self.report({"INFO"}, f"'{player.name}' plays the files; '{cloud.name}' is hidden, and can be deleted")
+        return {"FINISHED"}
+
+
 def _read(context: Context, splats: Object) -> MovingSplats:
     return native_gaussians(splats, context.evaluated_depsgraph_get(), 0.0)
 
 
-CLASSES = (FACET4D_OT_copy_as_native, FACET4D_OT_make_cloud, FACET4D_OT_apply_transform)
+CLASSES = (FACET4D_OT_copy_as_native, FACET4D_OT_make_cloud, FACET4D_OT_apply_transform, FACET4D_OT_bake_cache)
 
 register, unregister = bpy.utils.register_classes_factory(CLASSES)

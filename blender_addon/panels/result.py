@@ -20,10 +20,12 @@ from ..cloud.operators import (
     FACET4D_OT_show_cloud,
     FACET4D_OT_show_in_solid,
 )
+from ..cloud.rig_operators import FACET4D_OT_attach, FACET4D_OT_track_head
 from ..cloud.runs import last_run
 from ..cloud.shown import is_native_splats
 from ..cloud.splat_operators import (
     FACET4D_OT_apply_transform,
+    FACET4D_OT_bake_cache,
     FACET4D_OT_copy_as_native,
     FACET4D_OT_make_cloud,
 )
@@ -84,10 +86,17 @@ class FACET4D_PT_result(SidebarPanel, Panel):
             owner, prop = input_property(modifier, "Crop Box")
             body.prop_search(owner, prop, bpy.data, "objects", text="Crop Box")
             body.operator(FACET4D_OT_add_crop_box.bl_idname, icon="MESH_CUBE")
+        header, body = layout.panel("facet4d_rig", default_closed=True)
+        header.label(text="Rig")
+        if body:
+            body.operator(FACET4D_OT_track_head.bl_idname, icon="EMPTY_AXIS")
+            body.operator_context = "INVOKE_DEFAULT"
+            body.operator(FACET4D_OT_attach.bl_idname, icon="BONE_DATA")
         row = layout.row()
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(FACET4D_OT_export_splats.bl_idname, icon="EXPORT")
         if compat.has_native_splats():
+            row.operator(FACET4D_OT_bake_cache.bl_idname, icon="FILE_CACHE")
             layout.operator(FACET4D_OT_copy_as_native.bl_idname, icon="OUTLINER_OB_POINTCLOUD")
 
     def _draw_display(self, context: Context, cloud: Object, is_native: bool) -> None:

@@ -174,3 +174,32 @@ def test_what_cannot_be_applied_is_said_and_left(registered, make_gaussians):
     bpy.context.view_layer.objects.active = None
     with pytest.raises(RuntimeError, match="Select splats of Blender's own"):
         bpy.ops.facet4d.make_cloud()
+
+
+def test_baked_files_play_without_the_cloud(registered, make_gaussians, tmp_path):
+    gaussians = make_gaussians(80)
+    gaussians.position += [10, 0, 0]  # far from the origin, where 24 bits are coarse
+    cloud = build_cloud(registered, gaussians, "Head", 1, 49)
+    make_active(bpy.context, cloud)
+    cloud.matrix_world = PLACE @ cloud.matrix_world
+    registered.frame_start, registered.frame_end = 9, 12
+    expected = {}
+    for frame in range(9, 13):
+        registered.frame_set(frame)
+        expected[frame] = shown_gaussians(cloud, depsgraph(), 0.0)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "take.blend"))
+    assert bpy.ops.facet4d.bake_cache(filepath=str(tmp_path / "head.spz")) == {"FINISHED"}
+    player = bpy.context.object
+    assert cloud.hide_get() and cloud.hide_render
+    bpy.data.objects.remove(cloud)
+    modifier = player.modifiers[0]
+    assert compat.get_input(modifier, "Files").startswith("//")
+    for start, loops, shown in ((9, False, {5: 9, 9: 9, 11: 11, 30: 12}), (10, True, {10: 9, 13: 12, 14: 9, 9: 12})):
+        compat.set_input(modifier, "Start", start)
+        compat.set_input(modifier, "Loop", loops)
+        for frame, file in shown.items():
+            registered.frame_set(frame)
+            geometry = player.evaluated_get(depsgraph()).evaluated_geometry()
+            position = read_attribute(geometry.pointcloud.attributes["position"]) + np.array(player.location)
+            np.testing.assert_allclose(position, expected[file].position, atol=1e-5)
+            assert compat.is_splats(geometry.pointcloud)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a cloud shows, baked to one SPZ file for each frame, and an object that plays the files.
+
+A long take so stays out of the .blend file. The object has one modifier, whose nodes read the file of the scene's
+frame: it plays without the add-on. Blender reads SPZ files in nodes from 5.3 on.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import bpy
+import numpy as np
+from bpy.types import Context, GeometryNodeTree, Material, Object
+
+from .. import compat
+from .._backend import formats
+from .material import splat_material
+from .shown import evaluate_frames, shown_gaussians
+from .tree_builder import TreeBuilder
+
+GROUP_NAME = "Facet4D Cache"
+GROUP_KEY = "facet4d_cache"
+FRACTION_BITS = 20  # of positions: steps of a micrometre, which Blender reads; other tools may not
+DIGITS = 4  # at least, of the frames in the files' names
+
+_INPUTS = (
+    ("Files", "NodeSocketString", "", "Folder and name of the files, without number and ending"),
+    ("First Frame", "NodeSocketInt", 1, "Number of the first file"),
+    ("Last Frame", "NodeSocketInt", 1, "Number of the last file"),
+    ("Start", "NodeSocketInt", 1, "Frame of the scene that shows the first file"),
+    ("Loop", "NodeSocketBool", False, "Play the files over and over instead of holding the first and the last"),
+    ("Material", "NodeSocketMaterial", None, "Material of the splats"),
+)
+
+
+def bake(context: Context, cloud: Object, path: Path) -> Object:
+    """Write what a cloud shows at each frame of the scene, and return a new object that plays the files.
+
+    path: of the files, `head.spz` for `head_0001.spz` and so on. The cloud stays as it is.
+
+    Raises:
+        UserError: the cloud cannot be read (see shown_gaussians), or a file cannot be written.
+    """
+    scene = context.scene
+    frames = range(scene.frame_start, scene.frame_end + 1)
+    place = cloud.matrix_world.translation.copy()
+    with formats.exchange.writing_frames(path.with_suffix(".spz"), frames) as written:
+        paths = dict(zip(frames, written, strict=True))
+
+        def write(frame: int) -> None:
+            shown = shown_gaussians(cloud, context.evaluated_depsgraph_get(), 0.0)
+            shown.position -= np.array(place, np.float32)
+            formats.spz.write_spz(shown, paths[frame], 0.0, fraction_bits=FRACTION_BITS)
+
+        evaluate_frames(context, frames, write)
+    player = _add_player(cloud, path.with_suffix(""), frames)
+    player.location = place
+    return player
+
+
+def _add_player(cloud: Object, files: Path, frames: Sequence[int]) -> Object:
+    name = f"{cloud.name} Cache"
+    player = bpy.data.objects.new(name, bpy.data.meshes.new(name))
+    for collection in cloud.users_collection:
+        collection.objects.link(player)
+    modifier = player.modifiers.new(GROUP_NAME, "NODES")
+    modifier.node_group = _cache_group()
+    prefix = f"{files}_"
+    values: dict[str, str | int | Material] = {
+        "Files": bpy.path.relpath(prefix) if bpy.data.filepath else prefix,
+        "First Frame": frames[0],
+        "Last Frame": frames[-1],
+        "Start": frames[0],
+        "Material": splat_material(),
+    }
+    for key, value in values.items():
+        compat.set_input(modifier, key, value)
+    return player
+
+
+def _cache_group() -> GeometryNodeTree:
+    group = next((group for group in bpy.data.node_groups if GROUP_KEY in group and group.library is None), None)
+    if group is None:
+        group = bpy.data.node_groups.new(GROUP_NAME, "GeometryNodeTree")
+        group.is_modifier = True
+        group[GROUP_KEY] = True
+        _build(group)
+    return group
+
+
+def _build(group: GeometryNodeTree) -> None:
+    group.interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
+    for name, kind, value, tooltip in _INPUTS:
+        socket = group.interface.new_socket(name, in_out="INPUT", socket_type=kind, description=tooltip)
+        if value is not None:
+            socket.default_value = value
+    tree = TreeBuilder(group)
+    inputs = tree.node("NodeGroupInput")
+    first, last = inputs["First Frame"], inputs["Last Frame"]
+    now = tree.math("ROUND", tree.node("GeometryNodeInputSceneTime")["Frame"])
+    wanted = tree.math("ADD", tree.math("SUBTRACT", now, inputs["Start"]), first)
+    held = tree.math("MINIMUM", tree.math("MAXIMUM", wanted, first), last)
+    looped = tree.math("WRAP", wanted, tree.math("ADD", last, 1.0), first)
+    number = tree.switch("FLOAT", inputs["Loop"], held, looped)
+    text = tree.node("FunctionNodeValueToString", {"data_type": "INT"}, Value=number, Padding=DIGITS)["String"]
+    ending = tree.node("FunctionNodeInputString", {"string": ".spz"})["String"]
+    join = tree.add("GeometryNodeStringJoin")
+    for part in (ending, text, inputs["Files"]):  # the last link becomes the first part
+        tree.link(join, Strings=part)
+    points = tree.node("GeometryNodeImportSPZ", Path=join.outputs["String"])["Points"]
+    solid = {"data_type": "FLOAT", "domain": "POINT"}
+    points = tree.node("GeometryNodeStoreNamedAttribute", solid, Geometry=points, Name="solid", Value=1.0)["Geometry"]
+    points = tree.node("GeometryNodeSetMaterial", Geometry=points, Material=inputs["Material"])["Geometry"]
+    tree.node("NodeGroupOutput", Geometry=points)
+    tree.arrange()
