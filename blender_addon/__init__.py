@@ -6,7 +6,7 @@ PyTorch is imported only in the worker thread of jobs.
 """
 
 from . import disk, job_operator, manual, preferences, properties, report
-from .cloud import file_operators, preview, rig_operators, splat_operators
+from .cloud import file_operators, preview, rig_operators, splat_operators, usd_hook
 from .cloud import operators as cloud_operators
 from .input import capture_operators, picture_operators
 from .input import operators as input_operators
@@ -42,6 +42,7 @@ MODULES = (
     splat_operators,
     rig_operators,
     file_operators,
+    usd_hook,
     gpu_memory,
     status_panel,
     input_panel,

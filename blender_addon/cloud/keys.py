@@ -51,12 +51,16 @@ def set_clip(modifier: NodesModifier, time_range: tuple[float, float]) -> None:
     compat.set_input(modifier, CLIP_END, float(time_range[1]))
 
 
-def shown_time(modifier: NodesModifier) -> float:
-    """Return the second of the clip that an evaluated modifier shows, as the nodes compute it."""
+def shown_time(modifier: NodesModifier, time: float | None = None) -> float:
+    """Return the second of the clip that an evaluated modifier shows, as the nodes compute it.
+
+    time: what Time is instead of its value, such as that of its curve at another frame.
+    """
     names = compat.input_names(modifier)
     defaults = {"Time": 0.0, "Time Step": 0.0, "Speed": 1.0, "Phase": 0.0, "Loop": False}
     values = {name: compat.get_input(modifier, name) if name in names else value for name, value in defaults.items()}
-    time, step = values["Time"], values["Time Step"]
+    step = values["Time Step"]
+    time = values["Time"] if time is None else time
     if CLIP_START in names:
         start, end = (compat.get_input(modifier, name) for name in (CLIP_START, CLIP_END))
         time = start + (time - start) * values["Speed"] + values["Phase"]
