@@ -242,9 +242,9 @@ def _render(given: argparse.Namespace) -> None:
 
     from .calibrations.load import load_cameras
     from .capture import picture_names
+    from .devices import pick_device
     from .gaussians import load_cloud
     from .rasterize import render_pictures
-    from .reconstruct import pick_device
 
     cloud = load_cloud(given.cloud).to(pick_device(given.device))
     cameras = load_cameras(given.cameras)
@@ -270,9 +270,9 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(given: argparse.Namespace) -> None:
+    from .devices import pick_device
     from .evaluate import score_cloud
     from .portrait.mattes import CutOut
-    from .reconstruct import pick_device
     from .take import take_of
 
     capture = CutOut(read_arguments(ReconstructOptions, given)).cut(read_capture(given.capture))
@@ -366,10 +366,10 @@ def _train(given: argparse.Namespace) -> None:
 def _info(given: argparse.Namespace) -> None:
     import torch
 
+    from .devices import pick_device
     from .facelift.weights import LICENCE, SIZE, find_weights
     from .models import list_models
     from .rasterize import name_rasterizer
-    from .reconstruct import pick_device
     from .version import read_version
 
     print(f"Facet4D {read_version()}, Python {sys.version.split()[0]}, PyTorch {torch.__version__}")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .camera import Camera, Similarity, is_one_place, normalise_rig
 from .capture import Capture, Square, over_white
 from .complete import Missing, choose_missing, decide_outline, denoise, measure_azimuths, widest_gap
+from .devices import half_precision, pick_device
 from .errors import Progress, UserError, no_progress, part_of
 from .gaussians import Gaussians4D
 from .logs import log
@@ -30,7 +31,6 @@ from .rasterize import is_compiled, over_white_pictures, render
 from .refine import refine
 from .subject import find_subject, frame_subject
 
-DEVICES = ("cpu", "cuda")
 DEFAULTS = ReconstructOptions()
 LESS = "use fewer pictures or a lower resolution"
 
@@ -39,24 +39,6 @@ OnCloud = Callable[[Gaussians4D], None]
 after each step."""
 
 Prediction = tuple[Tensor, Tensor]  # channels and pixels, as LRM4D.gaussians decodes them
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """Return the device of a name; "auto" is CUDA if PyTorch can use it, else the CPU.
-
-    Raises:
-        UserError: this PyTorch does not have the device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.partition(":")[0] not in DEVICES:
-        raise UserError(f"There is no device '{name}'; choose 'auto', 'cpu' or 'cuda'.")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"The device '{name}' cannot be used ({_first_line(error)}); choose 'auto' or 'cpu'.") from None
-    return device
 
 
 @dataclass(frozen=True)
@@ -274,8 +256,7 @@ def predict(plan: Plan, progress: Progress = no_progress, on_cloud: OnCloud | No
 def _run(plan: Plan, views: Views, noisy: Noisy | None = None) -> Prediction:
     """Run the network, and drop the Gaussians of pixels that the matte mostly excludes."""
     inside = patchify(views.inside[None, ..., None], plan.network.config.patch).flatten().to(plan.device)
-    on_gpu = plan.device.type == "cuda"
-    with torch.no_grad(), torch.autocast(plan.device.type, torch.bfloat16, enabled=on_gpu):
+    with torch.no_grad(), half_precision(plan.device):
         channels, pixels = plan.network(views.images, views.poses, views.intrinsics, views.times, noisy=noisy)
     bound, free = channels[:, : len(inside)], channels[:, len(inside) :]
     return torch.cat([bound[:, inside], free], 1), pixels[:, inside]
@@ -399,7 +380,3 @@ def _free_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
     return free_memory()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from .capture import Capture
+from .devices import pick_device
 from .errors import Progress, UserError, no_progress
 from .gaussians import Gaussians4D, concatenate, load_cloud, save_cloud
 from .logs import log, saying_once
 from .lrm4d import LRM4D
 from .options import ReconstructOptions
-from .reconstruct import DEFAULTS, NothingFound, OnCloud, make_plan, pick_device, reconstruct
+from .reconstruct import DEFAULTS, NothingFound, OnCloud, make_plan, reconstruct
 from .splats import MIN_OPACITY
 from .take import Take, Window, plan_windows
 from .version import read_version

@@ -27,7 +27,7 @@ BACKEND = (
     ("calibrations/",),
     ("subject", "take"),
     ("gaussians", "capture", "formats/", "head_motion"),
-    ("camera", "splats", "memory", "download", "cache"),
+    ("camera", "splats", "memory", "download", "cache", "devices"),
     ("movies",),
     ("picture_files",),
     ("color", "files", "harmonics", "rotations", "logs", "version", "console"),

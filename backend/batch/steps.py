@@ -22,6 +22,7 @@ from PIL import Image
 
 from ..calibrations.load import open_capture, open_take
 from ..capture import Capture, Frame
+from ..devices import pick_device
 from ..errors import UserError
 from ..facelift.pipeline import FaceLift
 from ..facelift.weights import FOLDER, find_weights
@@ -33,7 +34,7 @@ from ..models import load_model
 from ..options import FACELIFT_MODEL, PortraitOptions, ReconstructOptions
 from ..portrait.mattes import cut_out_take
 from ..portrait.pipeline import Completion, Sitting, read_sitting
-from ..reconstruct import make_plan, pick_device, reconstruct
+from ..reconstruct import make_plan, reconstruct
 from ..take import Take, Window, plan_windows
 from ..version import read_version
 from ..windows import forget_finished, join_windows, reconstruct_window

@@ -16,13 +16,14 @@ import torch
 
 from ..camera import Camera
 from ..capture import Capture, Frame
+from ..devices import pick_device
 from ..errors import Progress, UserError, no_progress, part_of
 from ..gaussians import Gaussians4D
 from ..lrm4d import LRM4D
 from ..models import load_model
 from ..options import PortraitOptions, ReconstructOptions
 from ..picture_files import is_picture
-from ..reconstruct import OnCloud, pick_device, reconstruct
+from ..reconstruct import OnCloud, reconstruct
 from .bust import Bust, Place, aim_camera, crop_bust, field_to_focal, locate_head
 from .face import Face
 from .matte import lay_over_white

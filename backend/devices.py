@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The devices that networks run on, and the precision that is fast there."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+from .errors import UserError
+
+DEVICES = ("cpu", "cuda")
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Return the device of a name; "auto" is CUDA if PyTorch can use it, else the CPU.
+
+    Raises:
+        UserError: this PyTorch does not have the device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.partition(":")[0] not in DEVICES:
+        raise UserError(f"There is no device '{name}'; choose 'auto', 'cpu' or 'cuda'.")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"The device '{name}' cannot be used ({_first_line(error)}); choose 'auto' or 'cpu'.") from None
+    return device
+
+
+def half_precision(device: torch.device) -> torch.autocast:
+    """Return a context in which networks compute in bf16, as they were trained, where the device is faster with it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or _multiplies_bf16())
+
+
+@functools.cache
+def _multiplies_bf16() -> bool:
+    """Return whether this processor multiplies matrices of bf16 itself; where it does not, they take longer."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # an older PyTorch does not tell
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
