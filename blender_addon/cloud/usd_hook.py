@@ -69,11 +69,11 @@ def _read(owner: Object, depsgraph: bpy.types.Depsgraph, frames: range) -> tuple
     modifier = cloud_modifier(owner)
     curve = compat.find_fcurve(owner, compat.input_path(modifier, "Time"))
     times = {frame: shown_time(modifier, curve.evaluate(frame) if curve else None) for frame in frames}
-    moving = read_cloud(owner)
-    seen = np.zeros(len(moving), bool)
+    gaussians = read_cloud(owner)
+    seen = np.zeros(len(gaussians), bool)
     for time in set(times.values()):
-        seen |= moving.at(time)[1] >= splats.MIN_OPACITY
-    return moving.select(seen).transform(motion_matrix(owner, Matrix())), times
+        seen |= gaussians.at(time)[1] >= splats.MIN_OPACITY
+    return gaussians.select(seen).transform(motion_matrix(owner, Matrix())), times
 
 
 def _higher(owner: Object, count: int) -> np.ndarray:
@@ -134,12 +134,13 @@ class FACET4D_UH_splats(bpy.types.USDHook):
 
     @staticmethod
     def on_export(export_context: Any) -> bool:
+        """Write the splats; Blender calls this at the end of an export."""
         write_stage(export_context.get_stage(), export_context.get_depsgraph(), export_context.get_prim_map())
         return True
 
 
 def register() -> None:
-    """Register the hook where Blender has USD's Python library. Blender ends where it calls a hook without."""
+    """Add the hook where Blender has USD's Python library. Blender ends where it calls a hook without."""
     try:
         if hasattr(bpy.utils, "expose_bundled_modules"):
             bpy.utils.expose_bundled_modules()
