@@ -7,6 +7,8 @@
                              One at a time run the tests of a single file, and all with --pdb, -s or -n 0
                              test --blender 4.5 runs those of Blender with another version (or 5.0, 5.2, 5.3, newest),
                              in an environment of its own
+    python3 build.py bench   time the network, splatting, reconstructions, files and Blender on this machine: --quick
+                             for a first impression, --only PART, --json FILE to keep it, --against FILE to compare
     python3 build.py lint    check the code with ruff and its types with pyright, and that requirements/ fits
                              pyproject.toml
     python3 build.py fuzz    feed new malformed input to all readers for --minutes (60), and keep what fails in out/fuzz
@@ -72,6 +74,7 @@ SEVERAL_PROCESSES = ["--numprocesses=auto", "--maxprocesses=8", "--dist=loadfile
 
 # The extras of pyproject.toml that a command needs; lint looks up the types of all that is imported.
 EXTRAS = {
+    "bench": [],
     "demo": [],
     "fuzz": ["portrait", "test"],
     "gui": ["manual"],
@@ -173,7 +176,7 @@ def run_tests(arguments: list[str]) -> int:
 def stage_extension(folder: Path) -> None:
     """Lay the extension out in `folder`: the add-on at its root, backend and manual inside, the licence beside them."""
     # The demo, training and the rooms' pages are for checkouts; an artist's Blender only reconstructs.
-    unneeded = shutil.ignore_patterns("__pycache__", ".*", "README.md", "demo.py", "training")
+    unneeded = shutil.ignore_patterns("__pycache__", ".*", "README.md", "bench.py", "demo.py", "training")
     shutil.copytree(ROOT / "blender_addon", folder, ignore=unneeded)
     shutil.copytree(ROOT / "backend", folder / "backend", ignore=unneeded)
     shutil.copy(ROOT / "LICENSE", folder / "LICENSE")
@@ -310,6 +313,8 @@ def main(arguments: list[str]) -> int:
         if options.command == "install":
             return install(options.arguments)
         ENVIRONMENT.add(EXTRAS[options.command])
+        if options.command == "bench":
+            return ENVIRONMENT.run_module("blender_addon.bench", *options.arguments)
         if options.command == "demo":
             return ENVIRONMENT.run_module("blender_addon.demo", *options.arguments)
         if options.command == "lint":

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from .arguments import add_arguments, join_points, read_arguments, read_indices, read_point
 from .batch.command import add_batch, batch
+from .bench.command import add_bench, bench
 from .capture_commands import CAPTURE, add_check, add_import, check, import_, open_take, read_capture
 from .console import report, show_any_text, stop_when_told
 from .errors import UserError
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         ("evaluate", _evaluate, _add_evaluate, "Reconstruct from some pictures of a capture and score the others."),
         ("convert", _convert, _add_convert, "Convert a cloud to a file of splats, or a file of splats to a cloud."),
         ("train", _train, _add_train, "Train a model on synthetic scenes."),
+        ("bench", bench, add_bench, "Time the slow parts on this machine, and compare them with an earlier time."),
         ("info", _info, lambda _: None, "Say which models, devices and versions are here."),
     ):
         command = commands.add_parser(name, help=text, description=text)

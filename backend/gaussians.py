@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -25,7 +24,13 @@ from torch import Tensor
 from .camera import Similarity
 from .errors import UserError
 from .files import writing
-from .rotations import isoclinic_from_rotation, rotation_from_isoclinic
+from .rotations import (
+    isoclinic_from_quaternion,
+    isoclinic_from_rotation,
+    multiplication,
+    quaternion_from_rotation,
+    rotation_from_isoclinic,
+)
 from .splats import LARGEST, SMALLEST, STATIC_SIGMA, MovingSplats, is_clip
 
 FORMAT = "facet4d-cloud-1"
@@ -171,19 +176,30 @@ class Gaussians4D:
 
     def freeze(self, time: float = 0.0) -> Gaussians4D:
         """Return the cloud as it is at a time in seconds, unchanged at all times, like a capture of one moment."""
-        splats = self.to_splats()
-        splats.position, splats.opacity = splats.at(time)
-        splats.velocity = np.zeros_like(splats.velocity)
-        splats.time_mean = np.full_like(splats.time_mean, time)
-        splats.time_sigma = np.full_like(splats.time_sigma, STATIC_SIGMA)
-        splats.time_range = (time, time)
-        return from_splats(splats)
+        precise = self.to(torch.float64)
+        velocity, variance, shape = precise.motion()
+        elapsed = time - precise.mean[..., 3:]
+        scale, axes = _principal_axes(shape)
+        spatial = torch.zeros_like(precise.factor())
+        spatial[..., :3, :3], spatial[..., 3, 3] = axes, 1
+        turn = isoclinic_from_rotation(spatial)[0].float()
+        moment, sigma = torch.full_like(elapsed, time), torch.full_like(elapsed, STATIC_SIGMA)
+        opacity = precise.opacity * torch.exp(-0.5 * elapsed[..., 0].square() / variance)
+        return replace(
+            self,
+            mean=torch.cat([precise.mean[..., :3] + velocity * elapsed, moment], -1).float(),
+            scale=torch.cat([scale, sigma], -1).float(),
+            left=turn,
+            right=turn,
+            opacity=opacity.float(),
+            time_range=(time, time),
+        )
 
     def transform(self, similarity: Similarity, time_scale: float = 1.0, time_shift: float = 0.0) -> Gaussians4D:
         """Return the cloud in another world and on another clock: x' = similarity(x), t' = time_scale * t + time_shift.
 
         Space and time are scaled differently, so scale and rotation are decomposed again: D M = U S V^T,
-        Sigma' = U S^2 U^T.
+        Sigma' = U S^2 U^T. Of Gaussians that all stand still, the axes remain.
         """
         precise = self.to(torch.float64)
         stretch = torch.eye(4, dtype=torch.float64)
@@ -191,7 +207,12 @@ class Gaussians4D:
         stretch[3, 3] = time_scale
         shift = torch.tensor([*similarity.translation, time_shift], dtype=torch.float64)
         stretch, shift = stretch.to(self.mean.device), shift.to(self.mean.device)
-        scale, left, right = _decompose(stretch @ precise.factor())
+        if torch.equal(self.left, self.right):
+            scale = precise.scale * precise.scale.new_tensor([similarity.scale] * 3 + [abs(time_scale)])
+            (turn,) = isoclinic_from_quaternion(quaternion_from_rotation(similarity.rotation[None]))
+            left = right = precise.left @ precise.left.new_tensor(multiplication(turn).T)
+        else:
+            scale, left, right = _decompose(stretch @ precise.factor())
         first, last = sorted(time_scale * time + time_shift for time in self.time_range)
         return replace(
             self,
@@ -224,10 +245,16 @@ def concatenate(clouds: Sequence[Gaussians4D]) -> Gaussians4D:
 
 def _decompose(factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return scale, left and right [..., 4] of Gaussians with covariance factor factor^T, factor [..., 4, 4]."""
-    axes, scale, _ = torch.linalg.svd(factor)
+    scale, axes = _principal_axes(factor)
+    return scale, *isoclinic_from_rotation(axes)
+
+
+def _principal_axes(factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Return standard deviations [..., D] and axes [..., D, D] in SO(D) of factor factor^T, factor [..., D, K]."""
+    axes, scale, _ = torch.linalg.svd(factor, full_matrices=False)
     flip = torch.ones_like(scale)
     flip[..., 0] = torch.linalg.det(axes).sign()
-    return scale, *isoclinic_from_rotation(axes * flip[..., None, :])
+    return scale, axes * flip[..., None, :]
 
 
 def save_cloud(cloud: Gaussians4D, path: Path | str) -> None:

@@ -77,6 +77,12 @@ def rotation_from_quaternion(quaternion: Array) -> Array:
     return rotation_from_isoclinic(isoclinic, isoclinic)[..., :3, :3]
 
 
+def multiplication(quaternion: np.ndarray) -> np.ndarray:
+    """Return the matrix [4, 4] that multiplies quaternions from the left by one [4], the scalar first."""
+    w, i, j, k = quaternion
+    return np.array([[w, -i, -j, -k], [i, w, -k, j], [j, k, w, -i], [k, -j, i, w]])
+
+
 def normalize(quaternion: Array) -> Array:
     """Normalise quaternions [..., 4] to unit length."""
     squared: Any = (quaternion**2).sum(-1)

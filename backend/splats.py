@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .rotations import (
+    isoclinic_from_quaternion,
     isoclinic_from_rotation,
+    multiplication,
+    quaternion_from_isoclinic,
     quaternion_from_rotation,
     rotation_from_isoclinic,
     rotation_from_quaternion,
@@ -84,14 +87,24 @@ class MovingSplats:
     def transform(self, matrix: np.ndarray) -> MovingSplats:
         """Return the cloud under the affine map x -> matrix [4, 4] (x, 1); the matrix may shear."""
         linear = np.asarray(matrix, np.float64)[:3, :3]
-        factor = rotation_from_quaternion(self.rotation) * self.scale[:, None, :]
-        scale, rotation = scale_and_rotation(linear @ factor)
+        size = np.cbrt(np.linalg.det(linear))
+        if size > 0 and np.allclose(linear @ linear.T, size**2 * np.eye(3), rtol=0, atol=1e-9 * size**2):
+            (turn,) = quaternion_from_rotation(linear[None] / size)  # a similarity keeps the axes
+            scale = (size * self.scale).astype(np.float32)
+            rotation = (self.rotation @ multiplication(turn).T).astype(np.float32)
+        else:
+            factor = rotation_from_quaternion(self.rotation) * self.scale[:, None, :]
+            scale, rotation = scale_and_rotation(linear @ factor)
         position = (self.position @ linear.T + np.asarray(matrix)[:3, 3]).astype(np.float32)
         velocity = (self.velocity @ linear.T).astype(np.float32)
         return replace(self, position=position, velocity=velocity, scale=scale, rotation=rotation)
 
     def to_4d(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return mean, scale, left and right [N, 4], the fields of the same Gaussians as a gaussians.Gaussians4D."""
+        if not self.velocity.any():  # the axes are known
+            turn = isoclinic_from_quaternion(self.rotation).astype(np.float32)
+            mean, scale = np.c_[self.position, self.time_mean], np.c_[self.scale, self.time_sigma]
+            return mean.astype(np.float32), scale.astype(np.float32), turn, turn
         sigma = self.time_sigma.astype(np.float64)[:, None]
         # time = sigma n, space = velocity * time + shape noise: a lower block-triangular factor of the covariance
         factor = np.zeros((len(self), 4, 4))
@@ -120,6 +133,11 @@ class MovingSplats:
         With M = R diag(scale) = [X; m] (three rows of space, one of time), sigma = |m| and u = m / sigma: the velocity
         is X u / sigma, and X - (X u) u^T a factor of the covariance at any one time.
         """
+        if np.array_equal(left, right):  # nothing moves, and the axes are known
+            shape = scale[:, :3], quaternion_from_isoclinic(left)
+            arrays = (mean[:, :3], 0 * mean[:, :3], mean[:, 3], scale[:, 3], *shape, opacity, color)
+            values = (np.array(array, np.float32) for array in arrays)
+            return cls(*values, compositing=compositing, time_range=time_range)
         mean, scale, left, right = (np.asarray(array, np.float64) for array in (mean, scale, left, right))
         factor = rotation_from_isoclinic(left, right) * scale[:, None, :]
         space, time = factor[:, :3], factor[:, 3]

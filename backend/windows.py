@@ -60,7 +60,7 @@ def reconstruct_take(
     with saying_once():
         for cloud in _reconstruct_windows(take, windows, options, network, centre, progress, folder):
             clouds.append(cloud)
-            if on_cloud and len(clouds) < len(windows):
+            if on_cloud and len(cloud) and len(clouds) < len(windows):
                 on_cloud(join_windows(clouds, take.times))
     return join_windows(clouds, take.times)
 

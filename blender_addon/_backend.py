@@ -18,6 +18,9 @@ ROOT = __name__.rpartition(".")[0]  # the extension's name in Blender; a subfold
 _PACKAGE = f"{ROOT}.backend" if find_spec(f"{ROOT}.backend") else "backend"
 
 if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follow it; they let nothing else pass
+    import backend.bench.command
+    import backend.bench.files
+    import backend.bench.measure
     import backend.calibrations.load
     import backend.facelift.pipeline
     import backend.facelift.weights
@@ -52,6 +55,7 @@ if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follo
     from backend import version as version
     from backend import windows as windows
 
+    bench = backend.bench
     calibrations = backend.calibrations
     facelift = backend.facelift
     formats = backend.formats

@@ -14,7 +14,7 @@ BACKEND = (
     ("__main__",),
     ("capture_commands",),
     ("training/",),
-    ("batch/",),
+    ("batch/", "bench/"),
     ("facelift/",),
     ("portrait/",),
     ("windows",),
@@ -37,7 +37,7 @@ BACKEND = (
     ("arrays", "errors", "pip_failures", "__init__"),
 )
 ADDON = (
-    ("__init__", "demo"),
+    ("__init__", "bench", "demo"),
     ("manual", "panels/"),
     ("preferences", "properties"),
     ("run/", "portrait/"),

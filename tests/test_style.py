@@ -18,7 +18,7 @@ VERBS = re.compile(
     Examine|Expand|Explain|Export|Fetch|Find|Fit|Follow|Forget|Free|Freeze|Fuse|Gather|Generate|Give|Hide|Import|
     Install|Interpolate|Intersect|Join|Keep|Key|Lay|Leave|Let|Lift|List|Load|Make|Measure|Merge|Mix|Move|Name|
     Normalise|Open|Order|Orthogonalise|Pack|Paint|Parse|Pick|Place|Plan|Predict|Prepare|Print|Project|Prune|Put|Rearrange|
-    Raise|Rasterise|Read|Reconstruct|Record|Redraw|Refine|Release|Remove|Render|Reorder|Replace|Report|Resize|
+    Raise|Rasterise|Read|Reconstruct|Record|Redraw|Refine|Release|Remove|Render|Reorder|Replace|Report|Resize|Time|
     Return|Rotate|Round|Run|Sample|Save|Say|Score|Select|Set|Shard|Show|Shuffle|Smooth|Sort|Splat|Split|Stack|Start|
     Stop|Store|Suppress|Survey|Take|Tell|Test|Train|Transform|Try|Turn|Undo|Unpack|Update|Use|Wait|Warp|Weigh|Write|
     Yield)\b""",

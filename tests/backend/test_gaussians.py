@@ -21,6 +21,7 @@ from backend.rotations import (
     rotation_from_isoclinic,
     rotation_from_quaternion,
 )
+from backend.splats import STATIC_SIGMA, MovingSplats
 from tests.helpers.clouds import random_cloud
 
 
@@ -198,6 +199,80 @@ def test_frozen_cloud_stands_still():
         now, _, alpha = (part[0] for part in frozen.at(torch.tensor([time])))
         assert (now - mean).abs().max() < 1e-5
         assert (alpha - opacity).abs().max() < 1e-3
+
+
+def decomposed(splats: MovingSplats) -> Gaussians4D:
+    """Splats that stand still, brought into the form of 4D Gaussians as moving ones are."""
+    factor = np.zeros((len(splats), 4, 4))
+    factor[:, :3, :3] = rotation_from_quaternion(splats.rotation) * splats.scale[:, None, :]
+    factor[:, 3, 3] = splats.time_sigma
+    axes, scale, _ = np.linalg.svd(factor)
+    axes[:, :, 0] *= np.linalg.det(axes)[:, None]
+    mean = np.c_[splats.position, splats.time_mean].astype(np.float32)
+    parts = (mean, scale, *isoclinic_from_rotation(axes), splats.opacity, splats.color)
+    return Gaussians4D(*(torch.tensor(part, dtype=torch.float32) for part in parts))
+
+
+def assert_same(cloud: Gaussians4D, other: Gaussians4D, times=(0.25, 3.0)) -> None:
+    for now, then in zip(cloud.at(torch.tensor(times)), other.at(torch.tensor(times)), strict=True):
+        size = then.abs().amax(-1, keepdim=True)
+        assert ((now - then).abs() <= 1e-4 * size + 1e-9).all()
+
+
+def test_what_stands_still_is_the_same_by_closed_forms_and_by_decomposing():
+    """As it was until closed forms: decomposed in Blender's form of splats, and then again for world and clock."""
+    cloud = random_cloud().to(torch.float32)
+    splats = cloud.to_splats()
+    splats.position, splats.opacity = splats.at(0.25)
+    splats.velocity[:] = 0
+    splats.time_mean[:], splats.time_sigma[:] = 0.25, STATIC_SIGMA
+    expected = decomposed(splats)
+    frozen = cloud.freeze(0.25)
+    assert_same(frozen, expected)
+    assert frozen.time_range == (0.25, 0.25) and torch.equal(frozen.left, frozen.right)
+    assert_same(from_splats(splats), expected)
+    turn = rotation_from_quaternion(np.array([0.5, 0.1, -0.7, 0.5]) / np.linalg.norm([0.5, 0.1, -0.7, 0.5]))
+    similarity = Similarity(2.5, turn, np.array([1.0, -2.0, 3.0]))
+    moved, wanted = (some.transform(similarity, 0.5, 1.0) for some in (frozen, expected))
+    assert torch.equal(moved.left, moved.right) and not torch.equal(expected.left, expected.right)
+    assert_same(moved, wanted, (1.125, 3.0))
+    assert moved.time_range == (1.125, 1.125)
+    again = moved.to_splats()
+    assert not again.velocity.any()
+    assert_same(decomposed(again), wanted, (1.125, 3.0))
+
+
+@pytest.mark.parametrize("shear", [0.0, 0.3])
+@pytest.mark.parametrize("size", [2.5, -1.0])
+def test_splats_in_another_world_have_the_covariances_of_that_world(size, shear):
+    splats = random_cloud().to(torch.float32).to_splats()
+    turn = rotation_from_quaternion(np.array([0.5, 0.5, -0.5, 0.5]))
+    matrix = np.eye(4)
+    matrix[:3, :3] = size * turn + shear * np.eye(3, k=1)
+    matrix[:3, 3] = 1, 2, 3
+    moved = splats.transform(matrix)
+    before, after = (rotation_from_quaternion(s.rotation) * s.scale[:, None, :] for s in (splats, moved))
+    wanted = matrix[:3, :3] @ before @ before.swapaxes(1, 2) @ matrix[:3, :3].T
+    np.testing.assert_allclose(after @ after.swapaxes(1, 2), wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+    np.testing.assert_allclose(moved.velocity, splats.velocity @ matrix[:3, :3].T, rtol=1e-4, atol=1e-5)
+
+
+def test_what_stands_still_is_decomposed_once_and_on_its_own_device(monkeypatch):
+    devices, svd = [], torch.linalg.svd
+
+    def counted(factor, **named):
+        devices.append(factor.device)
+        return svd(factor, **named)
+
+    def refuse(*_, **__):
+        raise AssertionError("decomposed on the CPU")
+
+    monkeypatch.setattr(torch.linalg, "svd", counted)
+    monkeypatch.setattr(np.linalg, "svd", refuse)
+    cloud = random_cloud().to(torch.float32)
+    frozen = cloud.freeze(0.25).transform(Similarity(2.0, np.eye(3), np.zeros(3)), 1.0, 5.0)
+    from_splats(frozen.to_splats())
+    assert devices == [cloud.mean.device]
 
 
 def test_cloud_file_keeps_everything(tmp_path):
