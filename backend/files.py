@@ -8,12 +8,14 @@ same place takes it over. A process locks the file that it writes, and another p
 import atexit
 import errno
 import os
+import signal
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from .errors import UserError
 
@@ -23,6 +25,7 @@ else:
     import fcntl
 
 PART = ".part"  # the ending of an incomplete file's name
+_STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 LARGEST_TEXT = 1 << 27  # bytes of a calibration or of settings
 _unfinished: set[Path] = set()  # the new files of this process
 _FAR = 2**40  # where Windows locks a byte, because nobody can write what is locked
@@ -53,6 +56,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
         _give_up(partial, lock)
         raise
     lock.close()
+    _remove_left_over(place)
 
 
 @contextmanager
@@ -88,11 +92,13 @@ def writing_several(path: Path | str) -> Iterator[Path]:
             _remove_folder(folder)  # of a process that was killed
             folder.mkdir()
             yield folder
-            for file in sorted(folder.iterdir()):
-                os.replace(file, place.with_name(file.name))
+            with _uninterrupted():  # or files of two times would be left
+                for file in sorted(folder.iterdir()):
+                    os.replace(file, place.with_name(file.name))
         finally:
             _remove_folder(folder)
             _give_up(claimed, lock)
+        _remove_left_over(place)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another folder.") from None
 
@@ -101,7 +107,7 @@ def _claim(path: Path) -> tuple[Path, IO[bytes]]:
     """Make and lock an empty file beside `path` that no other process writes; return its path and its lock."""
     number = 1
     while True:
-        partial = path.with_name(path.name + (PART if number == 1 else f".{number}{PART}"))
+        partial = _partial(path, number)
         _unfinished.add(partial)
         lock = open(partial, "ab")  # noqa: SIM115, it is locked until the caller closes it
         if not try_lock(lock):
@@ -111,6 +117,44 @@ def _claim(path: Path) -> tuple[Path, IO[bytes]]:
             return partial, lock
         lock.close()  # where it is not there any more, its process has just moved it to its place
         _unfinished.discard(partial)
+
+
+def _partial(path: Path, number: int) -> Path:
+    return path.with_name(path.name + (PART if number == 1 else f".{number}{PART}"))
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove what processes have left that were killed while another wrote the same file."""
+    for partial in (_partial(path, number) for number in range(2, 10)):
+        with suppress(OSError):
+            if partial.exists():
+                with open(partial, "ab") as lock:
+                    if try_lock(lock) and _is_at(lock, partial):
+                        _remove_folder(_folder(partial))
+                        _give_up(partial, lock)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let signals that stop the program wait for the end of the block.
+
+    Python answers signals in its main thread; other threads are not interrupted.
+    """
+    waiting: list[int] = []
+    handlers: dict[int, Any] = {}
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for number in filter(None, (getattr(signal, name, None) for name in _STOPPING)):
+                handler = signal.getsignal(number)
+                if callable(handler):  # by another, the system or Blender, the program ends as if it was killed
+                    handlers[number] = handler
+                    signal.signal(number, lambda number, _frame: waiting.append(number))
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in waiting:
+            signal.raise_signal(number)
 
 
 def _folder(claimed: Path) -> Path:

@@ -148,6 +148,8 @@ def _open(path: Path | str) -> Iterator[Any]:
         with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise UserError(f"{path} holds no video; choose another file.")
+            if container.streams.video[0].codec_context is None:
+                raise UserError(f"{path} has a codec that is not known; convert it to another format, such as mp4.")
             yield container
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{path} cannot be decoded ({error}); convert it to another format, such as mp4.") from None

@@ -190,3 +190,35 @@ def test_frames_of_an_earlier_longer_sequence_are_told(tmp_path, caplog):
     assert len(write_sequence(splats, tmp_path / "cloud.ply", 2)) == 5 and not caplog.messages
     assert len(write_sequence(splats, tmp_path / "cloud.ply", 1)) == 3
     assert "2 files of an earlier sequence are still there, cloud_0003.ply to cloud_0004.ply" in caplog.text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes are others there")
+def test_a_signal_waits_until_all_files_are_moved(tmp_path, monkeypatch):
+    for name in ("frame_0", "frame_1"):
+        (tmp_path / name).write_text("old")
+    move = os.replace
+
+    def move_and_interrupt(*places) -> None:
+        move(*places)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(os, "replace", move_and_interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), writing_several(tmp_path / "frame") as folder:
+            for name in ("frame_0", "frame_1"):
+                (folder / name).write_text("new")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"frame_0": "new", "frame_1": "new"}
+
+
+def test_what_two_killed_processes_left_is_removed(tmp_path):
+    for name in ("cloud.ply.part", "cloud.ply.2.part", "cloud.ply.3.part"):
+        (tmp_path / name).write_text("stump")
+    (tmp_path / "cloud.ply.2.parts").mkdir()
+    (tmp_path / "cloud.ply.2.parts" / "cloud_0007.ply").write_text("stump")
+    with replacing(tmp_path / "cloud.ply") as partial:
+        partial.write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["cloud.ply"]
