@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,7 +68,7 @@ class Capture:
         return min(times), max(times)
 
     def validate(self) -> None:
-        """Raise UserError if no model can use the capture: it has no pictures, or bad sizes, cameras or times."""
+        """Raise UserError if no model can use the capture: it has no pictures, or bad cameras or times."""
         if not self.frames:
             raise UserError("The capture holds no pictures; give at least one camera a picture.")
         for frame in self.frames:
@@ -80,13 +80,6 @@ class Capture:
             raise UserError(
                 f"The clip lasts {last - first:g} s but its clock stands at {first:.0f} s; count its times from 0."
             )
-        reference = self.frames[0]
-        for frame in self.frames:
-            if frame.image.shape != reference.image.shape:
-                raise UserError(
-                    f"Picture sizes differ: '{reference.name}' is {_size(reference.image)} but '{frame.name}' is "
-                    f"{_size(frame.image)}; bring all pictures to one size."
-                )
 
     def square(self, resolution: int) -> Capture:
         """Return the capture with pictures of resolution x resolution pixels: their `middle_squares`."""
@@ -103,25 +96,26 @@ class Capture:
     def middle_squares(self) -> list[Square]:
         """Return the middle square of each picture, with the shorter side of the picture.
 
-        Where that would cut off a part of a matte, the square has the longer side and exceeds the picture.
+        Where that would cut off a part of a matte, the squares have the longer sides and exceed the pictures.
         """
-        side = self.square_side()
-        height, width = self.frames[0].image.shape[:2]
-        return [Square((width - side) // 2, (height - side) // 2, side)] * len(self.frames)
+        squares = [_middle_square(frame.image) for frame in self.frames]
+        if any(map(_cuts_matte, self.frames, squares)):
+            squares = [_middle_square(frame.image, max) for frame in self.frames]
+        return squares
 
-    def square_side(self) -> int:
-        """Return the side of `middle_squares`."""
-        height, width = self.frames[0].image.shape[:2]
-        side = min(height, width)
-        for frame in self.frames:
-            if not has_matte(frame.image):
-                continue  # background may be cut off
-            outside = frame.image[..., 3].copy()
-            top, left = (height - side) // 2, (width - side) // 2
-            outside[top : top + side, left : left + side] = 0
-            if outside.any():
-                return max(height, width)
-        return side
+
+def _middle_square(image: np.ndarray, choose: Callable[[int, int], int] = min) -> Square:
+    height, width = image.shape[:2]
+    side = choose(height, width)
+    return Square((width - side) // 2, (height - side) // 2, side)
+
+
+def _cuts_matte(frame: Frame, square: Square) -> bool:
+    if not has_matte(frame.image):
+        return False  # background may be cut off
+    outside = frame.image[..., 3].copy()
+    outside[square.top : square.top + square.side, square.left : square.left + square.side] = 0
+    return bool(outside.any())
 
 
 def _cut_square(frame: Frame, square: Square, resolution: int) -> Frame:
@@ -225,7 +219,3 @@ def _write_camera(camera: Camera) -> dict[str, Any]:
         "h": camera.height,
         "transform_matrix": camera.to_opengl().tolist(),
     }
-
-
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]} x {image.shape[0]}"

@@ -76,7 +76,7 @@ def is_picture(path: Path) -> bool:
     ending = path.suffix.lower()
     named = ending in BEYOND_PILLOW or Image.registered_extensions().get(ending, "MPEG") != "MPEG"
     try:
-        with _open_with_pillow(path) as picture:
+        with _open_with_pillow(path, _read_start(path)) as picture:
             # Pillow recognises MPEG but cannot read it
             return picture.format != "MPEG" and count_animated(picture) == 1
     except NOT_READ:
@@ -86,7 +86,7 @@ def is_picture(path: Path) -> bool:
 def is_animation(path: Path) -> bool:
     """Tell whether a file is an animated GIF, WebP, PNG or AVIF."""
     try:
-        with _open_with_pillow(path) as picture:
+        with _open_with_pillow(path, _read_start(path)) as picture:
             return count_animated(picture) > 1
     except NOT_READ:
         return False
@@ -97,22 +97,24 @@ def count_animated(picture: Image.Image) -> int:
     return getattr(picture, "n_frames", 1) if picture.format in ANIMATED else 1
 
 
-def _open(path: Path) -> Image.Image:
+def _read_start(path: Path) -> bytes:
     with open(path, "rb") as file:
-        start = file.read(16)
+        return file.read(16)
+
+
+def _open(path: Path) -> Image.Image:
+    start = _read_start(path)
     if start.startswith((EXR, RADIANCE)):
         return Image.fromarray(_encode(_read_with_av(path)))
     try:
-        return _open_with_pillow(path)
+        return _open_with_pillow(path, start)
     except UnidentifiedImageError:
         if start.startswith((b"II", b"MM")):
             return Image.fromarray(_read_tiff(path))
         raise
 
 
-def _open_with_pillow(path: Path) -> Image.Image:
-    with open(path, "rb") as file:
-        start = file.read(12)
+def _open_with_pillow(path: Path, start: bytes) -> Image.Image:
     if start[4:8] == b"ftyp" and start[8:12] in HEIC_BRANDS:
         import pillow_heif
 

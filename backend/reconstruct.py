@@ -34,6 +34,8 @@ from .subject import find_subject, frame_subject
 DEFAULTS = ReconstructOptions()
 LESS = "use fewer pictures or a lower resolution"
 
+LEAST_SHARE = 0.6  # of a picture that its middle square has: 9:16 has less, 3:2 more
+
 OnCloud = Callable[[Gaussians4D], None]
 """A function that is given the cloud as it is before it is refined, placed and on the CPU; where views are completed,
 after each step."""
@@ -135,13 +137,15 @@ def make_plan(
     missing = _plan_missing(capture, normalisation, options, config.completes)
     if centre is None and is_one_place(np.stack([camera.position for camera in cameras])):
         log.warning("One camera alone does not tell how far away the subject is; give the subject's centre.")
-    resolution = _pick_resolution(capture, len(missing), options, config, device)
+    squares = capture.middle_squares()
+    resolution = _pick_resolution(squares, len(missing), options, config, device)
     tokens = (len(capture.frames) + len(missing)) * (resolution // config.patch) ** 2
     sizes = config.layers, config.width, config.patch, tokens, config.expansion
     needed = reconstruction_bytes(*sizes, missing=len(missing))
-    squares = capture.middle_squares()
     if subject:
         squares, normalisation = frame_subject(capture.frames, subject, resolution, config.patch)
+    else:
+        _warn_of_borders(capture, squares)
     plan = Plan(
         capture=capture,
         network=network,
@@ -181,22 +185,34 @@ def _plan_missing(capture: Capture, normalisation: Similarity, options: Reconstr
     return missing
 
 
+def _warn_of_borders(capture: Capture, squares: Sequence[Square]) -> None:
+    """Say how much of the pictures lies outside of their middle squares, if that is much."""
+    sizes = [frame.camera.width * frame.camera.height for frame in capture.frames]
+    share = min(square.side**2 / size for square, size in zip(squares, sizes, strict=True))
+    if share < LEAST_SHARE:
+        log.warning(
+            "Without mattes only the middle squares of the pictures are read, and %.0f %% of them are cut off; give "
+            "mattes if the subject is there.",
+            100 * (1 - share),
+        )
+
+
 def _shows(camera: Camera, point: np.ndarray) -> bool:
     x, y = camera.project(point)
     return bool((point - camera.position) @ camera.forward > 0 and 0 <= x <= camera.width and 0 <= y <= camera.height)
 
 
 def _pick_resolution(
-    capture: Capture, missing: int, options: ReconstructOptions, config: LRM4DConfig, device: torch.device
+    squares: Sequence[Square], missing: int, options: ReconstructOptions, config: LRM4DConfig, device: torch.device
 ) -> int:
     """Return the side in pixels at which pictures are read.
 
     Raises:
         UserError: it does not divide into patches.
     """
-    resolution, side = options.resolution, capture.square_side()
+    resolution, side = options.resolution, float(np.median([square.side for square in squares]))
     if resolution is None:
-        count, on_cpu = len(capture.frames), device.type == "cpu"
+        count, on_cpu = len(squares), device.type == "cpu"
         return reading_resolution(config.resolution, config.patch, count, side, on_cpu, missing)
     if resolution < config.patch or resolution % config.patch:
         nearest = max(1, resolution // config.patch) * config.patch

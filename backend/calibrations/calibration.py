@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,19 +79,36 @@ def check_pose(camera_to_world: np.ndarray, name: str) -> np.ndarray:
     matrix = np.asarray(camera_to_world, np.float64)
     if matrix.shape == (3, 4):
         matrix = np.vstack([matrix, [0, 0, 0, 1]])
-    axes = matrix[:3, :3]
-    scale = np.cbrt(abs(np.linalg.det(axes))) if np.abs(matrix).max() <= LARGEST else np.nan
-    if not scale > 0 or not np.allclose(axes.T @ axes, scale**2 * np.eye(3), atol=1e-3 * scale**2):
-        raise UserError(
-            f"The pose of '{name}' is not a rotation and a position (singular, skewed or not finite); fix it."
-        )
-    if not np.allclose(matrix[3], [0, 0, 0, 1], atol=1e-6):
-        raise UserError(f"The pose of '{name}' does not end in the row 0 0 0 1; transpose it or export it again.")
-    if np.linalg.det(axes) < 0:
-        raise UserError(f"The pose of '{name}' is mirrored; give its camera a positive scale.")
-    matrix = matrix.copy()
-    matrix[:3, :3] = axes / scale
-    return matrix
+    return check_poses(matrix[None], [name])[0][0]
+
+
+def check_poses(camera_to_world: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return poses [N, 4, 4] with unit axes, and the uniform scales [N] that were in them.
+
+    names: of their pictures or cameras.
+
+    Raises:
+        UserError: one is not a rotation, a scale and a position.
+    """
+
+    def require(good: np.ndarray, fault: str) -> None:
+        if not good.all():
+            raise UserError(f"The pose of '{names[int(good.argmin())]}' {fault}.")
+
+    matrices = np.array(camera_to_world, np.float64)
+    finite = np.abs(matrices).max((1, 2)) <= LARGEST
+    axes = np.where(finite[:, None, None], matrices[:, :3, :3], 0)
+    determinants = np.linalg.det(axes)
+    scales = np.cbrt(np.abs(determinants))
+    squares = (scales**2)[:, None, None]
+    skewed = np.abs(axes.swapaxes(1, 2) @ axes - squares * np.eye(3)) > 1e-3 * squares + 1e-5 * squares * np.eye(3)
+    wrong = "is not a rotation and a position (singular, skewed or not finite); fix it"
+    require(finite & (scales > 0) & ~skewed.any((1, 2)), wrong)
+    last = np.abs(matrices[:, 3] - [0, 0, 0, 1]).max(1)
+    require(last <= 1e-5, "does not end in the row 0 0 0 1; transpose it or export it again")
+    require(determinants > 0, "is mirrored; give its camera a positive scale")
+    matrices[:, :3, :3] = axes / scales[:, None, None]
+    return matrices, scales
 
 
 def invert_pose(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:

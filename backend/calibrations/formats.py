@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 from ..capture import TRANSFORMS
@@ -29,6 +30,8 @@ class Format:
     inner: tuple[str, ...] = ()
 
 
+MOST_TRIED = 50  # files that are looked into for a transforms.json of another name
+
 FORMATS = (
     Format("transforms.json", transforms.find, transforms.read_transforms),
     Format("Metashape", metashape.find, metashape.read_metashape),
@@ -42,6 +45,12 @@ FORMATS = (
 )
 
 
+def _find_transforms(folder: Path) -> Path | None:
+    """Return a file like a transforms.json that a folder, or one in it, has under another name."""
+    files = chain(sorted(folder.glob("*.json")), sorted(folder.glob("*/*.json")))
+    return next((file for file in islice(files, MOST_TRIED) if transforms.find(file)), None)
+
+
 def read_calibration(path: Path, options: ImportOptions) -> tuple[Calibration, Library, Path]:
     """Read a calibration of any format; return it, the pictures that may belong to it, and the folder of both.
 
@@ -52,6 +61,8 @@ def read_calibration(path: Path, options: ImportOptions) -> tuple[Calibration, L
         raise UserError(f"There is no capture at {path}; give a folder with a {TRANSFORMS} or another calibration.")
     matches = [(entry, source) for entry in FORMATS if (source := entry.find(path)) is not None]
     if not matches:
+        if other := _find_transforms(path):
+            raise UserError(f"There is no {TRANSFORMS} in {path}, but {other} is one; give that file.")
         names = ", ".join(entry.name for entry in FORMATS)
         raise UserError(f"There is no capture at {path} that can be read; the formats are {names}.")
     entry, source = matches[0]

@@ -50,7 +50,8 @@ class Source:
     """A capture whose pictures are not read yet: what was taken when, and what is odd about it.
 
     place: the folder of the calibration and its pictures. sizes: width and height of each shot's picture, upright as it
-    was calibrated. turned: the shots whose pictures are turned by a quarter, so that all have one shape.
+    was calibrated. common: the size that all pictures get which have its shape. turned: the shots whose pictures are
+    turned by a quarter, so that all have one shape.
     """
 
     format: str
@@ -60,6 +61,7 @@ class Source:
     sizes: list[tuple[int, int]]
     options: ImportOptions
     findings: list[Finding]
+    common: tuple[int, int] | None = None
     turned: set[int] = field(default_factory=set)
 
     @property
@@ -137,7 +139,11 @@ class Source:
 
     def _lens(self, index: int) -> Lens:
         shot = self.shots[index]
-        return _fit_lens(shot.view.lens, self.sizes[index], shot.name, self.options.longest_side)
+        lens = _fit_lens(shot.view.lens, self.sizes[index], shot.name, self.options.longest_side)
+        size = lens.width, lens.height
+        shapes = [self.common, self.common[::-1]] if self.common else []
+        wanted = next((shape for shape in shapes if _is_shape(size, shape)), size)
+        return lens if wanted == size else lens.resize(*wanted)
 
     def _images(self, chosen: Collection[int]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the numbers and pictures RGBA of the chosen shots; a movie is decoded once."""
@@ -172,12 +178,11 @@ def open_capture(path: Path | str, options: ImportOptions = DEFAULTS) -> Source:
     shots, more = set_times(shots, library, options)
     sizes = [_upright_size(shot, library) for shot in shots]
     source = Source(calibration.format, place, library, shots, sizes, options, calibration.findings + findings + more)
-    names = source.names
-    for camera, name in zip(source.cameras, names, strict=True):
+    names, cameras = source.names, source.cameras
+    for camera, name in zip(cameras, names, strict=True):
         check_camera(camera, name)
-    _turn_to_one_shape(source)
+    _bring_to_one_size(source, cameras)
     cameras = source.cameras
-    _check_sizes(cameras, names)
     source.findings.extend(examine_cameras(cameras, names))
     return source
 
@@ -293,33 +298,38 @@ def _fit_lens(lens: Lens, size: tuple[int, int], name: str, longest_side: int) -
     return lens if (width, height) == (lens.width, lens.height) else lens.resize(width, height)
 
 
-def _turn_to_one_shape(source: Source) -> None:
-    """Turn the pictures of cameras that stand on their side, where most do not, or the other way round."""
-    sizes = [(camera.width, camera.height) for camera in source.cameras]
-    usual = Counter(sizes).most_common(1)[0][0]
-    source.turned.update(index for index, size in enumerate(sizes) if size == usual[::-1] != usual)
-    if source.turned:
-        names = [source.names[index] for index in sorted(source.turned)]
-        source.findings.append(
-            Finding(
-                f"{len(names)} pictures are {usual[1]} x {usual[0]} where the others are {usual[0]} x {usual[1]}, so "
-                f"they and their cameras were turned by a quarter: {list_some(names)}.",
-                "Nothing is to be done.",
-            )
-        )
+def _bring_to_one_size(source: Source, cameras: Sequence[Camera]) -> None:
+    """Turn the pictures of cameras that stand on their side, where most do not, and resize those of another size.
 
-
-def _check_sizes(cameras: list[Camera], names: list[str]) -> None:
+    Pictures of another shape stay as they are.
+    """
     sizes = [(camera.width, camera.height) for camera in cameras]
     usual = Counter(sizes).most_common(1)[0][0]
-    for size, name in zip(sizes, names, strict=True):
-        if size != usual:
-            smaller = min(max(usual), max(size))
-            raise UserError(
-                f"Picture sizes differ: '{names[sizes.index(usual)]}' is {usual[0]} x {usual[1]} but '{name}' is "
-                f"{size[0]} x {size[1]}; bring all pictures to one size, as --longest-side {smaller} does if they have "
-                "one shape."
+    source.common = usual
+    source.turned.update(
+        index for index, size in enumerate(sizes) if _is_shape(size, usual[::-1]) and not _is_shape(size, usual)
+    )
+    for chosen, change in (
+        (source.turned, "were turned by a quarter, with their cameras"),
+        ([index for index, size in enumerate(sizes) if size not in (usual, usual[::-1])], ""),
+    ):
+        names = [source.names[index] for index in sorted(chosen)]
+        resized = not change and all(_is_shape(sizes[index], usual, usual[::-1]) for index in chosen)
+        change = change or (f"are read as {usual[0]} x {usual[1]}" if resized else "are of another size or shape")
+        if names:
+            width, height = sizes[min(chosen)]
+            source.findings.append(
+                Finding(
+                    f"{len(names)} pictures {change}, such as one of {width} x {height} where most are {usual[0]} x "
+                    f"{usual[1]}: {list_some(names)}.",
+                    "Nothing is to be done.",
+                )
             )
+
+
+def _is_shape(size: tuple[int, int], *shapes: tuple[int, int]) -> bool:
+    """Tell whether a width and height have the ratio of one of some others."""
+    return any(abs(size[0] * height - size[1] * width) <= 0.01 * size[0] * height for width, height in shapes)
 
 
 def _upright_size(shot: Shot, library: Library) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -20,7 +20,7 @@ FOLDERS = ("images", "imgs", "image", "pictures", "videos", "videos_original")  
 def pictures_folder(place: Path) -> Path:
     """Return the folder of the pictures for a calibration in a place: one of FOLDERS that holds some, or the place."""
     folders = [place / name for name in FOLDERS]
-    return next((folder for folder in folders if folder.is_dir() and Library(folder).files), place)
+    return next((folder for folder in folders if folder.is_dir() and Library(folder).has_files()), place)
 
 
 class Library:
@@ -40,12 +40,17 @@ class Library:
     @cached_property
     def files(self) -> list[str]:
         """Return the paths of all pictures and movies, relative to the root, with slashes, sorted."""
+        return sorted(path.relative_to(self.root).as_posix() for path in self._walk())
+
+    def has_files(self) -> bool:
+        """Tell whether there is any, without listing all."""
+        return next(self._walk(), None) is not None
+
+    def _walk(self) -> Iterator[Path]:
         endings = (*PICTURES, *movies.ENDINGS)
-        return sorted(
-            path.relative_to(self.root).as_posix()
-            for path in self.root.rglob("*")
-            if path.suffix.lower() in endings and not path.name.startswith(".") and path.is_file()
-        )
+        for path in self.root.rglob("*"):
+            if path.suffix.lower() in endings and not path.name.startswith(".") and path.is_file():
+                yield path
 
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from os.path import isfile  # also of what can be no file
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -61,10 +62,15 @@ def find_shots(calibration: Calibration, library: Library, options: ImportOption
     # what the calibration does not call as a picture it calls as a camera; that has the pictures which are left
     claimed = {file for files in taken for file in files}
     for view, files in zip(views, taken, strict=True):
-        if not files:
+        if not files and view.file is None:
             files += [file for file in library.of_camera(view.name) if file not in claimed]
     without = [view.name for view, files in zip(views, taken, strict=True) if not files]
     if len(without) == len(views):
+        if views[0].file is not None:
+            raise UserError(
+                f"None of the {len(views)} pictures that {calibration.source} names is there, for example "
+                f"{views[0].file}; put them there, or correct their paths."
+            )
         raise UserError(
             f"None of the {len(views)} cameras of {calibration.source} has a picture below {library.root}, for example "
             f"'{without[0]}'; name the folder with --pictures, or rename the pictures as the calibration calls them."
@@ -95,7 +101,7 @@ def _unmatched(without: list[str], count: int, unused: list[str]) -> list[Findin
         findings.append(
             Finding(
                 f"{len(without)} of {count} cameras have no picture: {list_some(without)}.",
-                "Restore their pictures, or go on without these cameras.",
+                "They are left out; restore their pictures if you need them.",
             )
         )
     if unused:
@@ -114,7 +120,7 @@ def _pictures_of(view: View, library: Library, camera: str) -> list[str]:
     camera: the view's, if all its pictures have the view's pose, and then these are returned; else empty.
     """
     if view.file is not None:
-        return [view.name]
+        return [view.name] if isfile(view.file) else []
     if camera:
         return library.of_camera(camera)
     one = library.find(view.name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+from os.path import isfile  # also of what can be no file
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ from ..capture import LARGEST, TRANSFORMS
 from ..errors import UserError
 from ..files import read_file, read_head
 from ..picture_files import LARGEST_PICTURE, open_picture
-from .calibration import Calibration, Finding, View, check_pose
+from .calibration import Calibration, Finding, View, check_poses
+from .frame_files import FrameFiles
 from .lens import EQUIDISTANT, PERSPECTIVE, Lens
 from .pictures import Library
 
 SPLITS = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
-ENDINGS = (".png", ".jpg", ".jpeg")  # to try for a file_path that has none
 BROWN_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE", "FULL_OPENCV")
 FISHEYE_MODELS = ("OPENCV_FISHEYE", "FISHEYE")
 RADIAL, TANGENTIAL = ("k1", "k2", "k3", "k4"), ("p1", "p2")
@@ -71,18 +72,31 @@ def _read_file(path: Path, held_out: bool, findings: list[Finding]) -> list[View
             "static capture."
         )
     names = [entry.get("file_path") for entry in entries]
-    chosen = _held_out_names(document, names, path)
-    views = []
-    for index, (entry, name) in enumerate(zip(entries, names, strict=True)):
+    for index, name in enumerate(names):
         if not isinstance(name, str) or Path(name).name in ("", "..") or "\0" in name:
             raise UserError(f"Frame {index} of {path} has no 'file_path'; name its picture.")
+    chosen = _held_out_names(document, names, path)
+    poses, scales = check_poses(_read_matrices(entries, names), names)
+    files = FrameFiles(path.parent)
+    paths = [files.find(name) for name in names]
+    there = next(filter(isfile, paths), None)
+    views = []
+    for entry, name, pose, file in zip(entries, names, opengl_to_opencv(poses), paths, strict=True):
         time = _number(entry[key], f"The time of '{name}'") if timed else None
-        views.append(_read_view(document, entry, name, path.parent, time, held_out or name in chosen))
-    scales = {round(np.cbrt(abs(np.linalg.det(np.array(entry["transform_matrix"])[:3, :3]))), 3) for entry in entries}
-    if scales != {1.0}:
+        lens = _read_lens({**document, **entry}, name, file if isfile(file) or not there else there)
+        mask = _find_mask(entry.get("mask_path"), name, files)
+        views.append(View(name, lens, pose, time, file=file, mask=mask, held_out=held_out or name in chosen))
+    findings.extend(_examine(path, entries, scales))
+    return views
+
+
+def _examine(path: Path, entries: list[dict], scales: np.ndarray) -> list[Finding]:
+    """Return what is odd: scales [N] of the poses, and fields that are not read."""
+    findings = []
+    if np.ptp(scales) > 1e-3 or abs(scales[0] - 1) > 1e-3:
         findings.append(
             Finding(
-                f"The poses of {path.name} have a scale, {min(scales):g} to {max(scales):g}, which was taken out.",
+                f"The poses of {path.name} have a scale, {scales.min():g} to {scales.max():g}, which was taken out.",
                 "Nothing is to be done if the cameras' positions are right.",
             )
         )
@@ -90,38 +104,44 @@ def _read_file(path: Path, held_out: bool, findings: list[Finding]) -> list[View
         findings.append(
             Finding(f"{path.name} has {' and '.join(unread)}, which are not read.", "Nothing is to be done.")
         )
-    return views
+    return findings
 
 
 def _held_out_names(document: dict, names: list[Any], path: Path) -> set[str]:
     """Return the names of the frames that are not for reconstruction."""
     result: set[str] = set()
+    known = {*names}
     for key in ("test_filenames", "val_filenames"):
         listed = document.get(key, [])
-        if not isinstance(listed, list) or any(name not in names for name in listed):
+        if not isinstance(listed, list) or any(not isinstance(name, str) or name not in known for name in listed):
             raise UserError(f"The '{key}' of {path} are not a list of its frames' file paths; correct them.")
         result.update(listed)
     return result
 
 
-def _read_view(document: dict, entry: dict, name: str, folder: Path, time: float | None, held_out: bool) -> View:
-    try:
-        matrix = np.array(entry.get("transform_matrix"))
-    except ValueError:  # rows of unequal lengths
-        matrix = np.zeros(0)
-    if matrix.shape not in ((4, 4), (3, 4)) or matrix.dtype.kind not in "if":
-        raise UserError(f"The frame '{name}' has no 4x4 'transform_matrix'; export its camera pose again.")
-    pose = opengl_to_opencv(check_pose(matrix, name))
-    file = picture_path(folder, name)
-    mask = entry.get("mask_path")
-    if mask is not None and not isinstance(mask, str):
+def _read_matrices(entries: list[dict], names: list[str]) -> np.ndarray:
+    """Return the matrices [N, 4, 4] of all frames; those of 3 x 4 numbers get their last row."""
+    matrices = np.tile(np.eye(4), (len(entries), 1, 1))
+    for matrix, entry, name in zip(matrices, entries, names, strict=True):
+        try:
+            given = np.array(entry.get("transform_matrix"))
+        except ValueError:  # rows of unequal lengths
+            given = np.zeros(0)
+        if given.shape not in ((4, 4), (3, 4)) or given.dtype.kind not in "if":
+            raise UserError(f"The frame '{name}' has no 4x4 'transform_matrix'; export its camera pose again.")
+        matrix[: len(given)] = given
+    return matrices
+
+
+def _find_mask(mask: Any, name: str, files: FrameFiles) -> Path | None:
+    if mask is not None and (not isinstance(mask, str) or "\0" in mask):
         raise UserError(f"The 'mask_path' of '{name}' is {mask!r:.40}; it must be a path.")
-    lens = _read_lens({**document, **entry}, name, file)
-    mask_file = None if mask is None else picture_path(folder, mask)
-    return View(name, lens, pose, time, file=file, mask=mask_file, held_out=held_out)
+    return None if mask is None else files.find(mask)
 
 
 def _read_lens(entry: dict, name: str, file: Path) -> Lens:
+    """Read a frame's lens; file: a picture of its size, which is opened if the entry does not tell the size."""
+
     def get(key: str) -> float | None:
         value = entry.get(key)
         return None if value is None else _number(value, f"'{key}' of '{name}'")
@@ -182,29 +202,6 @@ def _read_model(entry: dict, name: str, get: Any) -> tuple[str, tuple[float, ...
     if model.upper() == "FULL_OPENCV":  # OpenCV's k4, k5 and k6 divide; nerfstudio's k4 is the factor of r^8
         return PERSPECTIVE, radial[:3], (radial[3], get("k5") or 0.0, get("k6") or 0.0)
     return EQUIDISTANT if fisheye else PERSPECTIVE, radial, ()
-
-
-def picture_path(folder: Path, file_path: str) -> Path:
-    r"""Return the path of a frame's picture, which must be named below the folder; also as images\x.png.
-
-    Raises:
-        UserError: the path leads nowhere, or out of the folder.
-    """
-    path = folder / file_path.replace("\\", "/")
-    try:
-        if not path.suffix and not path.exists():  # the Blender scenes of NeRF leave the ending out
-            path = next((other for ending in ENDINGS if (other := path.with_suffix(ending)).exists()), path)
-            path = path if path.suffix else path.with_suffix(ENDINGS[0])
-        inside = path.resolve().is_relative_to(folder.resolve())
-        if not inside and ".." not in path.relative_to(folder).parts:
-            inside = path.is_file()  # through a link that the user made, as to pictures on another disk
-    except ValueError:  # an absolute path
-        inside = False
-    except (OSError, RuntimeError) as error:  # a link to itself is a RuntimeError
-        raise UserError(f"The picture path '{file_path:.60}' leads nowhere ({error}); correct it.") from None
-    if not inside:
-        raise UserError(f"The picture path '{file_path}' leads out of the capture folder; move the picture inside.")
-    return path
 
 
 def _number(value: Any, what: str) -> float:

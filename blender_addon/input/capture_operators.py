@@ -15,7 +15,7 @@ from .. import jobs
 from .._backend import errors
 from ..cloud.visibility import Subject, hide_start_up_cube, show_in_views
 from ..option_properties import read_options, with_options
-from .import_capture import import_capture
+from .import_capture import check_sizes, import_capture
 from .survey import survey
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ Metashape, RealityScan, NeRSemble, LLFF, EasyMocap or OpenCV. Choose its file or
         path = chosen if chosen and chosen.is_file() else Path(bpy.path.abspath(self.directory or self.filepath))
         try:
             source = open_source(self, path)
+            check_sizes(source)
             if source.plain_files is not None:
                 return show_capture(self, context, source)
         except (errors.UserError, ModuleNotFoundError) as error:

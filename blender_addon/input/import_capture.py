@@ -86,6 +86,17 @@ def _shown_pictures(source: Source) -> list[tuple[float, Camera, Path]]:
     return pictures
 
 
+def check_sizes(source: Source) -> None:
+    """Raise UserError if the pictures have several sizes, for the cameras of a scene have one."""
+    sizes = sorted({(camera.width, camera.height) for camera in source.cameras})
+    if len(sizes) > 1:
+        one, other = (f"{width} x {height}" for width, height in sizes[:2])
+        raise errors.UserError(
+            f"The pictures have several shapes, such as {one} and {other}, but a scene has one; crop them, or "
+            "reconstruct them on the command line."
+        )
+
+
 def _check_length(scene: Scene, seconds: float) -> None:
     """Raise UserError if a capture does not fit on the timeline."""
     fps = scene.render.fps / scene.render.fps_base
