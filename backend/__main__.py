@@ -302,7 +302,7 @@ def _evaluate(given: argparse.Namespace) -> None:
 
 
 def _add_convert(command: argparse.ArgumentParser) -> None:
-    command.add_argument("cloud", type=Path, help=".safetensors, .ply, .spz or .splat")
+    command.add_argument("cloud", type=Path, help=".safetensors, .ply, .spz, .splat, .sog or .ksplat")
     command.add_argument("out", type=Path, help=".ply, .spz, .glb, .usda or .safetensors")
     moments = command.add_mutually_exclusive_group()
     moments.add_argument("--time", type=float, help="only this second of the clip, which .spz and .glb need")

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads splat files (PLY, SPZ, .splat), writes them (PLY, SPZ, glTF, USD); the ending says which. Needs no torch."""
+"""Reads files of splats (PLY, SPZ, .splat, .sog, .ksplat), writes PLY, SPZ, glTF and USD; the ending says which.
+
+Needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,15 @@ from ..files import writing_several
 from ..logs import log
 from ..splats import STATIC_SIGMA, MovingSplats
 from .gltf import write_glb
+from .ksplat import read_ksplat
 from .ply import read_ply, write_ply, write_ply_4d
+from .sog import read_sog
 from .splat import read_splat
 from .spz import read_spz, write_spz
 from .usd import write_usda
 
-READERS = {".ply": read_ply, ".spz": read_spz, ".splat": read_splat}
-NOT_READ = {
-    ".sog": "a SuperSplat scene (SOG)",
-    ".ksplat": "a file of mkkellogg's viewer",
-    ".lcc": "an XGRIDS scene (LCC)",
-}
+READERS = {".ply": read_ply, ".spz": read_spz, ".splat": read_splat, ".sog": read_sog, ".ksplat": read_ksplat}
+NOT_READ = {".lcc": "an XGRIDS scene (LCC)"}
 WRITERS = {
     ".ply": write_ply,
     ".spz": write_spz,
@@ -37,10 +38,10 @@ MOST_FRAMES = 100_000  # of a clip: more than an hour at 24 frames a second
 
 
 def read_splats(path: Path | str) -> MovingSplats:
-    """Read a PLY, SPZ or .splat file.
+    """Read a file of one of READERS, by its ending.
 
     Raises:
-        UserError: the ending is another, or read_ply, read_spz or read_splat raises it.
+        UserError: the ending is another, or its reader raises it.
     """
     if name := NOT_READ.get(Path(path).suffix.lower()):
         raise UserError(

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from ..splats import STATIC_SIGMA, MovingSplats
-from .faulty_rows import sift
+from ..splats import MovingSplats
+from .still import still_cloud
 
 _SPLAT = np.dtype([("position", "<f4", 3), ("scale", "<f4", 3), ("color", "u1", 4), ("rotation", "u1", 4)])
 
@@ -33,16 +33,4 @@ def read_splat(path: Path | str) -> MovingSplats:
         raise UserError(f"{path} cannot be read ({error.strerror}); choose a .splat file.") from None
     rotation = (table["rotation"].astype(np.float32) - 128) / 128
     color = table["color"] / np.float32(255)
-    keep, scale = sift(path, table["scale"], [rotation], [table["position"]])
-    position, sigma = table["position"][keep], np.full(keep.sum(), STATIC_SIGMA, np.float32)
-    return MovingSplats(
-        position=position,
-        velocity=np.zeros_like(position),
-        time_mean=np.zeros_like(sigma),
-        time_sigma=sigma,
-        scale=scale[keep],
-        rotation=rotation[keep] / np.linalg.norm(rotation[keep], axis=1, keepdims=True),
-        opacity=color[keep, 3],
-        color=color[keep, :3],
-        compositing="srgb",
-    )
+    return still_cloud(path, table["position"], table["scale"], rotation, color[:, 3], color[:, :3])

@@ -22,20 +22,20 @@ _UP = (
 
 
 class FACET4D_OT_import_splats(ImportHelper, Operator):
-    """Import Gaussian splats: a PLY, an SPZ or a .splat. Several files of one moment each become a sequence"""
+    """Import Gaussian splats: PLY, SPZ, .splat, .sog or .ksplat. Several files of one moment each become a sequence"""
 
     bl_idname = "facet4d.import_splats"
     bl_label = "Import Splats"
     bl_options = {"REGISTER", "UNDO"}
 
     filename_ext = ".ply"
-    filter_glob: StringProperty(default="*.ply;*.spz;*.splat", options={"HIDDEN"})
+    filter_glob: StringProperty(default="*.ply;*.spz;*.splat;*.sog;*.ksplat", options={"HIDDEN"})
     filepath: StringProperty(subtype="FILE_PATH", options={"HIDDEN", "SKIP_SAVE"})
     directory: StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})
     files: CollectionProperty(type=OperatorFileListElement, options={"HIDDEN", "SKIP_SAVE"})
     up: EnumProperty(
         name="Up in PLY",
-        description="The axis that points up in PLY and .splat files; SPZ files state theirs",
+        description="The axis that points up in the file; SPZ files state theirs",
         items=_UP,
     )
 
@@ -58,7 +58,7 @@ class FACET4D_OT_import_splats(ImportHelper, Operator):
             return {"CANCELLED"}
         for warning in warnings:
             self.report({"WARNING"}, warning)
-        if self.up == "-Y" and paths[0].suffix.lower() in (".ply", ".splat"):
+        if self.up == "-Y" and paths[0].suffix.lower() != ".spz":
             gaussians = gaussians.transform(camera.Y_DOWN_TO_Z_UP)
         start, end = (scene.frame_start + seconds * fps for seconds in gaussians.time_range)
         cloud = build_cloud(scene, gaussians, paths[0].stem, start, end)
@@ -165,7 +165,7 @@ class FACET4D_FH_splats(FileHandler):
     bl_idname = "FACET4D_FH_splats"
     bl_label = "Gaussian Splats"
     bl_import_operator = FACET4D_OT_import_splats.bl_idname
-    bl_file_extensions = ".ply;.spz;.splat"
+    bl_file_extensions = ".ply;.spz;.splat;.sog;.ksplat"
 
     @classmethod
     def poll_drop(cls, context: Context) -> bool:
@@ -177,7 +177,7 @@ def _is_ply(path: Path) -> bool:
 
 
 def _draw_import(menu: Menu, _context: Context) -> None:
-    menu.layout.operator(FACET4D_OT_import_splats.bl_idname, text="Gaussian Splats (.ply, .spz, .splat)")
+    menu.layout.operator(FACET4D_OT_import_splats.bl_idname, text="Gaussian Splats (.ply, .spz, .splat, .sog)")
 
 
 def _draw_export(menu: Menu, _context: Context) -> None:

@@ -69,7 +69,7 @@ def test_a_clip_of_millions_of_frames_is_refused(tmp_path, splats):
 
 
 def test_formats_that_are_not_read_say_what_to_do(tmp_path):
-    for name in ("scene.sog", "scene.KSPLAT"):
+    for name in ("scene.lcc", "scene.LCC"):
         with pytest.raises(UserError, match="not read here; save it as"):
             read_splats(tmp_path / name)
 

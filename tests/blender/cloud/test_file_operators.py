@@ -228,7 +228,10 @@ def test_a_4d_file_is_no_frame_of_a_sequence(registered, make_gaussians, tmp_pat
 
 def test_dropped_files_are_imported(registered):
     handler = bpy.types.FACET4D_FH_splats
-    assert (handler.bl_import_operator, handler.bl_file_extensions) == ("facet4d.import_splats", ".ply;.spz;.splat")
+    assert (handler.bl_import_operator, handler.bl_file_extensions) == (
+        "facet4d.import_splats",
+        ".ply;.spz;.splat;.sog;.ksplat",
+    )
 
 
 @pytest.mark.slow
