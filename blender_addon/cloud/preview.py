@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import bpy
 from bpy.app.handlers import load_post, persistent, redo_post, undo_post
 from bpy.types import Object, Scene
+from mathutils import Quaternion
 
 from .. import jobs
 from .object import build_cloud, clip_frames
@@ -24,12 +25,12 @@ class Preview:
     """What a run has made so far. The worker gives it to `show`; the main thread calls `update` and `remove`.
 
     replaced: a cloud that is hidden meanwhile, if the run makes another in its place. was_shown: whether the 3D Views
-    have been turned to what the run makes.
+    have been turned to what the run makes. turn: theirs then, None for where they look from anyhow.
     """
 
-    def __init__(self, name: str, replaced: Object | None) -> None:
+    def __init__(self, name: str, replaced: Object | None, turn: Quaternion | None = None) -> None:
         self._newest: queue.SimpleQueue[MovingSplats] = queue.SimpleQueue()
-        self._name = name
+        self._name, self._turn = name, turn
         # by id, because undoing may bring them back as other objects
         self._replaced = replaced.session_uid if replaced and not replaced.hide_viewport else 0
         self._shown = 0
@@ -53,7 +54,7 @@ class Preview:
         cloud[MARK] = replaced.name if replaced else ""
         cloud.hide_select = True
         if not self.was_shown and not replaced:
-            present(bpy.context, scene, cloud)
+            present(bpy.context, scene, cloud, self._turn)
         self._shown, self.was_shown = cloud.session_uid, True
         if replaced:
             replaced.hide_viewport = True

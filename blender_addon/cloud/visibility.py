@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from bpy.types import Area, Context, LayerCollection, Object, RegionView3D, Scene, SpaceView3D, ViewLayer
-from mathutils import Matrix, Vector
+from mathutils import Matrix, Quaternion, Vector
 
 from .object import draws_natively, inner_box
 
@@ -35,14 +35,17 @@ def cloud_subject(cloud: Object) -> Subject:
     return Subject(cloud.matrix_world @ ((low + high) / 2), max(abs(scale) * (high - low).length / 2, 1e-3))
 
 
-def show_in_views(context: Context, scene: Scene, subject: Subject) -> None:
-    """Let a subject fill every 3D View of a scene; a view through a camera that sees it stays."""
+def show_in_views(context: Context, scene: Scene, subject: Subject, turn: Quaternion | None = None) -> None:
+    """Let a subject fill every 3D View of a scene; a view through a camera that sees it stays.
+
+    turn: of the views, None for where they look from now.
+    """
     for area in _views(context, scene):
         space = area.spaces.active
         region_3d = space.region_3d
         if region_3d.view_perspective == "CAMERA" and _is_in_view(space, region_3d, subject.centre):
             continue
-        _look_at(space, region_3d, subject)
+        _look_at(space, region_3d, subject, turn)
         area.tag_redraw()
 
 
@@ -61,15 +64,15 @@ def hide_start_up_cube(view_layer: ViewLayer, points: Sequence[Vector]) -> Objec
     return cube
 
 
-def present(context: Context, scene: Scene, cloud: Object) -> None:
-    """Let the 3D Views of a scene show a new cloud, in color, whatever they showed before."""
+def present(context: Context, scene: Scene, cloud: Object, turn: Quaternion | None = None) -> None:
+    """Let the 3D Views of a scene show a new cloud, in color, whatever they showed before. turn: see show_in_views."""
     view_layer = context.view_layer
     if cloud.name not in view_layer.objects:
         return
     view_layer.update()
     subject = cloud_subject(cloud)
     hide_start_up_cube(view_layer, [subject.centre])
-    show_in_views(context, scene, subject)
+    show_in_views(context, scene, subject, turn)
     if not draws_natively(cloud):
         for area in _views(context, scene):
             shading = area.spaces.active.shading
@@ -134,10 +137,11 @@ def _views(context: Context, scene: Scene) -> Iterator[Area]:
             yield from (area for area in window.screen.areas if area.type == "VIEW_3D")
 
 
-def _look_at(space: SpaceView3D, region_3d: RegionView3D, subject: Subject) -> None:
-    """Let a subject fill the view from where it looks now."""
+def _look_at(space: SpaceView3D, region_3d: RegionView3D, subject: Subject, turn: Quaternion | None = None) -> None:
+    """Let a subject fill the view. turn: of the view, None for where it looks from now."""
     if region_3d.view_perspective == "CAMERA":
         region_3d.view_perspective = "PERSP"
+    region_3d.view_rotation = turn or region_3d.view_rotation
     region_3d.view_location = subject.centre
     half_angle = math.atan(SENSOR / 2 / space.lens)
     region_3d.view_distance = distance = NARROW * subject.radius / math.sin(half_angle)

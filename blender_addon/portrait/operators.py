@@ -83,7 +83,7 @@ class _HeadOperator(JobOperator):
         self.settings = about | remember_options(kind, settings)
         self.place = portrait_scene.find_place(context.scene)
         path = Path(bpy.path.abspath(settings.filepath))
-        self.preview = Preview("Unfinished Head", portrait_scene.head_to_replace(context.scene))
+        self.preview = Preview("Unfinished Head", portrait_scene.head_to_replace(context.scene), portrait_scene.FRONT)
         return portrait_job.portrait_task(path, read_options(kind, settings), self.place, self.preview.show)
 
     def deliver(self, context: Context, scene: Scene) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import bpy
 import numpy as np
 from bpy.types import Context, Image, MovieClip, Object, Scene
-from mathutils import Matrix
+from mathutils import Euler, Matrix
 
 from .. import _backend as backend
 from .. import compat
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .job import Portrait
 
 DISPLAY_SIZE = 0.05  # of the camera, metres
+FRONT = Euler((math.radians(85), 0, math.radians(20))).to_quaternion()  # of a 3D View that looks into a new head's face
 
 
 def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path, was_shown: bool) -> Object:
@@ -47,7 +48,7 @@ def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path,
     cloud = build_cloud(scene, portrait.gaussians, path.stem, frames[0], frames[-1], existing=existing)
     make_active(context, cloud)
     if existing is None and not was_shown:
-        present(context, scene, cloud)
+        present(context, scene, cloud, FRONT)
 
     camera = _renew(settings.camera, new_camera(cameras[0], f"{path.stem} Camera"), scene)
     camera.data.display_size = DISPLAY_SIZE

@@ -12,6 +12,7 @@ from mathutils import Vector
 from blender_addon.cloud.object import build_cloud, draws_natively, make_active
 from blender_addon.cloud.visibility import _is_in_view, hindrances, present
 from blender_addon.panels.result import FACET4D_PT_result
+from blender_addon.portrait.scene import FRONT
 
 pytestmark = [pytest.mark.blender, pytest.mark.slow]  # a cloud's nodes are built for every test
 
@@ -52,6 +53,16 @@ def test_a_new_cloud_is_seen_in_the_scene_that_blender_starts_with(start_up, mak
     assert cube.hide_get() and cube.hide_render
     colors = "SOLID" if draws_natively(cloud) else "MATERIAL"
     assert bpy.context.space_data.shading.type == colors
+
+
+def test_the_views_look_into_the_face_of_a_new_head(start_up, make_gaussians):
+    """A portrait's face looks toward -y; the view that Blender starts with sees its back."""
+    region_3d = bpy.context.region_data
+    cloud = head_in(start_up, make_gaussians)
+    present(bpy.context, start_up, cloud, FRONT)
+    right, up, back = region_3d.view_rotation.to_matrix().col
+    assert -back.y > 0.9 and right.x > 0.9 and up.z > 0.9
+    assert _is_in_view(bpy.context.space_data, region_3d, cloud.location)
 
 
 @pytest.mark.parametrize("change", ["move", "edit", "far"])
