@@ -35,14 +35,14 @@ def set_times(shots: list[Shot], library: Library, options: ImportOptions) -> tu
     if unknown := sorted({*table.offsets, *(camera for camera, _ in table.frames)} - known):
         raise UserError(f"{options.times} names camera '{unknown[0]}'; the cameras are {list_some(sorted(known))}.")
     findings: list[Finding] = []
-    starts = _movie_starts(shots, library, table, rate)
+    starts = _movie_starts(shots, library, table, rate, findings)
     timed, untimed = [], []
     for shot in shots:
         seconds = shot.view.time if shot.alone else None
         if seconds is None:
             seconds = _stored_time(shot, library, table, starts)
         (untimed if seconds is None else timed).append(replace(shot, time=math.nan if seconds is None else seconds))
-    findings += _uneven_movies(shots, library)
+    findings += [*_uneven_movies(shots, library), *_strangers(table, shots)]
     if timed and untimed:
         raise UserError(
             f"{len(timed)} pictures have a time but {len(untimed)} have none, such as {untimed[0].file}; give all "
@@ -51,7 +51,7 @@ def set_times(shots: list[Shot], library: Library, options: ImportOptions) -> tu
     if untimed:
         timed = _times_of_pictures(untimed, table, rate, findings)
     chosen = _choose(timed, options)
-    return chosen, findings + _far_times(chosen)
+    return chosen, findings + _far_times(chosen) + _cameras_apart(chosen)
 
 
 def _stored_time(shot: Shot, library: Library, table: TimeTable, starts: dict[str, float]) -> float | None:
@@ -63,19 +63,67 @@ def _stored_time(shot: Shot, library: Library, table: TimeTable, starts: dict[st
     return library.movie(shot.file).times[shot.frame] + starts[shot.file]
 
 
-def _movie_starts(shots: list[Shot], library: Library, table: TimeTable, rate: Fraction | None) -> dict[str, float]:
-    """Return when each movie begins, in seconds: by the table's offsets, else by timecode if all movies have one."""
+def _strangers(table: TimeTable, shots: list[Shot]) -> list[Finding]:
+    """Return whether a table has times of pictures that there are not."""
+    known = {name for shot in shots for name in TimeTable.names_of(shot.file)}
+    unknown = [picture for picture in table.pictures if picture not in known]
+    if not unknown:
+        return []
+    return [
+        Finding(
+            f"The table of times names {len(unknown)} pictures that there are not: {list_some(unknown)}.",
+            "Restore them or correct their names, or go on without them.",
+        )
+    ]
+
+
+def _movie_starts(
+    shots: list[Shot], library: Library, table: TimeTable, rate: Fraction | None, findings: list[Finding]
+) -> dict[str, float]:
+    """Return when each movie begins, in seconds: by the table's offsets, else by timecode if all movies have one; if
+    only some have one, that is added to the findings."""
     cameras = {shot.file: shot.camera for shot in shots if shot.frame is not None}
     if table.offsets:
         return {file: table.offsets.get(camera, 0.0) for file, camera in cameras.items()}
+    without = [file for file in cameras if library.movie(file).timecode is None]
+    if without:
+        if len(without) < len(cameras):
+            findings.append(
+                Finding(
+                    f"{len(without)} of {len(cameras)} movies have no timecode, so all are read as if they began at "
+                    f"once: {list_some(without)}.",
+                    "If they did not, give the cameras' offsets in a table with --times.",
+                )
+            )
+        return dict.fromkeys(cameras, 0.0)
     codes = {}
     for file in cameras:
         movie = library.movie(file)
-        if movie.timecode is None:
-            return dict.fromkeys(cameras, 0.0)
-        codes[file] = timecode_seconds(movie.timecode, rate or movie.rate, f"'{file}'")
+        codes[file] = timecode_seconds(movie.timecode or "", rate or movie.rate, f"'{file}'")
     first = min(codes.values(), default=0.0)
     return {file: seconds - first for file, seconds in codes.items()}
+
+
+def _cameras_apart(shots: list[Shot]) -> list[Finding]:
+    """Return whether cameras that filmed did so when most others had not begun or were done."""
+    films: dict[str, list[float]] = defaultdict(list)
+    for shot in shots:
+        films[shot.camera].append(shot.time)
+    spans = {camera: (min(times), max(times)) for camera, times in films.items() if len(times) > 1}
+    if len(spans) < 2:
+        return []
+    begin, end = np.median(list(spans.values()), axis=0)
+    apart = [camera for camera, (first, last) in spans.items() if not (first < end and last > begin)]
+    if not apart:
+        return []
+    first, last = spans[apart[0]]
+    return [
+        Finding(
+            f"{len(apart)} of {len(spans)} cameras film from {first:.3g} to {last:.3g} s, when most do so from "
+            f"{begin:.3g} to {end:.3g} s: {list_some(apart)}.",
+            "Correct their timecodes, or their times or offsets in the table.",
+        )
+    ]
 
 
 def _uneven_movies(shots: list[Shot], library: Library) -> list[Finding]:

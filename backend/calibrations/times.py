@@ -29,9 +29,13 @@ class TimeTable:
 
     def of_picture(self, file: str) -> float | None:
         """Return the time of a picture, by its path or its name, with or without ending."""
+        return next((self.pictures[name] for name in self.names_of(file) if name in self.pictures), None)
+
+    @staticmethod
+    def names_of(file: str) -> tuple[str, ...]:
+        """Return what a table may call the picture of a path."""
         path = PurePosixPath(file)
-        names = (file, path.with_suffix("").as_posix(), path.name, path.stem)
-        return next((self.pictures[name] for name in names if name in self.pictures), None)
+        return file, path.with_suffix("").as_posix(), path.name, path.stem
 
 
 def read_table(path: Path, rate: float | Fraction | None) -> TimeTable:

@@ -243,6 +243,46 @@ def test_a_variable_rate_is_reported_and_its_times_kept(rig):
     ]
 
 
+def found(folder, **options):
+    return [str(finding) for finding in open_capture(folder, ImportOptions(**options)).findings]
+
+
+def test_movies_of_other_hours_are_reported(rig):
+    for index, camera in enumerate(CAMERAS):
+        code = "11:00:00:00" if index == 3 else f"10:00:00:0{index}"
+        film(rig, f"videos/{camera}.mov", RIG[index], [0.0, 0.04, 0.08], timecode=code)
+    assert any("1 of 4 cameras film from 3.6e+03 to 3.6e+03 s" in text and "cam3." in text for text in found(rig))
+
+
+def test_an_offset_that_leads_a_camera_away_is_reported(rig):
+    for index, camera in enumerate(CAMERAS):
+        film(rig, f"videos/{camera}.mp4", RIG[index], [0.0, 0.04, 0.08])
+    near = _write(rig / "near.csv", "camera,offset\ncam1,0.05\n")
+    assert found(rig, times=near) == []
+    far = _write(rig / "far.csv", "camera,offset\ncam1,50\n")
+    (text,) = found(rig, times=far)
+    assert "1 of 4 cameras film from 50 to 50.1 s, when most do so from 0 to 0.08 s: cam1." in text
+
+
+def test_a_movie_without_the_timecode_that_others_have_is_reported(rig):
+    for index, camera in enumerate(CAMERAS):
+        more = {} if index == 2 else {"timecode": f"10:00:00:0{index}"}
+        film(rig, f"videos/{camera}.mov", RIG[index], [0.0, 0.04, 0.08], **more)
+    (text,) = found(rig)
+    assert "1 of 4 movies have no timecode, so all are read as if they began at once: cam2.mov." in text
+    assert times(rig) == pytest.approx([0, 0.04, 0.08] * 4, abs=1e-4)
+
+
+def test_times_of_pictures_that_there_are_not_are_reported(rig):
+    shoot(rig, "{camera}_{frame}.png", (1,))
+    rows = "".join(f"{camera}_1.png,{index}\n" for index, camera in enumerate(CAMERAS))
+    good = _write(rig / "good.csv", f"picture,time\n{rows}")
+    assert found(rig, times=good) == []
+    more = _write(rig / "more.csv", f"picture,time\n{rows}cam1_2.png,9\n")
+    (text,) = found(rig, times=more)
+    assert text.startswith("The table of times names 1 pictures that there are not: cam1_2.png. Restore them")
+
+
 def test_a_movie_that_breaks_off_is_named(rig, monkeypatch):
     for index, camera in enumerate(CAMERAS):
         film(rig, f"videos/{camera}.mp4", RIG[index], [0.0, 0.04, 0.08])
