@@ -51,8 +51,10 @@ def find_subject(frames: Sequence[Frame]) -> Ball | None:
     """Return the ball around the subject that the mattes tell; None where they do not.
 
     Its centre is the point nearest to the rays through the middles of the mattes' boxes, in the least-squares sense.
-    Its radius is MARGIN times that of the ball around this centre which just holds the matte, in the median over the
-    pictures. Where a border cuts the subject, the part that is seen counts: more cannot be known.
+    Along an axis where a border of the picture cuts the matte, the picture's own middle is taken: half of a cut matte
+    is not half of the subject, and people put into the middle what they care for. Its radius is MARGIN times that of
+    the ball around this centre which just holds the matte, in the median over the pictures. Where a border cuts the
+    subject, the part that is seen counts: more cannot be known.
 
     None is returned if most pictures have no matte, or their cameras stand at one place, look in parallel, or look away
     from the centre.
@@ -61,12 +63,19 @@ def find_subject(frames: Sequence[Frame]) -> Ball | None:
     if 2 * len(outlines) <= len(frames):
         return None
     positions = np.stack([camera.position for camera, _ in outlines])
-    middles = np.stack([camera.rays((outline.box[:2] + outline.box[2:]) / 2) for camera, outline in outlines])
+    middles = np.stack([camera.rays(_middle_seen(camera, outline)) for camera, outline in outlines])
     centre = _cross_most(positions, middles)
     if centre is None or np.median(((centre - positions) * middles).sum(1)) <= 0:
         return None
     radius = float(np.median([_radius_seen(camera, outline, centre) for camera, outline in outlines]))
     return Ball(centre, MARGIN * radius) if radius > 0 else None
+
+
+def _middle_seen(camera: Camera, outline: Outline) -> np.ndarray:
+    """Return the middle [2] of a matte's box in pixels, and along an axis where it is cut the picture's."""
+    size = np.array([camera.width, camera.height], np.float64)
+    first, last = outline.box[:2], outline.box[2:]
+    return np.where((first <= 0) | (last >= size), size, first + last) / 2
 
 
 def _cross_most(positions: np.ndarray, directions: np.ndarray) -> np.ndarray | None:

@@ -17,10 +17,14 @@ from .lens import Lens
 
 @dataclass(frozen=True)
 class Finding:
-    """Something odd about a capture: what it is, and what to do about it, a sentence each."""
+    """Something odd about a capture: what it is, and what to do about it, a sentence each.
+
+    of_axes: it is that the cameras do not look at one point, which does not matter where mattes tell the subject.
+    """
 
     text: str
     fix: str
+    of_axes: bool = False
 
     def __str__(self) -> str:
         return f"{self.text} {self.fix}"

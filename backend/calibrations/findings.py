@@ -44,8 +44,9 @@ def examine_cameras(cameras: Sequence[Camera], names: Sequence[str]) -> list[Fin
 
 def examine_mattes(
     cameras: Sequence[Camera], times: Sequence[float], names: Sequence[str], boxes: np.ndarray
-) -> list[Finding]:
-    """Return whether the mattes are where the cameras see one subject, at the moment of which there are most.
+) -> list[Finding] | None:
+    """Return whether the mattes are where the cameras see one subject, at the moment of which there are most; None if
+    there are too few mattes to tell of all its pictures.
 
     boxes: [V, 4] left, top, right and bottom of each matte in pixels; NaN without a matte.
     """
@@ -58,12 +59,12 @@ def examine_mattes(
     moments = Counter(times[index] for index in inside)
     chosen = [index for index in inside if times[index] == max(moments, key=lambda time: moments[time])]
     if len(chosen) < 3:
-        return []
+        return None
     middles = 0.5 * (boxes[chosen, :2] + boxes[chosen, 2:])
     rays = np.stack([cameras[index].rays(middle) for index, middle in zip(chosen, middles, strict=True)])
     subject = cross_axes(np.stack([cameras[index].position for index in chosen]), rays)
     if subject is None:
-        return []
+        return None
     sizes = 0.5 * np.linalg.norm(boxes[chosen, 2:] - boxes[chosen, :2], axis=1)
     seen = np.stack([cameras[index].project(subject) for index in chosen])
     off = np.linalg.norm(seen - middles, axis=1) / np.maximum(sizes, 1)
@@ -82,7 +83,8 @@ def examine_mattes(
                 "Check these pictures and their cameras, or leave them out.",
             )
         ]
-    return []
+    moment = times[chosen[0]]
+    return [] if len(chosen) == sum(time == moment for time in times) else None
 
 
 def axes_miss(poses: np.ndarray) -> float:
@@ -116,6 +118,7 @@ def _examine_rig(cameras: Sequence[Camera], poses: np.ndarray, names: Sequence[s
                 "degrees or more.",
                 "Check whether the poses are world-to-camera or camera-to-world; if they are right, tell the subject's "
                 "centre with --centre.",
+                of_axes=True,
             )
         )
     elif aside := [name for name, part in zip(names, off, strict=True) if part > 1 + PAST]:
@@ -123,6 +126,7 @@ def _examine_rig(cameras: Sequence[Camera], poses: np.ndarray, names: Sequence[s
             Finding(
                 f"{len(aside)} cameras look past the point that the others look at: {list_some(aside)}.",
                 "Check their poses, or leave them out.",
+                of_axes=True,
             )
         )
     if far := [name for name, ratio in zip(names, distances / np.median(distances), strict=True) if ratio > FAR]:

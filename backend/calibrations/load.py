@@ -104,7 +104,8 @@ class Source:
     def frames(self, chosen: Collection[int] | None = None) -> Iterator[tuple[int, Frame]]:
         """Read the shots of the chosen numbers one by one, or all: undistorted, and with their masks as mattes.
 
-        Those of a lens follow one another. After the last, it is added to the findings if the mattes do not fit.
+        Those of a lens follow one another. After the last, it is added to the findings if the mattes do not fit. If
+        they do, what is odd about the axes does not matter and is taken out.
         """
         cameras, names = self.cameras, self.names
         boxes = np.full((len(names), 4), np.nan)
@@ -124,7 +125,10 @@ class Source:
             if outline := outline_matte(image):
                 boxes[index] = outline.box
             yield index, Frame(cameras[index], shot.time, image, names[index], shot.view.held_out)
-        self.findings.extend(examine_mattes(cameras, [shot.time for shot in self.shots], names, boxes))
+        of_mattes = examine_mattes(cameras, [shot.time for shot in self.shots], names, boxes)
+        if of_mattes == []:  # they tell where the subject is, wherever the axes cross
+            self.findings[:] = [finding for finding in self.findings if not finding.of_axes]
+        self.findings.extend(of_mattes or [])
 
     def plain_file(self, index: int) -> Path | None:
         """Return the file of a shot's picture if it can be used as it is."""

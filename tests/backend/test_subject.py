@@ -61,6 +61,29 @@ def test_one_wrong_matte_and_an_empty_one_hardly_change_the_ball():
     assert ball.radius == pytest.approx(MARGIN * RADIUS, rel=0.15)
 
 
+def test_a_subject_that_a_border_cuts_is_where_the_cameras_look():
+    frames = capture_of_ball(8, target=SUBJECT).frames
+    for index, frame in enumerate(frames):  # a body that hangs from the ball and leaves the picture
+        image = frame.image.copy()
+        middle = frame.camera.project(SUBJECT).astype(int)
+        image[middle[1] :, middle[0] - 20 : middle[0] + 20] = 255
+        frames[index] = replace(frame, image=image)
+    assert find_subject(frames).centre == pytest.approx(SUBJECT, abs=0.02)
+
+
+def test_an_axis_that_no_border_cuts_keeps_the_matte_s_middle():
+    beside = SUBJECT - np.array([0, 0, 0.3])
+    frames = capture_of_ball(8, target=LOOKED_AT).frames
+    for index, frame in enumerate(frames):
+        image = frame.image.copy()
+        left, right = (round(frame.camera.project(SUBJECT)[0]) + side for side in (-20, 20))
+        image[round(frame.camera.project(beside)[1]) :, left:right] = 255
+        frames[index] = replace(frame, image=image)
+    centre = find_subject(frames).centre
+    assert centre[:2] == pytest.approx(SUBJECT[:2], abs=0.05)  # to the sides, which the axes miss by 0.5
+    assert abs(centre[2] - SUBJECT[2]) < 0.35  # in height, as the pictures' middles say
+
+
 @pytest.mark.parametrize(
     "frames",
     [

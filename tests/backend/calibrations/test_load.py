@@ -2,6 +2,7 @@
 """Imported captures are what was read; pictures find their cameras, and what is odd is said with its fix."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -245,6 +246,31 @@ def test_mattes_that_are_not_where_the_cameras_see_the_subject_are_reported(tmp_
     assert source.findings == []
     list(source.frames())
     assert sentence in str(source.findings[0])
+
+
+def test_axes_that_do_not_cross_are_no_matter_where_mattes_tell_the_subject(tmp_path):
+    frames = []
+    for index, camera in enumerate(spots.rig(6)):
+        pose = camera.camera_to_world.copy()
+        turn = np.radians((-1) ** index * (8 + 2 * index))  # the cameras look past one another, and see the subject
+        cos, sin = np.cos(turn), np.sin(turn)
+        pose[:3, :3] = pose[:3, :3] @ [[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]]
+        camera = replace(camera, camera_to_world=pose)
+        middle = camera.project(np.zeros(3))
+        y, x = np.mgrid[: camera.height, : camera.width]
+        image = np.full((camera.height, camera.width, 4), 255, np.uint8)
+        image[..., 3] = 255 * (np.hypot(x - middle[0], y - middle[1]) < 12)
+        frames.append(Frame(camera, 0.0, image, f"cam{index}"))
+    save_capture(Capture(frames), tmp_path)
+    source = open_capture(tmp_path)
+    assert [finding.of_axes for finding in source.findings] == [True]
+    list(source.frames())
+    assert source.findings == []
+    frames[2] = replace(frames[2], image=np.roll(frames[2].image, 30, 0))  # its matte says that the pose is wrong
+    save_capture(Capture(frames), tmp_path)
+    source = open_capture(tmp_path)
+    list(source.frames())
+    assert [finding.of_axes for finding in source.findings] == [True, False]
 
 
 def test_poses_with_a_scale_and_times_far_away_are_reported(captured):
