@@ -280,6 +280,8 @@ def load_cloud(path: Path | str) -> Gaussians4D:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise UserError(f"{path} is not a Facet4D cloud; make one with 'python -m backend reconstruct'.")
+            shapes = [file.get_slice(name).get_shape() for name in TENSORS]
+            _check_shapes(shapes, path)  # before all is read
             tensors = [file.get_tensor(name).float() for name in TENSORS]
             first, last = map(float, json.loads(metadata["time_range"]))
             cloud = Gaussians4D(*tensors, compositing=metadata["compositing"], time_range=(first, last))
@@ -301,9 +303,7 @@ def check_cloud(cloud: Gaussians4D, path: Path | str) -> Gaussians4D:
             compositing light is unknown, or the clip is impossible.
     """
     tensors = cloud.tensors()
-    shapes = ((4,), (4,), (4,), (4,), (), (3,))
-    if any(tensor.shape != (len(cloud), *shape) for tensor, shape in zip(tensors, shapes, strict=True)):
-        raise UserError(f"{path} holds fields of different lengths; make it again.")
+    _check_shapes([tensor.shape for tensor in tensors], path)
     unit = all(((value.norm(dim=-1) - 1).abs() < 1e-2).all() for value in (cloud.left, cloud.right))
     if not (unit and (cloud.scale > SMALLEST).all() and all((tensor.abs() < LARGEST).all() for tensor in tensors)):
         raise UserError(f"{path} holds Gaussians that are not finite or have no size or rotation; make it again.")
@@ -312,3 +312,11 @@ def check_cloud(cloud: Gaussians4D, path: Path | str) -> Gaussians4D:
     if cloud.compositing not in ("linear", "srgb") or not is_clip(cloud.time_range):
         raise UserError(f"{path} names an unknown compositing light or an impossible clip; make it again.")
     return cloud
+
+
+def _check_shapes(shapes: Sequence[Sequence[int]], path: Path | str) -> None:
+    """Raise UserError unless the shapes of TENSORS are those of one cloud."""
+    count = shapes[0][0] if shapes[0] else 0
+    widths = ((4,), (4,), (4,), (4,), (), (3,))
+    if any(tuple(shape) != (count, *width) for shape, width in zip(shapes, widths, strict=True)):
+        raise UserError(f"{path} holds fields of different lengths; make it again.")

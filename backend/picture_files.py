@@ -22,6 +22,7 @@ from .errors import UserError
 from .logs import log
 
 LARGEST_PICTURE = 2 * (Image.MAX_IMAGE_PIXELS or math.inf)  # in pixels; Pillow refuses to read larger ones
+STRIP = 1 << 18  # pixels that are converted at a time
 HEIC = (".heic", ".heics", ".heif", ".heifs", ".hif")
 BEYOND_PILLOW = (*HEIC, ".exr", ".hdr")
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # Pillow's formats whose further pictures are those of a film
@@ -42,11 +43,25 @@ def read_image(path: Path) -> np.ndarray:
         if count_animated(picture) > 1:
             log.warning("%s is animated; the first of its %d pictures is used.", path, count_animated(picture))
         picture.load()
-        if picture.mode == "F":
-            return _encode(np.asarray(picture)[..., None])
-        if picture.mode.startswith("I;16") or picture.mode == "I":
-            picture = Image.fromarray((np.asarray(picture, np.float64) / 257).round().astype(np.uint8))
-        return np.asarray(_to_srgb(picture, picture.info.get("icc_profile")).convert("RGBA"))
+        image = np.empty((picture.height, picture.width, 4), np.uint8)
+        for rows in _strips(*image.shape[:2]):  # of the whole, Pillow and NumPy would make copy after copy
+            image[rows] = _read_strip(picture.crop((0, rows.start, picture.width, rows.stop)))
+        return image
+
+
+def _read_strip(picture: Image.Image) -> np.ndarray:
+    if picture.mode == "F":
+        return _encode_strip(np.asarray(picture)[..., None])
+    if picture.mode.startswith("I;16") or picture.mode == "I":
+        picture = Image.fromarray((np.asarray(picture, np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+    return np.asarray(_to_srgb(picture, picture.info.get("icc_profile")).convert("RGBA"))
+
+
+def _strips(height: int, width: int) -> Iterator[slice]:
+    """Yield the rows of a picture, some at a time."""
+    count = max(1, STRIP // width)
+    for top in range(0, height, count):
+        yield slice(top, min(top + count, height))
 
 
 @contextmanager
@@ -172,6 +187,13 @@ def _straighten(values: np.ndarray) -> np.ndarray:
 
 def _encode(linear: np.ndarray) -> np.ndarray:
     """Encode linear light [H, W, 1 to 4], of which an even number of channels has alpha, as RGBA uint8 [H, W, 4]."""
+    image = np.empty((*linear.shape[:2], 4), np.uint8)
+    for rows in _strips(*image.shape[:2]):
+        image[rows] = _encode_strip(linear[rows])
+    return image
+
+
+def _encode_strip(linear: np.ndarray) -> np.ndarray:
     values = np.nan_to_num(linear, nan=0.0).astype(np.float32)
     colors = values.shape[-1] - (values.shape[-1] % 2 == 0)
     return _to_rgba(np.concatenate([linear_to_srgb(values[..., :colors].clip(0, 1)), values[..., colors:]], -1))

@@ -15,6 +15,8 @@ from backend.color import linear_to_srgb
 from backend.errors import UserError
 from backend.logs import log
 from backend.picture_files import is_animation, is_picture, read_image
+from tests.helpers.captures import DISPLAY_P3, color_profile
+from tests.helpers.limits import peak_memory
 
 HEIGHT, WIDTH = 48, 64
 LIGHT = np.random.default_rng(0).random((HEIGHT, WIDTH, 4), dtype=np.float32)
@@ -133,3 +135,21 @@ def test_a_photo_with_a_second_picture_is_a_photo(tmp_path):
         )
         assert is_picture(tmp_path / name)
         assert read_image(tmp_path / name).shape == (64, 80, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what was used at most")
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK", "I;16", "F", "Display P3"])
+def test_reading_takes_at_most_three_times_a_pictures_size(tmp_path, mode):
+    width, height = 2000, 1500
+    values = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    picture = Image.fromarray(values).convert("RGB" if mode in ("I;16", "F", "Display P3") else mode)
+    settings = {"icc_profile": color_profile(DISPLAY_P3, 2.2)} if mode == "Display P3" else {}
+    if mode in ("I;16", "F"):
+        picture = Image.fromarray(values[..., 0].astype({"I;16": np.uint16, "F": np.float32}[mode]))
+    path = tmp_path / "picture.tif"
+    picture.save(path, **settings)
+    (used,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+    peak_memory(reset=True)
+    assert read_image(path).shape == (height, width, 4)
+    assert peak_memory() - 1024 * int(used.split()[1]) < 3 * 4 * width * height

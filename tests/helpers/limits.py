@@ -54,9 +54,9 @@ def limits() -> Iterator[None]:
         AssertionError: the block took more.
     """
     with _time_limit(), _address_limit():
-        before = _peak_memory(reset=True)
+        before = peak_memory(reset=True)
         yield
-        grown = _peak_memory() - before
+        grown = peak_memory() - before
     assert grown <= MEMORY, f"took {grown / 2**20:.0f} MiB"
 
 
@@ -98,7 +98,7 @@ def _address_limit() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def _peak_memory(reset: bool = False) -> int:
+def peak_memory(reset: bool = False) -> int:
     """Return the bytes that this process had at most since the last reset; 0 where that is not told."""
     if not _REFERENCES.exists():
         return 0
