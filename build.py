@@ -89,6 +89,8 @@ EXTRAS = {
     "zip": ["manual"],
 }
 ENVIRONMENT = Environment(ROOT / ".venv")
+# to pack 41 MB, nobody should download PyTorch and bpy
+PACKING = Environment(ROOT / ".venv-zip", only=("markdown-it-py", "mdurl"))
 
 
 def explain(command: str) -> str:
@@ -183,37 +185,42 @@ def stage_extension(folder: Path) -> None:
     shutil.copytree(ROOT / "blender_addon", folder, ignore=unneeded)
     shutil.copytree(ROOT / "backend", folder / "backend", ignore=unneeded)
     shutil.copy(ROOT / "LICENSE", folder / "LICENSE")
-    subprocess.run([str(ENVIRONMENT.python), str(ROOT / "docs" / "page.py"), str(folder / "manual")], check=True)
 
 
-def repack(source: Path, target: Path) -> None:
-    """Copy the zip file `source` to `target` with sorted names and fixed dates: same content, same bytes."""
-    with zipfile.ZipFile(source) as packed, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as sorted_zip:
-        for name in sorted(packed.namelist()):
+def pack(folder: Path, target: Path) -> None:
+    """Pack the files of a folder with sorted names and fixed dates: same content, same bytes."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, path in sorted(files.items()):
             entry = zipfile.ZipInfo(name)  # dated 1980-01-01
             entry.external_attr = 0o644 << 16
             method = zipfile.ZIP_STORED if name.endswith(".whl") else zipfile.ZIP_DEFLATED  # wheels are compressed
-            sorted_zip.writestr(entry, packed.read(name), method, compresslevel=9)
+            packed.writestr(entry, path.read_bytes(), method, compresslevel=9)
 
 
 def blender_extension(*arguments: str) -> None:
     """Run the extension command line that bpy's wheel ships, which is the one in Blender itself.
 
+    Without bpy, as in PACKING, nothing is run.
+
     Raises:
         BuildError: it refuses the extension; the message holds its reasons.
     """
-    script = next(ENVIRONMENT.folder.glob("**/bl_pkg/cli/blender_ext.py"))
+    script = next(ENVIRONMENT.folder.glob("**/bl_pkg/cli/blender_ext.py"), None)
+    if script is None:
+        return
     command = [str(ENVIRONMENT.python), str(script), *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise BuildError(f"Blender refuses the extension:\n{(result.stdout + result.stderr).strip()}")
 
 
-def add_wheels(extension: Path, platform: str, pythons: list[str]) -> None:
+def add_wheels(extension: Path, platform: str, pythons: list[str], python: Path) -> None:
     """Put the wheels that reconstructing needs into a staged extension and its manifest.
 
     pip evaluates conditions such as "for Windows only" for the system that it runs on. That does no harm: the packages
-    that these wheels need have no such conditions that matter. NumPy, which Numba asks for, is in Blender.
+    that these wheels need have no such conditions that matter. NumPy, which Numba asks for, is in Blender. python: one
+    that has pip.
 
     Raises:
         BuildError: pip cannot get them; the message holds its last lines.
@@ -223,18 +230,18 @@ def add_wheels(extension: Path, platform: str, pythons: list[str]) -> None:
     pins = [pin for pin in read_pins()[BASE] if pin.startswith(names)]
     if not platform.startswith("macos"):
         pins = [f"{pin}+cpu" if pin.startswith("torch==") else pin for pin in pins]
-    for python in pythons:
-        print(f"downloading the wheels for {platform} and Python {python}", flush=True)
-        command = [ENVIRONMENT.python, "-m", "pip", "download", "--only-binary=:all:", "--dest", wheels]
-        command += ["--python-version", python]
+    for version in pythons:
+        print(f"downloading the wheels for {platform} and Python {version}", flush=True)
+        command = [python, "-m", "pip", "download", "--only-binary=:all:", "--dest", wheels]
+        command += ["--python-version", version]
         command += [f"--platform={tag}" for tag in PLATFORMS[platform]]
-        without = "numba==" if (platform, python) == ("windows-arm64", "3.11") else " "  # no such wheel exists
+        without = "numba==" if (platform, version) == ("windows-arm64", "3.11") else " "  # no such wheel exists
         wanted = [pin.split(";")[0] for pin in pins if not pin.startswith(without)]
         command += ["--no-input", "--progress-bar=off", "--extra-index-url", CPU_INDEX, *wanted]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             tail = "\n".join(result.stderr.strip().splitlines()[-3:])
-            raise BuildError(f"Getting the wheels for {platform} and Python {python} failed:\n{tail}")
+            raise BuildError(f"Getting the wheels for {platform} and Python {version} failed:\n{tail}")
     for wheel in wheels.glob("numpy-*.whl"):
         wheel.unlink()
     manifest = extension / "blender_manifest.toml"
@@ -242,6 +249,11 @@ def add_wheels(extension: Path, platform: str, pythons: list[str]) -> None:
     text = manifest.read_text(encoding="utf-8")
     text = text.replace("\n[permissions]", f'platforms = ["{platform}"]\nwheels = [\n{lines}]\n\n[permissions]', 1)
     manifest.write_text(text, encoding="utf-8")
+
+
+def packing_environment() -> Environment:
+    """Return the environment that packs: .venv if it is set up, and else one that holds no more than that needs."""
+    return ENVIRONMENT if ENVIRONMENT.holds(EXTRAS["zip"]) else PACKING
 
 
 def build_zip(folder: Path, platform: str | None = None, pythons: list[str] | None = None) -> Path:
@@ -256,13 +268,13 @@ def build_zip(folder: Path, platform: str | None = None, pythons: list[str] | No
     target = folder / "facet4d-{}{}.zip".format(manifest["version"], suffix)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        staged, built = Path(scratch, "facet4d"), Path(scratch, "facet4d.zip")
+        staged, python = Path(scratch, "facet4d"), packing_environment().python
         stage_extension(staged)
+        subprocess.run([str(python), str(ROOT / "docs" / "page.py"), str(staged / "manual")], check=True)
         if platform:
-            add_wheels(staged, platform, pythons)
+            add_wheels(staged, platform, pythons, python)
         blender_extension("validate", str(staged))
-        blender_extension("build", "--source-dir", str(staged), "--output-filepath", str(built))
-        repack(built, target)
+        pack(staged, target)
     blender_extension("validate", str(target))
     with target.open("rb") as packed:
         digest = hashlib.file_digest(packed, "sha256").hexdigest()
@@ -315,7 +327,8 @@ def main(arguments: list[str]) -> int:
             return run_tests(options.arguments)
         if options.command == "install":
             return install(options.arguments)
-        ENVIRONMENT.add(EXTRAS[options.command])
+        environment = packing_environment() if options.command == "zip" else ENVIRONMENT
+        environment.add(EXTRAS[options.command])
         if options.command == "bench":
             return ENVIRONMENT.run_module("blender_addon.bench", *options.arguments)
         if options.command == "demo":

@@ -80,15 +80,21 @@ def split_lock(text: str) -> list[str]:
     return re.findall(r"^[a-z0-9].*\n(?: +.*\n)*", text, re.MULTILINE)
 
 
+def _digest(requirements: list[str]) -> str:
+    return hashlib.sha256("".join(requirements).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Environment:
     """A virtual environment in a folder.
 
-    bpy: the requirement of Blender's module in it, instead of the pinned one; it comes unlocked then.
+    bpy: the requirement of Blender's module in it, instead of the pinned one; it comes unlocked then. only: the names
+    of its packages, where it holds no others.
     """
 
     folder: Path
     bpy: str | None = None
+    only: tuple[str, ...] = ()
 
     @property
     def python(self) -> Path:
@@ -98,7 +104,10 @@ class Environment:
     def has_pip(self) -> bool:
         """Tell whether the environment exists and is complete."""
         command = [str(self.python), "-m", "pip", "--version"]
-        return self.python.exists() and subprocess.run(command, capture_output=True, check=False).returncode == 0
+        try:
+            return self.python.exists() and subprocess.run(command, capture_output=True, check=False).returncode == 0
+        except OSError:  # its Python was not copied to its end
+            return False
 
     def run_module(self, *arguments: str) -> int:
         """Run `python -m arguments` from the repository root and return its exit code."""
@@ -111,21 +120,38 @@ class Environment:
             BuildError: the environment belongs to another Python, or the installation failed.
         """
         self._check_python()
-        state = self.folder / STATE
-        held = json.loads(state.read_text(encoding="utf-8")) if state.is_file() else {"extras": [], "digest": None}
-        wanted = sorted({*held["extras"], *extras} & read_pins().keys())
-        locked, unlocked = self._requirements(wanted)
-        digest = hashlib.sha256("".join([*locked, *unlocked]).encode()).hexdigest()
-        if self.python.exists() and held["digest"] == digest:
+        if self.holds(extras):
             return
+        wanted, locked, unlocked = self._wanted(extras)
         self.folder.mkdir(exist_ok=True)
+        state = self.folder / STATE
         state.write_text(json.dumps({"extras": wanted, "digest": None}), encoding="utf-8")
         install(self, locked, unlocked)
-        state.write_text(json.dumps({"extras": wanted, "digest": digest}), encoding="utf-8")
+        state.write_text(json.dumps({"extras": wanted, "digest": _digest(locked + unlocked)}), encoding="utf-8")
+
+    def holds(self, extras: list[str]) -> bool:
+        """Tell whether `add` has nothing to do."""
+        _, locked, unlocked = self._wanted(extras)
+        return self.python.exists() and self._held()["digest"] == _digest(locked + unlocked)
+
+    def _held(self) -> dict:
+        """Return what the environment remembers; nothing where its set-up ended while that was written."""
+        try:
+            held = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+            return {"extras": list(held["extras"]), "digest": held["digest"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {"extras": [], "digest": None}
+
+    def _wanted(self, extras: list[str]) -> tuple[list[str], list[str], list[str]]:
+        """Return `extras` with those that are held, and the locked and unlocked requirements of all."""
+        wanted = sorted({*self._held()["extras"], *extras} & read_pins().keys())
+        return wanted, *self._requirements(wanted)
 
     def _requirements(self, extras: list[str]) -> tuple[list[str], list[str]]:
         """Return the locked requirements that pip installs, and the unlocked ones."""
         locked = locked_requirements(extras)
+        if self.only:
+            return [requirement for requirement in locked if requirement.partition("==")[0] in self.only], []
         unlocked = [pin for pin in read_pins()[BASE] if pin.startswith(f"{UNLOCKED}==")]
         if self.bpy:
             locked = [requirement for requirement in locked if not requirement.startswith("bpy==")]
@@ -169,8 +195,9 @@ def install(environment: Environment, locked: list[str], unlocked: list[str]) ->
         requirements.write_text("".join(locked), encoding="utf-8")
         stage(f"installing {len(locked)} locked packages (log: {log_path})")
         _run([*pip, "--no-deps", "--require-hashes", "-r", requirements], log, stage)
-        stage(f"installing {' and '.join(unlocked)}")
-        _run([*pip, *unlocked], log, stage)
+        if unlocked:
+            stage(f"installing {' and '.join(unlocked)}")
+            _run([*pip, *unlocked], log, stage)
     stage("ready")
 
 

@@ -2,11 +2,13 @@
 """The promises of build.py: plain answers on a wrong Python, installs only what is missing, a sound extension zip."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -126,6 +128,44 @@ def test_an_interrupted_installation_is_taken_up_again(installs, monkeypatch):
         build.ENVIRONMENT.add(["paint"])
     build.ENVIRONMENT.add([])
     assert installs == [["bpy==5", "torch==2"], ["bpy==5", "oil==1", "torch==2"]]
+
+
+@pytest.mark.parametrize("left", ["", "{", "[]", '{"extras": 1}'])
+def test_a_set_up_that_was_killed_is_taken_up_again(installs, left):
+    build.ENVIRONMENT.add(["paint"])
+    (build.ENVIRONMENT.folder / environment.STATE).write_text(left)
+    build.ENVIRONMENT.add(["paint"])
+    assert installs == [["bpy==5", "oil==1", "torch==2"]] * 2
+    build.ENVIRONMENT.add(["paint"])
+    assert len(installs) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="what an executable is differs there")
+def test_a_python_that_was_not_copied_to_its_end_is_none(workshop):
+    python = build.ENVIRONMENT.python
+    python.parent.mkdir(parents=True)
+    python.write_bytes(b"\x7fELF")
+    python.chmod(0o755)
+    assert not build.ENVIRONMENT.has_pip()
+
+
+def test_what_packs_a_zip_is_whole():
+    for name in build.PACKING.only:
+        needed = [Requirement(each) for each in metadata.requires(name) or []]
+        assert {each.name for each in needed if each.marker is None} <= {*build.PACKING.only}
+    assert build.EXTRAS["zip"] == ["manual"]
+    assert {Requirement(pin).name for pin in build.read_pins()["manual"]} <= {*build.PACKING.only}
+    locked, unlocked = build.PACKING._requirements(["manual"])
+    assert len(locked) == len(build.PACKING.only) and not unlocked
+
+
+def test_a_zip_needs_no_base_but_takes_an_environment_that_has_it(installs, workshop, monkeypatch):
+    monkeypatch.setattr(build, "EXTRAS", {"zip": ["paint"]})
+    monkeypatch.setattr(build, "PACKING", environment.Environment(workshop / ".venv-zip", only=("oil",)))
+    build.packing_environment().add(["paint"])
+    assert installs == [["oil==1"]] and not build.ENVIRONMENT.python.exists()
+    build.ENVIRONMENT.add(["paint"])
+    assert build.packing_environment() == build.ENVIRONMENT
 
 
 def test_an_environment_of_another_python_is_left_alone(installs):
@@ -289,13 +329,14 @@ def test_help_on_a_command_needs_no_environment(command, capsys, monkeypatch):
 
 
 def test_the_same_files_give_the_same_zip_whatever_their_order_and_dates(tmp_path):
-    for name, order, date in (("a", "xy", (2020, 1, 1, 0, 0, 0)), ("b", "yx", (2024, 5, 6, 7, 8, 0))):
-        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
-            for file in order:
-                archive.writestr(zipfile.ZipInfo(file, date), f"content of {file}")
-        build.repack(tmp_path / f"{name}.zip", tmp_path / f"{name}-repacked.zip")
-    assert (tmp_path / "a-repacked.zip").read_bytes() == (tmp_path / "b-repacked.zip").read_bytes()
-    assert zipfile.ZipFile(tmp_path / "a-repacked.zip").read("y") == b"content of y"
+    for name, order, date in (("a", "xy", 1e9), ("b", "yx", 1.5e9)):
+        for file in order:
+            (tmp_path / name / "folder").mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / "folder" / file).write_text(f"content of {file}")
+            os.utime(tmp_path / name / "folder" / file, (date, date))
+        build.pack(tmp_path / name, tmp_path / f"{name}.zip")
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    assert zipfile.ZipFile(tmp_path / "a.zip").read("folder/y") == b"content of y"
 
 
 @pytest.fixture(scope="module")
@@ -303,6 +344,7 @@ def extension_zip(tmp_path_factory) -> Path:
     """The extension, built with the running Python's bpy into a temporary folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "ENVIRONMENT", environment.Environment(Path(sys.prefix)))
+        patch.setattr(build, "packing_environment", lambda: build.ENVIRONMENT)
         pack_lightly(patch)
         return build.build_zip(tmp_path_factory.mktemp("dist"))
 

@@ -35,6 +35,7 @@ def workshop(tmp_path_factory):
     index = tmp_path_factory.mktemp("index")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "ENVIRONMENT", Environment(Path(sys.prefix)))
+        patch.setattr(build, "packing_environment", lambda: build.ENVIRONMENT)
         pack_lightly(patch)
         patch.setenv("PIP_CONFIG_FILE", os.devnull)
         patch.setenv("PIP_NO_INDEX", "1")
