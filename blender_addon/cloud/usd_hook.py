@@ -125,7 +125,10 @@ def _write(prim: Any, shown: MovingSplats, times: dict[int, float], higher: np.n
         opacities.Set(Vt.FloatArray.FromNumpy(np.where(opacity >= splats.MIN_OPACITY, opacity, 0)), *code)
 
 
-class FACET4D_UH_splats(bpy.types.USDHook):
+USDHook: Any = getattr(bpy.types, "USDHook", None)  # some Linux distributions build Blender without USD
+
+
+class FACET4D_UH_splats(USDHook or object):
     """Write clouds and splats of Blender's own as splats"""
 
     bl_idname = "FACET4D_UH_splats"
@@ -140,16 +143,17 @@ class FACET4D_UH_splats(bpy.types.USDHook):
 
 
 def register() -> None:
-    """Add the hook where Blender has USD's Python library. Blender ends where it calls a hook without."""
+    """Add the hook where Blender has USD and its Python library. Blender ends where it calls a hook without."""
     try:
         if hasattr(bpy.utils, "expose_bundled_modules"):
             bpy.utils.expose_bundled_modules()
         import pxr.Usd  # noqa: F401
     except ImportError:
         return
-    bpy.utils.register_class(FACET4D_UH_splats)
+    if USDHook:
+        bpy.utils.register_class(FACET4D_UH_splats)
 
 
 def unregister() -> None:
-    if FACET4D_UH_splats.is_registered:
+    if getattr(FACET4D_UH_splats, "is_registered", False):
         bpy.utils.unregister_class(FACET4D_UH_splats)
