@@ -91,7 +91,7 @@ def is_picture(path: Path) -> bool:
     ending = path.suffix.lower()
     named = ending in BEYOND_PILLOW or Image.registered_extensions().get(ending, "MPEG") != "MPEG"
     try:
-        with _open_with_pillow(path, _read_start(path)) as picture:
+        with _open_with_pillow(path) as picture:
             # Pillow recognises MPEG but cannot read it
             return picture.format != "MPEG" and count_animated(picture) == 1
     except NOT_READ:
@@ -101,7 +101,7 @@ def is_picture(path: Path) -> bool:
 def is_animation(path: Path) -> bool:
     """Tell whether a file is an animated GIF, WebP, PNG or AVIF."""
     try:
-        with _open_with_pillow(path, _read_start(path)) as picture:
+        with _open_with_pillow(path) as picture:
             return count_animated(picture) > 1
     except NOT_READ:
         return False
@@ -112,29 +112,34 @@ def count_animated(picture: Image.Image) -> int:
     return getattr(picture, "n_frames", 1) if picture.format in ANIMATED else 1
 
 
-def _read_start(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(16)
-
-
 def _open(path: Path) -> Image.Image:
-    start = _read_start(path)
-    if start.startswith((EXR, RADIANCE)):
-        return Image.fromarray(_encode(_read_with_av(path)))
     try:
-        return _open_with_pillow(path, start)
+        return _open_with_pillow(path)
     except UnidentifiedImageError:
+        start = _read_start(path)
+        if start.startswith((EXR, RADIANCE)):
+            return Image.fromarray(_encode(_read_with_av(path)))
         if start.startswith((b"II", b"MM")):
             return Image.fromarray(_read_tiff(path))
         raise
 
 
-def _open_with_pillow(path: Path, start: bytes) -> Image.Image:
-    if start[4:8] == b"ftyp" and start[8:12] in HEIC_BRANDS:
-        import pillow_heif
+def _open_with_pillow(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except UnidentifiedImageError:
+        start = _read_start(path)
+        if start[4:8] != b"ftyp" or start[8:12] not in HEIC_BRANDS:
+            raise
+    import pillow_heif
 
-        pillow_heif.register_heif_opener()
+    pillow_heif.register_heif_opener()
     return Image.open(path)
+
+
+def _read_start(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(16)
 
 
 def _read_with_av(path: Path) -> np.ndarray:

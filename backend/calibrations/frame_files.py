@@ -21,7 +21,7 @@ class FrameFiles:
     """
 
     def __init__(self, folder: Path):
-        self._folder = folder
+        self._folder = str(folder)
         self._listed: dict[str, dict[str, str]] = {}
 
     def find(self, file_path: str) -> Path:
@@ -32,19 +32,21 @@ class FrameFiles:
         """
         text = file_path.replace("\\", "/")
         if not text.startswith("/") and not DRIVE.match(text):
-            return self._find(text) or self._folder / text
+            return Path(self._find(text) or os.path.join(self._folder, text))
         parts = PurePosixPath(text).parts
         for first in range(1, len(parts)):
             if path := self._find("/".join(parts[first:])):
-                return path
+                return Path(path)
         raise UserError(f"The picture path '{file_path}' leads out of the capture folder; move the picture inside.")
 
-    def _find(self, text: str) -> Path | None:
+    def _find(self, text: str) -> str | None:
         parent, _, name = text.rpartition("/")
         names = self._list(parent)
+        if name in names:
+            return os.path.join(self._folder, parent, names[name])
         stem, ending = os.path.splitext(name)
-        keys = [name, name.lower(), f"{name.lower()}.*", *([f"{stem.lower()}.*"] if ending.lower() in PICTURES else [])]
-        return next((self._folder / parent / names[key] for key in keys if key in names), None)
+        keys = [name.lower(), f"{name.lower()}.*", *([f"{stem.lower()}.*"] if ending.lower() in PICTURES else [])]
+        return next((os.path.join(self._folder, parent, names[key]) for key in keys if key in names), None)
 
     def _list(self, parent: str) -> dict[str, str]:
         """Return the names of a folder's files by name, by name in small letters, and pictures by STEM.* too.
@@ -53,7 +55,7 @@ class FrameFiles:
         """
         if parent not in self._listed:
             try:
-                names = os.listdir(self._folder / parent)
+                names = os.listdir(os.path.join(self._folder, parent))
             except OSError:
                 names = []
             listed: dict[str, str] = {}

@@ -185,8 +185,9 @@ def open_capture(path: Path | str, options: ImportOptions = DEFAULTS) -> Source:
     names, cameras = source.names, source.cameras
     for camera, name in zip(cameras, names, strict=True):
         check_camera(camera, name)
-    _bring_to_one_size(source, cameras)
-    cameras = source.cameras
+    if len({(camera.width, camera.height) for camera in cameras}) > 1:
+        _bring_to_one_size(source, cameras)
+        cameras = source.cameras
     source.findings.extend(examine_cameras(cameras, names))
     return source
 
