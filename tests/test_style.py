@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Rooms and modules whose docstrings and names have been read through.
-ROOMS = ("backend", "blender_addon", "scripts", "build.py", "docs/page.py")
+ROOMS = ("backend", "blender_addon", "farm", "scripts", "build.py", "docs/page.py")
 
 VERBS = re.compile(
     r"""(Accept|Add|Apply|Ask|Bend|Build|Call|Cancel|Change|Check|Choose|Clean|Clear|Close|Combine|Compare|Composite|

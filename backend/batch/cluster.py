@@ -57,13 +57,8 @@ def _connect(address: str) -> None:
     import ray
 
     address = address or os.environ.get("RAY_ADDRESS", "")
-    if address not in ("", "auto", "local"):
-        host, _, port = address.removeprefix("ray://").rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), timeout=SECONDS).close()
-        except (OSError, ValueError):
-            raise _silent(address) from None
-    os.environ.setdefault("RAY_gcs_rpc_server_connect_timeout_s", str(SECONDS))
+    if address not in ("", "auto", "local") and not _answers(address):
+        raise _silent(address)
     environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
     try:
         ray.init(
@@ -74,6 +69,18 @@ def _connect(address: str) -> None:
         )
     except (ConnectionError, RuntimeError, TimeoutError, ValueError):
         raise _silent(address) from None
+
+
+def _answers(address: str) -> bool:
+    """Return whether a server of HTTP/2 answers at host:port, as that of a cluster does; Ray would wait for ever."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=SECONDS) as connection:
+            connection.settimeout(SECONDS)
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+            return connection.recv(9)[3:4] == b"\4"  # SETTINGS (RFC 9113, 3.4)
+    except (OSError, ValueError, OverflowError):
+        return False
 
 
 def _silent(address: str) -> UserError:

@@ -12,7 +12,7 @@ import platform
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from ..calibrations.load import open_capture, open_take
+from ..camera import Camera
 from ..capture import Capture, Frame
 from ..devices import pick_device
 from ..errors import UserError
@@ -252,6 +253,7 @@ def _predict(unit: Unit, report: Report, decoded: Decoded, predictor: Predictor)
         return Predicted(unit, report, cloud)
     there = cloud.to(device)
     report.record |= score(there, decoded.sight)
+    report.record["camera"] = _describe_camera(decoded.sight.inputs.frames[0].camera)
     return Predicted(unit, report, cloud, draw_strip(there, decoded.sight))
 
 
@@ -308,6 +310,11 @@ def _make_portraits(options: PortraitOptions) -> Completion | FaceLift:
     if weights is None:
         raise UserError("FaceLift's weights are not here; get them with 'python -m backend portrait --accept-licence'.")
     return FaceLift(lambda: weights, options)
+
+
+def _describe_camera(camera: Camera) -> dict[str, Any]:
+    """Return a camera's fields for JSON, so that others can look at the cloud from where an input was taken."""
+    return asdict(camera) | {"camera_to_world": camera.camera_to_world.tolist()}
 
 
 def _nothing() -> Gaussians4D:

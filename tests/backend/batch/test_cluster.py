@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A batch on a Ray cluster of several nodes on this machine, one of which is killed; addresses without a cluster."""
+
+import json
+import os
+import socket
+import threading
+import time
+
+import pytest
+
+from backend.__main__ import main
+from backend.batch.shots import DONE, FAILED
+from backend.gaussians import load_cloud
+from tests.helpers.batches import command, write_capture, write_shots
+from tests.helpers.tiny_completing import write_model
+
+pytest.importorskip("ray", reason="Ray is not installed")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A head node without processors, and two nodes with two each."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    for attempt in range(3):  # on a busy machine a node may take longer to start than Ray waits for it
+        cluster = Cluster()
+        try:
+            cluster.add_node(num_cpus=0, include_dashboard=False, object_store_memory=100 * 2**20)
+            cluster.nodes = [cluster.add_node(num_cpus=2, object_store_memory=100 * 2**20) for _ in range(2)]
+            break
+        except Exception:
+            cluster.shutdown()
+            if attempt == 2:
+                raise
+    yield cluster
+    cluster.shutdown()
+
+
+def test_a_batch_whose_node_is_killed_loses_nothing_and_does_nothing_twice(cluster, tmp_path, capfd):
+    write_shots(tmp_path / "shots", 39, broken=(7, 31))
+    write_capture(tmp_path / "shots/shot_long", moments=40, views=2)
+    out, killed = tmp_path / "out", threading.Event()
+
+    def kill() -> None:
+        while len(list(out.glob("shot_*.json"))) < 5:
+            time.sleep(0.05)
+        cluster.remove_node(cluster.nodes[0], allow_graceful=False)
+        killed.set()
+
+    threading.Thread(target=kill, daemon=True).start()
+    arguments = command(tmp_path / "shots", out, write_model(tmp_path), "--ray", cluster.address)
+    assert main(arguments[3:]) == 1
+    assert killed.is_set()
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["done"], summary["failed"], summary["open"]) == (38, 2, 0)
+    failed = [row["name"] for row in summary["shots"] if row["state"] == FAILED]
+    assert failed == ["shot_007", "shot_031"]
+    for row in summary["shots"]:
+        assert row["state"] == FAILED or len(load_cloud(out / f"{row['name']}.safetensors")) == row["gaussians"]
+    said = [line for line in capfd.readouterr().out.splitlines() if line.startswith("[")]
+    assert len(said) == len({line.split("]")[1].split(":")[0] for line in said}) == 40
+    assert next(row for row in summary["shots"] if row["name"] == "shot_long")["windows"] > 3
+    assert not list(out.glob("**/*.part")) and not list(out.glob("*.windows"))
+    assert all(row["state"] in (DONE, FAILED) for row in summary["shots"])
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:999999"])
+def test_an_address_without_a_cluster_is_told(tmp_path, capsys, address):
+    write_capture(tmp_path / "shots/one")
+    assert main(["batch", str(tmp_path / "shots"), "--out", str(tmp_path / "out"), "--ray", address]) == 2
+    assert f"No Ray cluster answers at '{address}'" in capsys.readouterr().err
+
+
+def test_a_server_that_says_nothing_is_told_after_ten_seconds(tmp_path, capsys):
+    write_capture(tmp_path / "shots/one")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        started = time.monotonic()
+        assert main(["batch", str(tmp_path / "shots"), "--out", str(tmp_path / "out"), "--ray", address]) == 2
+    assert time.monotonic() - started > 9
+    assert f"No Ray cluster answers at '{address}'" in capsys.readouterr().err
+    assert os.listdir(tmp_path / "out/.batch") == ["lock"]
