@@ -19,7 +19,7 @@ from .panels import status as status_panel
 from .portrait import operators as portrait_operators
 from .pytorch import gpu_memory
 from .pytorch import operators as pytorch_operators
-from .run import convert_capture
+from .run import batch_operators, convert_capture
 from .run import operators as run_operators
 
 # in the order of registration: settings before the panels that show them, panels in their order in the sidebar
@@ -37,6 +37,7 @@ MODULES = (
     picture_operators,
     convert_capture,
     run_operators,
+    batch_operators,
     portrait_operators,
     cloud_operators,
     splat_operators,

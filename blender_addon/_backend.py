@@ -18,6 +18,7 @@ ROOT = __name__.rpartition(".")[0]  # the extension's name in Blender; a subfold
 _PACKAGE = f"{ROOT}.backend" if find_spec(f"{ROOT}.backend") else "backend"
 
 if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follow it; they let nothing else pass
+    import backend.batch.submission
     import backend.bench.command
     import backend.bench.files
     import backend.bench.measure
@@ -55,6 +56,7 @@ if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follo
     from backend import version as version
     from backend import windows as windows
 
+    batch = backend.batch
     bench = backend.bench
     calibrations = backend.calibrations
     facelift = backend.facelift

@@ -14,6 +14,7 @@ _SECTIONS = (
     ("bpy.ops.facet4d.*install", "pytorch"),
     ("bpy.ops.facet4d.copy_report", "pytorch"),
     ("bpy.ops.facet4d.*_capture", "input"),
+    ("bpy.ops.facet4d.*_batch", "run"),
     ("bpy.ops.facet4d.import_*", "files"),
     ("bpy.ops.facet4d.export_*", "files"),
     ("bpy.ops.facet4d.copy_as_native", "files"),

@@ -9,6 +9,7 @@ from .. import jobs
 from ..input.survey import Survey
 from ..job_operator import missing_packages
 from ..pytorch.gpu_memory import FACET4D_OT_release_gpu_memory
+from ..run.batch_operators import FACET4D_OT_submit_batch
 from ..run.estimate import estimate_surveyed
 from ..run.operators import FACET4D_OT_reconstruct, FACET4D_OT_use_less
 from .status import FACET4D_PT_status
@@ -36,6 +37,10 @@ class FACET4D_PT_reconstruct(SidebarPanel, Panel):
             row.enabled = not surveyed.problems
             row.operator_context = "INVOKE_DEFAULT"
             row.operator(FACET4D_OT_reconstruct.bl_idname, icon="POINTCLOUD_DATA")
+            row = layout.row()
+            row.enabled = not surveyed.problems
+            row.operator_context = "INVOKE_DEFAULT"
+            row.operator(FACET4D_OT_submit_batch.bl_idname, text="Submit Batch…", icon="EXPORT")
         if reserved := jobs.reserved_gpu_memory():
             layout.label(text=f"PyTorch keeps {reserved / 2**30:.1f} GiB of the GPU", icon="INFO", translate=False)
             layout.operator(FACET4D_OT_release_gpu_memory.bl_idname)

@@ -59,7 +59,7 @@ class FACET4D_OT_reconstruct(JobOperator, Operator):
         options = read_options(backend.options.ReconstructOptions, context.scene.facet4d)
         self.preview = Preview("Unfinished Cloud", _cloud_to_replace(context.scene))
         show = self.preview.show if self.is_modal else None
-        return jobs.reconstruction_task(capture, options, _find_target(context), show)
+        return jobs.reconstruction_task(capture, options, find_target(context), show)
 
     def deliver(self, context: Context, scene: Scene) -> None:
         seconds = self.job.seconds
@@ -106,7 +106,7 @@ def _remember_settings(scene: Scene) -> dict:
     return {"settings": settings.path_from_id(), **capture, **options}
 
 
-def _find_target(context: Context) -> np.ndarray | None:
+def find_target(context: Context) -> np.ndarray | None:
     """Return the position [3] of the object that the settings name as the subject's centre, None if there is none."""
     target = context.scene.facet4d.target
     if target is None:
