@@ -361,7 +361,7 @@ def _train(given: argparse.Namespace) -> None:
     if given.dry_run:
         print(f"The run would start: {dry_run(config, given.assets)}")
         return
-    check_target(given.out / "state.pt")
+    check_target(given.out / "config.json")
     train(config, given.assets, given.out, given.minutes, given.weights)
 
 

@@ -4,7 +4,7 @@
     python -m backend train --config small.toml --assets DIR --out runs/small [--minutes 20] [--weights FILE]
     torchrun --nproc-per-node 4 -m backend train ...        # every GPU trains on scenes of its own
 
-A run folder holds config.json, log.csv, state.pt (all that resuming needs), the averaged weights as
+A run folder holds config.json, log.csv, a checkpoint (all that resuming needs), the averaged weights as
 <model>.safetensors + .json, ready for the product, and pictures of what they make of four validation scenes. Files are
 replaced whole, so a run survives a kill at any moment. GPUs hold the model each (DDP) or share it (FSDP2).
 """
@@ -43,6 +43,7 @@ from ..files import replacing
 from ..logs import log
 from ..lrm4d import LRM4D
 from ..models import CONFIGS, load_model, save_weights
+from .checkpoints import find_checkpoint, load_checkpoint, save_checkpoint
 from .config import Batch, TrainConfig
 from .losses import GeometryErrors
 from .muon import Muon
@@ -127,7 +128,7 @@ class Scenes:
 
 
 class Run:
-    """A training run's state: everything that `state.pt` holds. With torchrun, one process of several alike."""
+    """A training run's state: everything that a checkpoint holds. With torchrun, one process of several alike."""
 
     def __init__(self, config: TrainConfig, assets: Path, device: torch.device):
         torch.manual_seed(config.seed)  # the same weights in every process
@@ -159,24 +160,24 @@ class Run:
         self.step = 0
 
     def state_dict(self) -> dict:
-        """Return all that going on needs, in as many processes as may be; complete in the first one alone.
+        """Return all that going on needs, in as many processes as may be; each has its own part of it."""
+        model, optimizers = get_state_dict(self.model, self.optimizers)
+        own = {"step": self.step, "licence": self.licence}
+        return {"model": model, "optimizers": optimizers, "average": self.average, **own}
 
-        All processes must ask for it, because some may hold a part of it each.
+    def go_on(self, folder: Path) -> None:
+        """Take over the checkpoint of another run, of any number of processes.
+
+        Raises:
+            UserError: see checkpoints.load_checkpoint.
         """
-        model, optimizers = get_state_dict(self.model, self.optimizers, options=WHOLE)
-        average = {name: whole(value).cpu() for name, value in self.average.items()}
-        others = {"step": self.step, "licence": self.licence}
-        return {"model": model, "optimizers": optimizers, "average": average, **others}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Take over what state_dict of another run gave."""
-        self.start_from(state["average"])
+        state = self.state_dict()
+        load_checkpoint(state, folder, self.config.model)
         set_state_dict(
             self.model,
             self.optimizers,
             model_state_dict=state["model"],
             optim_state_dict=state["optimizers"],
-            options=WHOLE,
         )
         self.step, self.licence = state["step"], state["licence"]
 
@@ -223,7 +224,7 @@ class Run:
 
 
 def train(config: TrainConfig, assets: Path, out: Path, minutes: float = math.inf, weights: Path | None = None) -> Run:
-    """Train, or go on from out/state.pt, until the last step or the time is up; start from `weights` if given.
+    """Train, or go on from a checkpoint, until the last step or the time is up; start from `weights` if given.
 
     Raises:
         UserError: no state or weights that fit, a batch too large for the GPU, or nothing but broken steps.
@@ -238,13 +239,8 @@ def _train(
 ) -> Run:
     out.mkdir(parents=True, exist_ok=True)
     run = Run(config, assets, device)
-    state = out / "state.pt"
-    if state.exists():
-        try:
-            run.load_state_dict(torch.load(state, map_location="cpu", weights_only=True))
-        except Exception:  # of a damaged pickle, PyTorch raises many kinds
-            problem = f"{state} is damaged, of another version or of another model than '{config.model}'"
-            raise UserError(f"{problem}; choose another --out.") from None
+    if checkpoint := find_checkpoint(out):
+        run.go_on(checkpoint)
     elif weights is not None:
         given, run.licence = load_start(weights)
         own = run.model.config
@@ -285,15 +281,14 @@ def _train(
 
 
 def save(run: Run, out: Path) -> None:
-    """Write state.pt and the averaged weights, each by replacing the old file whole, and pictures of these weights."""
-    state = run.state_dict()
+    """Write a checkpoint and the averaged weights, which replace the old ones whole, and pictures of these weights."""
+    save_checkpoint(run.state_dict(), out, run.step)
+    average = {name: whole(value).cpu() for name, value in run.average.items()}
     if run.pictured is None:  # the first process alone writes
         return
-    with replacing(out / "state.pt") as part:
-        torch.save(state, part)
     card = {"licence": run.licence, "trained_on": "synthetic scenes", "step": run.step}
     weights = out / f"{run.config.model}.safetensors"
-    save_weights(state["average"], run.config.model, weights, card)
+    save_weights(average, run.config.model, weights, card)
     model = load_model(weights, run.device)
     sheet = validation_sheet(partial(predict_views, model), run.pictured, *run.config.batch(0)[:2])
     (out / "pictures").mkdir(exist_ok=True)

@@ -4,6 +4,7 @@
 import csv
 import json
 import re
+import shutil
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -20,13 +21,15 @@ from backend.facelift.gslrm import GSLRM, GSLRMConfig
 from backend.facelift.weights import LICENCE
 from backend.gaussians import Gaussians4D
 from backend.lrm4d import LARGE_FROM_GSLRM, LRM4D, PIXEL_CHANNELS, SMALL
-from backend.training import loop, tasks, validate
+from backend.training import checkpoints, loop, tasks, validate
+from backend.training.checkpoints import find_checkpoint
 from backend.training.config import TrainConfig, read_config
 from backend.training.loop import train
 from backend.training.losses import geometry_errors, reconstruction_loss
 from backend.training.predict import predict, predict_views
 from backend.training.start import to_lrm4d, widen
 from backend.training.validate import validation_scenes, validation_sheet
+from tests.helpers.files import full_disk
 from tests.helpers.tiny_gslrm import save_checkpoint
 from tests.helpers.tiny_lrm import rig
 from tests.helpers.tiny_run import CONFIG, TINY
@@ -160,12 +163,37 @@ def test_a_step_with_a_broken_gradient_is_skipped(tmp_path, monkeypatch):
 
 def test_a_run_that_only_fails_stops_and_keeps_its_last_good_state(tmp_path, monkeypatch):
     train(CONFIG, tmp_path, tmp_path / "run")
-    good = (tmp_path / "run" / "state.pt").read_bytes()
+    good = find_checkpoint(tmp_path / "run")
     monkeypatch.setattr(loop, "MOST_FAILURES", 2)
     monkeypatch.setattr(tasks, "reconstruction_loss", broken_loss)
     with pytest.raises(UserError, match="no finite gradient"):
         train(replace(CONFIG, steps=9, save_every=1), tmp_path, tmp_path / "run")
-    assert (tmp_path / "run" / "state.pt").read_bytes() == good
+    assert find_checkpoint(tmp_path / "run") == good and good.name == "00000004"
+
+
+def test_a_checkpoint_that_was_not_finished_is_passed_over(tmp_path):
+    run = train(replace(CONFIG, steps=2), tmp_path, tmp_path / "run")
+    good = find_checkpoint(tmp_path / "run")
+    shutil.copytree(good, good.with_name("00000003"))
+    (good.with_name("00000003") / ".metadata").unlink()
+    assert find_checkpoint(tmp_path / "run") == good
+    assert train(CONFIG, tmp_path, tmp_path / "run").step == 4 > run.step
+    assert [path.name for path in good.parent.iterdir()] == ["00000004"]
+
+
+def test_a_checkpoint_of_an_earlier_version_is_named(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "state.pt").touch()
+    with pytest.raises(UserError, match=r"state.pt is of an earlier version"):
+        train(CONFIG, tmp_path, tmp_path / "run")
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
+    train(replace(CONFIG, steps=2), tmp_path, tmp_path / "run")
+    good = find_checkpoint(tmp_path / "run")
+    with full_disk(20_000), pytest.raises(UserError, match=r"cannot be written .*; make room"):
+        checkpoints.save_checkpoint({"value": torch.zeros(10_000)}, tmp_path / "run", 3)
+    assert find_checkpoint(tmp_path / "run") == good
 
 
 def test_a_batch_that_does_not_fit_is_named(tmp_path, monkeypatch):

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from backend import models
+from backend.training.checkpoints import find_checkpoint
 from backend.training.loop import train
-from tests.helpers.tiny_run import CONFIG, TINY
+from tests.helpers.tiny_run import CONFIG, TINY, read_checkpoint, tensors
 
 pytestmark = pytest.mark.slow
 
@@ -41,17 +42,6 @@ def runs(torchrun, monkeypatch) -> Path:
     return torchrun[0]
 
 
-def state(folder: Path) -> dict:
-    return torch.load(folder / "state.pt", weights_only=True)
-
-
-def tensors(value: object) -> list[torch.Tensor]:
-    """All tensors of a nested state, in order of their names."""
-    if isinstance(value, dict):
-        return [tensor for _, part in sorted(value.items()) for tensor in tensors(part)]
-    return [value] if isinstance(value, torch.Tensor) else []
-
-
 def test_two_processes_train_as_one(runs, tmp_path):
     """Both hold the same weights, made from gradients of different scenes."""
     first, second = (torch.load(runs / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
@@ -67,26 +57,31 @@ def test_each_process_holds_a_part(runs):
 
 
 def test_a_sharded_run_learns_what_a_replicated_one_does(runs):
-    whole, sharded = state(runs / "replicated"), state(runs / "sharded")
+    whole, sharded = read_checkpoint(runs / "replicated"), read_checkpoint(runs / "sharded")
     for part in ("model", "average", "optimizers"):
         for value, expected in zip(tensors(sharded[part]), tensors(whole[part]), strict=True):
             assert (value - expected).norm() <= 1e-4 * expected.norm()
 
 
 def test_a_sharded_run_that_was_stopped_goes_on_bit_for_bit(runs):
-    whole, parts = tensors(state(runs / "sharded")), tensors(state(runs / "parts"))
+    whole, parts = tensors(read_checkpoint(runs / "sharded")), tensors(read_checkpoint(runs / "parts"))
     assert all(torch.equal(value, expected) for value, expected in zip(parts, whole, strict=True))
 
 
 def test_a_sharded_run_goes_on_in_one_process(runs, tmp_path):
     shutil.copytree(runs / "sharded", tmp_path / "run")
     run = train(CONFIG, tmp_path, tmp_path / "run")
-    saved = state(runs / "sharded")
+    saved = read_checkpoint(runs / "sharded")
     for name, value in run.model.named_parameters():
         assert torch.equal(value, saved["model"][name])
         assert torch.equal(run.average[name], saved["average"][name])
-    again, expected = tensors(state(tmp_path / "run")), tensors(saved)
+    again, expected = tensors(read_checkpoint(tmp_path / "run")), tensors(saved)
     assert all(torch.equal(value, other) for value, other in zip(again, expected, strict=True))
+
+
+def test_each_process_writes_its_part_of_a_checkpoint(runs):
+    sizes = [path.stat().st_size for path in sorted(find_checkpoint(runs / "sharded").glob("*.distcp"))]
+    assert len(sizes) == 2 and min(sizes) > 0.7 * max(sizes)
 
 
 def test_a_batch_that_does_not_fit_one_process_is_named_and_ends_all(torchrun):
