@@ -95,14 +95,16 @@ def _run(units: Sequence[Unit], tries: Tries, on_outcome: OnOutcome, strict: boo
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     gpus = int(ray.cluster_resources().get("GPU", 0))
+    nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) >= 1 for node in ray.nodes())
     needs: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": 1}
+    needs["compute"] = ray.data.ActorPoolStrategy(min_size=1, max_size=max(gpus or nodes, 1))
     rows = [{"unit": pickle.dumps(unit)} for unit in units]
     settings = {"tries": tries, "strict": strict}
     stream = (
         ray.data.from_items(rows, override_num_blocks=len(rows))
         .flat_map(_split, fn_kwargs=settings, num_cpus=LIGHT)
         .map(_decode, fn_kwargs=settings, num_cpus=DECODING)
-        .map(_Predict, fn_constructor_kwargs=settings, concurrency=(1, max(gpus, 1)), **needs)
+        .map(_Predict, fn_constructor_kwargs=settings, **needs)
         .map(_write, num_cpus=LIGHT)
     )
     following: list[Unit] = []

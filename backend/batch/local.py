@@ -22,12 +22,12 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from ..errors import UserError
-from ..logs import Strict, attach
+from ..logs import Strict, attach, log
 from .units import Outcome, Tries, Unit, Unwritable
 
 AHEAD = 4  # units that a process has besides the one in work: decoded, or being decoded
 DECODERS = 3  # threads that decode
-MOST_DEATHS = 3  # of processes in a row that finished nothing
+MOST_DEATHS = 3  # of a GPU's processes in a row that finished nothing; as many as a unit is tried
 
 OnOutcome = Callable[[Outcome], Sequence[Unit]]
 """A function that is given each unit's outcome, and returns the units that have to follow it."""
@@ -39,6 +39,7 @@ class _Worker:
     connection: Connection
     gpu: str | None
     units: dict[str, Unit] = field(default_factory=dict)  # that it has and that are not finished, by their names
+    deaths: int = 0  # of the processes before it that finished nothing
 
 
 def list_gpus(device: str) -> list[str | None]:
@@ -63,41 +64,42 @@ def run_locally(
     """
     open_units = deque(units)
     workers = [_start(gpu, tries, strict) for gpu in gpus]
-    deaths = 0
     try:
         while open_units or any(worker.units for worker in workers):
             for worker in sorted(workers, key=lambda worker: len(worker.units)):
                 while open_units and len(worker.units) <= AHEAD:
                     _give(worker, open_units.popleft())
             for connection in wait([worker.connection for worker in workers]):
-                index = next(index for index, worker in enumerate(workers) if worker.connection is connection)
+                worker = next(worker for worker in workers if worker.connection is connection)
                 try:
-                    unit, result = workers[index].connection.recv()
-                    deaths = 0
+                    unit, result = connection.recv()
                 except (EOFError, OSError):
-                    deaths += 1
-                    if deaths > MOST_DEATHS * len(workers):
-                        code = workers[index].process.exitcode
-                        raise UserError(f"The batch's processes end at once (exit code {code}); see above.") from None
-                    open_units.extendleft(reversed(workers[index].units.values()))
-                    workers[index] = _start(workers[index].gpu, tries, strict)
+                    open_units.extendleft(reversed(worker.units.values()))
+                    workers.remove(worker)
+                    if worker.deaths < MOST_DEATHS:
+                        workers.append(_start(worker.gpu, tries, strict, worker.deaths + 1))
+                    elif not workers:
+                        raise UserError("The batch's processes end at once; what they say is above.") from None
+                    else:
+                        log.warning("GPU %s is left out, because its processes end at once.", worker.gpu)
                     continue
                 if isinstance(result, str):
                     raise UserError(result)
-                del workers[index].units[unit.name]
+                worker.deaths = 0
+                del worker.units[unit.name]
                 open_units.extend(result if isinstance(result, list) else on_outcome(result))
     finally:
         for worker in workers:
             _stop(worker)
 
 
-def _start(gpu: str | None, tries: Tries, strict: bool) -> _Worker:
+def _start(gpu: str | None, tries: Tries, strict: bool, deaths: int = 0) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, gpu, tries, strict), daemon=True)
     process.start()
     theirs.close()  # so that the end of the process closes the pipe
-    return _Worker(process, ours, gpu)
+    return _Worker(process, ours, gpu, deaths=deaths)
 
 
 def _give(worker: _Worker, unit: Unit) -> None:

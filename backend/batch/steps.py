@@ -108,6 +108,7 @@ def step(name: str) -> Callable[[Callable[..., T]], Callable[..., T | Failure]]:
                 except Exception as error:
                     sentence = f"Unexpected {type(error).__name__}: {error}; report it with the record's details."
                     result = Failure(unit, report, sentence, traceback.format_exc())
+            tries.end(unit, name)
             report.seconds[name] = round(time.perf_counter() - started, 4)
             report.warnings += [warning for warning in warnings if warning not in report.warnings]
             return result

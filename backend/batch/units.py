@@ -51,7 +51,7 @@ class Unwritable(Exception):
 
 @dataclass(frozen=True)
 class Tries:
-    """Counts how often each unit was begun, in a folder: processes that work on it may end without a word."""
+    """Counts in a folder how often a step of each unit was begun and not ended: its process may end without a word."""
 
     folder: Path
 
@@ -70,3 +70,7 @@ class Tries:
                 f"The process that worked on it ended {MOST_TRIES} times, most likely for lack of memory; lower its "
                 "resolution or use fewer pictures."
             )
+
+    def end(self, unit: Unit, step: str) -> None:
+        """Forget the tries of a unit's step, which has come to its end."""
+        (self.folder / f"{unit.name}.{step}").unlink(missing_ok=True)

@@ -222,6 +222,14 @@ def test_a_unit_whose_process_ends_again_and_again_is_given_up(tmp_path):
     assert outcome.state == FAILED and state_of(shot) == FAILED
 
 
+def test_a_unit_whose_neighbour_ends_its_process_is_not_given_up(tmp_path):
+    write_capture(tmp_path / "shots/innocent")
+    (shot,) = read_shots(tmp_path / "shots", tmp_path / "out")
+    (unit,) = steps.split(Tries(tmp_path / "tries"), Unit(shot))
+    for _ in range(MOST_TRIES + 2):  # decoded, and lost with its process before anything was made of it
+        assert isinstance(steps.decode(Tries(tmp_path / "tries"), unit), steps.Decoded)
+
+
 def test_a_second_batch_in_the_same_folder_is_refused(batch, tmp_path, monkeypatch, capsys):
     write_shots(tmp_path / "shots", 1)
     codes = []
