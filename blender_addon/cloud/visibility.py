@@ -67,9 +67,9 @@ def hide_start_up_cube(view_layer: ViewLayer, points: Sequence[Vector]) -> Objec
 def present(context: Context, scene: Scene, cloud: Object, turn: Quaternion | None = None) -> None:
     """Let the 3D Views of a scene show a new cloud, in color, whatever they showed before. turn: see show_in_views."""
     view_layer = context.view_layer
+    view_layer.update()  # it may not know the cloud yet
     if cloud.name not in view_layer.objects:
         return
-    view_layer.update()
     subject = cloud_subject(cloud)
     hide_start_up_cube(view_layer, [subject.centre])
     show_in_views(context, scene, subject, turn)

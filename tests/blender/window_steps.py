@@ -67,7 +67,7 @@ def portrait_steps(photo: Path) -> Iterator[float]:
     yield from open_sidebar(area)
     bpy.ops.facet4d.open_portrait(filepath=str(photo))  # as the file browser and a dropped file do
     for operator, name in (("portrait", "head"), ("another_back", "another")):
-        before, sizes = settings.cloud, count_points()
+        sizes = count_points()
         running = f"FACET4D_OT_{operator}"
         yield from press(area, f"facet4d.{operator}", lambda running=running: running in window.modal_operators)
         number = 0
@@ -76,7 +76,7 @@ def portrait_steps(photo: Path) -> Iterator[float]:
                 sizes, number = count_points(), number + 1
                 yield from picture(f"{name}_step{number}")
             yield INTERVAL
-        yield from wait_for(lambda before=before: settings.cloud and settings.cloud != before)
+        yield from wait_for(lambda: settings.cloud)
         yield from picture(name)
     view = next(region for region in area.regions if region.type == "WINDOW")
     with bpy.context.temp_override(window=window, area=area, region=view):

@@ -10,6 +10,7 @@ bpy = pytest.importorskip("bpy")
 from mathutils import Vector
 
 from blender_addon.cloud.object import build_cloud, draws_natively, make_active
+from blender_addon.cloud.preview import Preview
 from blender_addon.cloud.visibility import _is_in_view, hindrances, present
 from blender_addon.panels.result import FACET4D_PT_result
 from blender_addon.portrait.scene import FRONT
@@ -63,6 +64,16 @@ def test_the_views_look_into_the_face_of_a_new_head(start_up, make_gaussians):
     right, up, back = region_3d.view_rotation.to_matrix().col
     assert -back.y > 0.9 and right.x > 0.9 and up.z > 0.9
     assert _is_in_view(bpy.context.space_data, region_3d, cloud.location)
+
+
+def test_an_unfinished_head_is_seen_in_the_scene_that_blender_starts_with(start_up, make_gaussians):
+    """It is shown by a timer, before anything else lets the view layer know of the new object."""
+    preview = Preview("Unfinished Head", None, FRONT)
+    preview.show(make_gaussians(50))
+    preview.update(start_up)
+    assert preview.was_shown and bpy.data.objects["Cube"].hide_get()
+    assert bpy.context.region_data.view_rotation.dot(FRONT) == pytest.approx(1)
+    preview.remove()
 
 
 @pytest.mark.parametrize("change", ["move", "edit", "far"])
