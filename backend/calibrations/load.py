@@ -310,16 +310,17 @@ def _bring_to_one_size(source: Source, cameras: Sequence[Camera]) -> None:
     """
     sizes = [(camera.width, camera.height) for camera in cameras]
     usual = Counter(sizes).most_common(1)[0][0]
+    turned = usual[1], usual[0]
     source.common = usual
     source.turned.update(
-        index for index, size in enumerate(sizes) if _is_shape(size, usual[::-1]) and not _is_shape(size, usual)
+        index for index, size in enumerate(sizes) if _is_shape(size, turned) and not _is_shape(size, usual)
     )
     for chosen, change in (
         (source.turned, "were turned by a quarter, with their cameras"),
-        ([index for index, size in enumerate(sizes) if size not in (usual, usual[::-1])], ""),
+        ([index for index, size in enumerate(sizes) if size not in (usual, turned)], ""),
     ):
         names = [source.names[index] for index in sorted(chosen)]
-        resized = not change and all(_is_shape(sizes[index], usual, usual[::-1]) for index in chosen)
+        resized = not change and all(_is_shape(sizes[index], usual, turned) for index in chosen)
         change = change or (f"are read as {usual[0]} x {usual[1]}" if resized else "are of another size or shape")
         if names:
             width, height = sizes[min(chosen)]
