@@ -63,14 +63,18 @@ def add_check(command: argparse.ArgumentParser) -> None:
 
 
 def check(given: argparse.Namespace) -> None:
-    """Read a capture with all its pictures, and print what it is and what is odd about it."""
+    """Read a capture with all its pictures, and print what it is, what is done with it and what is odd about it."""
     from .calibrations.load import open_capture
+    from .calibrations.plans import describe_use
+    from .capture import has_matte
 
-    source = open_capture(given.capture, read_arguments(ImportOptions, given))
-    for number, _ in enumerate(source.frames()):
+    source, matted = open_capture(given.capture, read_arguments(ImportOptions, given)), 0
+    for number, (_, frame) in enumerate(source.frames()):
+        matted += has_matte(frame.image)
         report("Reading pictures", number / len(source.shots))
     report("Reading pictures", 1.0)
     print(source.summary())
+    print(*describe_use(source, matted), sep="\n")
     _print_findings(source, given)
     if not source.findings:
         print("Nothing is odd.")

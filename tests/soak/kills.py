@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from backend import files
 from backend.console import stop_when_told
 from backend.errors import UserError
 from tests.helpers.files import full_disk
@@ -39,6 +40,8 @@ def started(work: Callable[[], object]) -> Iterator[int]:
     child = os.fork()
     if child == 0:
         code = 1
+        atexit._clear()  # what the parent cleans up is still needed
+        atexit.register(files._remove_unfinished)
         try:
             # a shell's background job ignores it
             signal.signal(signal.SIGINT, signal.default_int_handler)

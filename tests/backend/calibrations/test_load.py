@@ -17,7 +17,7 @@ from backend.capture import Capture, Frame, save_capture
 from backend.errors import UserError
 from backend.import_options import ImportOptions
 from backend.picture_files import read_image
-from tests.helpers import spots
+from tests.helpers import calibration_files, spots
 from tests.helpers.captures import small_capture
 from tests.helpers.colmap_files import write_model
 
@@ -342,11 +342,32 @@ def test_no_pictures_at_all_are_an_error_that_names_one(tmp_path):
 def test_check_says_what_a_capture_is_and_what_is_odd(captured, capsys):
     assert main(["check", str(captured)]) == 0
     assert capsys.readouterr().out == (
-        "transforms.json, 4 camera poses, 4 pictures from 0 to 1.5 s, 160 x 120 pixels\nNothing is odd.\n"
+        "transforms.json, 4 camera poses, 4 pictures from 0 to 1.5 s, 160 x 120 pixels\n"
+        "Used: all 4 pictures\n"
+        "Assumed: 0 pictures have a matte, so the subject is cut out as --background says\n"
+        "Nothing is odd.\n"
     )
     edit(captured, lambda document: document["frames"][1]["transform_matrix"][0].__setitem__(3, 500.0))
     assert main(["check", str(captured)]) == 0
     assert "Odd: 1 cameras stand more than 8 times as far away" in capsys.readouterr().out
+
+
+def test_check_says_what_is_used_left_out_changed_and_assumed(tmp_path, capsys):
+    calibration_files.write_transforms(tmp_path)
+    document = json.loads((tmp_path / "transforms.json").read_text())
+    for entry in document["frames"]:
+        entry["time"] = 1.0
+    (tmp_path / "transforms.json").write_text(json.dumps(document))
+    assert main(["check", str(tmp_path)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[1:7] == [
+        "Used: 2 of 3 pictures",
+        "Left out: 1 pictures, which are held out to be compared with",
+        "Used: the masks of 1 pictures, as their mattes",
+        "Changed: the distortion of the lens is taken out of 3 pictures",
+        "Assumed: 1 pictures have a matte, so the subject is cut out as --background says",
+        "Assumed: all pictures are of one moment, because their times are equal or not told",
+    ]
 
 
 def test_what_is_no_capture_is_named(tmp_path, capsys):

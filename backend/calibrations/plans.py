@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Says what will be done with a capture: what is used, left out, changed and assumed."""
+
+from __future__ import annotations
+
+from .load import Source
+
+
+def describe_use(source: Source, matted: int) -> list[str]:
+    """Return a line for each thing that a reconstruction would do with a capture; what is odd is in its findings.
+
+    matted: how many of the pictures have a matte.
+    """
+    shots = source.shots
+    count, held_out = len(shots), sum(shot.view.held_out for shot in shots)
+    masked = sum(shot.view.mask is not None for shot in shots)
+    bent = sum(not shot.view.lens.is_pinhole for shot in shots)
+    lines = [f"Used: {count - held_out} of {count} pictures" if held_out else f"Used: all {count} pictures"]
+    if held_out:
+        lines.append(f"Left out: {held_out} pictures, which are held out to be compared with")
+    if masked:
+        lines.append(f"Used: the masks of {masked} pictures, as their mattes")
+    if bent:
+        lines.append(f"Changed: the distortion of the lens is taken out of {bent} pictures")
+    if 2 * matted <= count:
+        lines.append(f"Assumed: {matted} pictures have a matte, so the subject is cut out as --background says")
+    elif matted < count:
+        lines.append(f"Assumed: {count - matted} pictures without a matte show the subject and nothing else")
+    if count > 1 and len({shot.time for shot in shots}) == 1:
+        lines.append("Assumed: all pictures are of one moment, because their times are equal or not told")
+    return lines
