@@ -58,7 +58,7 @@ def bench(given: argparse.Namespace, groups: Mapping[str, Measure] = GROUPS) -> 
     Raises:
         UserError: the device is not here, or a file cannot be read or written.
     """
-    from ..reconstruct import pick_device
+    from ..devices import pick_device
     from .report import describe_machine, format_table, read_report, write_report
 
     if given.json:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..complete import turn_about
+from ..devices import half_precision
 from ..lrm4d import LARGE, LRM4D, SMALL, LRM4DConfig
 from ..memory import reading_resolution
 from .measure import Bench
@@ -33,7 +34,7 @@ def _measure(bench: Bench, title: str, config: LRM4DConfig, pictures: int, side:
     rig = [part.to(bench.device) for part in make_rig(pictures, side)]
 
     def run() -> None:
-        with torch.no_grad(), torch.autocast(bench.device, torch.bfloat16, enabled=bench.on_gpu):
+        with torch.no_grad(), half_precision(torch.device(bench.device)):
             network(images, *rig)
 
     whole = bench.time(title, run)
@@ -65,8 +66,9 @@ def make_rig(pictures: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def make_factors(config: LRM4DConfig, tokens: int, bench: Bench) -> tuple[Tensor, list[Tensor]]:
-    """Return tokens [T, D] and the matrices of a layer, as the network multiplies them: bfloat16 on a GPU."""
-    kind = torch.bfloat16 if bench.on_gpu else torch.float32
+    """Return tokens [T, D] and the matrices of a layer, as the network multiplies them on this device."""
+    with half_precision(torch.device(bench.device)):
+        kind = torch.get_autocast_dtype(bench.device) if torch.is_autocast_enabled(bench.device) else torch.float32
     width, hidden = config.width, config.expansion * config.width
     shapes = (width, 3 * width), (width, width), (width, hidden), (hidden, width)
     matrices = [torch.randn(shape, device=bench.device, dtype=kind) for shape in shapes]
