@@ -29,6 +29,7 @@ current: Job | None = None
 """The running job, if there is one."""
 
 
+STARTING = "Starting PyTorch"  # the first stage of every task
 FIDELITY_SIDE = 128  # pixels; with a few pictures it is enough to judge by, and half a minute on a CPU
 
 Task = Callable[["Progress"], Any]
@@ -51,7 +52,7 @@ def reconstruction_task(
 
     def task(progress: Progress) -> MovingSplats:
         take = backend.portrait.mattes.cut_out_take(backend.take.take_of(capture), options)
-        on_cloud = show and (lambda cloud: show(cloud.to_splats()))
+        on_cloud = None if show is None else lambda cloud: show(cloud.to_splats())
         cloud = backend.windows.reconstruct_take(take, options, centre=target, progress=progress, on_cloud=on_cloud)
         return cloud.to_splats()
 
@@ -85,7 +86,7 @@ class Job:
         self._reports: queue.SimpleQueue[tuple[str, float]] = queue.SimpleQueue()
         self._cancelled = threading.Event()
         self._logged_stage = ""
-        self._start = time.monotonic()
+        self._start = self._computing = time.monotonic()
         self.gathering: Gathering | None = None
         if callable(task):
             self._run(task)
@@ -93,7 +94,7 @@ class Job:
             self.gathering = task
 
     def _run(self, task: Task) -> None:
-        self._start = time.monotonic()
+        self._start = self._computing = time.monotonic()
         # a daemon, so that Blender can quit while a network runs
         self._thread = threading.Thread(target=self._work, args=(task,), daemon=True)
         self._thread.start()
@@ -140,6 +141,11 @@ class Job:
         return time.monotonic() - self._start
 
     @property
+    def computing_seconds(self) -> float:
+        """Return the seconds since PyTorch had started and the task began to compute."""
+        return time.monotonic() - self._computing
+
+    @property
     def seconds_left(self) -> float | None:
         """Return the seconds left at the pace so far; None in the first tenth."""
         return self.seconds * (1 - self.fraction) / self.fraction if self.fraction > 0.1 else None
@@ -164,12 +170,14 @@ class Job:
 
     def _log_stage(self, stage: str) -> None:
         if stage != self._logged_stage:
+            if self._logged_stage == STARTING:
+                self._computing = time.monotonic()
             logs.log.info(stage)
         self._logged_stage = stage
 
     def _work(self, task: Task) -> None:
         try:
-            self._report("Starting PyTorch", 0.0)
+            self._report(STARTING, 0.0)
             with logs.collecting() as self.warnings:
                 self.result = task(self._report)
         except errors.Cancelled:

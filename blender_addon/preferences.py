@@ -13,6 +13,7 @@ from ._backend import ROOT, errors
 from .pytorch import operators as pytorch_operators
 from .pytorch import probe
 from .report import machine_lines, package_versions, write_report
+from .run.pace import paces_property
 
 OPTIONAL = {"numba", "gsplat"}  # make splatting faster, on a CPU and on a GPU
 
@@ -23,6 +24,8 @@ class FACET4D_AP_preferences(AddonPreferences):
     bl_idname = ROOT
 
     location: StringProperty(name="PyTorch Location", description="Folder that contains the folder 'torch'")
+    cpu_paces: paces_property("processor")
+    gpu_paces: paces_property("GPU")
     location_python: StringProperty(name="Python", description="Version of Python that the location was tested with")
 
     def draw(self, context: Context) -> None:

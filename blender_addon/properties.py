@@ -18,6 +18,7 @@ from .cloud.object import is_cloud
 from .input import comparison
 from .option_properties import with_options
 from .portrait.properties import FACET4D_PG_line, FACET4D_PG_portrait
+from .run.pace import paces_property
 
 
 class FACET4D_PG_picture(PropertyGroup):
@@ -35,6 +36,16 @@ def _activate_camera(settings: "FACET4D_PG_scene", context: Context) -> None:
     camera = (settings.collection or context.scene.collection).all_objects[settings.camera_index]
     if camera.name in context.view_layer.objects:
         context.view_layer.objects.active = camera
+
+
+def _choose_cloud(settings: "FACET4D_PG_scene", _context: Context) -> None:
+    settings.is_cloud_chosen = settings.cloud is not None
+
+
+def _forget_cloud(settings: "FACET4D_PG_scene", _context: Context) -> None:
+    """Let the next run make another cloud, because these cameras filmed something else."""
+    if not settings.is_cloud_chosen:
+        settings.cloud = None
 
 
 def _show_pictures(settings: "FACET4D_PG_scene", _context: Context) -> None:
@@ -56,6 +67,7 @@ class FACET4D_PG_scene(PropertyGroup):
         type=Collection,
         name="Cameras",
         description="Use the cameras of this collection only; otherwise all visible cameras of the scene",
+        update=_forget_cloud,
     )
     frames_by: EnumProperty(
         name="Frames",
@@ -89,10 +101,16 @@ class FACET4D_PG_scene(PropertyGroup):
     cloud: PointerProperty(
         type=Object,
         name="Replace",
-        description="Cloud whose data the next reconstruction replaces; if empty, it makes a new one",
+        description="Cloud whose data the next reconstruction replaces; if empty, it makes a new one. "
+        "Cameras of another collection make a new one, unless you have chosen it here yourself",
         poll=lambda self, candidate: is_cloud(candidate) and not candidate.library,
+        update=_choose_cloud,
     )
+    is_cloud_chosen: BoolProperty(name="Chosen", description="The cloud to replace was chosen by hand")
 
+    look_before: StringProperty(
+        name="Look Before", description="The scene's color management before Source Colors was pressed"
+    )
     compare: BoolProperty(
         name="Pictures in Front",
         description="Show the input pictures over the cloud, in the view through their cameras; otherwise behind it",
@@ -124,7 +142,8 @@ class FACET4D_PG_session(PropertyGroup):
     licence_line: IntProperty(name="Line", description="The chosen line of the licence")
     examined: StringProperty(name="PyTorch", description="Version of PyTorch and the GPU that it can use")
     install_error: StringProperty(name="Installation", description="Why PyTorch could not be installed")
-    pace: FloatProperty(name="Pace", description="Operations per second of the last reconstruction")
+    cpu_paces: paces_property("processor")
+    gpu_paces: paces_property("GPU")
 
 
 CLASSES = (FACET4D_PG_line, FACET4D_PG_portrait, FACET4D_PG_picture, FACET4D_PG_scene, FACET4D_PG_session)

@@ -15,6 +15,9 @@ Cycles traces true spheres. Eevee's viewport draws each as a diamond that faces 
 off the faintest tails: a single Gaussian loses up to 8 % of its coverage there.
 """
 
+import json
+from contextlib import suppress
+
 import bpy
 from bpy.types import Material, Scene, ShaderNodeTree
 
@@ -151,6 +154,22 @@ def color_management_warning(scene: Scene) -> str | None:
     if view.look != "None" or view.exposure != 0 or view.gamma != 1 or view.use_curve_mapping:
         return "The scene's color management changes the colors of the source pictures"
     return None
+
+
+LOOK = ("view_transform", "look", "exposure", "gamma", "use_curve_mapping")  # of a scene's view settings
+
+
+def restore_look(scene: Scene, before: str) -> None:
+    """Set the color management to a JSON object of LOOK, or where that cannot be, to Blender's own default."""
+    view = scene.view_settings
+    try:
+        values = json.loads(before)
+    except ValueError:
+        values = {"view_transform": "AgX"}
+    for name in LOOK:
+        with suppress(TypeError):  # of a configuration of colors that is not here
+            if name in values:
+                setattr(view, name, values[name])
 
 
 def match_source_colors(scene: Scene) -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Operators on a cloud: retiming, cropping, shadows, and the scene settings that it needs."""
 
+import json
+
 import bpy
 import numpy as np
 from bpy.props import BoolProperty, EnumProperty
@@ -183,15 +185,22 @@ class FACET4D_OT_show_in_solid(CloudOperator, Operator):
 
 
 class FACET4D_OT_match_source_colors(Operator):
-    """Set the scene's color management to Standard, so that the cloud has the colors of the pictures.
-    This changes how everything else in the scene looks, too"""
+    """Show the cloud in the colors of its pictures: the scene's color management becomes Standard, which changes how
+    everything else looks, too. Again brings the scene's former look back"""
 
     bl_idname = "facet4d.match_source_colors"
     bl_label = "Match Source Colors"
     bl_options = {"REGISTER", "UNDO"}
 
+    on: BoolProperty(name="On", description="Show the pictures' colors; otherwise the look before", default=True)
+
     def execute(self, context: Context) -> set[str]:
-        material.match_source_colors(context.scene)
+        settings, view = context.scene.facet4d, context.scene.view_settings
+        if self.on:
+            settings.look_before = json.dumps({name: getattr(view, name) for name in material.LOOK})
+            material.match_source_colors(context.scene)
+        else:
+            material.restore_look(context.scene, settings.look_before)
         return {"FINISHED"}
 
 

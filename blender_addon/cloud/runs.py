@@ -26,6 +26,14 @@ def run_settings(cloud: Object, scene: Scene) -> Any:
     return scene.path_resolve(path) if path in SETTINGS else None
 
 
+def run_text(cloud: Object) -> str:
+    """Return the outcome of a run in one line, for example "164,000 Gaussians, 29.2 dB, 24 pictures, 76 s"."""
+    formats = {"fidelity": "{:.1f} dB", "pictures": "{:.0f} pictures", "seconds": "{:.0f} s"}
+    run = last_run(cloud)
+    facts = [text.format(run[name]) for name, text in formats.items() if isinstance(run.get(name), int | float)]
+    return ", ".join([f"{len(cloud.data.vertices):,} Gaussians", *facts])
+
+
 def last_run(cloud: Object) -> dict:
     """Return what remember_run stored on the cloud; empty if nothing was stored."""
     run = read_metadata(cloud).get("run")

@@ -201,14 +201,14 @@ def _survey_pictures(camera: Object, scene: Scene) -> Survey:
     if not views and not result.findings:
         text = f"'{camera.name}' has no picture and is left out"
         result.findings.append(Finding(text, camera, "no picture", forbids=False, fix="facet4d.open_picture"))
-    missing = [view for view in views if view.picture and view.picture.missing]
-    if missing and len(missing) < len(views) and all(view.picture.is_numbered for view in missing):
-        text = f"'{camera.name}' lacks {len(missing)} of {len(views)} pictures, such as '{missing[0].picture.name}'"
+    missing = {id(view.picture): view.picture for view in views if view.picture and view.picture.missing}
+    first = next(iter(missing.values()), None)
+    if first and len(missing) < len(views) and all(picture.is_numbered for picture in missing.values()):
+        text = f"'{camera.name}' lacks {len(missing)} of {len(views)} pictures, such as '{first.name}'"
         result.findings.append(Finding(text, camera, GAPS, forbids=False))
-        gaps = {id(view) for view in missing}
-        views = [view for view in views if id(view) not in gaps]
-    elif missing:
-        text = f"The picture '{missing[0].picture.name}' of '{camera.name}' is missing; find its file."
+        views = [view for view in views if id(view.picture) not in missing]
+    elif first:
+        text = f"The picture '{first.name}' of '{camera.name}' is missing; find its file."
         result.findings.append(Finding(text, camera, MISSING, fix="file.find_missing_files"))
     counted = Counter(view.frame for view in views)
     if repeated := [frame for frame, count in counted.items() if count > 1]:

@@ -10,16 +10,19 @@ from ..job_operator import missing_packages
 from ..option_properties import read_options
 from ..portrait import job as portrait_job
 from ..portrait.operators import (
-    FACELIFT_PACKAGES,
     FACET4D_OT_another_back,
     FACET4D_OT_download_matting,
     FACET4D_OT_open_portrait,
     FACET4D_OT_portrait,
     FACET4D_OT_show_licence,
+    needed_packages,
     uses_facelift,
     weights_folder,
 )
 from .widgets import SidebarPanel, draw_error, draw_missing, draw_options, draw_progress, draw_text
+
+OUR_WORDS = "Makes a whole head from one photo or video, and imagines the sides that it does not show."
+FACELIFT_WORDS = "FaceLift paints the unseen sides in more detail. It is slow without a GPU, and for research only."
 
 
 class FACET4D_PT_portrait(SidebarPanel, Panel):
@@ -33,12 +36,13 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
         row = layout.row()
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(FACET4D_OT_open_portrait.bl_idname, text="Choose Photo or Video…", icon="FILE_IMAGE")
+        draw_text(context, layout, FACELIFT_WORDS if uses_facelift(settings) else OUR_WORDS, "INFO")
         self._draw_settings(settings)
         self._draw_downloads(context)
         if not draw_progress(context, layout, "FACET4D_PT_portrait"):
-            facelift = uses_facelift(settings)
-            missing = missing_packages(FACELIFT_PACKAGES if facelift else FACET4D_OT_portrait.packages)
-            draw_missing(context, layout, missing, portraits=facelift)
+            missing = missing_packages(needed_packages(settings))
+            # all that portraits need is installed together
+            draw_missing(context, layout, missing, portraits=not {*missing} <= {*FACET4D_OT_portrait.packages})
             row = layout.row()
             row.scale_y = 1.5
             row.operator_context = "INVOKE_DEFAULT"

@@ -8,6 +8,8 @@ from .. import compat
 from ..cloud import material
 from ..cloud.file_operators import FACET4D_OT_export_splats, FACET4D_OT_import_splats
 from ..cloud.instances import instances_note
+from ..cloud.keys import shown_time
+from ..cloud.metadata import read_metadata, read_numbers
 from ..cloud.nodes import NATIVE_SPLATS
 from ..cloud.object import active_cloud, cloud_fault, cloud_modifier, draws_natively, joined_note, wants_native
 from ..cloud.operators import (
@@ -21,7 +23,7 @@ from ..cloud.operators import (
     FACET4D_OT_show_in_solid,
 )
 from ..cloud.rig_operators import FACET4D_OT_attach, FACET4D_OT_track_head
-from ..cloud.runs import last_run
+from ..cloud.runs import run_text
 from ..cloud.shown import is_native_splats
 from ..cloud.splat_operators import (
     FACET4D_OT_apply_transform,
@@ -51,7 +53,7 @@ class FACET4D_PT_result(SidebarPanel, Panel):
             layout.operator_context = "INVOKE_DEFAULT"
             layout.operator(FACET4D_OT_import_splats.bl_idname, icon="IMPORT")
             return
-        layout.label(text=f"{active.name}: {len(active.data.vertices):,} Gaussians", icon="POINTCLOUD_DATA")
+        layout.label(text=f"{active.name}: {run_text(active)}", icon="POINTCLOUD_DATA", translate=False)
         if reason := cloud_fault(active):
             draw_text(context, layout, reason, "ERROR")
         if note := joined_note(active):
@@ -60,16 +62,18 @@ class FACET4D_PT_result(SidebarPanel, Panel):
             for reason in reasons:
                 draw_text(context, layout, reason, "HIDE_ON")
             layout.operator(FACET4D_OT_show_cloud.bl_idname, icon="HIDE_OFF")
-        if run := last_run(active):
-            layout.label(text=_run_text(run), icon="INFO", translate=False)
         row = layout.row(align=True)
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(FACET4D_OT_measure_fidelity.bl_idname)
         row.operator(FACET4D_OT_reuse_settings.bl_idname)
         self._draw_comparison(context)
         modifier = cloud_modifier(active)
-        draw_inputs(layout, modifier, "Time", "Speed", "Phase", "Loop", "Time Step")
-        layout.operator_menu_enum(FACET4D_OT_retime.bl_idname, "preset", icon="TIME")
+        layout.label(text=_time_text(context, active), icon="TIME", translate=False)
+        header, body = layout.panel("facet4d_timing", default_closed=True)
+        header.label(text="Timing")
+        if body:
+            body.operator_menu_enum(FACET4D_OT_retime.bl_idname, "preset", icon="TIME")
+            draw_inputs(body, modifier, "Speed", "Phase", "Loop", "Time Step", "Time")
         is_native = draws_natively(active)
         self._draw_display(context, active, is_native)
         self._draw_looks(context, is_native)
@@ -122,32 +126,34 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         slider.prop(settings, "compare_opacity", text="")
 
     def _draw_looks(self, context: Context, is_native: bool) -> None:
-        """Draw which settings of the window and the scene change the look of the cloud, and buttons to correct them.
+        """Draw the settings of the window and the scene on which the look of the cloud depends.
 
         is_native: whether Blender draws the splats itself. Then Solid mode shows colors, and Cycles needs no bounces.
         """
         layout = self.layout
         shading = getattr(context.space_data, "shading", None)
-        hides_colors = shading and shading.type in {"SOLID", "WIREFRAME"} and shading.color_type != "VERTEX"
-        if hides_colors and not is_native:
-            draw_text(context, layout, "Colors show in Material Preview and Rendered.", "INFO")
-            row = layout.row()
-            row.use_property_split = False
-            row.prop(shading, "type", expand=True)
-            layout.operator(FACET4D_OT_show_in_solid.bl_idname, icon="SHADING_SOLID")
-        if warning := material.color_management_warning(context.scene):
-            draw_text(context, layout, warning, "ERROR")
-            layout.operator(FACET4D_OT_match_source_colors.bl_idname, icon="COLOR")
+        row = layout.row(align=True, heading="Look")
+        row.use_property_decorate = False
+        is_source = material.color_management_warning(context.scene) is None
+        button = row.operator(FACET4D_OT_match_source_colors.bl_idname, text="Source Colors", depress=is_source)
+        button.on = not is_source
+        if shading:
+            row.prop(shading, "type", text="", expand=True)
+            is_plain = shading.type in {"SOLID", "WIREFRAME"} and shading.color_type != "VERTEX"
+            if is_plain and not is_native:  # no colors
+                layout.operator(FACET4D_OT_show_in_solid.bl_idname, icon="SHADING_SOLID")
         if not is_native and (warning := material.bounces_warning(context.scene)):
             draw_text(context, layout, warning, "ERROR")
             layout.operator(FACET4D_OT_raise_bounces.bl_idname, icon="LIGHT")
 
 
-def _run_text(run: dict) -> str:
-    """Return the facts of a run as text, for example "24 pictures, 10 s, 23.4 dB"."""
-    formats = {"pictures": "{:.0f} pictures", "seconds": "{:.0f} s", "fidelity": "{:.1f} dB"}
-    facts = {name: run[name] for name in formats if isinstance(run.get(name), (int, float))}
-    return ", ".join(formats[name].format(value) for name, value in facts.items())
+def _time_text(context: Context, cloud: Object) -> str:
+    """Return what is shown of a clip, in frames of the scene, for example "Frame 8 of the clip's 24"."""
+    shown = shown_time(cloud_modifier(cloud))
+    first, last = read_numbers(read_metadata(cloud.data).get("time_range"), 2) or (shown, shown)
+    fps = context.scene.render.fps / context.scene.render.fps_base
+    count = round((last - first) * fps) + 1
+    return f"Frame {(shown - first) * fps + 1:.4g} of the clip's {count}" if count > 1 else "Stands still"
 
 
 register, unregister = bpy.utils.register_classes_factory((FACET4D_PT_result,))

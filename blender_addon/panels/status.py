@@ -11,6 +11,7 @@ from bpy.types import Context, Panel
 from .. import _backend as backend
 from ..input.survey import Survey, survey
 from ..run.estimate import has_gpu
+from ..run.pace import find_pace
 from .widgets import SidebarPanel, draw_finding
 
 DRAWN = ("camera", "complete", "memory", "options", "take")  # modules of the backend
@@ -40,7 +41,7 @@ def import_what_is_drawn() -> None:
     for room, names in rooms:
         for name in names:
             getattr(room, name)
-    has_gpu()
+    find_pace(has_gpu())
 
 
 def register() -> None:

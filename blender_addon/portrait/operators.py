@@ -15,6 +15,7 @@ from ..cloud.object import prepare_scene
 from ..cloud.preview import Preview
 from ..cloud.runs import remember_run
 from ..input.picture_operators import PictureBrowser, PictureHandler
+from ..input.pictures import is_movie
 from ..job_operator import JobOperator, missing_packages
 from ..jobs import Task
 from ..option_properties import MAX_INT, read_options, remember_options
@@ -24,7 +25,7 @@ from .properties import FACET4D_PG_portrait
 
 LICENCE_WIDTH = 130  # characters
 BESIDE_BLENDER = (".heic", ".heif", ".hif")  # endings of pictures that Blender does not read, but portraits do
-FACELIFT_PACKAGES = (*JobOperator.packages, "diffusers", "transformers")
+NO_PACKAGE = ("none", "selfie")  # ways to cut out that need no other package
 
 
 class FACET4D_OT_open_portrait(PictureBrowser, Operator):
@@ -68,11 +69,9 @@ class _HeadOperator(JobOperator):
         options = read_options(backend.options.PortraitOptions, settings)
         if not options.model:
             return "Choose the model's .safetensors file, or the model Small"
-        if not uses_facelift(settings):
-            return ""
-        if missing := missing_packages(FACELIFT_PACKAGES):
-            return f"FaceLift needs more Python packages ({', '.join(missing)}); install them with portraits"
-        if disk.find(portrait_job.find_weights, options) is None:
+        if missing := missing_packages(needed_packages(settings)):
+            return f"This needs more Python packages ({', '.join(missing)}); press Install PyTorch in this panel"
+        if uses_facelift(settings) and disk.find(portrait_job.find_weights, options) is None:
             return "FaceLift's weights are not here; download them, or name their folder"
         return ""
 
@@ -122,6 +121,19 @@ class FACET4D_OT_another_back(_HeadOperator, Operator):
         settings = context.scene.facet4d.portrait
         settings.seed = (settings.seed + 1) % MAX_INT
         return super().task(context)
+
+
+def needed_packages(settings: FACET4D_PG_portrait) -> tuple[str, ...]:
+    """Return the Python packages that the next head needs: for its file, its way to cut out, and its model."""
+    path = Path(settings.filepath)
+    needed = [*JobOperator.packages]
+    if path.suffix and (is_movie(path) or path.suffix.lower() in BESIDE_BLENDER):
+        needed.append("av")
+    if read_options(backend.options.PortraitOptions, settings).matting not in NO_PACKAGE:
+        needed.append("onnxruntime")
+    if uses_facelift(settings):
+        needed += ["diffusers", "transformers"]
+    return tuple(needed)
 
 
 def uses_facelift(settings: FACET4D_PG_portrait) -> bool:

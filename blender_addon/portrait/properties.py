@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The settings for the next head from a photo or video."""
 
-from bpy.props import PointerProperty, StringProperty
+from bpy.props import BoolProperty, PointerProperty, StringProperty
 from bpy.types import Context, Object, PropertyGroup
 
 from .. import _backend as backend
@@ -14,8 +14,13 @@ class FACET4D_PG_line(PropertyGroup):
 
 
 def _forget_head(settings: "FACET4D_PG_portrait", _context: Context) -> None:
-    """Forget the last head, so that another person does not replace it."""
-    settings.cloud = settings.camera = None
+    """Forget the last head, so that another person does not replace it, unless it was chosen by hand."""
+    if not settings.is_cloud_chosen:
+        settings.cloud = settings.camera = None
+
+
+def _choose_cloud(settings: "FACET4D_PG_portrait", _context: Context) -> None:
+    settings.is_cloud_chosen = settings.cloud is not None
 
 
 def _is_camera(_settings: "FACET4D_PG_portrait", candidate: Object) -> bool:
@@ -36,9 +41,12 @@ class FACET4D_PG_portrait(PropertyGroup):
     cloud: PointerProperty(
         type=Object,
         name="Replace",
-        description="Head whose data the next run replaces; if empty, it makes a new one",
+        description="Head whose data the next run replaces; if empty, it makes a new one. "
+        "Another file makes a new one, unless you have chosen it here yourself",
         poll=lambda self, candidate: is_cloud(candidate),
+        update=_choose_cloud,
     )
+    is_cloud_chosen: BoolProperty(name="Chosen", description="The head to replace was chosen by hand")
     camera: PointerProperty(
         type=Object,
         name="Camera",

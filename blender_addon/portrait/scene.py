@@ -59,7 +59,9 @@ def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path,
     render.resolution_x, render.resolution_y, render.resolution_percentage = cameras[0].width, cameras[0].height, 100
     render.pixel_aspect_x = render.pixel_aspect_y = 1.0
     scene.camera = camera
+    was_chosen = settings.is_cloud_chosen and existing is not None
     settings.cloud, settings.camera = cloud, camera
+    settings.is_cloud_chosen = was_chosen
     comparison.show_pictures(scene)
     return cloud
 

@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from bpy.types import Context, Scene, WindowManager
+from bpy.types import Context, Scene
 
 from .. import _backend as backend
 from .. import disk
@@ -20,13 +21,17 @@ from .._backend import errors
 from ..input.cameras import frame_camera
 from ..input.survey import Survey
 from ..option_properties import read_options
+from .pace import find_pace
 
 if TYPE_CHECKING:
     from backend.camera import Camera
     from backend.options import ReconstructOptions
 
-# The time to render one Gaussian on a CPU, with its gradient or without, in operations of the network.
-RENDER_OPERATIONS, DRAW_OPERATIONS = 2.5e5, 1e5
+# The time to render one Gaussian on a CPU, with its gradient or without, in operations of the network, by the table in
+# docs/performance.md. A processor that multiplies bf16 itself would need half as many again, others fewer.
+RENDER_OPERATIONS, DRAW_OPERATIONS = 0.8e5, 1e5
+SLOW_RENDERING = 16  # times as many where neither a GPU nor Numba is there
+START = 4.0  # seconds that PyTorch takes to start
 MEMORY_SECONDS = 5.0  # after which the free memory is looked at again
 _OLDER = {"refinements": 0, "completes": False, "expansion": 4}  # what older cards lack
 CARDS = Path(errors.__file__).parent / "weights"
@@ -78,14 +83,14 @@ def estimate_surveyed(context: Context, surveyed: Survey) -> Estimate | None:
     Only the free memory changes by itself, and is looked at every MEMORY_SECONDS.
     """
     global _memory
-    scene, session, now = context.scene, context.window_manager.facet4d, time.monotonic()
+    scene, now = context.scene, time.monotonic()
     if not surveyed.views:
         return None
     options = read_options(backend.options.ReconstructOptions, scene.facet4d)
-    facts = options, scene.render.fps, scene.render.fps_base, session.pace
+    facts = options, scene.render.fps, scene.render.fps_base, find_pace(uses_gpu(options))
     known = _memory
     if known is None or known.survey is not surveyed or known.facts != facts:
-        expected = estimate(scene, context.window_manager, _list_shots(scene, surveyed))
+        expected = estimate(scene, _list_shots(scene, surveyed))
         known = expected and _Memory(surveyed, facts, expected, now)
     elif now - known.when >= MEMORY_SECONDS:
         known = known._replace(expected=replace(known.expected, free=_free_memory(options)), when=now)
@@ -101,7 +106,7 @@ def _list_shots(scene: Scene, surveyed: Survey) -> list[tuple["Camera", float]]:
     return [(cameras[view.camera], view.frame * seconds) for view in surveyed.views]
 
 
-def estimate(scene: Scene, window_manager: WindowManager, shots: Sequence[tuple["Camera", float]]) -> Estimate | None:
+def estimate(scene: Scene, shots: Sequence[tuple["Camera", float]]) -> Estimate | None:
     """Estimate what a run with the scene's settings will take; None if the model's card is unreadable.
 
     shots: the pictures' cameras and times in seconds. Where no picture shows the subject, the model may add cameras.
@@ -111,14 +116,16 @@ def estimate(scene: Scene, window_manager: WindowManager, shots: Sequence[tuple[
     Operations are those of the transformer's matrix products, (8 + 4 expansion) tokens width^2 and 4 tokens^2 width for
     each layer, and RENDER_OPERATIONS for each picture, Gaussian and refinement. In every step of completing, the matrix
     products are repeated, and there are DRAW_OPERATIONS for each added camera and Gaussian. Their pace is that of the
-    session's last run, or of a matrix product on this CPU before the first run.
+    last runs; see pace.py.
     """
     options = read_options(backend.options.ReconstructOptions, scene.facet4d)
     config = disk.find(_read_card, options.model)
     if config is None:
         return None
     missing = count_missing(scene, shots, bool(config["completes"]))
-    on_gpu = _uses_gpu(options)
+    on_gpu = uses_gpu(options)
+    compiled = on_gpu or disk.find(disk.has_package, "numba")
+    slowness = 1 if compiled else SLOW_RENDERING
     patch, width, layers, expansion = (config[name] for name in ("patch", "width", "layers", "expansion"))
     resolution, refinements = options.resolution, options.refinements
     windows = backend.take.count_windows([time for _, time in shots], options.window)
@@ -130,26 +137,27 @@ def estimate(scene: Scene, window_manager: WindowManager, shots: Sequence[tuple[
     tokens = (pictures + missing) * (resolution // patch) ** 2
     operations = layers * ((8.0 + 4 * expansion) * tokens * width**2 + 4.0 * tokens**2 * width)
     if missing:
-        operations = options.steps * (operations + missing * tokens * patch**2 * DRAW_OPERATIONS)
+        operations = options.steps * (operations + missing * tokens * patch**2 * DRAW_OPERATIONS * slowness)
     if refinements is None:
-        refinements = backend.memory.default_refinements(config["refinements"])
-    operations += refinements * pictures * tokens * patch**2 * RENDER_OPERATIONS
-    pace = window_manager.facet4d.pace or (0 if on_gpu else measure_cpu_pace())
+        refinements = backend.memory.default_refinements(config["refinements"], compiled)
+    operations += refinements * pictures * tokens * patch**2 * RENDER_OPERATIONS * slowness
+    pace = find_pace(on_gpu)
     return Estimate(
         gaussians=windows * tokens * patch**2,
         free=_free_memory(options),
         memory=backend.memory.reconstruction_bytes(layers, width, patch, tokens, expansion, missing),
         operations=windows * operations,
-        seconds=windows * operations / pace if pace else None,
+        seconds=windows * operations / pace + (0 if "torch" in sys.modules else START) if pace else None,
     )
 
 
-def _uses_gpu(options: "ReconstructOptions") -> bool:
+def uses_gpu(options: "ReconstructOptions") -> bool:
+    """Tell whether a run will use the GPU, as far as is known before PyTorch is loaded."""
     return options.device == "cuda" or (options.device == "auto" and has_gpu())
 
 
 def _free_memory(options: "ReconstructOptions") -> float:
-    return math.inf if _uses_gpu(options) else backend.memory.free_memory()
+    return math.inf if uses_gpu(options) else backend.memory.free_memory()
 
 
 def count_missing(scene: Scene, shots: Sequence[tuple["Camera", float]], completes: bool) -> int:
@@ -181,13 +189,3 @@ def _read_card(model: str | Path) -> dict[str, int] | None:
 def has_gpu() -> bool:
     """Tell whether NVIDIA's driver is installed. Only a run shows whether PyTorch can use it."""
     return shutil.which("nvidia-smi") is not None
-
-
-@functools.cache
-def measure_cpu_pace() -> float:
-    """Return the operations in a second of a matrix product on this CPU, measured in a few milliseconds."""
-    matrix = np.ones((512, 512), np.float32)
-    np.matmul(matrix, matrix)  # the first one starts the threads
-    start = time.perf_counter()
-    np.matmul(matrix, matrix)
-    return 2 * 512**3 / (time.perf_counter() - start)

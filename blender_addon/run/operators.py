@@ -22,12 +22,13 @@ from ..cloud.object import (
     upgrade_clouds,
 )
 from ..cloud.preview import Preview
-from ..cloud.runs import last_run, remember_run
+from ..cloud.runs import last_run, remember_run, run_text
 from ..cloud.visibility import present
 from ..input.capture import capture_steps
 from ..job_operator import JobOperator
 from ..option_properties import read_options, remember_options
-from .estimate import estimate
+from .estimate import estimate, uses_gpu
+from .pace import remember_pace
 
 if TYPE_CHECKING:
     from backend.splats import MovingSplats
@@ -55,8 +56,9 @@ class FACET4D_OT_reconstruct(JobOperator, Operator):
         # read now, because the artist may change the settings while the job runs
         self.settings = _remember_settings(context.scene) | {"pictures": len(capture.frames)}
         shots = [(frame.camera, frame.time) for frame in capture.frames]
-        self.expected = estimate(context.scene, context.window_manager, shots)
+        self.expected = estimate(context.scene, shots)
         options = read_options(backend.options.ReconstructOptions, context.scene.facet4d)
+        self.on_gpu = uses_gpu(options)
         self.preview = Preview("Unfinished Cloud", _cloud_to_replace(context.scene))
         show = self.preview.show if self.is_modal else None
         return jobs.reconstruction_task(capture, options, find_target(context), show)
@@ -64,10 +66,10 @@ class FACET4D_OT_reconstruct(JobOperator, Operator):
     def deliver(self, context: Context, scene: Scene) -> None:
         seconds = self.job.seconds
         if self.expected:
-            context.window_manager.facet4d.pace = self.expected.operations / seconds
+            remember_pace(self.on_gpu, self.expected.operations / self.job.computing_seconds)
         cloud = put_in_scene(context, scene, self.job.result, self.was_shown)
         remember_run(cloud, self.settings | {"seconds": seconds})
-        self.report({"INFO"}, f"{len(self.job.result):,} Gaussians in {seconds:.0f} s")
+        self.report({"INFO"}, run_text(cloud))
         if change := prepare_scene(scene, cloud):
             self.report({"INFO"}, change)
 
@@ -127,7 +129,9 @@ def put_in_scene(context: Context, scene: Scene, gaussians: "MovingSplats", was_
     """
     settings, existing = scene.facet4d, _cloud_to_replace(scene)
     frames = clip_frames(scene, gaussians.time_range)
+    was_chosen = settings.is_cloud_chosen and existing is not None
     settings.cloud = build_cloud(scene, gaussians, "4D Cloud", *frames, existing=existing)
+    settings.is_cloud_chosen = was_chosen
     make_active(context, settings.cloud)
     if existing is None and not was_shown:
         present(context, scene, settings.cloud)

@@ -294,9 +294,16 @@ def test_the_report_holds_the_last_hundred_lines_and_no_more_after_unregistering
 
 
 def test_match_source_colors_shows_the_pictures_own_colors(registered):
-    registered.view_settings.view_transform, registered.view_settings.exposure = "AgX", 1.0
+    view = registered.view_settings
+    view.view_transform, view.look, view.exposure = "AgX", "AgX - Punchy", 1.0
     bpy.ops.facet4d.match_source_colors()
-    assert (registered.view_settings.view_transform, registered.view_settings.exposure) == ("Standard", 0)
+    assert (view.view_transform, view.look, view.exposure) == ("Standard", "None", 0)
+    bpy.ops.facet4d.match_source_colors(on=False)
+    assert (view.view_transform, view.look, view.exposure) == ("AgX", "AgX - Punchy", 1)
+    view.view_transform = "Standard"
+    registered.facet4d.look_before = "damaged"
+    bpy.ops.facet4d.match_source_colors(on=False)
+    assert view.view_transform == "AgX"
 
 
 def test_raise_transparent_bounces_takes_its_warning_away(drawn_as_points, filmed, backend_gives):
@@ -338,7 +345,16 @@ def test_the_result_panel_offers_the_clouds_inputs_and_the_right_colors(filmed, 
     bpy.ops.facet4d.reconstruct()
     filmed.view_settings.view_transform = "AgX"
     shown = draw(FACET4D_PT_result)
-    for text in ("4D Cloud: 3 Gaussians", "Time", "Opacity", "Size", "AgX", "Match Source Colors"):
+    for text in ("4D Cloud: 3 Gaussians, 4 pictures, 0 s", "Timing", "Opacity", "Size", "Look", "Source Colors"):
         assert text in shown
-    bpy.ops.facet4d.match_source_colors()
-    assert "Match Source Colors" not in draw(FACET4D_PT_result)
+
+
+def test_the_time_is_told_in_frames(filmed, backend_gives):
+    backend_gives(lambda capture, progress: FakeCloud())
+    bpy.ops.facet4d.reconstruct()
+    for frame, text in ((1, "Frame 1 of the clip's 13"), (4, "Frame 4 of the clip's 13"), (99, "Frame 13 of")):
+        filmed.frame_set(frame)
+        assert text in draw(FACET4D_PT_result)
+    backend_gives(lambda capture, progress: FakeCloud(time_range=(0.2, 0.2)))
+    bpy.ops.facet4d.reconstruct()
+    assert "Stands still" in draw(FACET4D_PT_result)

@@ -30,8 +30,8 @@ bpy = pytest.importorskip("bpy")
 from bpy_extras.object_utils import world_to_camera_view
 from mathutils import Vector
 
-from blender_addon import jobs
-from blender_addon.cloud.object import METADATA_KEY, cloud_objects, read_cloud
+from blender_addon import disk, jobs
+from blender_addon.cloud.object import METADATA_KEY, build_cloud, cloud_objects, read_cloud
 from blender_addon.panels.portrait import FACET4D_PT_portrait
 from blender_addon.panels.run import FACET4D_PT_reconstruct
 
@@ -438,3 +438,38 @@ def test_the_matting_model_comes_by_its_button_alone(server, settings, photo, tm
     assert (tmp_path / "models" / "u2net.onnx").read_bytes() == content
     assert "Download It" not in shown()
     assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    "name, matting, missing",
+    [
+        ("photo.png", "selfie", ()),
+        ("photo.png", "u2net", ("onnxruntime",)),
+        ("video.mp4", "selfie", ("av",)),
+        ("photo.HEIC", "none", ("av",)),
+    ],
+)
+def test_what_a_file_needs_is_asked_for_before_the_run(registered, tmp_path, monkeypatch, name, matting, missing):
+    (tmp_path / name).write_bytes(b"")
+    settings = registered.facet4d.portrait
+    settings.filepath, settings.matting = str(tmp_path / name), matting
+    others = ("av", "onnxruntime", "diffusers", "transformers")
+    monkeypatch.setattr(disk, "find_spec", lambda package: None if package in others else package)
+    disk.forget()
+    text = draw(FACET4D_PT_portrait)
+    assert "imagines the sides that it does not show" in text
+    assert [package for package in others if package in text] == list(missing)
+    if missing:
+        with pytest.raises(RuntimeError, match=rf"needs more Python packages \({missing[0]}\); press Install PyTorch"):
+            bpy.ops.facet4d.portrait()
+
+
+def test_another_file_makes_another_head_unless_one_was_chosen_by_hand(registered, make_gaussians):
+    settings = registered.facet4d.portrait
+    head = build_cloud(registered, make_gaussians(9), "Anna", 1, 2)
+    settings.cloud, settings.is_cloud_chosen = head, False  # as a run leaves it
+    settings.filepath = "//berta.png"
+    assert settings.cloud is None
+    settings.cloud = head
+    settings.filepath = "//anna.png"
+    assert settings.cloud == head
