@@ -29,11 +29,11 @@ def write_capture(folder: Path, seed: int = 0, moments: int = 1, views: int = 3)
 
 
 def write_shots(folder: Path, count: int, broken: tuple[int, ...] = ()) -> Path:
-    """A folder of captures; of the broken ones the first lacks a picture, the others have a spoilt transforms.json."""
+    """A folder of captures; of the broken ones the first lacks its transforms.json, the others have a spoilt one."""
     for number in range(count):
         shot = write_capture(folder / f"shot_{number:03}", number)
         if number in broken[:1]:
-            next(shot.glob("*.png")).unlink()
+            (shot / TRANSFORMS).unlink()
         elif number in broken:
             (shot / TRANSFORMS).write_text('{"frames": [')
     return folder

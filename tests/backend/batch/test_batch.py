@@ -93,7 +93,7 @@ def test_an_input_that_was_put_away_leaves_its_finished_shot(batch, tmp_path):
 def test_a_shot_that_fails_is_recorded_and_stops_no_other(batch, tmp_path):
     shots = write_shots(tmp_path / "shots", 3, broken=(0, 2))
     assert batch() == (1, ["shot_000", "shot_001", "shot_002"])
-    assert record(tmp_path, "shot_000")["error"].endswith("is missing; restore it or remove its frame.")
+    assert record(tmp_path, "shot_000")["error"].startswith(f"There is no capture at {shots / 'shot_000'} that can be")
     assert "cannot be read as JSON" in record(tmp_path, "shot_002")["error"]
     assert record(tmp_path, "shot_001")["state"] == DONE
     assert batch() == (1, [])
@@ -147,7 +147,7 @@ def test_the_summary_shows_every_shot(batch, tmp_path):
     assert [(row["name"], row["state"]) for row in summary["shots"]] == [("shot_000", DONE), ("shot_001", FAILED)]
     page = (tmp_path / "out/summary.html").read_text()
     assert 'src="shot_000.jpg"' in page and "2 shots: 1 done, 1 failed, 0 open" in page
-    assert "restore it or remove its frame." in page
+    assert "There is no capture at" in page
     strip = np.asarray(Image.open(tmp_path / "out/shot_000.jpg"))
     assert strip.shape == (32, 5 * 32, 3)
 
