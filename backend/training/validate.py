@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -53,6 +54,8 @@ BATCH = 8
 SHEET_SCENES = 4
 SHEET_PROTOCOL = (8, 256)
 SEED = 20261
+FEATURES = ("eyes_psnr", "mouth_psnr")  # as SceneBatch.features has them
+LEAST_SHOWN = 20  # pixels of a feature in all targets of a scene
 
 Predictor = Callable[[SceneBatch], tuple[Tensor, Tensor]]
 """A batch's target views from its input views: premultiplied linear color [B, T, R, R, 3] and alpha [B, T, R, R]."""
@@ -85,7 +88,8 @@ def validate(
     targets: int = TARGETS,
 ) -> dict:
     """Measure means over the scenes of PSNR, SSIM, matte error and, given its network, feature distance; and PSNR by
-    thirds of the scenes' motion, slowest first."""
+    thirds of the scenes' motion, slowest first. Where targets show eyes or mouths, also PSNR of their pixels alone, of
+    all scenes and of the fastest third."""
     rows = []
     for start in range(0, scenes, BATCH):
         some = min(BATCH, scenes - start)
@@ -98,17 +102,37 @@ def validate(
         far = torch.zeros_like(matte)
         if features is not None:
             far = features.distance(pictures.flatten(0, 1), true.flatten(0, 1)).view(len(matte), targets).mean(1)
-        rows.append(torch.stack([psnr(pictures, true).mean(1), ssim(pictures, true).mean(1), matte, far, speed], -1))
-    table = torch.cat(rows)  # [scenes, 5]
-    by_speed = [part[:, 0].mean().item() for part in table[table[:, 4].argsort()].chunk(3)]
-    decibels, likeness, matte, far, _ = table.mean(0).tolist()
+        whole = [psnr(pictures, true).mean(1), ssim(pictures, true).mean(1), matte, far, speed]
+        rows.append(torch.stack([*whole, *feature_psnr(pictures, true, batch.features).unbind(-1)], -1))
+    table = torch.cat(rows)  # [scenes, 7]
+    thirds = table[table[:, 4].argsort()].chunk(3)
+    by_speed = [part[:, 0].mean().item() for part in thirds]
+    decibels, likeness, matte, far = table[:, :4].mean(0).tolist()
+    features_of = {
+        f"{name}{label}": round(value, 2)
+        for label, part in (("", table), ("_fastest_third", thirds[-1]))
+        for name, value in zip(FEATURES, part[:, 5:].nanmean(0).tolist(), strict=True)
+        if not math.isnan(value)
+    }
     return {
         "scenes": scenes,
         "psnr": round(decibels, 2),
         "ssim": round(likeness, 4),
         "matte": round(matte, 4),
         "psnr_by_speed": [round(value, 2) for value in by_speed],
+        **features_of,
     } | ({"mobilenet_distance": round(far, 4)} if features is not None else {})
+
+
+def feature_psnr(pictures: Tensor, truth: Tensor, features: Tensor) -> Tensor:
+    """Return the PSNR in dB of the pixels that show each feature, of all pictures of a scene together, [B, K].
+
+    pictures, truth: [B, T, R, R, 3] in 0..1. features: [B, T, R, R, K] bool. NaN: they have fewer than LEAST_SHOWN.
+    """
+    error = (pictures - truth).square().mean(-1, keepdim=True)
+    shown = features.sum((1, 2, 3))
+    mean = (error * features).sum((1, 2, 3)) / shown.clamp_min(1)
+    return torch.where(shown < LEAST_SHOWN, torch.nan, -10 * torch.log10(mean.clamp_min(1e-10)))
 
 
 @torch.no_grad()

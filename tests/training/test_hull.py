@@ -63,7 +63,7 @@ def photograph(places: torch.Tensor, balls: list[tuple[torch.Tensor, float]], in
     images = image.unflatten(2, (size, samples)).unflatten(1, (size, samples)).mean((2, 4))[None]
     pictures = over_white_srgb(images[:, :inputs, ..., :3], images[:, :inputs, ..., 3])
     times = torch.zeros(1, len(places))
-    return SceneBatch(images, poses[None], intrinsics[None], times, pictures, *[pictures.new_zeros(1, inputs)] * 3)
+    return SceneBatch(images, poses[None], intrinsics[None], times, pictures, *[pictures.new_zeros(1, inputs)] * 4)
 
 
 def test_the_hull_of_a_ball_lies_within_a_voxel_of_it():
@@ -121,7 +121,8 @@ def test_more_pictures_make_it_better():
     decibels = []
     for kept in ([0, 6], [0, 3, 6, 9], list(range(12))):
         views = [*kept, 12, 13]
-        fewer = SceneBatch(*(field[:, views if field.shape[1] == 14 else kept] for field in vars(batch).values()))
+        chosen, fields = {14: views, 12: kept}, vars(batch).values()
+        fewer = SceneBatch(*(field[:, chosen.get(field.shape[1], slice(None))] for field in fields))
         color, alpha = hull.predict_hull(fewer)
         truth = batch.images[:, 12:]
         true = over_white_srgb(truth[..., :3], truth[..., 3])

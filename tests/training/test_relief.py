@@ -42,7 +42,7 @@ def test_the_photo_is_seen_from_the_front_and_mirrored_from_behind():
     poses = torch.as_tensor(look_at(DISTANCE * places, np.zeros(3)), dtype=torch.float32)[None]
     intrinsics = torch.tensor([1.5 * SIZE, 1.5 * SIZE, SIZE / 2, SIZE / 2]).expand(1, 3, 4)
     images, unused = image.expand(1, 3, SIZE, SIZE, 4), torch.zeros(1, 1)
-    batch = SceneBatch(images, poses, intrinsics, torch.zeros(1, 3), image[None, None, ..., :3], unused, unused, unused)
+    batch = SceneBatch(images, poses, intrinsics, torch.zeros(1, 3), image[None, None, ..., :3], *[unused] * 4)
     color, alpha = predict_relief(batch)
     for view, expected in enumerate((image, image.flip(1))):
         shown = torch.cat([color[0, view], alpha[0, view, ..., None]], -1)

@@ -69,6 +69,30 @@ def test_the_scenes_are_the_same_every_time(shapes, tmp_path):
     assert 0 < first["ssim"] < 1
 
 
+def test_features_are_scored_by_their_own_pixels():
+    pictures = torch.zeros(2, 2, 8, 8, 3)
+    features = torch.zeros(2, 2, 8, 8, 2, dtype=torch.bool)
+    features[:, :, :4, :, 0] = True  # the upper half, and in the second scene a few pixels of the lower one
+    features[1, 0, 6, :4, 1] = True
+    truth = pictures.clone()
+    truth[:, :, :4] += 0.1
+    truth[:, :, 4:] += 0.5
+    first, second = validate.feature_psnr(pictures, truth, features)
+    assert first[0] == pytest.approx(20, abs=1e-3) and second[0] == pytest.approx(20, abs=1e-3)
+    assert torch.isnan(first[1]) and torch.isnan(second[1])
+    features[1, 1, 5:] = torch.tensor([False, True])
+    assert validate.feature_psnr(pictures, truth, features)[1, 1] == pytest.approx(20 * np.log10(2), abs=1e-3)
+
+
+def test_rows_of_heads_have_their_eyes_and_mouths(shapes, stand_ins, monkeypatch):
+    monkeypatch.setattr(validate, "LEAST_SHOWN", 1)  # pictures are small here
+    heads = validate.validation_scenes("heads", stand_ins, torch.device("cpu"))
+    row = validate.validate(nothing, heads, 2, 32, 8)
+    assert {"eyes_psnr", "mouth_psnr", "mouth_psnr_fastest_third"} <= set(row)
+    assert 3 < row["mouth_psnr"] < 20  # skin and lips against white
+    assert "mouth_psnr" not in validate.validate(nothing, shapes, 2, 16, 3)
+
+
 def test_the_truth_beats_the_hull_and_the_hull_beats_nothing(shapes):
     scores = [validate.validate(predictor, shapes, 8, 24, 3) for predictor in (truth, hull.predict_hull, nothing)]
     for better, worse in pairwise(scores):

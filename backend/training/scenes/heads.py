@@ -140,6 +140,12 @@ class HeadModel(ABC):
         moustache = (1.5 - rest[:, 0].abs() / 2.6).clamp(0, 1)
         return mask * torch.maximum(fade, moustache)
 
+    def features(self) -> Tensor:
+        """Return which vertices of body and eyes show the eyes with lids, and the mouth with lips, [N, 2] in 0..1."""
+        mouth = torch.stack([self.regions[name] for name in ("lips", "mouth", "teeth", "gums")]).amax(0)
+        body = torch.stack([self.regions["eyelid"], mouth], -1)
+        return torch.cat([body, body.new_tensor([1.0, 0.0]).expand(len(self.eyes.part.neutral), 2)])
+
     def sky_share(self, hair: str | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return the ambient occlusion of body, eyes and hair at rest; it is computed once for each hair style."""
         if hair not in self._sky_shares:

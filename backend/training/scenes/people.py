@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import heads, mesh
@@ -138,7 +139,9 @@ class People:
             topology = self._put_on(rng, model, topology, vertices, materials, hair is not None)
         textures = self._textures(topology, outfit) if outfit else None
         posed = self._move_head(rng, tau, head, torch.cat(vertices, 2), topology.rest)
-        return Surfaces(posed, topology.faces, Material.concatenate(materials), topology.framed, textures)
+        features = head.features()
+        features = F.pad(features, (0, 0, 0, posed.shape[2] - len(features)))  # hair and clothes are neither
+        return Surfaces(posed, topology.faces, Material.concatenate(materials), topology.framed, textures, features)
 
     def _put_on(
         self,

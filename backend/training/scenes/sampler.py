@@ -26,7 +26,7 @@ from .rigs import Rig, draw_rig, draw_world, until_clear_of_body
 from .shading import Lights, Noise, Surfaces, render
 from .shapes import Shapes
 from .transfer import to_device
-from .truth import surface_truth
+from .truth import show_features, surface_truth
 
 ANY_RIG = "any"
 _GROUPS = 2
@@ -45,7 +45,8 @@ class SceneBatch:
     intrinsics [B, V, 4] fx fy cx cy, pixels; times [B, V] tau in [-1, 1]. Of the known views the pictures
     [B, K, R, R, 3] that the model reads, sRGB-encoded over white. Of the I = K + M known and missing views the surface
     that pixels show: points [B, I, R, R, 3], their velocity [B, I, R, R, 3] a unit of tau, 0 where all of a scene's
-    views are of one time, and covered [B, I, R, R] bool, where there is one; both are 0 elsewhere.
+    views are of one time, and covered [B, I, R, R] bool, where there is one; both are 0 elsewhere. features
+    [B, T, R, R, 2] bool: where the T targets show the eyes and the mouth of a head; T is 0 in training.
 
     What a model is given has a real capture's faults in some scenes: `pictures`, and the input views' camera_to_world
     and intrinsics. Everything else is true, in the frame that the given cameras define.
@@ -59,6 +60,7 @@ class SceneBatch:
     points: Tensor
     velocity: Tensor
     covered: Tensor
+    features: Tensor
 
     @property
     def known(self) -> int:
@@ -79,7 +81,7 @@ class SceneBatch:
 
         rig = (kept(self.images), kept(self.camera_to_world), kept(self.intrinsics), kept(self.times))
         surface = (part[:, :known] for part in (self.points, self.velocity, self.covered))
-        return SceneBatch(*rig, self.pictures, *surface)
+        return SceneBatch(*rig, self.pictures, *surface, self.features)
 
 
 class SceneSampler:
@@ -211,7 +213,12 @@ class SceneSampler:
             pictures = photograph(rng, images[:, :inputs], camera, *own_rig)
         else:
             pictures = over_white_encoded(images[:, :inputs])
-        return SceneBatch(images, poses, intrinsics, tau, pictures, points, velocity, covered)
+        shown = images.new_zeros(*images[:, given:].shape[:-1], 2, dtype=torch.bool)
+        if self._faulty:
+            shown = shown[:, :0]
+        elif surfaces.features is not None:
+            shown = show_features(visibility, surfaces.faces, surfaces.features, len(images), given)
+        return SceneBatch(images, poses, intrinsics, tau, pictures, points, velocity, covered, shown)
 
 
 def over_white_encoded(images: Tensor) -> Tensor:

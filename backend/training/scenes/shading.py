@@ -61,6 +61,7 @@ class Surfaces:
     material: Material
     framed: Tensor | None = None  # [N] bool: the vertices that rigs look at, else all
     textures: Textures | None = None
+    features: Tensor | None = None  # [N, 2] in 0..1: a head's eyes with lids, and its mouth with lips
 
 
 @dataclass

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The ground truth behind pixels: the surface point that each pixel shows, and its velocity, unfiltered."""
+"""The ground truth behind pixels: the surface point that each pixel shows, its velocity, and what it is, unfiltered."""
 
 from __future__ import annotations
 
@@ -19,12 +19,31 @@ def surface_truth(
     frontmost sample next to its centre, so nothing is averaged across an edge. Where covered is false, the values have
     no meaning.
     """
-    scenes, inputs = vertices.shape[:2]
+    values, covered = _front(visibility, faces, torch.cat([vertices, velocity], -1), slice(vertices.shape[1]))
+    points, velocity = values.split(3, -1)
+    return points, velocity, covered
+
+
+def show_features(visibility: Visibility, faces: Tensor, features: Tensor, scenes: int, first: int) -> Tensor:
+    """Return where pixels of the scenes' pictures from the first on show each of K features, [S, T, R, R, K] bool.
+
+    features: the share [N, K] that a vertex has in each.
+    """
+    pictures = len(visibility.triangle) // scenes - first
+    shared = features.expand(scenes, pictures, -1, -1)
+    values, covered = _front(visibility, faces, shared, slice(first, None))
+    return (values > 0.5) & covered[..., None]
+
+
+def _front(visibility: Visibility, faces: Tensor, values: Tensor, chosen: slice) -> tuple[Tensor, Tensor]:
+    """Return what the chosen pictures' pixels show of the vertices' values [S, I, N, C], [S, I, R, R, C], and whether
+    they show any, [S, I, R, R] bool."""
+    scenes, inputs = values.shape[:2]
     supersamples = visibility.supersamples
     central = slice((supersamples - 1) // 2, supersamples // 2 + 1)
 
     def select_inputs(pictures: Tensor) -> Tensor:
-        return pictures.unflatten(0, (scenes, -1))[:, :inputs].flatten(0, 1)
+        return pictures.unflatten(0, (scenes, -1))[:, chosen].flatten(0, 1)
 
     def select_central(samples: Tensor) -> Tensor:
         """Return the samples next to each pixel's centre: from [B, H, W] to [B, R, R, central samples]."""
@@ -36,6 +55,5 @@ def surface_truth(
     front = select_central(select_inputs(visibility.inverse_depth)).argmax(-1, keepdim=True)
     pixel = select_central(number).gather(-1, front)[..., 0]  # [S * I, R, R]
     fragments = mesh.fragments(select_inputs(visibility.screen), faces, triangle, pixel.flatten())
-    values = fragments.interpolate(torch.cat([vertices, velocity], -1).flatten(0, 1))
-    points, velocity = values.view(scenes, inputs, *pixel.shape[1:], 6).split(3, -1)
-    return points, velocity, (triangle.flatten()[pixel] >= 0).view(points.shape[:-1])
+    shown = fragments.interpolate(values.flatten(0, 1)).view(scenes, inputs, *pixel.shape[1:], -1)
+    return shown, (triangle.flatten()[pixel] >= 0).view(shown.shape[:-1])

@@ -13,7 +13,16 @@ from backend.training.scenes import sampler as scenes
 from backend.training.scenes.appearance import absorb
 from backend.training.scenes.motion import Performances, smooth_curves
 from backend.training.scenes.sampler import SceneSampler, draw_lights
-from backend.training.scenes.shading import Material, Noise, Surfaces, light_share, render, shadow_screen
+from backend.training.scenes.shading import (
+    Material,
+    Noise,
+    Surfaces,
+    Visibility,
+    light_share,
+    render,
+    shadow_screen,
+)
+from backend.training.scenes.truth import show_features
 
 NO_PACKS = Path("nowhere")  # shapes need none
 
@@ -51,7 +60,7 @@ def assert_well_formed(batch, scenes, views, resolution):
     assert batch.intrinsics.shape == (scenes, views, 4)
     assert batch.times.shape == (scenes, views)
     for name, field in vars(batch).items():
-        assert field.dtype == (torch.bool if name == "covered" else torch.float32)
+        assert field.dtype == (torch.bool if name in ("covered", "features") else torch.float32)
         assert torch.isfinite(field).all()
     color, alpha = batch.images[..., :3], batch.images[..., 3:]
     assert alpha.min() >= 0 and alpha.max() <= 1
@@ -61,6 +70,42 @@ def assert_well_formed(batch, scenes, views, resolution):
     rotation = batch.camera_to_world[..., :3, :3]
     assert torch.allclose(rotation @ rotation.mT, torch.eye(3), atol=1e-5)
     assert torch.allclose(torch.linalg.det(rotation), torch.tensor(1.0), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_validation_tells_eyes_from_mouths_and_neither_from_the_rest(packs, head_batch, calibrated_batch):
+    assert head_batch.features.shape == (2, 0, 48, 48, 2)  # in training nobody asks
+    assert calibrated_batch.features.shape == (4, 2, 32, 32, 2) and not calibrated_batch.features.any()
+    batch = SceneSampler(packs, "cpu", seed=5, split="val", heads_share=1).sample(1, 4, 4, 4, resolution=64)
+    eyes, mouth = batch.features.unbind(-1)
+    assert eyes.any() and mouth.any() and not (eyes & mouth).any()
+    assert (batch.images[:, 4:, ..., 3][eyes | mouth] > 0).all()
+    assert (eyes | mouth).sum() < 0.25 * (batch.images[:, 4:, ..., 3] > 0.5).sum()
+
+
+def test_features_are_shown_where_their_vertices_are():
+    """A square before a larger one: its left half is the first feature, the larger one is the second."""
+    corners = _float([[-1, -1, 0], [0, -1, 0], [1, -1, 0], [-1, 1, 0], [0, 1, 0], [1, 1, 0]])
+    vertices = torch.cat([corners, 2 * corners + _float([0, 0, -1])])
+    faces = torch.tensor([[0, 1, 4], [0, 4, 3], [1, 2, 5], [1, 5, 4]], dtype=torch.int32)
+    faces = torch.cat([faces, faces + 6])
+    features = torch.zeros(12, 2)
+    features[[0, 3], 0] = 1.0
+    features[[1, 4], 0] = 0.999  # at the middle the share falls from one to nothing
+    features[6:, 1] = 1.0
+    pose = _float(rigs.look_at(np.array([[0.0, 0, 8]]), np.zeros(3)))
+    size = 32
+    screen = mesh.project(vertices[None], pose, _float([[2 * size, 2 * size, size / 2, size / 2]]))
+    triangle, inverse_depth = mesh.rasterize(screen, faces, size, size)
+    visibility = Visibility(screen, triangle, inverse_depth, 1)
+    first, second = show_features(visibility, faces, features, scenes=1, first=0)[0, 0].unbind(-1)
+    column, row = np.meshgrid(np.arange(size) + 0.5 - size / 2, np.arange(size) + 0.5 - size / 2)
+    reach = 2 * size / 8  # pixels of a unit
+    # from the middle line to half a unit beside it, the share in the first feature is above one half
+    inside = (np.abs(row) < reach) & (column > -reach) & (column < reach / 2)
+    assert (first.numpy() == inside).mean() > 0.98
+    behind = (np.abs(row) < 2 * 2 * size / 9) & (np.abs(column) < 2 * 2 * size / 9)
+    assert (second.numpy() == behind & ~((np.abs(row) < reach) & (np.abs(column) < reach))).mean() > 0.97
 
 
 @pytest.mark.slow
