@@ -10,7 +10,7 @@ import numpy as np
 from bpy.types import Context, Depsgraph, LayerCollection, Object
 
 from .. import compat
-from .._backend import color, errors, logs, splats
+from .._backend import color, errors, harmonics, logs, splats
 from .attributes import read_attribute
 from .metadata import read_metadata
 from .object import check_cloud, motion_matrix, read_cloud
@@ -61,7 +61,7 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingS
         shown = _still(*values, colors, light, time)
     else:
         raise errors.UserError(f"'{cloud.name}' shows no splats; set its Display to Splats.")
-    return shown.transform(np.array(evaluated.matrix_world))
+    return _drop_unseen(shown).transform(np.array(evaluated.matrix_world))
 
 
 def evaluated_cloud(cloud: Object, depsgraph: Depsgraph) -> Object:
@@ -118,26 +118,41 @@ def native_fault(name: str, points: Any) -> str | None:
 def native_gaussians(holder: Object, depsgraph: Depsgraph, time: float) -> MovingSplats:
     """Return Blender's own splats of an object at the depsgraph's frame, in world space, as Gaussians that stand still.
 
-    What modifiers and edits made of them counts. Of colors that depend on the view only the part that does not is kept,
-    with a warning. time: in seconds, of the returned Gaussians.
+    Those that are not visible are left out. Of colors that depend on the view only the part that does not is kept, with
+    a warning. time: in seconds, of the returned Gaussians.
+
+    Raises:
+        UserError: see local_native.
+    """
+    every, higher = local_native(holder, depsgraph, time)
+    if higher.any():
+        logs.log.warning("'%s' has colors that depend on the view; one color of each splat is kept.", holder.name)
+    return _drop_unseen(every).transform(np.array(holder.evaluated_get(depsgraph).matrix_world))
+
+
+def local_native(holder: Object, depsgraph: Depsgraph, time: float) -> tuple[MovingSplats, np.ndarray]:
+    """Return all of Blender's own splats of an object in its own space, and their harmonics [N, K, 3] above degree 0.
+
+    What modifiers and edits made of them counts. time: in seconds, of the returned Gaussians.
 
     Raises:
         UserError: an attribute was renamed, deleted or changed, or evaluated_cloud raises it.
     """
-    evaluated = evaluated_cloud(holder, depsgraph)
-    geometry = evaluated.evaluated_geometry()  # owns the points, so it must live while they are read
+    geometry = evaluated_cloud(holder, depsgraph).evaluated_geometry()  # owns the points: it lives while they are read
     points = geometry.pointcloud
     if points is None or not compat.is_splats(points):
         raise errors.UserError(f"'{holder.name}' shows no splats; remove the modifiers that make something else of it.")
     if reason := native_fault(holder.name, points):
         raise errors.UserError(reason)
-    if any(attribute.name.startswith(HIGHER) for attribute in points.attributes):
-        logs.log.warning("'%s' has colors that depend on the view; the cloud keeps one color of each.", holder.name)
-    return _native_gaussians(points, "linear", time).transform(np.array(evaluated.matrix_world))
+    names = [name for index in range(15) if (name := f"{HIGHER}{index}") in points.attributes]
+    names = names[: harmonics.COUNTS[harmonics.degree_of(len(names))]]
+    higher = [read_attribute(points.attributes[name]) for name in names]
+    every = _native_gaussians(points, "linear", time)
+    return every, np.stack(higher, 1) if higher else np.zeros((len(every), 0, 3), np.float32)
 
 
 def _native_gaussians(points: Any, light: str, time: float) -> MovingSplats:
-    """Return Blender's splats in object space. light: in which they blend."""
+    """Return all of Blender's splats in object space. light: in which they blend."""
     names = ("position", "scale", "rotation", "radiance:base")
     position, scale, rotation, base = (read_attribute(points.attributes[name]) for name in names)
     rotation /= np.maximum(np.linalg.norm(rotation, axis=1, keepdims=True), 1e-12)
@@ -154,9 +169,12 @@ def _still(
     light: str,
     time: float,
 ) -> MovingSplats:
-    """Return Gaussians that stand still at a time in seconds, without those that nothing draws."""
+    """Return Gaussians that stand still at a time in seconds."""
     ones = np.ones(len(position), np.float32)
     shape = (0 * position, time * ones, splats.STATIC_SIGMA * ones, scale, rotation)
-    still = splats.MovingSplats(position, *shape, alpha, colors, light, (time, time))
-    # splats of Blender's own keep their number, whether they are visible or not
-    return still.select(np.flatnonzero(alpha > splats.MIN_OPACITY)).drop_invalid()
+    return splats.MovingSplats(position, *shape, alpha, colors, light, (time, time))
+
+
+def _drop_unseen(every: MovingSplats) -> MovingSplats:
+    """Return the Gaussians that are drawn; splats of Blender's own keep their number, visible or not."""
+    return every.select(np.flatnonzero(every.opacity > splats.MIN_OPACITY)).drop_invalid()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Clouds and splats of Blender's own in File > Export > USD, which writes points or nothing useful in their place.
+"""Clouds and splats of Blender's own in File > Export > USD, which writes points without colors in their place.
 
 The hook runs after Blender has written a stage. It replaces what stands for such an object by a prim of the type
 ParticleField3DGaussianSplat, below the object's own transform, so that parents and axes stay Blender's affair. A clip
@@ -17,10 +17,9 @@ from mathutils import Matrix
 
 from .. import compat
 from .._backend import color, errors, harmonics, logs, splats
-from .attributes import read_attribute
 from .keys import shown_time
 from .object import cloud_modifier, is_cloud, motion_matrix, read_cloud
-from .shown import HIGHER, is_native_splats, native_gaussians, shown_gaussians
+from .shown import is_native_splats, local_native, shown_gaussians
 
 if TYPE_CHECKING:
     from backend.splats import MovingSplats
@@ -39,14 +38,14 @@ def write_stage(stage: Any, depsgraph: bpy.types.Depsgraph, prims: dict) -> None
         if not prim or owner is None or not (is_cloud(owner) or is_native_splats(owner)):
             continue
         try:
-            shown, times = _read(owner.original, depsgraph, frames)
+            shown, higher, times = _read(owner.original, depsgraph, frames)
         except errors.UserError as error:
             logs.log.warning("USD: %s", error)
             continue
         for child in prim.GetChildren():
             if child.GetTypeName() in ("Mesh", "Points", "Xform") and not _is_other(child, prims, owner):
                 stage.RemovePrim(child.GetPath())
-        _write(stage.DefinePrim(path.AppendChild(CHILD), PRIM_TYPE), shown, times, _higher(owner, len(shown)))
+        _write(stage.DefinePrim(path.AppendChild(CHILD), PRIM_TYPE), shown, higher, times)
 
 
 def _is_other(prim: Any, prims: dict, owner: Object) -> bool:
@@ -55,39 +54,39 @@ def _is_other(prim: Any, prims: dict, owner: Object) -> bool:
     return any(block.original != owner.original for block in blocks)
 
 
-def _read(owner: Object, depsgraph: bpy.types.Depsgraph, frames: range) -> tuple[MovingSplats, dict[int, float]]:
-    """Return an object's Gaussians in its own space, and the seconds of the clip at the frames, empty for one frame.
+def _read(
+    owner: Object, depsgraph: bpy.types.Depsgraph, frames: range
+) -> tuple[MovingSplats, np.ndarray, dict[int, float]]:
+    """Return an object's Gaussians in its own space, their higher harmonics, and the seconds of the clip at the frames.
+
+    There are no seconds for a single frame.
 
     Raises:
-        UserError: see shown_gaussians, native_gaussians and read_cloud.
+        UserError: see shown_gaussians, local_native and read_cloud.
     """
     to_local = np.linalg.inv(np.array(owner.evaluated_get(depsgraph).matrix_world))
     if is_native_splats(owner):
-        return native_gaussians(owner, depsgraph, 0.0).transform(to_local), {}
+        return *local_native(owner, depsgraph, 0.0), {}
     if not frames:
-        return shown_gaussians(owner, depsgraph, 0.0).transform(to_local), {}
+        shown = shown_gaussians(owner, depsgraph, 0.0).transform(to_local)
+        return shown, _no_harmonics(shown), {}
     modifier = cloud_modifier(owner)
     curve = compat.find_fcurve(owner, compat.input_path(modifier, "Time"))
     times = {frame: shown_time(modifier, curve.evaluate(frame) if curve else None) for frame in frames}
-    gaussians = read_cloud(owner)
-    seen = np.zeros(len(gaussians), bool)
+    whole = read_cloud(owner)
+    seen = np.zeros(len(whole), bool)
     for time in set(times.values()):
-        seen |= gaussians.at(time)[1] >= splats.MIN_OPACITY
-    return gaussians.select(seen).transform(motion_matrix(owner, Matrix())), times
+        seen |= whole.at(time)[1] >= splats.MIN_OPACITY
+    shown = whole.select(seen).transform(motion_matrix(owner, Matrix()))
+    return shown, _no_harmonics(shown), times
 
 
-def _higher(owner: Object, count: int) -> np.ndarray:
-    """Return the higher harmonics [N, K, 3] of Blender's own splats; K is 0 where there are none."""
-    none = np.zeros((count, 0, 3), np.float32)
-    stored = owner.data.attributes if is_native_splats(owner) else {}
-    names = [name for index in range(15) if (name := f"{HIGHER}{index}") in stored]
-    values = [read_attribute(stored[name]) for name in names[: harmonics.COUNTS[harmonics.degree_of(len(names))]]]
-    # invisible splats were left out, so that rows match only where all are visible
-    return np.stack(values, 1) if values and len(values[0]) == count else none
+def _no_harmonics(shown: MovingSplats) -> np.ndarray:
+    return np.zeros((len(shown), 0, 3), np.float32)
 
 
-def _write(prim: Any, shown: MovingSplats, times: dict[int, float], higher: np.ndarray) -> None:
-    """Write Gaussians to a prim as OpenUSD's schema says; colors are sRGB-encoded."""
+def _write(prim: Any, shown: MovingSplats, higher: np.ndarray, times: dict[int, float]) -> None:
+    """Write Gaussians, and their higher harmonics [N, K, 3], to a prim as OpenUSD's schema says."""
     from pxr import Gf, Sdf, Vt
 
     types = Sdf.ValueTypeNames
@@ -137,16 +136,20 @@ class FACET4D_UH_splats(USDHook or object):
 
     @staticmethod
     def on_export(export_context: Any) -> bool:
-        """Write the splats; Blender calls this at the end of an export."""
+        """Write the splats; Blender calls this with the stage that it has made."""
         write_stage(export_context.get_stage(), export_context.get_depsgraph(), export_context.get_prim_map())
         return True
 
 
 def register() -> None:
-    """Add the hook where Blender has USD and its Python library. Blender ends where it calls a hook without."""
+    """Start to take part in exports where Blender has splats and USD's Python library.
+
+    Blender ends without a message where it calls a hook and that library was not imported.
+    """
+    if not compat.has_native_splats():
+        return
     try:
-        if hasattr(bpy.utils, "expose_bundled_modules"):
-            bpy.utils.expose_bundled_modules()
+        bpy.utils.expose_bundled_modules()
         import pxr.Usd  # noqa: F401
     except ImportError:
         return

@@ -77,6 +77,7 @@ def test_blenders_own_splats_keep_their_higher_harmonics(registered, make_gaussi
     splats = bpy.context.object
     bpy.data.objects.remove(cloud)
     splats.matrix_world = PLACE
+    splats.data.attributes["radiance:base"].data[3].vector[3] = 0  # invisible, and still a splat
     higher = np.random.default_rng(0).normal(0, 0.2, (8, len(splats.data.points), 3)).astype(np.float32)
     for index, values in enumerate(higher):
         attribute = splats.data.attributes.new(f"radiance:sh_{index}", "FLOAT_VECTOR", "POINT")
@@ -84,6 +85,7 @@ def test_blenders_own_splats_keep_their_higher_harmonics(registered, make_gaussi
     bpy.context.view_layer.update()
     expected = native_gaussians(splats, depsgraph(), 0.0)
     (again,) = export_and_read(tmp_path)
+    assert len(again.data.points) == len(expected) + 1
     assert_same(native_gaussians(again, depsgraph(), 0.0), expected)
     for index, values in enumerate(higher):
         np.testing.assert_allclose(read_attribute(again.data.attributes[f"radiance:sh_{index}"]), values, atol=1e-3)
