@@ -5,6 +5,8 @@ Layers point one way: panels -> run, portrait -> input -> cloud -> compat; `_bac
 PyTorch is imported only in the worker thread of jobs.
 """
 
+import bpy
+
 from . import disk, job_operator, manual, preferences, properties, report
 from .cloud import file_operators, preview, rig_operators, splat_operators, usd_hook
 from .cloud import operators as cloud_operators
@@ -54,7 +56,12 @@ MODULES = (
 )
 
 
+OLDEST = (4, 5, 0)  # as in the manifest, which add-ons that are installed by hand do not heed
+
+
 def register() -> None:
+    if bpy.app.version < OLDEST:
+        raise RuntimeError(f"Facet4D needs Blender 4.5 or later, and this is {bpy.app.version_string}; update Blender.")
     for module in MODULES:
         module.register()
 

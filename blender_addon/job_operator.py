@@ -36,6 +36,8 @@ class JobOperator(OperatorMixin):
     def poll(cls, context: Context) -> bool:
         if jobs.current:
             cls.poll_message_set("Another run is not finished; wait for it or cancel it")
+        elif bpy.app.is_job_running("RENDER"):
+            cls.poll_message_set("Blender is rendering; wait for it or cancel it")
         elif missing := missing_packages(cls.packages):
             cls.poll_message_set(f"Python packages are missing ({', '.join(missing)}); see the add-on's preferences")
         elif problem := cls.problem(context):

@@ -15,6 +15,7 @@ from bpy.types import Context, GeometryNodeTree, Material, Object
 from .. import compat
 from .._backend import formats
 from .material import splat_material
+from .ownership import put_beside
 from .shown import evaluate_frames, shown_gaussians
 from .tree_builder import TreeBuilder
 
@@ -61,8 +62,7 @@ def bake(context: Context, cloud: Object, path: Path) -> Object:
 def _add_player(cloud: Object, files: Path, frames: Sequence[int]) -> Object:
     name = f"{cloud.name} Cache"
     player = bpy.data.objects.new(name, bpy.data.meshes.new(name))
-    for collection in cloud.users_collection:
-        collection.objects.link(player)
+    put_beside(cloud, player)
     modifier = player.modifiers.new(GROUP_NAME, "NODES")
     modifier.node_group = _cache_group()
     prefix = f"{files}_"

@@ -14,6 +14,7 @@ from .keys import shown_time
 from .object import build_cloud, cloud_modifier, make_active, require_cloud
 from .operators import CloudOperator
 from .shown import evaluate_frames, evaluated_cloud, placed_gaussians, shown_gaussians
+from .viewport import fit_density
 
 _UP = (
     ("Z", "Z", "As in Blender, and as this add-on writes files"),
@@ -65,6 +66,8 @@ class FACET4D_OT_import_splats(ImportHelper, Operator):
         if len(paths) > 1:
             compat.set_input(cloud_modifier(cloud), "Time Step", 1 / fps)
         make_active(context, cloud)
+        if note := fit_density(cloud):
+            self.report({"WARNING"}, note)
         self.report({"INFO"}, f"{cloud.name}: {len(gaussians):,} Gaussians")
         return {"FINISHED"}
 

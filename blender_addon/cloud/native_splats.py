@@ -15,6 +15,7 @@ from .. import compat
 from .._backend import color, errors, harmonics, rotations, splats
 from .attributes import read_attribute, write_attributes
 from .material import splat_material
+from .ownership import put_beside
 from .shown import HIGHER, native_fault, shown_gaussians
 
 # attribute: its type, and the property that holds a value of it
@@ -49,8 +50,7 @@ def copy_as_native(cloud: Object, depsgraph: Depsgraph) -> Object:
     points.materials.append(splat_material())
     copy = bpy.data.objects.new(points.name, points)
     copy.location = Vector(place)
-    for collection in cloud.users_collection:
-        collection.objects.link(copy)
+    put_beside(cloud, copy)
     return copy
 
 

@@ -5,7 +5,7 @@ import json
 
 import bpy
 import numpy as np
-from bpy.props import BoolProperty, EnumProperty
+from bpy.props import BoolProperty, EnumProperty, IntProperty
 from bpy.types import Context, Object, Operator, Scene
 from mathutils import Vector
 
@@ -19,10 +19,11 @@ from .object import (
     cloud_modifier,
     find_cloud_modifier,
     inner_box,
+    is_cloud,
     require_cloud,
 )
 from .ownership import add_child
-from .retime import retime
+from .retime import blend, retime
 from .runs import last_run, run_settings
 from .shadow_proxy import add_shadow_proxy, shadow_proxy
 
@@ -79,6 +80,38 @@ class FACET4D_OT_retime(CloudOperator, Operator):
     def execute(self, context: Context) -> set[str]:
         retime(require_cloud(context), self.preset, context.scene.frame_current_final)
         return {"FINISHED"}
+
+
+class FACET4D_OT_blend_takes(CloudOperator, Operator):
+    """Let the other selected cloud take the place of the active one, from the current frame on.
+    Both keep their own time"""
+
+    bl_idname = "facet4d.blend_takes"
+    bl_label = "Blend to Other Take"
+
+    length: IntProperty(name="Length", description="Frames that the blend takes", default=12, min=1, soft_max=100)
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if _other_cloud(context) is None:
+            cls.poll_message_set("Select two clouds; the active one is the first take")
+            return False
+        return super().poll(context)
+
+    @classmethod
+    def obstacle(cls, active: Object, scene: Scene) -> str:
+        return "" if is_cloud(active) else "Select two clouds; the active one is the first take"
+
+    def execute(self, context: Context) -> set[str]:
+        start = context.scene.frame_current
+        blend(require_cloud(context), _other_cloud(context), start, start + self.length)
+        return {"FINISHED"}
+
+
+def _other_cloud(context: Context) -> Object | None:
+    """Return the selected cloud that is not active, if there is exactly one and it belongs to this file."""
+    others = [other for other in context.selected_objects if is_cloud(other) and other != context.object]
+    return others[0] if len(others) == 1 and is_cloud(context.object) and not others[0].library else None
 
 
 class FACET4D_OT_reuse_settings(CloudOperator, Operator):
@@ -218,6 +251,7 @@ class FACET4D_OT_raise_bounces(Operator):
 
 CLASSES = (
     FACET4D_OT_retime,
+    FACET4D_OT_blend_takes,
     FACET4D_OT_reuse_settings,
     FACET4D_OT_add_crop_box,
     FACET4D_OT_add_shadow_proxy,

@@ -6,16 +6,25 @@ from bpy.types import ID, Action, Object
 
 
 def add_child(parent: Object, name: str, data: ID | None) -> Object:
-    """Return a new object that moves with the parent.
-
-    It is in the parent's collections, or in its scenes if these collections belong to another file.
-    """
+    """Return a new object that moves with the parent, in the same places; see put_beside."""
     child = bpy.data.objects.new(name, data)
     child.parent = parent
-    ours = [collection for collection in parent.users_collection if not _is_foreign(collection)]
-    for collection in ours or [scene.collection for scene in parent.users_scene]:
-        collection.objects.link(child)
+    put_beside(parent, child)
     return child
+
+
+def put_beside(neighbour: Object, added: Object) -> None:
+    """Put an object into another's collections, or into its scenes if these collections belong to another file."""
+    ours = [collection for collection in neighbour.users_collection if not _is_foreign(collection)]
+    for collection in ours or [scene.collection for scene in neighbour.users_scene]:
+        collection.objects.link(added)
+
+
+def hide(ob: Object) -> None:
+    """Hide an object from views and renders, from renders only if it belongs to this file."""
+    ob.hide_set(True)
+    if ob.library is None:
+        ob.hide_render = True
 
 
 def own_action(animated: Object) -> Action:

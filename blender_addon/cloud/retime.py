@@ -38,3 +38,23 @@ def retime(cloud: Object, preset: str, frame: float) -> None:
         cycles.mode_before = cycles.mode_after = "REPEAT" if preset == "LOOP" else "MIRROR"
     curve.update()
     cloud.update_tag()
+
+
+def blend(first: Object, second: Object, start: float, end: float) -> None:
+    """Key the Opacity of two clouds so that the second takes the first's place between two frames.
+
+    The second appears over the first half and the first vanishes over the second, so that never both are thin. Keys of
+    Opacity within the frames are replaced; those outside stay.
+    """
+    middle = (start + end) / 2
+    for cloud, keys in ((first, ((start, 1), (middle, 1), (end, 0))), (second, ((start, 0), (middle, 1), (end, 1)))):
+        modifier = cloud_modifier(cloud)
+        path = compat.input_path(modifier, "Opacity")
+        curve = own_action(cloud).fcurve_ensure_for_datablock(cloud, path)
+        full = compat.get_input(modifier, "Opacity") if not len(curve.keyframe_points) else curve.evaluate(middle)
+        for point in reversed([point for point in curve.keyframe_points if start <= point.co.x <= end]):
+            curve.keyframe_points.remove(point)
+        for frame, share in keys:
+            curve.keyframe_points.insert(frame, share * (full or 1.0)).interpolation = "LINEAR"
+        curve.update()
+        cloud.update_tag()

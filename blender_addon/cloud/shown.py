@@ -68,8 +68,11 @@ def evaluated_cloud(cloud: Object, depsgraph: Depsgraph) -> Object:
     """Return a cloud object with its animation and modifiers at the depsgraph's frame, even if its eye is closed.
 
     Raises:
-        UserError: it is disabled; Blender does not evaluate it then, and returns an earlier state.
+        UserError: it is disabled, so that Blender does not evaluate it and returns an earlier state, or it is only
+            shown as an instance of another file's.
     """
+    if cloud.library and cloud.name not in depsgraph.view_layer.objects:
+        raise errors.UserError(f"'{cloud.name}' is an instance of another file's; make a library override of it first.")
     if cloud.hide_viewport or not _is_enabled(cloud, depsgraph.view_layer.layer_collection):
         raise errors.UserError(f"'{cloud.name}' or its collection is disabled in viewports or excluded; enable it.")
     return cloud.evaluated_get(depsgraph)

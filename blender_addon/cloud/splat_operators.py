@@ -16,7 +16,9 @@ from .._backend import errors, formats, logs
 from . import cache, native_splats
 from .object import build_cloud, cloud_modifier, make_active, prepare_scene, require_cloud
 from .operators import CloudOperator
+from .ownership import hide
 from .shown import evaluate_frames, is_native_splats, native_gaussians
+from .viewport import fit_density
 
 if TYPE_CHECKING:
     from backend.splats import MovingSplats
@@ -91,9 +93,10 @@ class FACET4D_OT_make_cloud(Operator):
         cloud = build_cloud(scene, gaussians, f"{splats.name} Cloud", first, last)
         if len(frames) > 1:
             compat.set_input(cloud_modifier(cloud), "Time Step", 1 / fps)
-        splats.hide_set(True)
-        splats.hide_render = True
+        hide(splats)
         make_active(context, cloud)
+        if note := fit_density(cloud):
+            self.report({"WARNING"}, note)
         prepare_scene(scene, cloud)
         for warning in warnings:
             self.report({"WARNING"}, warning)
@@ -109,9 +112,9 @@ class FACET4D_OT_apply_transform(Operator):
     bl_label = "Apply Transform to Splats"
     bl_options = {"REGISTER", "UNDO"}
 
-    location: BoolProperty(name="Location", default=True)
-    rotation: BoolProperty(name="Rotation", default=True)
-    scale: BoolProperty(name="Scale", default=True)
+    location: BoolProperty(name="Location", description="Apply the location to the splats' places", default=True)
+    rotation: BoolProperty(name="Rotation", description="Apply the rotation to places, shapes and colors", default=True)
+    scale: BoolProperty(name="Scale", description="Apply the scale to the splats' places and shapes", default=True)
 
     @classmethod
     def poll(cls, context: Context) -> bool:
@@ -158,8 +161,7 @@ class FACET4D_OT_bake_cache(CloudOperator, ExportHelper, Operator):
             return {"CANCELLED"}
         for warning in warnings:
             self.report({"WARNING"}, warning)
-        cloud.hide_set(True)
-        cloud.hide_render = True
+        hide(cloud)
         make_active(context, player)
         self.report({"INFO"}, f"'{player.name}' plays the files; '{cloud.name}' is hidden, and can be deleted")
         return {"FINISHED"}

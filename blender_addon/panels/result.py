@@ -15,6 +15,7 @@ from ..cloud.object import active_cloud, cloud_fault, cloud_modifier, draws_nati
 from ..cloud.operators import (
     FACET4D_OT_add_crop_box,
     FACET4D_OT_add_shadow_proxy,
+    FACET4D_OT_blend_takes,
     FACET4D_OT_match_source_colors,
     FACET4D_OT_raise_bounces,
     FACET4D_OT_retime,
@@ -24,7 +25,7 @@ from ..cloud.operators import (
 )
 from ..cloud.rig_operators import FACET4D_OT_attach, FACET4D_OT_track_head
 from ..cloud.runs import run_text
-from ..cloud.shown import is_native_splats
+from ..cloud.shown import is_native_splats, native_fault
 from ..cloud.splat_operators import (
     FACET4D_OT_apply_transform,
     FACET4D_OT_bake_cache,
@@ -44,6 +45,8 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         layout = self.layout
         layout.use_property_split = True
         if is_native_splats(context.object):
+            if reason := native_fault(context.object.name, context.object.data):
+                draw_text(context, layout, reason, "ERROR")
             column = layout.column(align=True)
             column.operator_menu_enum(FACET4D_OT_make_cloud.bl_idname, "content", icon="POINTCLOUD_DATA")
             column.operator(FACET4D_OT_apply_transform.bl_idname)
@@ -74,6 +77,8 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         if body:
             body.operator_menu_enum(FACET4D_OT_retime.bl_idname, "preset", icon="TIME")
             draw_inputs(body, modifier, "Speed", "Phase", "Loop", "Time Step", "Time")
+            if len(context.view_layer.objects.selected) == 2:
+                body.operator(FACET4D_OT_blend_takes.bl_idname, icon="NLA")
         is_native = draws_natively(active)
         self._draw_display(context, active, is_native)
         self._draw_looks(context, is_native)

@@ -14,6 +14,7 @@ from .. import disk
 from ..cloud.object import prepare_scene
 from ..cloud.preview import Preview
 from ..cloud.runs import remember_run
+from ..cloud.viewport import fit_density
 from ..input.picture_operators import PictureBrowser, PictureHandler
 from ..input.pictures import is_movie
 from ..job_operator import JobOperator, missing_packages
@@ -96,6 +97,8 @@ class _HeadOperator(JobOperator):
             self.report({"INFO"}, f"Blender cannot show {path.name} behind the head")
         if change := prepare_scene(scene, cloud):
             self.report({"INFO"}, change)
+        if note := fit_density(cloud):
+            self.report({"WARNING"}, note)
 
 
 class FACET4D_OT_portrait(_HeadOperator, Operator):

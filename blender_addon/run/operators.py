@@ -23,6 +23,7 @@ from ..cloud.object import (
 )
 from ..cloud.preview import Preview
 from ..cloud.runs import last_run, remember_run, run_text
+from ..cloud.viewport import fit_density
 from ..cloud.visibility import present
 from ..input.capture import capture_steps
 from ..job_operator import JobOperator
@@ -72,6 +73,8 @@ class FACET4D_OT_reconstruct(JobOperator, Operator):
         self.report({"INFO"}, run_text(cloud))
         if change := prepare_scene(scene, cloud):
             self.report({"INFO"}, change)
+        if note := fit_density(cloud):
+            self.report({"WARNING"}, note)
 
 
 class FACET4D_OT_measure_fidelity(JobOperator, Operator):

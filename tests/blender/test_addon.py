@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -101,6 +102,25 @@ def test_f1_opens_the_section_of_the_manual_that_tells_of_a_button(registered, t
 
 def _operator_id(name: str) -> str:
     return "bpy.ops." + name.replace("_OT_", ".").lower()
+
+
+def test_a_blender_that_is_too_old_is_told_what_to_do(scene, monkeypatch):
+    import blender_addon
+
+    monkeypatch.setattr(blender_addon, "OLDEST", (9, 0, 0))
+    with pytest.raises(RuntimeError, match=r"needs Blender 4\.5 or later, and this is .*; update Blender"):
+        blender_addon.register()
+    assert not hasattr(bpy.types.Scene, "facet4d")
+
+
+def test_no_run_starts_while_blender_renders(filmed, monkeypatch):
+    from blender_addon import job_operator
+
+    monkeypatch.setattr(job_operator, "missing_packages", lambda _packages: [])
+    running = SimpleNamespace(app=SimpleNamespace(is_job_running=lambda kind: kind == "RENDER", background=True))
+    monkeypatch.setattr(job_operator, "bpy", running)
+    with pytest.raises(RuntimeError, match="Blender is rendering; wait for it or cancel it"):
+        bpy.ops.facet4d.reconstruct()
 
 
 @pytest.mark.slow

@@ -83,6 +83,20 @@ def linked(registered, instanced, tmp_path):
     return active_cloud(bpy.context)
 
 
+@pytest.mark.skipif(not compat.has_native_splats(), reason="Blender has splats of its own from 5.3 on")
+def test_splats_are_copied_from_an_override_and_not_from_an_instance(linked):
+    with pytest.raises(RuntimeError, match="instance of another file's; make a library override of it first"):
+        bpy.ops.facet4d.copy_as_native()
+    bpy.ops.object.make_override_library()
+    override = next(other for other in bpy.context.scene.objects if other.override_library and other.type == "MESH")
+    bpy.context.view_layer.objects.active = override
+    bpy.context.view_layer.update()
+    assert bpy.ops.facet4d.copy_as_native() == {"FINISHED"}
+    copy = bpy.context.object
+    assert copy.type == "POINTCLOUD" and copy.library is None and bpy.context.scene in copy.users_scene
+    assert bpy.ops.facet4d.make_cloud() == {"FINISHED"}
+
+
 def test_a_linked_cloud_asks_for_an_override_before_it_is_changed(linked, tmp_path):
     for name in ("retime", "add_crop_box", "add_shadow_proxy", "show_in_solid"):
         with pytest.raises(RuntimeError, match="make a library override of it first"):

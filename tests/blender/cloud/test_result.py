@@ -101,6 +101,40 @@ def test_a_cloud_of_an_older_version_loops_too(scene, make_gaussians):
     assert_shows(points_at(scene, cloud, 61), gaussians, 0.5)
 
 
+def test_one_take_blends_into_another_without_getting_thin(registered, make_gaussians):
+    takes = [build_cloud(registered, make_gaussians(20, seed=seed), f"Take {seed}", 1, 49) for seed in (0, 1)]
+    make_active(bpy.context, takes[0])
+    with pytest.raises(RuntimeError, match="Select two clouds; the active one is the first take"):
+        bpy.ops.facet4d.blend_takes()
+    takes[1].select_set(True)
+    registered.frame_set(11)
+    assert bpy.ops.facet4d.blend_takes(length=20) == {"FINISHED"}
+    shown = {1: (1, 0), 11: (1, 0), 16: (1, 0.5), 21: (1, 1), 26: (0.5, 1), 31: (0, 1), 60: (0, 1)}
+    for frame, opacities in shown.items():
+        registered.frame_set(frame)
+        for take, opacity in zip(takes, opacities, strict=True):
+            evaluated = take.evaluated_get(bpy.context.evaluated_depsgraph_get())
+            assert compat.get_input(cloud_modifier(evaluated), "Opacity") == pytest.approx(opacity, abs=1e-5)
+            assert time_curve(take).evaluate(25) == pytest.approx(1)  # their own time stays
+
+
+def test_strips_play_a_cloud_in_layers_of_time(scene, make_gaussians):
+    """An expression is held and then plays on half as fast, by strips of the NLA."""
+    gaussians = make_gaussians(100)
+    cloud = build_cloud(scene, gaussians, "Head", 1, 49)
+    action = cloud.animation_data.action
+    slot = cloud.animation_data.action_slot
+    track = cloud.animation_data.nla_tracks.new()
+    for start, first, last, scale in ((1, 1, 13, 1), (25, 13, 37, 2)):
+        strip = track.strips.new(f"from {first}", start, action)
+        strip.action_slot = slot
+        strip.action_frame_start, strip.action_frame_end, strip.scale = first, last, scale
+        strip.extrapolation = "HOLD_FORWARD"
+    cloud.animation_data.action = None
+    for frame, time in {1: 0, 7: 0.25, 13: 0.5, 20: 0.5, 25: 0.5, 37: 0.75, 73: 1.5, 90: 1.5}.items():
+        assert_shows(points_at(scene, cloud, frame), gaussians, time)
+
+
 def test_a_retimed_cloud_keeps_its_retiming_when_it_is_replaced(scene, make_gaussians):
     cloud = build_cloud(scene, make_gaussians(5), "Head", 1, 49)
     retime(cloud, "REVERSE", 1)

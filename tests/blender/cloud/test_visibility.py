@@ -9,7 +9,8 @@ from tests.helpers.stage import small_capture
 bpy = pytest.importorskip("bpy")
 from mathutils import Vector
 
-from blender_addon.cloud.object import build_cloud, draws_natively, make_active
+from blender_addon import compat
+from blender_addon.cloud.object import build_cloud, cloud_modifier, draws_natively, make_active
 from blender_addon.cloud.preview import Preview
 from blender_addon.cloud.visibility import _is_in_view, hindrances, present
 from blender_addon.panels.result import FACET4D_PT_result
@@ -159,3 +160,19 @@ def test_a_run_presents_only_what_is_new(start_up, make_gaussians):
     region_3d.view_location = (3, 0, 0)
     put_in_scene(bpy.context, start_up, make_gaussians(30))
     assert region_3d.view_location == Vector((3, 0, 0))
+
+
+def test_a_small_gpu_shows_fewer_gaussians_and_says_so(registered, make_gaussians, monkeypatch):
+    from blender_addon.cloud import viewport
+
+    cloud = build_cloud(registered, make_gaussians(300), "Head", 1, 49)
+    assert viewport.fit_density(cloud) is None  # nothing is drawn without a window
+    monkeypatch.setattr(viewport, "gaussian_budget", lambda: 75)
+    note = viewport.fit_density(cloud)
+    assert note == "The viewport shows 25% of 300 Gaussians, which fits this GPU; renders show all (see Density)"
+    modifier = cloud_modifier(cloud)
+    assert compat.get_input(modifier, "Viewport Density") == pytest.approx(0.25)
+    assert compat.get_input(modifier, "Render Density") == 1
+    compat.set_input(modifier, "Viewport Density", 0.5)  # the artist knows better
+    assert viewport.fit_density(cloud) is None
+    assert compat.get_input(modifier, "Viewport Density") == pytest.approx(0.5)
