@@ -146,15 +146,14 @@ def register() -> None:
 
     Blender ends without a message where it calls a hook and that library was not imported.
     """
-    if not compat.has_native_splats():
+    if USDHook is None or not compat.has_native_splats():
         return
     try:
         bpy.utils.expose_bundled_modules()
         import pxr.Usd  # noqa: F401
     except ImportError:
         return
-    if USDHook:
-        bpy.utils.register_class(FACET4D_UH_splats)
+    bpy.utils.register_class(FACET4D_UH_splats)
 
 
 def unregister() -> None:
