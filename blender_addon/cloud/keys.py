@@ -60,10 +60,11 @@ def shown_time(modifier: NodesModifier, time: float | None = None) -> float:
     defaults = {"Time": 0.0, "Time Step": 0.0, "Speed": 1.0, "Phase": 0.0, "Loop": False}
     values = {name: compat.get_input(modifier, name) if name in names else value for name, value in defaults.items()}
     step = values["Time Step"]
-    time = values["Time"] if time is None else time
+    second = float(values["Time"] if time is None else time)
     if CLIP_START in names:
         start, end = (compat.get_input(modifier, name) for name in (CLIP_START, CLIP_END))
-        time = start + (time - start) * values["Speed"] + values["Phase"]
+        second = start + (second - start) * values["Speed"] + values["Phase"]
         length = end + step - start
-        time = start + (time - start) % length if values["Loop"] and length > 0 else min(max(time, start), end)
-    return float(np.floor((time + 0.01 * step) / step) * step) if step else time
+        looped = values["Loop"] and length > 0
+        second = start + (second - start) % length if looped else min(max(second, start), end)
+    return float(np.floor((second + 0.01 * step) / step) * step) if step else second

@@ -9,6 +9,7 @@ cloud's Time as it is; after retiming they are set anew.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import bpy
 import numpy as np
@@ -56,8 +57,8 @@ def attach(context: Context, cloud: Object, armature: Object | None, bone: str, 
     Raises:
         UserError: the cloud is attached already, is scaled unevenly, or track_head raises it.
     """
-    if find_part(cloud, CONTROL):
-        raise errors.UserError(f"'{cloud.name}' is attached already; delete '{find_part(cloud, CONTROL).name}' first.")
+    if known := find_part(cloud, CONTROL):
+        raise errors.UserError(f"'{cloud.name}' is attached already; delete '{known.name}' first.")
     world = evaluated_cloud(cloud, context.evaluated_depsgraph_get()).matrix_world.copy()
     sizes = world.to_scale()
     if not keeps_motion and max(sizes) - min(sizes) > EVEN * max(sizes):
@@ -69,7 +70,8 @@ def attach(context: Context, cloud: Object, armature: Object | None, bone: str, 
         rest = armature.matrix_world @ armature.pose.bones[bone].matrix
     parent_space = world @ cloud.matrix_basis.inverted_safe()
     control = _add_part(cloud, CONTROL, f"{cloud.name} Control", Vector(high - low) * world.median_scale)
-    control.parent, control.matrix_world = None, rest
+    control.parent = None  # pyright: ignore[reportAttributeAccessIssue] (the stubs do not know that it clears it)
+    control.matrix_world = rest
     parent = control
     if follower:
         parent = _add_part(cloud, STILL, f"{cloud.name} Still", Vector((0, 0, 0)))
@@ -79,7 +81,7 @@ def attach(context: Context, cloud: Object, armature: Object | None, bone: str, 
     cloud.parent, cloud.parent_type = parent, "OBJECT"
     cloud.matrix_parent_inverse = parent_space if follower else rest.inverted() @ parent_space
     if armature:
-        follow = control.constraints.new("COPY_TRANSFORMS")
+        follow: Any = control.constraints.new("COPY_TRANSFORMS")
         follow.target, follow.subtarget = armature, bone
     if follower:
         track_head(context, cloud)

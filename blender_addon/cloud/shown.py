@@ -56,9 +56,10 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingS
     if "radiance:base" in stored:
         shown = _native_gaussians(points, light, time)
     elif "solid" not in stored and all(name in stored for name in ("alpha", "radiance", "scale", "rotation")):
-        values = [read_attribute(stored[name]) for name in ("position", "scale", "rotation", "alpha", "radiance")]
-        colors = color.linear_to_srgb(values.pop()[:, :3]).astype(np.float32)
-        shown = _still(*values, colors, light, time)
+        names = ("position", "scale", "rotation", "alpha", "radiance")
+        position, scale, rotation, alpha, radiance = (read_attribute(stored[name]) for name in names)
+        colors = color.linear_to_srgb(radiance[:, :3]).astype(np.float32)
+        shown = _still(position, scale, rotation, alpha, colors, light, time)
     else:
         raise errors.UserError(f"'{cloud.name}' shows no splats; set its Display to Splats.")
     return _drop_unseen(shown).transform(np.array(evaluated.matrix_world))

@@ -31,7 +31,7 @@ CHILD = "Splats"  # the name of the prim below its object's
 def write_stage(stage: Any, depsgraph: bpy.types.Depsgraph, prims: dict) -> None:
     """Replace what Blender has written of clouds and of its own splats on a stage. prims: its map from paths to IDs."""
     first, last = int(stage.GetStartTimeCode()), int(stage.GetEndTimeCode())
-    frames = range(first, last + 1) if last > first else ()
+    frames = range(first, last + 1) if last > first else range(0)
     for path, blocks in sorted(prims.items(), key=lambda item: len(item[0].pathString)):
         owner = next((block for block in blocks if isinstance(block, Object)), None)
         prim = stage.GetPrimAtPath(path)
@@ -87,7 +87,7 @@ def _no_harmonics(shown: MovingSplats) -> np.ndarray:
 
 def _write(prim: Any, shown: MovingSplats, higher: np.ndarray, times: dict[int, float]) -> None:
     """Write Gaussians, and their higher harmonics [N, K, 3], to a prim as OpenUSD's schema says."""
-    from pxr import Gf, Sdf, Vt
+    from pxr import Gf, Sdf, Vt  # pyright: ignore[reportMissingImports] (inside Blender)
 
     types = Sdf.ValueTypeNames
 
@@ -150,12 +150,12 @@ def register() -> None:
         return
     try:
         bpy.utils.expose_bundled_modules()
-        import pxr.Usd  # noqa: F401
+        import pxr.Usd  # noqa: F401  # pyright: ignore[reportMissingImports] (inside Blender)
     except ImportError:
         return
-    bpy.utils.register_class(FACET4D_UH_splats)
+    bpy.utils.register_class(FACET4D_UH_splats)  # pyright: ignore[reportArgumentType] (not in the stubs)
 
 
 def unregister() -> None:
     if getattr(FACET4D_UH_splats, "is_registered", False):
-        bpy.utils.unregister_class(FACET4D_UH_splats)
+        bpy.utils.unregister_class(FACET4D_UH_splats)  # pyright: ignore[reportArgumentType] (not in the stubs)
