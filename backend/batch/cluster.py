@@ -12,7 +12,7 @@ import logging
 import os
 import pickle
 import socket
-import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,9 +100,9 @@ def _run(units: Sequence[Unit], tries: Tries, on_outcome: OnOutcome, strict: boo
     needs["compute"] = ray.data.ActorPoolStrategy(min_size=1, max_size=max(gpus or nodes, 1))
     rows = [{"unit": pickle.dumps(unit)} for unit in units]
     settings = {"tries": tries, "strict": strict}
+    source: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
     stream = (
-        ray.data.from_items(rows, override_num_blocks=len(rows))
-        .flat_map(_split, fn_kwargs=settings, num_cpus=LIGHT)
+        source.flat_map(_split, fn_kwargs=settings, num_cpus=LIGHT)
         .map(_decode, fn_kwargs=settings, num_cpus=DECODING)
         .map(_Predict, fn_constructor_kwargs=settings, **needs)
         .map(_write, num_cpus=LIGHT)
@@ -150,7 +150,7 @@ class _Predict:
         try:
             return {"predicted": pickle.dumps(self._predictor.predict(pickle.loads(row["decoded"])))}
         except Exception:  # its GPU cannot be used any more; Ray starts another actor
-            sys.excepthook(*sys.exc_info())
+            traceback.print_exc()
             os._exit(1)
 
 

@@ -11,8 +11,8 @@ import multiprocessing
 import os
 import queue
 import signal
-import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from ..errors import UserError
 from ..logs import Strict, attach, log
@@ -69,10 +70,10 @@ def run_locally(
             for worker in sorted(workers, key=lambda worker: len(worker.units)):
                 while open_units and len(worker.units) <= AHEAD:
                     _give(worker, open_units.popleft())
-            for connection in wait([worker.connection for worker in workers]):
-                worker = next(worker for worker in workers if worker.connection is connection)
+            ready = wait([worker.connection for worker in workers])
+            for worker in [worker for worker in workers if worker.connection in ready]:
                 try:
-                    unit, result = connection.recv()
+                    unit, result = worker.connection.recv()
                 except (EOFError, OSError):
                     open_units.extendleft(reversed(worker.units.values()))
                     workers.remove(worker)
@@ -128,7 +129,7 @@ def _work(connection: Connection, gpu: str | None, tries: Tries, strict: bool) -
     try:
         _predict_all(connection, decoded, tries)
     except BaseException:
-        sys.excepthook(*sys.exc_info())
+        traceback.print_exc()
         os._exit(1)  # what other threads do is done again elsewhere
 
 
@@ -166,13 +167,13 @@ def _predict_all(connection: Connection, decoded: queue.Queue[Future], tries: Tr
             except OSError:
                 os._exit(0)
 
-    def finish(unit: Unit, predicted: object) -> None:
+    def finish(unit: Unit, predicted: Any) -> None:
         try:
             send(unit, write(predicted))
         except Unwritable as error:
             send(unit, f"{error} The batch stops; the same command goes on from here.")
         except BaseException:
-            sys.excepthook(*sys.exc_info())
+            traceback.print_exc()
             os._exit(1)
 
     while True:

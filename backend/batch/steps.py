@@ -11,10 +11,10 @@ import functools
 import platform
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from ..capture import Capture, Frame
 from ..devices import pick_device
 from ..errors import UserError
 from ..facelift.pipeline import FaceLift
-from ..facelift.weights import FOLDER, find_weights
+from ..facelift.weights import FOLDER, FaceLiftWeights, find_weights
 from ..files import writing
 from ..gaussians import Gaussians4D, load_cloud, save_cloud
 from ..logs import collecting
@@ -124,9 +124,10 @@ def _open(shot: Shot, _stamp: str) -> tuple[Take, list[Window], frozenset[Path]]
     source = open_capture(shot.input)
     files = {picture.path(source.library) for picture in source.shots}
     files |= {mask for picture in source.shots if isinstance(mask := picture.view.mask, Path)}
-    files |= set(shot.options.plates.iterdir()) if shot.options.plates and shot.options.plates.is_dir() else set()
-    take = cut_out_take(open_take(source), shot.options)
-    windows = plan_windows(take.cameras, take.times, shot.centre, shot.options.window)
+    options = cast(ReconstructOptions, shot.options)
+    files |= set(options.plates.iterdir()) if options.plates and options.plates.is_dir() else set()
+    take = cut_out_take(open_take(source), options)
+    windows = plan_windows(take.cameras, take.times, shot.centre, options.window)
     outside = frozenset(file for file in files if shot.input not in file.parents)
     if len(windows) > 1:
         take.read(windows[0].pictures)  # the first window's pictures decide how all are cut out
@@ -223,12 +224,12 @@ class Predictor:
             return self._portrait(source, options)
         if isinstance(source, list):
             return join_windows(source, decoded.times)
-        network, chosen = self._load(options), options
+        network, chosen, capture = self._load(options), options, cast(Capture, source)
         if decoded.window is None:
-            return reconstruct(source, chosen, network, shot.centre)
+            return reconstruct(capture, chosen, network, shot.centre)
         if options.resolution is None:
             chosen = replace(options, resolution=self._resolution(shot, decoded.unit.stamp))
-        cloud = reconstruct_window(source, decoded.window, chosen, network, shot.centre)
+        cloud = reconstruct_window(capture, decoded.window, chosen, network, shot.centre)
         return _nothing() if cloud is None else cloud
 
     def _portrait(self, source: Any, options: PortraitOptions) -> Gaussians4D:
@@ -241,7 +242,8 @@ class Predictor:
     def _first_resolution(self, shot: Shot, now: str) -> int:
         """Return the resolution that the first window of a take decides on for all."""
         take, windows, _ = _open(shot, now)
-        return make_plan(take.read(windows[0].pictures), shot.options, self._load(shot.options), shot.centre).resolution
+        options = cast(ReconstructOptions, shot.options)
+        return make_plan(take.read(windows[0].pictures), options, self._load(options), shot.centre).resolution
 
 
 @step("predict")
@@ -307,10 +309,14 @@ def versions() -> dict[str, str]:
 def _make_portraits(options: PortraitOptions) -> Completion | FaceLift:
     if options.model != FACELIFT_MODEL:
         return Completion(options)
-    weights = find_weights(options.weights or FOLDER)
-    if weights is None:
-        raise UserError("FaceLift's weights are not here; get them with 'python -m backend portrait --accept-licence'.")
-    return FaceLift(lambda: weights, options)
+
+    def weights(parts: Collection[str]) -> FaceLiftWeights:
+        here = find_weights(options.weights or FOLDER, parts)
+        if here is None:
+            raise UserError("FaceLift's weights are not here; get them by 'python -m backend portrait' with one photo.")
+        return here
+
+    return FaceLift(weights, options)
 
 
 def _describe_camera(camera: Camera) -> dict[str, Any]:
@@ -320,5 +326,5 @@ def _describe_camera(camera: Camera) -> dict[str, Any]:
 
 def _nothing() -> Gaussians4D:
     """Return an empty cloud."""
-    empty = torch.zeros(0)
-    return Gaussians4D(*(torch.zeros(0, 4) for _ in range(4)), empty, torch.zeros(0, 3))
+    four = torch.zeros(0, 4)
+    return Gaussians4D(four, four, four, four, torch.zeros(0), torch.zeros(0, 3))
