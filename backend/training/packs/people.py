@@ -105,11 +105,15 @@ def bust_arrays(mesh: Mesh, bodies: Bodies, phenotypes: np.ndarray, data: Path) 
         out = RELAXED[0] + 20 * max(0.0, heavy - 0.5) + 8 * max(0.0, strong - 0.5)
         arm = (out, *RELAXED[1:])
         people.append(move(rest[rows], bodies.skin(own, arm, arm)[rows]).astype(np.float32))
-    arms = [[np.add(RELAXED, change) for change in pair] for pair in POSES.values()]
+    arms = [[_changed(RELAXED, change) for change in pair] for pair in POSES.values()]
     poses = [(move(mean, bodies.skin(joints, *pair)) - posed)[rows] for pair in arms]
     arrays = _describe(np.stack(people), _importance(mesh, rows, np.mean(people, 0)), phenotypes)
     pose = {"pose": np.stack(poses).astype(np.float16), "pose_names": np.array(list(POSES))}
     return arrays | _shapes(mesh, rows, motions[rows][:, :, :3], data) | pose | _faces(mesh, kept, rows)
+
+
+def _changed(arm: Arm, change: Arm) -> Arm:
+    return arm[0] + change[0], arm[1] + change[1], arm[2] + change[2]
 
 
 def _all(mesh: Mesh, vertices: np.ndarray) -> np.ndarray:
