@@ -52,7 +52,7 @@ def reconstruction_task(
 
     def task(progress: Progress) -> MovingSplats:
         take = backend.portrait.mattes.cut_out_take(backend.take.take_of(capture), options)
-        on_cloud = None if show is None else lambda cloud: show(cloud.to_splats())
+        on_cloud = (lambda cloud, show=show: show(cloud.to_splats())) if show else None
         cloud = backend.windows.reconstruct_take(take, options, centre=target, progress=progress, on_cloud=on_cloud)
         return cloud.to_splats()
 

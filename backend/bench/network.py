@@ -78,6 +78,6 @@ def make_factors(config: LRM4DConfig, tokens: int, bench: Bench) -> tuple[Tensor
 def multiply(tokens: Tensor, matrices: list[Tensor]) -> None:
     """Compute a layer's matrix products of its tokens and nothing else."""
     to_all, out, up, down = matrices
-    tokens @ to_all
-    tokens @ out
-    tokens @ up @ down
+    torch.matmul(tokens, to_all)
+    torch.matmul(tokens, out)
+    torch.matmul(torch.matmul(tokens, up), down)

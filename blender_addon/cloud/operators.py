@@ -10,6 +10,7 @@ from bpy.types import Context, Object, Operator, Scene
 from mathutils import Vector
 
 from .. import compat
+from .._backend import errors
 from ..mixins import OperatorMixin
 from ..option_properties import recall_settings
 from . import material, visibility
@@ -103,8 +104,10 @@ class FACET4D_OT_blend_takes(CloudOperator, Operator):
         return "" if is_cloud(active) else "Select two clouds; the active one is the first take"
 
     def execute(self, context: Context) -> set[str]:
-        start = context.scene.frame_current
-        blend(require_cloud(context), _other_cloud(context), start, start + self.length)
+        start, other = context.scene.frame_current, _other_cloud(context)
+        if other is None:  # a script has called it
+            raise errors.UserError("Select two clouds; the active one is the first take.")
+        blend(require_cloud(context), other, start, start + self.length)
         return {"FINISHED"}
 
 

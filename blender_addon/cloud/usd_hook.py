@@ -124,10 +124,11 @@ def _write(prim: Any, shown: MovingSplats, higher: np.ndarray, times: dict[int, 
         opacities.Set(Vt.FloatArray.FromNumpy(np.where(opacity >= splats.MIN_OPACITY, opacity, 0)), *code)
 
 
-USDHook: Any = getattr(bpy.types, "USDHook", None)  # some Linux distributions build Blender without USD
+HAS_USD = hasattr(bpy.types, "USDHook")  # some Linux distributions build Blender without
+USDHook: Any = bpy.types.USDHook if HAS_USD else object
 
 
-class FACET4D_UH_splats(USDHook or object):
+class FACET4D_UH_splats(USDHook):
     """Write clouds and splats of Blender's own as splats"""
 
     bl_idname = "FACET4D_UH_splats"
@@ -146,7 +147,7 @@ def register() -> None:
 
     Blender ends without a message where it calls a hook and that library was not imported.
     """
-    if USDHook is None or not compat.has_native_splats():
+    if not HAS_USD or not compat.has_native_splats():
         return
     try:
         bpy.utils.expose_bundled_modules()

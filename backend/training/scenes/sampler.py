@@ -79,9 +79,16 @@ class SceneBatch:
         def kept(values: Tensor) -> Tensor:
             return torch.cat([values[:, :known], values[:, given:]], 1)
 
-        rig = (kept(self.images), kept(self.camera_to_world), kept(self.intrinsics), kept(self.times))
-        surface = (part[:, :known] for part in (self.points, self.velocity, self.covered))
-        return SceneBatch(*rig, self.pictures, *surface, self.features)
+        return replace(
+            self,
+            images=kept(self.images),
+            camera_to_world=kept(self.camera_to_world),
+            intrinsics=kept(self.intrinsics),
+            times=kept(self.times),
+            points=self.points[:, :known],
+            velocity=self.velocity[:, :known],
+            covered=self.covered[:, :known],
+        )
 
 
 class SceneSampler:

@@ -20,4 +20,4 @@ def test_without_usd_there_is_no_hook_and_no_error(monkeypatch):
         usd_hook.register()
         usd_hook.unregister()
     importlib.reload(usd_hook)
-    assert hasattr(bpy.types, "USDHook") == bool(usd_hook.USDHook)
+    assert hasattr(bpy.types, "USDHook") == usd_hook.HAS_USD
