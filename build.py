@@ -20,8 +20,8 @@
     python3 build.py repo    write dist/repo, a folder that a web server can offer to Blender as a repository of
                              extensions; takes zip's arguments, and several platforms
     python3 build.py gui     go through the add-on in a window of --blender (an executable), with pictures in --out
-                             (out/gui); --pytorch FOLDER has PyTorch for that Blender's Python, else Blender's own is
-                             used or the add-on installs it
+                             (out/gui), or of a photo with --portrait; --pytorch FOLDER has PyTorch for that Blender's
+                             Python, else its own is used or the add-on installs it
     python3 build.py install [EXTRA ...]    add extras of pyproject.toml to .venv, for example: install portrait
     python3 build.py lock    write requirements/ again, after a change of the packages in pyproject.toml
 
