@@ -58,10 +58,12 @@ def started(work: Callable[[], object]) -> Iterator[int]:
             with suppress(BaseException):
                 atexit._run_exitfuncs()
             os._exit(code)
-    os.read(ready, 1)
-    for end in (ready, tell):
-        os.close(end)
+    os.close(tell)  # so that reading ends if the process does
+    is_ready = os.read(ready, 1)
+    os.close(ready)
     try:
+        if not is_ready:
+            raise RuntimeError("the process ended before it wrote anything")
         yield child
     finally:
         with suppress(ProcessLookupError):
