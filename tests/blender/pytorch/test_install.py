@@ -27,7 +27,7 @@ from tests.helpers.wheels import make_wheels
 
 bpy = pytest.importorskip("bpy")
 import blender_addon
-from blender_addon import job_operator, jobs
+from blender_addon import disk, jobs
 from blender_addon.panels.run import FACET4D_PT_reconstruct
 from blender_addon.pytorch import install as pytorch_install
 from blender_addon.pytorch import operators as pytorch_operators
@@ -267,7 +267,8 @@ def test_a_python_without_pip_uses_the_one_it_brings_along(tmp_path, monkeypatch
 
 
 def test_the_panel_offers_the_installation_and_shows_how_far_it_is_and_why_it_failed(registered, monkeypatch):
-    monkeypatch.setattr(job_operator, "find_spec", lambda name: None)
+    monkeypatch.setattr(disk, "find_spec", lambda name: None)
+    disk.forget()
     assert "Install PyTorch" in draw(FACET4D_PT_reconstruct)
     released = threading.Event()
     job = jobs.Job(lambda progress: progress("Downloading torch (190 MB)", 0.25) or released.wait(30))
@@ -281,6 +282,7 @@ def test_the_panel_offers_the_installation_and_shows_how_far_it_is_and_why_it_fa
     bpy.context.window_manager.facet4d.install_error = "The disk is full; free some space and try again."
     shown = draw(FACET4D_PT_reconstruct)
     assert "The disk is full; free some space and try again." in shown and "Install PyTorch" in shown
+    disk.forget()
 
 
 def test_pytorch_is_neither_installed_nor_removed_while_a_run_goes_on(running):
