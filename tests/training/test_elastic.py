@@ -12,7 +12,7 @@ import torch
 from tests.helpers.batches import ROOT
 from tests.helpers.tiny_run import read_checkpoint, tensors
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.endurance]  # Gloo does not always connect on a busy machine
 
 
 def torchrun(folder: Path, fate: str) -> dict:
