@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The compiled loops and the GPU's kernels draw what the torch twin draws, with its gradients, whatever the splats.
 
-The kernels run on the CPU here; on a GPU, the tests with the marker `gpu` in test_rasterize.py compare them.
+The kernels run on the CPU here, and on a GPU too where there is one.
 """
 
 import sys
@@ -16,7 +16,6 @@ from backend.nvrtc import CompileError
 from backend.rasterize import render, render_pictures
 from tests.helpers.cuda_on_cpu import COMPILER, KernelsOnCpu
 
-pytest.importorskip("numba")
 pytestmark = pytest.mark.slow  # the loops are compiled
 
 WIDTH, HEIGHT = 83, 50  # no multiples of a tile
@@ -32,32 +31,38 @@ def kernels(tmp_path_factory):
     return KernelsOnCpu(splat_cuda.SOURCE, tmp_path_factory.mktemp("kernels"))
 
 
-@pytest.fixture(params=["loops", "kernels"])
+@pytest.fixture(params=["loops", "kernels", pytest.param("gpu", marks=pytest.mark.gpu)])
 def draw(request, monkeypatch):
     """Each splat's picture and gradients: by the loops or the kernels in float32, and by the twin in float64."""
-    fast = splat_cpu.splat_pictures
+    fast, device = splat_cuda.splat_pictures, "cpu"
     if request.param == "loops":
+        pytest.importorskip("numba")
         assert splat_cpu.load_loops()
-    else:
-        kernels, fast = request.getfixturevalue("kernels"), splat_cuda.splat_pictures
+        fast = splat_cpu.splat_pictures
+    elif request.param == "kernels":
+        kernels = request.getfixturevalue("kernels")
         monkeypatch.setattr(splat_cuda, "load_kernels", lambda source, device: kernels)
+    else:
+        device = "cuda"
+        assert splat_cuda.works(torch.device("cuda", 0))
 
     def draw_both(mean, deviation, opacity, color, pose=POSE):
         results = []
         for function, kind in (
-            (fast, torch.float32),
-            (rasterize._rasterize_torch, torch.float64),
+            (fast, {"dtype": torch.float32, "device": device}),
+            (rasterize._rasterize_torch, {"dtype": torch.float64, "device": "cpu"}),
         ):
-            factor = deviation.to(kind)
-            inputs = [mean.to(kind)[None], (factor @ factor.mT)[None], opacity.to(kind)[None], color.to(kind)]
+            factor = deviation.to(kind["dtype"])
+            inputs = [value.to(**kind) for value in (mean[None], (factor @ factor.mT)[None], opacity[None], color)]
             inputs = [value.clone().requires_grad_() for value in inputs]
             splats = ConditionedGaussians(*inputs[:3])
-            picture, alpha = function(splats, inputs[3], pose.to(kind), LENS.to(kind), WIDTH, HEIGHT)
-            weight = torch.linspace(0.5, 1.5, picture.numel(), dtype=kind).view(picture.shape)
+            picture, alpha = function(splats, inputs[3], pose.to(**kind), LENS.to(**kind), WIDTH, HEIGHT)
+            weight = torch.linspace(0.5, 1.5, picture.numel(), **kind).view(picture.shape)
             loss = (picture * weight).sum() + (alpha.square() * weight[..., 0]).sum()
-            gradients = list(torch.autograd.grad(loss, inputs))
+            gradients = [value.cpu() for value in torch.autograd.grad(loss, inputs)]
             gradients[1] = (gradients[1] + gradients[1].mT) / 2  # a covariance is symmetric
-            results.append((picture.detach(), alpha.detach(), dict(zip(NAMES, gradients, strict=True))))
+            parts = dict(zip(NAMES, gradients, strict=True))
+            results.append((picture.detach().cpu(), alpha.detach().cpu(), parts))
         return results
 
     return draw_both
@@ -225,3 +230,16 @@ def test_without_a_place_for_what_is_compiled_there_is_a_warning(monkeypatch, ca
     assert splat_cpu.load_loops() is None and splat_cpu.load_loops() is None
     assert len(caplog.messages) == 1 and "no locator available" in caplog.text and "\n" not in caplog.messages[0]
     splat_cpu.load_loops.cache_clear()
+
+
+@pytest.mark.gpu
+def test_two_million_splats_fit_and_are_finite():
+    mean, shape, opacity, color = (value.cuda() for value in random_splats(2_000_000, size=0.003))
+    inputs = [value.requires_grad_() for value in (mean[None], (shape @ shape.mT)[None], opacity[None], color)]
+    assert splat_cuda.works(torch.device("cuda", 0))
+    picture, alpha = splat_cuda.splat_pictures(
+        ConditionedGaussians(*inputs[:3]), inputs[3], POSE.cuda(), 12 * LENS.cuda(), 12 * WIDTH, 12 * HEIGHT
+    )
+    assert 0.5 < alpha.mean() <= 1
+    gradients = torch.autograd.grad(picture.sum() + alpha.sum(), inputs)
+    assert all(gradient.isfinite().all() and gradient.any() for gradient in gradients)
