@@ -23,7 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .color import SH_C0
+from .devices import fast_attention
 from .gaussians import Gaussians4D, concatenate
+from .patches import nearest_points, patchify, rays
+from .plane_sweep import PlaneSweep
 
 PIXEL_CHANNELS = 10
 GAUSSIAN_CHANNELS = (3, 3, 3, 4, 1, 1, 1, 4)  # depth (as xyz), color, scale, left, opacity | time, time scale, right
@@ -147,99 +150,6 @@ class Block(nn.Module):
         return x + self.contract(F.gelu(self.expand(self.norm2(x))))
 
 
-class PlaneSweep(nn.Module):
-    """Evidence for the depth of patches: how well the other pictures agree along their rays, embedded linearly.
-
-    Each patch is cut into 2 x 2 cells. At each of several depths, a cell's color is compared with the color of every
-    other picture at that point. The result is four numbers: the mean difference and the mean closeness to white, both
-    weighted towards pictures of similar time; the share of pictures that agree; and the largest closeness to white,
-    because the subject cannot be where a camera sees the background.
-    """
-
-    CELLS, EVIDENCE, RADIUS = 2, 4, 1.25  # cells along a patch's side; numbers for each depth; half the range of depths
-    AGREEMENT, WHITE, MOMENT = 0.06, 0.04, 0.3  # scales of agreement, of closeness to white, and of nearness in time
-
-    def __init__(self, config: LRM4DConfig):
-        super().__init__()
-        self.cell = config.patch // self.CELLS
-        self.count = config.sweep
-        self.embed = nn.Linear(self.CELLS**2 * config.sweep * self.EVIDENCE, config.width, bias=False)
-
-    def forward(
-        self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor, known: int | None = None
-    ) -> Tensor:
-        """Return tokens [B, L, D] to add to those of the patches; arguments are those of LRM4D.
-
-        known: how many of the images, counted from the first, are pictures to compare with; None for all.
-        """
-        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            rig = (camera_to_world.float(), intrinsics.float(), times.float())
-            evidence = self.evidence(images.float(), *rig, known)
-        return self.embed(patchify(evidence.flatten(-2), self.CELLS))
-
-    def evidence(
-        self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor, known: int | None = None
-    ) -> Tensor:
-        """Compare with the known pictures; return the evidence [B, V, cells down, cells across, depths, EVIDENCE]."""
-        views = images.shape[1]
-        known = views if known is None else known
-        cells = F.avg_pool2d(images.flatten(0, 1), self.cell).unflatten(0, (-1, views))  # [B, V, 3, h, w]
-        intrinsics = intrinsics / self.cell
-        origin, direction = rays(camera_to_world, intrinsics, *cells.shape[:-3:-1])
-        nearest = nearest_points(origin, direction)
-        depths = torch.linspace(-self.RADIUS, self.RADIUS, self.count, device=images.device)
-        points = nearest[..., None, :] + depths[:, None] * direction[..., None, :]  # [B, V, h, w, depths, 3]
-        world_to_camera = torch.linalg.inv(camera_to_world)
-        sums = tuple(torch.zeros_like(points[..., 0]) for _ in range(6))
-        for view in range(known):
-            others = torch.arange(views, device=times.device) != view
-            weight = torch.exp(-(times - times[:, view, None]).abs() / self.MOMENT) + 0.02  # [B, V]
-            picture = (cells[:, view], world_to_camera[:, view], intrinsics[:, view])
-            sums = self.compare(sums, points, cells, weight * others, *picture)
-        weights, difference, whiteness, count, agreement, whitest = sums
-        weights, count = weights.clamp_min(1e-6), count.clamp_min(1)
-        return torch.stack([difference / weights, whiteness / weights, agreement / count, whitest], -1)
-
-    def compare(
-        self,
-        sums: tuple[Tensor, ...],
-        points: Tensor,
-        cells: Tensor,
-        weight: Tensor,
-        picture: Tensor,
-        world_to_camera: Tensor,
-        intrinsics: Tensor,
-    ) -> tuple[Tensor, ...]:
-        """Add the evidence of one picture [B, 3, h, w] about points to the sums [B, V, h, w, depths], and return them.
-
-        points are [B, V, h, w, depths, 3]; cells [B, V, 3, h, w] are the colors to compare with; weight [B, V] is the
-        picture's weight for each view.
-        """
-        rotation, shift = world_to_camera[:, :3, :3], world_to_camera[:, :3, 3]
-        x, y, z = (points.flatten(1, 4) @ rotation.mT + shift[:, None]).unbind(-1)  # [B, P]
-        fx, fy, cx, cy = intrinsics[..., None].unbind(1)
-        front = z.clamp_min(0.01)
-        height, width = picture.shape[-2:]
-        u, v = 2 / width * (fx * x / front + cx) - 1, 2 / height * (fy * y / front + cy) - 1
-        place = torch.stack([u, v], -1)[:, None].clamp(-2, 2)
-        color = F.grid_sample(picture, place, align_corners=False, padding_mode="border")[:, :, 0]  # [B, 3, P]
-        weight = weight[..., None, None, None]
-        seen = ((z > 0.01) & (u.abs() < 1) & (v.abs() < 1)).view(points.shape[:-1]) * (weight > 0)
-        white = torch.exp((color.amin(1) - 1) / self.WHITE).view(points.shape[:-1])
-        color = color.view(-1, 3, *points.shape[1:-1])
-        difference = (color - cells.transpose(1, 2)[..., None]).abs().mean(1)
-        weights, difference_sum, whiteness, count, agreement, whitest = sums
-        weight = seen * weight
-        return (
-            weights + weight,
-            difference_sum + weight * difference,
-            whiteness + weight * white,
-            count + seen,
-            agreement + seen * torch.exp(-difference / self.AGREEMENT),
-            torch.maximum(whitest, seen * white),
-        )
-
-
 class Noisy(NamedTuple):
     """What stands for missing pictures: (1 - level) * picture + level * standard normal noise.
 
@@ -259,7 +169,7 @@ class LRM4D(nn.Module):
         self.embed = nn.Linear(PIXEL_CHANNELS * config.patch**2, config.width, bias=False)
         self.embed_norm = nn.LayerNorm(config.width, bias=False)
         if config.sweep:
-            self.sweep = PlaneSweep(config)
+            self.sweep = PlaneSweep(config.patch, config.sweep, config.width)
         self.blocks = nn.ModuleList(Block(config.width, config.heads, config.expansion) for _ in range(config.layers))
         self.decode_norm = nn.LayerNorm(config.width, bias=False)
         self.decode = nn.Linear(config.width, sum(GAUSSIAN_CHANNELS) * config.patch**2, bias=False)
@@ -345,8 +255,9 @@ class LRM4D(nn.Module):
             tokens = tokens + self.sweep(images, camera_to_world, intrinsics, times, known)
         if self.config.free_gaussians:
             tokens = torch.cat([tokens, self.free_tokens.expand(len(tokens), -1, -1)], 1)
-        for block in self.blocks:
-            tokens = block(tokens)
+        with fast_attention(tokens.device):
+            for block in self.blocks:
+                tokens = block(tokens)
         tokens = self.decode_norm(tokens)
         count = tokens.shape[1] - self.config.free_gaussians
         with torch.autocast(images.device.type, enabled=False):
@@ -424,39 +335,3 @@ def level_features(level: Tensor) -> Tensor:
     frequency = math.pi * torch.exp(torch.linspace(0, 4, LEVEL_CHANNELS // 2, device=level.device))
     phase = level[:, None].float() * frequency
     return torch.cat([phase.sin(), phase.cos()], 1)
-
-
-def rays(camera_to_world: Tensor, intrinsics: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
-    """Return camera centres [..., 3] and unit directions [..., H, W, 3] through the pixel centres, in float32."""
-    fx, fy, cx, cy = intrinsics.float()[..., None, None, :].unbind(-1)  # [..., 1, 1]
-    column = torch.arange(width, device=intrinsics.device) + 0.5
-    row = torch.arange(height, device=intrinsics.device) + 0.5
-    x, y = (column - cx) / fx, (row[:, None] - cy) / fy
-    local = torch.stack(torch.broadcast_tensors(x, y, torch.ones_like(x)), -1)  # [..., H, W, 3]
-    # not a matrix product, which autocast would round to bf16: errors of up to a pixel
-    direction = (local[..., None, :] * camera_to_world[..., None, None, :3, :3].float()).sum(-1)
-    return camera_to_world[..., :3, 3].float(), F.normalize(direction, dim=-1)
-
-
-def nearest_points(origin: Tensor, direction: Tensor) -> Tensor:
-    """Return the rays' points [..., H, W, 3] that are nearest to the world's origin, the subject's centre.
-
-    origin [..., 3]: of the rays. direction [..., H, W, 3]: their unit directions.
-    """
-    origin = origin[..., None, None, :]
-    return origin - (direction * origin).sum(-1, keepdim=True) * direction
-
-
-def patchify(pixels: Tensor, patch: int) -> Tensor:
-    """Rearrange pixels [B, V, H, W, C] to patches [B, V * H/patch * W/patch, patch * patch * C].
-
-    Patches are ordered by views, rows and columns; pixels in a patch by rows, with channels last.
-
-    Raises:
-        ValueError: H or W is not a multiple of the patch size.
-    """
-    batch, views, height, width, channels = pixels.shape
-    if height % patch or width % patch:
-        raise ValueError(f"pictures of {width} x {height} do not divide into patches of {patch}")
-    grid = pixels.view(batch, views, height // patch, patch, width // patch, patch, channels)
-    return grid.transpose(3, 4).reshape(batch, -1, patch * patch * channels)

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from .errors import UserError
 from .files import read_file, replacing
-from .lrm4d import BASE, LARGE, LARGE_FROM_GSLRM, LRM4D, SMALL, LRM4DConfig, PlaneSweep
+from .lrm4d import BASE, LARGE, LARGE_FROM_GSLRM, LRM4D, SMALL, LRM4DConfig
+from .plane_sweep import PlaneSweep
 
 CONFIGS = {
     "small": SMALL,

@@ -23,10 +23,11 @@ from .devices import half_precision, pick_device
 from .errors import Progress, UserError, no_progress, part_of
 from .gaussians import Gaussians4D
 from .logs import log
-from .lrm4d import LRM4D, LRM4DConfig, Noisy, patchify
+from .lrm4d import LRM4D, LRM4DConfig, Noisy
 from .memory import default_refinements, free_memory, out_of_memory, reading_resolution, reconstruction_bytes
 from .models import load_model
 from .options import ReconstructOptions
+from .patches import patchify
 from .rasterize import is_compiled, over_white_pictures, render
 from .refine import refine
 from .subject import find_subject, frame_subject

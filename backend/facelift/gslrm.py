@@ -27,10 +27,12 @@ from torch import Tensor
 
 from ..cache import load_or_make
 from ..color import color_from_harmonic
+from ..devices import fast_attention
 from ..errors import UserError
 from ..gaussians import Gaussians4D
-from ..lrm4d import Block, nearest_points, patchify, rays
+from ..lrm4d import Block
 from ..models import not_finite
+from ..patches import nearest_points, patchify, rays
 from ..rotations import isoclinic_from_quaternion
 from ..splats import STATIC_SIGMA
 
@@ -171,8 +173,9 @@ class GSLRM(nn.Module):
             tokens = self.embed(patchify(pixels, patch))  # [B, L, D]
             free = self.free_tokens.expand(len(tokens), -1, -1)
             tokens = self.embed_norm(torch.cat([free, tokens], 1))
-        for block in self.blocks:
-            tokens = block(tokens)
+        with fast_attention(tokens.device):
+            for block in self.blocks:
+                tokens = block(tokens)
         with torch.autocast(images.device.type, enabled=False):
             free, tokens = tokens.float().tensor_split([self.config.free_gaussians], 1)
             free = self.decode_free(self.decode_free_norm(free))  # [B, F, 14]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from ..lrm4d import rays
+from ..patches import rays
 from .scenes import mesh
 from .scenes.sampler import SceneBatch
 

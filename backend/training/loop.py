@@ -304,8 +304,6 @@ def _prepare(model: LRM4D, config: TrainConfig) -> None:
         forward = torch.compile(block.forward, dynamic=True) if compiled else block.forward
         keep = partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
         block.forward = keep if config.activation_checkpointing else forward
-    if compiled and model.config.sweep:
-        model.sweep.compare = torch.compile(model.sweep.compare, dynamic=True)
 
 
 def _too_large(batch: Batch) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..color import linear_to_srgb
 from ..evaluate import psnr, ssim
 from ..gaussians import Gaussians4D
-from ..lrm4d import patchify
+from ..patches import patchify
 from ..rasterize import over_white_srgb
 from .perceptual import MobileNetV2
 

@@ -13,8 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..complete import decide_outline, denoise
 from ..gaussians import Gaussians4D
-from ..lrm4d import LRM4D, Noisy, patchify
+from ..lrm4d import LRM4D, Noisy
 from ..memory import reading_resolution
+from ..patches import patchify
 from ..rasterize import over_white_pictures, render
 from ..refine import refine
 from .scenes.sampler import SceneBatch

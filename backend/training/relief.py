@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..color import linear_to_srgb
 from ..gaussians import Gaussians4D
-from ..lrm4d import rays
+from ..patches import rays
 from ..rasterize import render
 from .scenes.sampler import SceneBatch
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from backend.color import linear_to_srgb
-from backend.lrm4d import BASE, LARGE, LRM4D, SMALL, LRM4DConfig, Noisy, PlaneSweep, patchify, rays
+from backend.lrm4d import BASE, LARGE, LRM4D, SMALL, LRM4DConfig, Noisy
+from backend.patches import patchify, rays
 from backend.rasterize import render
 from tests.helpers.tiny_lrm import rig
 
@@ -89,52 +90,6 @@ def test_time_and_pose_reach_every_gaussian():
     cloud = model.predict(images, poses, intrinsics, times)
     changed = model.predict(images, poses, intrinsics, torch.cat([times[:, :2], -times[:, 2:]], 1))
     assert (changed.color - cloud.color).abs().view(3, -1).max(1).values.min() > 1e-6
-
-
-def ball(views=6, size=64, radius=0.7):
-    """A textured ball over white: pictures [1, V, 3, R, R], cameras, and the depth of every pixel's surface from its
-    ray's point nearest to the centre, nan beside the ball."""
-    angle = torch.linspace(-1.2, 1.2, views)
-    forward = -torch.stack([angle.sin(), 0.3 * angle.cos(), angle.cos()], -1)
-    forward = torch.nn.functional.normalize(forward, dim=-1)
-    right = torch.nn.functional.normalize(torch.linalg.cross(forward, torch.tensor([0.0, 1, 0]).expand(views, 3)))
-    poses = torch.eye(4).repeat(views, 1, 1)
-    poses[:, :3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward], -1)
-    poses[:, :3, 3] = -3 * forward
-    intrinsics = torch.tensor([1.1 * size, 1.1 * size, size / 2, size / 2]).expand(views, 4)
-    origin, direction = rays(poses, intrinsics, size, size)
-    nearest = origin[:, None, None] - (direction * origin[:, None, None]).sum(-1, keepdim=True) * direction
-    depth = -(radius**2 - nearest.square().sum(-1)).sqrt()  # [V, R, R]
-    point = nearest + depth[..., None] * direction
-    color = 0.45 + 0.35 * torch.sin(7 * point + torch.tensor([0.0, 1, 2]))
-    color = torch.where(depth[..., None].isnan(), 1.0, color)
-    return color.permute(0, 3, 1, 2)[None], poses[None], intrinsics[None], torch.zeros(1, views), depth
-
-
-def test_the_sweep_finds_the_surface_of_a_textured_ball():
-    *pictures, depth = ball()
-    sweep = PlaneSweep(replace(TINY, sweep=51))
-    _, _, agreement, whitest = sweep.evidence(*pictures)[0].unbind(-1)  # [V, cells, cells, depths]
-    truth = depth[:, 2::4, 2::4]  # at about the cells' middles
-    inside = torch.nn.functional.max_pool2d(depth.isnan().float()[:, None], 9, 4, 4)[:, 0, : truth.shape[1]] == 0
-    found = torch.linspace(-1.25, 1.25, 51)[(agreement - whitest).argmax(-1)]
-    assert inside.sum() > 100
-    assert ((found - truth)[inside].abs() < 0.1).float().mean() > 0.9
-    assert (found - truth)[inside].abs().median() < 0.04
-
-
-def test_the_sweep_knows_where_a_picture_shows_the_background():
-    """In front of the ball and behind it, some camera sees white."""
-    *pictures, _ = ball()
-    evidence = PlaneSweep(replace(TINY, sweep=5)).evidence(*pictures)[0]
-    middle = evidence[2, 8, 8]  # a ray through the ball's middle, at depths -1.25, -0.625, 0, 0.625, 1.25
-    assert middle[[0, 4], 3].min() > 0.9
-    assert middle[2, 3] < 0.01
-
-
-def test_a_single_picture_has_no_evidence():
-    *pictures, _ = ball(views=1)
-    assert (PlaneSweep(replace(TINY, sweep=5)).evidence(*pictures) == 0).all()
 
 
 def test_free_gaussians_are_bound_to_no_pixel():
@@ -264,17 +219,6 @@ def test_missing_pixels_start_from_a_color_that_fades_with_the_noise():
     assert not color[0].any()  # grey
     expected = patchify(noisy.clamp(-1, 1).permute(0, 1, 3, 4, 2), 8).view(2, -1, 3)
     assert torch.allclose(color[1], expected[1], atol=1e-6)
-
-
-def test_the_sweep_compares_with_known_pictures_only():
-    images, *views = rig()
-    sweep = PlaneSweep(SWEEPING)
-    other = torch.cat([images[:, :2], torch.rand_like(images[:, 2:])], 1)
-    evidence, changed = (sweep.evidence(pictures, *views, 2) for pictures in (images, other))
-    assert torch.equal(evidence[:, :2], changed[:, :2])
-    assert not torch.equal(evidence[:, 2], changed[:, 2])  # a missing picture's own colors are compared with them
-    alone = sweep.evidence(*(part[:, :2] for part in (images, *views)))
-    assert torch.allclose(evidence[:, :2], alone, atol=1e-6)
 
 
 def test_the_level_of_noise_tells_in_the_cloud():

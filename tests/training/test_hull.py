@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from backend.evaluate import psnr
-from backend.lrm4d import rays
+from backend.patches import rays
 from backend.rasterize import over_white_srgb
 from backend.training import hull
 from backend.training.scenes.rigs import look_at
