@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from os.path import splitext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,13 +145,17 @@ def over_white(image: np.ndarray) -> np.ndarray:
 
 
 def picture_names(file_paths: Sequence[str]) -> list[str]:
-    """Return a name for each picture: its file's stem, or its whole path where files in several folders share a name.
+    """Return a name for each picture: its file's stem, or its whole path where files in several folders share a name,
+    with the ending where they also share that.
+
+    file_paths: with slashes.
 
     Raises:
         UserError: two frames have the same picture.
     """
-    paths = [Path(file_path).with_suffix("") for file_path in file_paths]
-    for names in ([path.name for path in paths], [path.as_posix().replace("/", "_") for path in paths]):
+    stems = [splitext(file_path)[0] for file_path in file_paths]
+    for paths in ([stem.rpartition("/")[2] for stem in stems], stems, file_paths):
+        names = [path.replace("/", "_") for path in paths]
         if len(set(names)) == len(names):
             return names
     duplicate = next(name for name in names if names.count(name) > 1)

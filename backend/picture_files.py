@@ -8,8 +8,9 @@ taken for linear light, as Blender takes them.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ STRIP = 1 << 18  # pixels that are converted at a time
 HEIC = (".heic", ".heics", ".heif", ".heifs", ".hif")
 BEYOND_PILLOW = (*HEIC, ".exr", ".hdr")
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # Pillow's formats whose further pictures are those of a film
-EXR, RADIANCE = b"\x76\x2f\x31\x01", b"#?"  # how files begin
+EXR, RADIANCE, PNG, JPEG = b"\x76\x2f\x31\x01", b"#?", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xd8"  # how files begin
+LONGEST_HEAD = 1 << 18  # bytes of a JPEG before its size; EXIF and profiles come first
 NOT_READ = Exception  # of bad pictures, Pillow and the others raise many kinds
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
@@ -84,6 +86,34 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
         ) from None
     except NOT_READ as error:
         raise UserError(f"{path} cannot be read as a picture ({error}); export it again as PNG or JPEG.") from None
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Return width and height of a picture as it is stored, of which only the header is read.
+
+    Raises:
+        UserError: see open_picture.
+    """
+    with suppress(OSError, IndexError, struct.error), open(path, "rb") as file:
+        start = file.read(24)
+        if start.startswith(PNG):
+            return struct.unpack(">II", start[16:24])
+        if start.startswith(JPEG) and (size := _jpeg_size(start + file.read(LONGEST_HEAD))):
+            return size
+    with open_picture(path) as picture:
+        return picture.size
+
+
+def _jpeg_size(head: bytes) -> tuple[int, int] | None:
+    """Return the size that a JPEG's frame header tells (ITU-T T.81, B.2.2); None if it does not begin as usual."""
+    place = 2
+    while head[place] == 0xFF and 0xC0 <= head[place + 1] < 0xFF:
+        length, marker = int.from_bytes(head[place + 2 : place + 4]), head[place + 1]
+        if marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", head, place + 5)
+            return (width, height) if width and height else None
+        place += 2 + length
+    return None
 
 
 def is_picture(path: Path) -> bool:

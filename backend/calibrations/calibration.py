@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 
@@ -28,6 +28,47 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.text} {self.fix}"
+
+
+class Sieve:
+    """Leaves out what cannot be used of many things of a kind, as long as most can be.
+
+    A `with` block that uses one of them ends at a UserError, which is kept; `findings` counts them.
+    """
+
+    def __init__(self, kind: str) -> None:
+        """Keep the name of the things, in plural."""
+        self._kind = kind
+        self._errors: list[UserError] = []
+
+    def __enter__(self) -> None:
+        """Start to use one thing."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: TracebackType | None) -> bool:
+        """Keep a UserError."""
+        if not isinstance(error, UserError):
+            return False
+        self._errors.append(error)
+        return True
+
+    def findings(self, kept: int) -> list[Finding]:
+        """Return what was left out as one finding, or nothing; kept: how many things were not.
+
+        Raises:
+            UserError: the first one, if fewer were kept than left out.
+        """
+        count = len(self._errors)
+        if count > kept:
+            raise self._errors[0]
+        if not count:
+            return []
+        first = "" if count == 1 else "the first: "
+        return [
+            Finding(
+                f"{count} of {count + kept} {self._kind} cannot be used and are left out; {first}{self._errors[0]}",
+                "Correct that, or go on without.",
+            )
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,22 +124,17 @@ def check_pose(camera_to_world: np.ndarray, name: str) -> np.ndarray:
     matrix = np.asarray(camera_to_world, np.float64)
     if matrix.shape == (3, 4):
         matrix = np.vstack([matrix, [0, 0, 0, 1]])
-    return check_poses(matrix[None], [name])[0][0]
+    poses, _, faults = examine_poses(matrix[None])
+    if faults:
+        raise UserError(f"The pose of '{name}' {faults[0]}.")
+    return poses[0]
 
 
-def check_poses(camera_to_world: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return poses [N, 4, 4] with unit axes, and the uniform scales [N] that were in them.
+def examine_poses(camera_to_world: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    """Return poses [N, 4, 4] with unit axes, the uniform scales [N] that were in them, and what is wrong with some.
 
-    names: of their pictures or cameras.
-
-    Raises:
-        UserError: one is not a rotation, a scale and a position.
+    What is wrong, by number, goes on after "The pose of 'name'". In place of such a pose the identity is returned.
     """
-
-    def require(good: np.ndarray, fault: str) -> None:
-        if not good.all():
-            raise UserError(f"The pose of '{names[int(good.argmin())]}' {fault}.")
-
     matrices = np.array(camera_to_world, np.float64)
     finite = np.abs(matrices).max((1, 2)) <= LARGEST
     axes = np.where(finite[:, None, None], matrices[:, :3, :3], 0)
@@ -106,13 +142,25 @@ def check_poses(camera_to_world: np.ndarray, names: Sequence[str]) -> tuple[np.n
     scales = np.cbrt(np.abs(determinants))
     squares = (scales**2)[:, None, None]
     skewed = np.abs(axes.swapaxes(1, 2) @ axes - squares * np.eye(3)) > 1e-3 * squares + 1e-5 * squares * np.eye(3)
-    wrong = "is not a rotation and a position (singular, skewed or not finite); fix it"
-    require(finite & (scales > 0) & ~skewed.any((1, 2)), wrong)
-    last = np.abs(matrices[:, 3] - [0, 0, 0, 1]).max(1)
-    require(last <= 1e-5, "does not end in the row 0 0 0 1; transpose it or export it again")
-    require(determinants > 0, "is mirrored; give its camera a positive scale")
-    matrices[:, :3, :3] = axes / scales[:, None, None]
-    return matrices, scales
+    faults: dict[int, str] = {}
+    for good, fault in (
+        (
+            finite & (scales > 0) & ~skewed.any((1, 2)),
+            "is not a rotation and a position (singular, skewed or not finite); fix it",
+        ),
+        (
+            np.abs(matrices[:, 3] - [0, 0, 0, 1]).max(1) <= 1e-5,
+            "does not end in the row 0 0 0 1; transpose it or export it again",
+        ),
+        (determinants > 0, "is mirrored; give its camera a positive scale"),
+    ):
+        for index in np.flatnonzero(~good):
+            faults.setdefault(int(index), fault)
+    usable = np.ones(len(matrices), bool)
+    usable[[*faults]] = False
+    matrices[usable, :3, :3] = axes[usable] / scales[usable, None, None]
+    matrices[~usable] = np.eye(4)
+    return matrices, scales, faults
 
 
 def invert_pose(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:

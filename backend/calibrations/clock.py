@@ -20,6 +20,7 @@ from .pictures import Library, list_some
 from .shots import STILL, Shot
 from .times import TimeTable, exact_rate, frame_numbers, read_table, seconds_in_names, timecode_seconds
 
+LONGEST = 86_400.0  # seconds of a clip: a day
 UNEVEN = 0.2  # of a frame's duration: a movie whose frames differ by more has a variable rate
 
 
@@ -31,8 +32,8 @@ def set_times(shots: list[Shot], library: Library, options: ImportOptions) -> tu
     """
     rate = exact_rate(options.fps) if options.fps else None
     table = read_table(options.times, rate) if options.times else TimeTable()
-    known = {shot.camera for shot in shots}
-    if unknown := sorted({*table.offsets, *(camera for camera, _ in table.frames)} - known):
+    named = {*table.offsets, *(camera for camera, _ in table.frames)}
+    if named and (unknown := sorted(named - (known := {shot.camera for shot in shots}))):
         raise UserError(f"{options.times} names camera '{unknown[0]}'; the cameras are {list_some(sorted(known))}.")
     findings: list[Finding] = []
     starts = _movie_starts(shots, library, table, rate, findings)
@@ -50,7 +51,7 @@ def set_times(shots: list[Shot], library: Library, options: ImportOptions) -> tu
         )
     if untimed:
         timed = _times_of_pictures(untimed, table, rate, findings)
-    chosen = _choose(timed, options)
+    chosen = _count_from_first(_choose(timed, options), findings)
     return chosen, findings + _far_times(chosen) + _cameras_apart(chosen)
 
 
@@ -65,7 +66,7 @@ def _stored_time(shot: Shot, library: Library, table: TimeTable, starts: dict[st
 
 def _strangers(table: TimeTable, shots: list[Shot]) -> list[Finding]:
     """Return whether a table has times of pictures that there are not."""
-    known = {name for shot in shots for name in TimeTable.names_of(shot.file)}
+    known = {name for shot in shots for name in TimeTable.names_of(shot.file)} if table.pictures else set()
     unknown = [picture for picture in table.pictures if picture not in known]
     if not unknown:
         return []
@@ -147,7 +148,7 @@ def _times_of_pictures(
     """Return pictures with the times that their names or the calibration's frame numbers tell."""
     if seconds := seconds_in_names([shot.file for shot in shots], rate):
         return [replace(shot, time=time) for shot, time in zip(shots, seconds, strict=True)]
-    counted = table.frames or rate or any(shot.view.frame is not None for shot in shots)
+    counted = table.frames or rate or len({shot.view.frame for shot in shots}) > 1
     if not counted and all(shot.alone for shot in shots):
         if _several_at_one_place(shots):
             findings.append(
@@ -244,6 +245,31 @@ def _several_at_one_place(shots: Sequence[Shot]) -> bool:
     size = float(np.linalg.norm(poses[:, :, 3] - poses[:, :, 3].mean(0), axis=1).max()) or 1.0
     poses[:, :, 3] /= size
     return len(np.unique((poses / STILL).round().reshape(len(poses), -1), axis=0)) < len(poses)
+
+
+def _count_from_first(shots: list[Shot], findings: list[Finding]) -> list[Shot]:
+    """Return the shots with their times, counted from the first one's where single precision could not tell them apart.
+
+    That, and a clip too long for seconds, is added to the findings.
+    """
+    times = [shot.time for shot in shots]
+    first, last = min(times), max(times)
+    if last - first > LONGEST:
+        findings.append(
+            Finding(
+                f"The pictures were taken over {(last - first) / LONGEST:.3g} days, if their times are seconds.",
+                "If they are not, correct them.",
+            )
+        )
+    if not max(abs(first), abs(last)) > 1e5 * (last - first) > 0:
+        return shots
+    findings.append(
+        Finding(
+            f"The clock of the pictures stands at {first:.0f} s, so their times are counted from the first one.",
+            "Nothing is to be done.",
+        )
+    )
+    return [replace(shot, time=shot.time - first) for shot in shots]
 
 
 def _far_times(shots: list[Shot]) -> list[Finding]:

@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import read_file
 from ..rotations import rotation_from_quaternion
-from .calibration import Calibration, Finding, View, check_pose, invert_pose
+from .calibration import Calibration, Finding, Sieve, View, check_pose, invert_pose
 from .lens import DIVISION, EQUIDISTANT, FIELD_OF_VIEW, PERSPECTIVE, Lens
 from .pictures import Library
 
@@ -78,18 +78,16 @@ def read_colmap(path: Path, _: Library) -> Calibration:
     Raises:
         UserError: a file is missing, cut off or malformed, or a camera model is not supported.
     """
+    findings: list[Finding] = []
     if _is_model(path):
-        views = _read_model(path)
-        times = _read_times(path)
-        if times is not None:
-            views = {image: _at(view, times, path, image) for image, view in views.items()}
-        return Calibration("COLMAP", path, list(views.values()))
+        views = _read_model(path, _read_times(path), findings)
+        return Calibration("COLMAP", path, views, findings)
     views = []
     for frame, model in _frame_models(path):
-        for view in _read_model(model).values():
+        for view in _read_model(model, None, findings):
             name = f"{model.relative_to(path).parts[0]}/{view.name}"
             views.append(View(name, view.lens, view.camera_to_world, frame=frame))
-    return Calibration("COLMAP", path, views, _compare_worlds(views))
+    return Calibration("COLMAP", path, views, findings + _compare_worlds(views))
 
 
 def _is_model(folder: Path) -> bool:
@@ -105,12 +103,6 @@ def _frame_models(folder: Path) -> list[tuple[int, Path]]:
             if model:
                 models.append((int(match[1]), model))
     return sorted(models)
-
-
-def _at(view: View, times: dict[int, int], path: Path, image: int) -> View:
-    if image not in times:
-        raise UserError(f"The times beside {path} lack the picture '{view.name}' (number {image}); export them again.")
-    return View(view.name, view.lens, view.camera_to_world, times[image] * 1e-9)
 
 
 def _compare_worlds(views: list[View]) -> list[Finding]:
@@ -132,20 +124,29 @@ def _compare_worlds(views: list[View]) -> list[Finding]:
     return []
 
 
-def _read_model(folder: Path) -> dict[int, View]:
-    """Return the views of a model by the pictures' numbers."""
+def _read_model(folder: Path, times: dict[int, int] | None, findings: list[Finding]) -> list[View]:
+    """Return the views of a model; times: nanoseconds by the pictures' numbers, if they are known."""
     ending = ".bin" if (folder / "images.bin").is_file() else ".txt"
     cameras = _read_file(folder / f"cameras{ending}", _cameras_binary if ending == ".bin" else _cameras_text)
     images = _read_file(folder / f"images{ending}", _images_binary if ending == ".bin" else _images_text)
-    lenses = {number: _lens(camera, folder / f"cameras{ending}", number) for number, camera in cameras.items()}
-    views = {}
-    for image, (quaternion, translation, camera, name) in images.items():
-        if camera not in lenses:
-            raise UserError(f"'{name}' in {folder} has camera {camera}, which cameras{ending} lacks; export it again.")
-        pose = check_pose(invert_pose(_rotation(quaternion, name), translation), name)
-        views[image] = View(name, lenses[camera], pose)
-    if not views:
+    if not images:
         raise UserError(f"{folder / f'images{ending}'} lists no pictures; align them in COLMAP first.")
+    sieve, views, lenses = Sieve("pictures"), [], {}
+    for image, (quaternion, translation, camera, name) in images.items():
+        with sieve:
+            if camera not in cameras:
+                raise UserError(
+                    f"'{name}' in {folder} has camera {camera}, which cameras{ending} lacks; export it again."
+                )
+            if camera not in lenses:
+                lenses[camera] = _lens(cameras[camera], folder / f"cameras{ending}", camera)
+            if times is not None and image not in times:
+                raise UserError(
+                    f"The times beside {folder} lack the picture '{name}' (number {image}); export them again."
+                )
+            pose = check_pose(invert_pose(_rotation(quaternion, name), translation), name)
+            views.append(View(name, lenses[camera], pose, None if times is None else times[image] * 1e-9))
+    findings += sieve.findings(len(views))
     return views
 
 

@@ -17,6 +17,7 @@ PAST = 0.35  # of its field of view: an axis that passes the common point by mor
 FAR = 8.0  # times the usual distance
 BESIDE = 0.35  # of its size: a matte whose middle is farther from where it is expected is another subject's
 CROSSED = 24  # cameras, of whose axes each two are crossed
+JUDGED = 1000  # cameras, by whose axes a crossing is judged
 NARROWEST, WIDEST = np.radians([2.0, 130.0])  # fields of view that lenses have
 
 
@@ -144,11 +145,11 @@ def _crossing_of_most(poses: np.ndarray) -> np.ndarray | None:
 
     A least-squares point would be drawn away by the very cameras that are to be found.
     """
-    few = poses[:: len(poses) // CROSSED + 1]
+    few, some = poses[:: len(poses) // CROSSED + 1], poses[:: len(poses) // JUDGED + 1]
     pairs = (few[[first, second]] for first, second in combinations(range(len(few)), 2))
     crossings = (cross_axes(pair[:, :3, 3], pair[:, :3, 2]) for pair in pairs)
     known = [crossing for crossing in crossings if crossing is not None]
-    return min(known, key=lambda crossing: float(np.median(_distances(poses, crossing)[2])), default=None)
+    return min(known, key=lambda crossing: float(np.median(_distances(some, crossing)[2])), default=None)
 
 
 def _distances(poses: np.ndarray, point: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

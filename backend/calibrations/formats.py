@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ..capture import TRANSFORMS
 from ..errors import UserError
 from ..import_options import ImportOptions
 from . import colmap, llff, metashape, nersemble, opencv, realityscan, transforms
-from .calibration import Calibration, check_lens
+from .calibration import Calibration, Sieve, check_lens
 from .pictures import Library, pictures_folder
 
 
@@ -73,6 +73,11 @@ def read_calibration(path: Path, options: ImportOptions) -> tuple[Calibration, L
         place = place.parent
     library = Library(options.pictures or pictures_folder(place))
     calibration = entry.read(source, library)
+    sieve, views, checked = Sieve("cameras"), [], set()
     for view in calibration.views:
-        check_lens(view.lens, view.name)
-    return calibration, library, place
+        with sieve:
+            if id(view.lens) not in checked:
+                check_lens(view.lens, view.name)
+                checked.add(id(view.lens))
+            views.append(view)
+    return replace(calibration, views=views, findings=calibration.findings + sieve.findings(len(views))), library, place

@@ -32,7 +32,7 @@ class FrameFiles:
         """
         text = file_path.replace("\\", "/")
         if not text.startswith("/") and not DRIVE.match(text):
-            return Path(self._find(text) or os.path.join(self._folder, text))
+            return Path(self._find(text) or f"{self._folder}/{text}")
         parts = PurePosixPath(text).parts
         for first in range(1, len(parts)):
             if path := self._find("/".join(parts[first:])):
@@ -41,9 +41,9 @@ class FrameFiles:
 
     def _find(self, text: str) -> str | None:
         parent, _, name = text.rpartition("/")
-        names = self._list(parent)
+        names = self._listed.get(parent) or self._list(parent)
         if name in names:
-            return os.path.join(self._folder, parent, names[name])
+            return f"{self._folder}/{parent}/{names[name]}"
         stem, ending = os.path.splitext(name)
         keys = [name.lower(), f"{name.lower()}.*", *([f"{stem.lower()}.*"] if ending.lower() in PICTURES else [])]
         return next((os.path.join(self._folder, parent, names[key]) for key in keys if key in names), None)

@@ -14,7 +14,7 @@ from tokenize import TokenError
 import numpy as np
 
 from ..errors import UserError
-from .calibration import Calibration, View, check_pose
+from .calibration import Calibration, Sieve, View, check_pose
 from .lens import Lens
 from .pictures import Library, is_movie
 
@@ -36,19 +36,24 @@ def read_llff(path: Path, library: Library) -> Calibration:
         rows = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError, TokenError, MemoryError) as error:  # of the array's header
         raise UserError(f"{path} cannot be read as an array ({error}); make it again.") from None
-    if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind != "f" or not np.isfinite(rows).all():
-        raise UserError(f"{path} must hold 17 finite numbers a camera, but its shape is {rows.shape}; make it again.")
-    views = []
+    if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind != "f":
+        raise UserError(f"{path} must hold 17 numbers a camera, but its shape is {rows.shape}; make it again.")
+    sieve, views = Sieve("cameras"), []
     for name, row in zip(_names(library, len(rows), path), rows.astype(np.float64), strict=True):
-        matrix = row[:15].reshape(3, 5)
-        down, right, back, place = matrix[:, :4].T
-        height, width, focal = matrix[:, 4]
-        if min(width, height) < 1:
-            raise UserError(f"The size of camera '{name}' in {path} is {width:g} x {height:g}; make the file again.")
-        width, height = round(width), round(height)
-        lens = Lens(width, height, focal, focal, 0.5 * width, 0.5 * height)
-        views.append(View(name, lens, check_pose(np.stack([right, down, -back, place], 1), name)))
-    return Calibration("LLFF", path, views)
+        with sieve:
+            if not np.isfinite(row).all():
+                raise UserError(f"The pose of camera '{name}' in {path} is not finite; make the file again.")
+            matrix = row[:15].reshape(3, 5)
+            down, right, back, place = matrix[:, :4].T
+            height, width, focal = matrix[:, 4]
+            if min(width, height) < 1:
+                raise UserError(
+                    f"The size of camera '{name}' in {path} is {width:g} x {height:g}; make the file again."
+                )
+            width, height = round(width), round(height)
+            lens = Lens(width, height, focal, focal, 0.5 * width, 0.5 * height)
+            views.append(View(name, lens, check_pose(np.stack([right, down, -back, place], 1), name)))
+    return Calibration("LLFF", path, views, sieve.findings(len(views)))
 
 
 def _names(library: Library, count: int, path: Path) -> list[str]:

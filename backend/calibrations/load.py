@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..capture import (
     Capture,
     Frame,
     check_camera,
+    check_focal_length,
     picture_names,
     write_transforms,
 )
@@ -31,16 +33,15 @@ from ..memory import check_memory
 from ..picture_files import open_picture, read_image
 from ..subject import outline_matte
 from ..take import Take
-from .calibration import Finding
+from .calibration import Finding, Sieve
 from .clock import set_times
 from .findings import examine_cameras, examine_mattes
+from .fitting import ORIENTATION, fit_lens, is_doubtful, resize_picture, turn_upright, upright_size, with_mask
 from .formats import read_calibration
 from .lens import Lens, Undistorter
 from .pictures import Library, list_some
 from .shots import Shot, find_shots
 
-ORIENTATION = 0x0112  # EXIF's tag
-TURNED = (5, 6, 7, 8)  # its values where a picture lies on its side as it is stored
 COPIED = (".png", ".jpg", ".jpeg", ".webp")  # endings of pictures that need no change
 DEFAULTS = ImportOptions()
 
@@ -72,13 +73,13 @@ class Source:
     @property
     def cameras(self) -> list[Camera]:
         """Return the pinhole camera of each picture, once it has been read."""
-        known: dict[Lens, Camera] = {}
+        known: dict[tuple, Camera] = {}
         result = []
         for index, shot in enumerate(self.shots):
-            lens = self._lens(index)
-            if lens not in known:
-                known[lens] = lens.undistorted_camera(np.eye(4))
-            camera = replace(known[lens], camera_to_world=shot.view.camera_to_world)
+            key = id(shot.view.lens), self.sizes[index]
+            if key not in known:
+                known[key] = self._lens(index).undistorted_camera(np.eye(4))
+            camera = replace(known[key], camera_to_world=shot.view.camera_to_world)
             result.append(camera.turn() if index in self.turned else camera)
         return result
 
@@ -104,27 +105,45 @@ class Source:
     def frames(self, chosen: Collection[int] | None = None) -> Iterator[tuple[int, Frame]]:
         """Read the shots of the chosen numbers one by one, or all: undistorted, and with their masks as mattes.
 
-        Those of a lens follow one another. After the last, it is added to the findings if the mattes do not fit. If
-        they do, what is odd about the axes does not matter and is taken out.
+        Those of a lens follow one another. Pictures that cannot be read are left out, which is added to the findings
+        after the last; so is whether the mattes do not fit. If they do, what is odd about the axes does not matter and
+        is taken out.
+
+        Raises:
+            UserError: most of the pictures cannot be read.
         """
         cameras, names = self.cameras, self.names
         boxes = np.full((len(names), 4), np.nan)
-        undistorter = None
-        for index, image in self._images(range(len(names)) if chosen is None else chosen):
+        undistorter, sieve, kept, doubtful = None, Sieve("pictures"), 0, []
+        for index, image in self._images(range(len(names)) if chosen is None else chosen, sieve):
             shot, lens = self.shots[index], self._lens(index)
-            if shot.view.mask:
-                image = _with_mask(image, shot.view.mask)
-            if image.shape[1::-1] != (lens.width, lens.height):
-                image = _resize(image, lens.width, lens.height)
-            if not lens.is_pinhole:
-                if undistorter is None or undistorter.lens != lens:
-                    undistorter = Undistorter(lens)
-                image = undistorter.undistort(image)
-            if index in self.turned:
-                image = np.ascontiguousarray(np.rot90(image))
-            if outline := outline_matte(image):
-                boxes[index] = outline.box
-            yield index, Frame(cameras[index], shot.time, image, names[index], shot.view.held_out)
+            with sieve:
+                if shot.view.mask:
+                    image = with_mask(image, shot.view.mask)
+                if image.shape[1::-1] != (lens.width, lens.height):
+                    image = resize_picture(image, lens.width, lens.height)
+                if not lens.is_pinhole:
+                    if undistorter is None or undistorter.lens != lens:
+                        undistorter = Undistorter(lens)
+                    image = undistorter.undistort(image)
+                if index in self.turned:
+                    image = np.ascontiguousarray(np.rot90(image))
+                if outline := outline_matte(image):
+                    boxes[index] = outline.box
+                if shot.frame is None and is_doubtful(shot.path(self.library)):
+                    doubtful.append(names[index])
+                yield index, Frame(cameras[index], shot.time, image, names[index], shot.view.held_out)
+                kept += 1
+        self.findings.extend(sieve.findings(kept))
+        if doubtful:
+            text = f"EXIF says that {len(doubtful)} pictures are stored turned or mirrored: {list_some(doubtful)}."
+            self.findings.append(
+                Finding(
+                    text,
+                    "They are read as they are stored; if they were calibrated upright, "
+                    "turn them, for example by saving them anew.",
+                )
+            )
         of_mattes = examine_mattes(cameras, [shot.time for shot in self.shots], names, boxes)
         if of_mattes == []:  # they tell where the subject is, wherever the axes cross
             self.findings[:] = [finding for finding in self.findings if not finding.of_axes]
@@ -143,14 +162,14 @@ class Source:
 
     def _lens(self, index: int) -> Lens:
         shot = self.shots[index]
-        lens = _fit_lens(shot.view.lens, self.sizes[index], shot.name, self.options.longest_side)
+        lens = fit_lens(shot.view.lens, self.sizes[index], shot.name, self.options.longest_side)
         size = lens.width, lens.height
         shapes = [self.common, self.common[::-1]] if self.common else []
         wanted = next((shape for shape in shapes if _is_shape(size, shape)), size)
         return lens if wanted == size else lens.resize(*wanted)
 
-    def _images(self, chosen: Collection[int]) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the numbers and pictures RGBA of the chosen shots; a movie is decoded once."""
+    def _images(self, chosen: Collection[int], sieve: Sieve) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the numbers and pictures RGBA of the chosen shots that can be read; a movie is decoded once."""
         lenses: dict[Lens, int] = {}
         for shot in self.shots:
             lenses.setdefault(shot.view.lens, len(lenses))
@@ -158,17 +177,17 @@ class Source:
         for path, group in groupby(ordered, key=lambda index: self.shots[index].path(self.library)):
             indices = {self.shots[index].frame: index for index in group}
             if None in indices:
-                yield indices[None], _upright(read_image(path), path, self.shots[indices[None]].view.lens)
+                with sieve:
+                    yield indices[None], turn_upright(read_image(path), path, self.shots[indices[None]].view.lens)
                 continue
             last = max(filter(None, indices), default=0)
-            for number, (_, picture) in enumerate(movies.read_frames(path, last=last)):
-                if number in indices:
-                    yield indices.pop(number), picture
-            if indices:
-                raise UserError(
-                    f"{path} tells the times of {last + 1} frames, but {len(indices)} of them cannot be decoded; "
-                    "convert it to another format, such as mp4."
-                )
+            with suppress(UserError):  # the frames before it are good
+                for number, (_, picture) in enumerate(movies.read_frames(path, last=last)):
+                    if number in indices:
+                        yield indices.pop(number), picture
+            for number in indices:
+                with sieve:
+                    raise UserError(f"Frame {number} of {path} cannot be decoded; convert it, such as to mp4.")
 
 
 def open_capture(path: Path | str, options: ImportOptions = DEFAULTS) -> Source:
@@ -180,11 +199,21 @@ def open_capture(path: Path | str, options: ImportOptions = DEFAULTS) -> Source:
     calibration, library, place = read_calibration(Path(path), options)
     shots, findings = find_shots(calibration, library, options)
     shots, more = set_times(shots, library, options)
-    sizes = [_upright_size(shot, library) for shot in shots]
-    source = Source(calibration.format, place, library, shots, sizes, options, calibration.findings + findings + more)
+    findings = [*calibration.findings, *findings, *more]
+    source = Source(calibration.format, place, library, [], [], options, findings)
+    sieve, checked = Sieve("pictures"), set()
+    for shot in shots:
+        with sieve:
+            size, lens = upright_size(shot, library), shot.view.lens
+            if (id(lens), size) not in checked:
+                _check_lens(lens, size, shot.name, options)
+                checked.add((id(lens), size))
+            if shot.view.mask and not shot.view.mask.is_file():
+                raise UserError(f"The mask {shot.view.mask} of '{shot.name}' is missing; restore it.")
+            source.shots.append(shot)
+            source.sizes.append(size)
+    findings += sieve.findings(len(source.shots))
     names, cameras = source.names, source.cameras
-    for camera, name in zip(cameras, names, strict=True):
-        check_camera(camera, name)
     if len({(camera.width, camera.height) for camera in cameras}) > 1:
         _bring_to_one_size(source, cameras)
         cameras = source.cameras
@@ -230,7 +259,7 @@ def open_take(source: Source) -> Take:
         if is_new:
             for finding in source.findings[known:]:
                 log.warning("%s", finding)
-        return Capture([frames[numbers[index]] for index in chosen])
+        return Capture([frames[numbers[index]] for index in chosen if numbers[index] in frames])
 
     return Take([cameras[index] for index in numbers], [source.shots[index].time for index in numbers], read)
 
@@ -278,29 +307,31 @@ def import_capture(
             progress(stage, number / count)
             if file.resolve() != (folder / names[index]).resolve():
                 copyfile(file, new / names[index])
+        written = {*copied}
         for number, (index, frame) in enumerate(source.frames(files.keys() - copied), len(copied)):
             progress(stage, number / count)
             picture = Image.fromarray(frame.image)
             # fast rather than small: there may be thousands
             mode = "RGBA" if frame.image[..., 3].min() < 255 else "RGB"
             picture.convert(mode).save(new / names[index], "PNG", compress_level=1)
-        shots = zip(names, source.cameras, source.shots, strict=True)
-        write_transforms(new, [(name, camera, shot.time, shot.view.held_out) for name, camera, shot in shots])
+            written.add(index)
+        shots = enumerate(zip(names, source.cameras, source.shots, strict=True))
+        write_transforms(
+            new,
+            [
+                (name, camera, shot.time, shot.view.held_out)
+                for index, (name, camera, shot) in shots
+                if index in written
+            ],
+        )
     progress(stage, 1.0)
     return source
 
 
-def _fit_lens(lens: Lens, size: tuple[int, int], name: str, longest_side: int) -> Lens:
-    """Return the lens for its picture's size, which may not be the calibrated one, made smaller if asked for."""
-    width, height = size
-    if abs(lens.width / lens.height - width / height) > 0.01 * width / height:
-        raise UserError(
-            f"'{name}' is {width} x {height} but its camera says {lens.width} x {lens.height}; give the picture that "
-            "was calibrated, or correct the camera's width and height."
-        )
-    if longest_side and max(size) > longest_side:
-        width, height = (max(1, round(side * longest_side / max(size))) for side in size)
-    return lens if (width, height) == (lens.width, lens.height) else lens.resize(width, height)
+def _check_lens(lens: Lens, size: tuple[int, int], name: str, options: ImportOptions) -> None:
+    """Raise UserError if no pinhole camera can be made of a lens for a picture of a size."""
+    lens = fit_lens(lens, size, name, options.longest_side)
+    check_focal_length(*lens.pinhole_focal_lengths, lens.width, lens.height, name)
 
 
 def _bring_to_one_size(source: Source, cameras: Sequence[Camera]) -> None:
@@ -336,49 +367,3 @@ def _bring_to_one_size(source: Source, cameras: Sequence[Camera]) -> None:
 def _is_shape(size: tuple[int, int], *shapes: tuple[int, int]) -> bool:
     """Tell whether a width and height have the ratio of one of some others."""
     return any(abs(size[0] * height - size[1] * width) <= 0.01 * size[0] * height for width, height in shapes)
-
-
-def _upright_size(shot: Shot, library: Library) -> tuple[int, int]:
-    if shot.frame is not None:
-        movie = library.movie(shot.file)
-        return movie.width, movie.height
-    path = shot.path(library)
-    with open_picture(path) as picture:
-        width, height = picture.size
-        return (height, width) if _lies(picture, shot.view.lens) else (width, height)
-
-
-def _lies(picture: Image.Image, lens: Lens) -> bool:
-    """Tell whether a picture is stored on its side, by EXIF, while it was calibrated upright."""
-    width, height = picture.size
-    shape = lens.width / lens.height
-    fits, fits_turned = (abs(shape - ratio) <= 0.01 * ratio for ratio in (width / height, height / width))
-    return fits_turned and not fits and picture.getexif().get(ORIENTATION) in TURNED
-
-
-def _upright(image: np.ndarray, path: Path, lens: Lens) -> np.ndarray:
-    """Turn a picture as EXIF tells if only then it is as its camera was calibrated."""
-    if abs(lens.width / lens.height - image.shape[1] / image.shape[0]) <= 0.01:
-        return image
-    with open_picture(path) as picture:
-        if not _lies(picture, lens):
-            return image
-        orientation = picture.getexif()[ORIENTATION]
-    turned = np.rot90(image, {5: 3, 6: 3, 7: 1, 8: 1}[orientation])  # quarter turns counterclockwise
-    return np.ascontiguousarray(turned[:, ::-1] if orientation in (5, 7) else turned)
-
-
-def _with_mask(image: np.ndarray, file: Path) -> np.ndarray:
-    """Return the picture with a mask's brightness as its matte."""
-    mask = Image.fromarray(read_image(file)).convert("L")
-    if abs(mask.width / mask.height - image.shape[1] / image.shape[0]) > 0.01 * mask.width / mask.height:
-        raise UserError(f"The mask {file} is {mask.width} x {mask.height}, not of its picture's shape; export it.")
-    if mask.size != image.shape[1::-1]:
-        mask = mask.resize((image.shape[1], image.shape[0]), Image.Resampling.BILINEAR)
-    return np.concatenate([image[..., :3], np.asarray(mask)[..., None]], -1)
-
-
-def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    # Pillow resamples RGBA by way of premultiplied alpha only if asked to
-    picture = Image.fromarray(image).convert("RGBa")
-    return np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS).convert("RGBA"))

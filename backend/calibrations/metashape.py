@@ -17,7 +17,7 @@ import numpy as np
 
 from ..camera import Similarity
 from ..errors import UserError
-from .calibration import Calibration, Finding, View, check_pose
+from .calibration import Calibration, Finding, Sieve, View, check_pose
 from .lens import EQUIDISTANT, PERSPECTIVE, Lens
 from .pictures import Library, list_some
 from .xml_files import find_file, numbers, parse_numbers, read_xml
@@ -44,24 +44,27 @@ def read_metashape(path: Path, _: Library) -> Calibration:
     lenses: dict[str | None, Lens] = {}
     worlds = {part.get("id"): _world(part, path) for part in chunk.iterfind("components/component")}
     whole = _world(chunk, path)
-    views, unaligned = [], []
+    sieve, views, unaligned = Sieve("cameras"), [], []
     for name, camera in _cameras(chunk.find("cameras")):
         if camera.get("enabled", "1").lower() in ("0", "false"):
             continue
         if camera.find("transform") is None:
             unaligned.append(name)
             continue
-        key = camera.get("sensor_id")
-        if key not in sensors:
-            raise UserError(f"Camera '{name}' in {path} has sensor {key}, which it lacks; export the cameras again.")
-        if key not in lenses:
-            lenses[key] = _lens(sensors[key], path)
-        pose = check_pose(numbers(camera, "transform", 16, f"camera '{name}' in {path}").reshape(4, 4), name)
-        world = worlds.get(camera.get("component_id")) or whole
-        views.append(View(name, lenses[key], world.apply_pose(pose) if world else pose))
+        with sieve:
+            key = camera.get("sensor_id")
+            if key not in sensors:
+                raise UserError(
+                    f"Camera '{name}' in {path} has sensor {key}, which it lacks; export the cameras again."
+                )
+            if key not in lenses:
+                lenses[key] = _lens(sensors[key], path)
+            pose = check_pose(numbers(camera, "transform", 16, f"camera '{name}' in {path}").reshape(4, 4), name)
+            world = worlds.get(camera.get("component_id")) or whole
+            views.append(View(name, lenses[key], world.apply_pose(pose) if world else pose))
+    findings = sieve.findings(len(views))
     if not views:
         raise UserError(f"No camera in {path} has a pose; align the photos in Metashape, and export the cameras again.")
-    findings = []
     if unaligned:
         findings.append(
             Finding(

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import read_file
-from .calibration import Calibration, Finding, View, check_pose
+from .calibration import Calibration, Finding, Sieve, View, check_pose
 from .findings import axes_miss
 from .lens import Lens
 from .pictures import Library
@@ -46,14 +46,18 @@ def read_nersemble(path: Path, library: Library) -> Calibration:
     key = next((key for key in KEYS if isinstance(document, dict) and isinstance(document.get(key), dict)), None)
     if key is None or not document[key] or "intrinsics" not in document:
         raise UserError(f"{path} needs 'world_2_cam' with a pose for each camera, and 'intrinsics'; download it again.")
-    given = np.stack([check_pose(_matrix(pose, name, path), name) for name, pose in document[key].items()])
-    poses, findings = _direct(given, np.linalg.inv(given), key, path)
-    views = []
-    for name, pose in zip(document[key], poses, strict=True):
-        intrinsics = document["intrinsics"]
-        intrinsics = intrinsics.get(name) if isinstance(intrinsics, dict) else intrinsics
-        views.append(View(name, _lens(_matrix(intrinsics, name, path), library.size(name), name, path), pose))
-    return Calibration("NeRSemble", path, views, findings)
+    sieve, lenses, given = Sieve("cameras"), {}, []
+    for name, pose in document[key].items():
+        with sieve:
+            matrix = check_pose(_matrix(pose, name, path), name)
+            intrinsics = document["intrinsics"]
+            intrinsics = intrinsics.get(name) if isinstance(intrinsics, dict) else intrinsics
+            lenses[name] = _lens(_matrix(intrinsics, name, path), library.size(name), name, path)
+            given.append(matrix)
+    findings = sieve.findings(len(given))
+    poses, more = _direct(np.stack(given), np.linalg.inv(given), key, path)
+    views = [View(name, lens, pose) for (name, lens), pose in zip(lenses.items(), poses, strict=True)]
+    return Calibration("NeRSemble", path, views, findings + more)
 
 
 def _direct(given: np.ndarray, inverse: np.ndarray, key: str, path: Path) -> tuple[np.ndarray, list[Finding]]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import read_head
-from .calibration import Calibration, View, check_pose, invert_pose
+from .calibration import Calibration, Sieve, View, check_pose, invert_pose
 from .filestorage import ENDINGS, read_storage
 from .lens import EQUIDISTANT, PERSPECTIVE, Lens
 from .pictures import Library
@@ -51,15 +51,16 @@ def read_easymocap(folder: Path, library: Library) -> Calibration:
     names = [_name(name) for name in _list(extri.get("names") or intri.get("names"))]
     if not names:
         raise UserError(f"{folder / EXTRI} has no list of names; it names the cameras.")
-    views = []
+    sieve, views = Sieve("cameras"), []
     for name in names:
         nodes = {"camera_matrix": intri.get(f"K_{name}"), "dist": intri.get(f"dist_{name}", intri.get(f"D_{name}"))}
         nodes |= {"image_width": intri.get(f"W_{name}"), "image_height": intri.get(f"H_{name}")}
         # as EasyMocap does: the matrix before the vector
         nodes |= {"rotation": extri.get(f"Rot_{name}", extri.get(f"R_{name}")), "translation": extri.get(f"T_{name}")}
         nodes = {key: value for key, value in nodes.items() if value is not None}
-        views.append(_view(name, nodes, f"camera '{name}' in {folder}", library))
-    return Calibration("EasyMocap", folder, views)
+        with sieve:
+            views.append(_view(name, nodes, f"camera '{name}' in {folder}", library))
+    return Calibration("EasyMocap", folder, views, sieve.findings(len(views)))
 
 
 def find_opencv(path: Path) -> Path | None:
@@ -84,13 +85,16 @@ def read_opencv(path: Path, library: Library) -> Calibration:
     files = [path]
     if path.is_dir():
         files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in ENDINGS and _has_camera(file)]
-    views = []
+    sieve, views, stored = Sieve("cameras"), [], {}
     for file in files:
-        stored = read_storage(file)
-        maps = {name: node for name, node in stored.items() if isinstance(node, dict)}
-        for name, nodes in (maps or {file.stem: stored}).items():
-            views.append(_view(name, nodes, f"camera '{name}' in {file}", library))
-    return Calibration("OpenCV", path, views)
+        with sieve:
+            stored[file] = read_storage(file)
+    for file, nodes in stored.items():
+        maps = {name: node for name, node in nodes.items() if isinstance(node, dict)}
+        for name, own in (maps or {file.stem: nodes}).items():
+            with sieve:
+                views.append(_view(name, own, f"camera '{name}' in {file}", library))
+    return Calibration("OpenCV", path, views, sieve.findings(len(views)))
 
 
 def _view(name: str, nodes: dict[str, Any], where: str, library: Library) -> View:

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from os.path import splitext
 from pathlib import Path, PurePosixPath
 
 from .. import movies
@@ -125,7 +126,7 @@ class Library:
 
 def is_movie(file: str) -> bool:
     """Tell whether a file is a movie, by its ending."""
-    return PurePosixPath(file).suffix.lower() in movies.ENDINGS
+    return splitext(file)[1].lower() in movies.ENDINGS
 
 
 def list_some(names: Sequence[str]) -> str:

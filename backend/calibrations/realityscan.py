@@ -18,7 +18,7 @@ import numpy as np
 
 from ..camera import opengl_to_opencv
 from ..errors import UserError
-from .calibration import Calibration, Finding, View, check_pose
+from .calibration import Calibration, Finding, Sieve, View, check_pose
 from .lens import DIVISION, PERSPECTIVE, Lens
 from .pictures import FOLDERS, Library
 from .xml_files import parse_numbers, read_xml, shows
@@ -46,8 +46,12 @@ def read_xmp(folder: Path, library: Library) -> Calibration:
     Raises:
         UserError: one is malformed, without pose, or of a distortion model that cannot be read.
     """
-    views = [_read_xmp(path, library) for path in sorted(folder.glob("*.xmp")) if _is_xmp(path)]
-    return Calibration("RealityScan XMP", folder, views)
+    sieve, views = Sieve("pictures"), []
+    for path in sorted(folder.glob("*.xmp")):
+        if _is_xmp(path):
+            with sieve:
+                views.append(_read_xmp(path, library))
+    return Calibration("RealityScan XMP", folder, views, sieve.findings(len(views)))
 
 
 def _read_xmp(path: Path, library: Library) -> View:
@@ -114,33 +118,40 @@ def read_csv(path: Path, library: Library) -> Calibration:
             rows = list(csv.reader(stream))
     except (OSError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as CSV ({error}); export it again.") from None
-    views, findings = [], []
+    sieve, views, findings = Sieve("lines"), [], []
     for line, row in enumerate(rows[1:], 2):
         if not row:
             continue
-        where = f"line {line} of {path}"
-        if len(row) != len(head):
-            raise UserError(f"The {where} has {len(row)} values instead of {len(head)}; export it again.")
-        named = dict(zip(head, row, strict=True))
-        value = dict(
-            zip(_COLUMNS, parse_numbers(" ".join(named[name] for name in _COLUMNS), 15, f"The {where}"), strict=True)
-        )
-        bends = np.array([value[name] for name in ("k1", "k2", "k3", "k4", "t1", "t2")])
-        if bends[0] and not bends[1:].any() and not findings:
-            findings.append(
-                Finding(
-                    f"{path.name} has k1 alone, and does not say of which distortion model; it is read as Brown's.",
-                    "If the pictures were aligned with the model Division, export XMP files, which say so.",
-                )
-            )
-        lens = _lens(library.size(row[0]), value["f"], (value["px"], value["py"]), bends)
-        pose = np.eye(4)
-        pose[:3, :3] = _rotation(value["heading"], value["pitch"], value["roll"])
-        pose[:3, 3] = value["x"], value["y"], value["alt"]
-        views.append(View(row[0], lens, opengl_to_opencv(check_pose(pose, row[0]))))
+        with sieve:
+            view, finding = _read_row(head, row, f"line {line} of {path}", library)
+            views.append(view)
+            findings += [finding] if finding and not findings else []
+    findings += sieve.findings(len(views))
     if not views:
         raise UserError(f"{path} lists no cameras; align the pictures, and export it again.")
     return Calibration("RealityScan CSV", path, views, findings)
+
+
+def _read_row(head: list[str], row: list[str], where: str, library: Library) -> tuple[View, Finding | None]:
+    """Return the view of a line, and what is odd about it."""
+    if len(row) != len(head):
+        raise UserError(f"The {where} has {len(row)} values instead of {len(head)}; export it again.")
+    named = dict(zip(head, row, strict=True))
+    value = dict(
+        zip(_COLUMNS, parse_numbers(" ".join(named[name] for name in _COLUMNS), 15, f"The {where}"), strict=True)
+    )
+    bends = np.array([value[name] for name in ("k1", "k2", "k3", "k4", "t1", "t2")])
+    finding = None
+    if bends[0] and not bends[1:].any():
+        finding = Finding(
+            "The lines have k1 alone, and do not say of which distortion model; it is read as Brown's.",
+            "If the pictures were aligned with the model Division, export XMP files, which say so.",
+        )
+    lens = _lens(library.size(row[0]), value["f"], (value["px"], value["py"]), bends)
+    pose = np.eye(4)
+    pose[:3, :3] = _rotation(value["heading"], value["pitch"], value["roll"])
+    pose[:3, 3] = value["x"], value["y"], value["alt"]
+    return View(row[0], lens, opengl_to_opencv(check_pose(pose, row[0]))), finding
 
 
 def _rotation(heading: float, pitch: float, roll: float) -> np.ndarray:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from os.path import isfile  # also of what can be no file
+from os.path import isfile, splitext
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -36,7 +36,7 @@ class Shot:
     @property
     def camera(self) -> str:
         """Return the name of the camera in tables: as the calibration calls it, without folder and ending."""
-        return PurePosixPath(self.view.name.replace("\\", "/")).stem
+        return splitext(self.view.name.replace("\\", "/").rpartition("/")[2])[0]
 
     @property
     def name(self) -> str:

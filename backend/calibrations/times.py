@@ -29,6 +29,8 @@ class TimeTable:
 
     def of_picture(self, file: str) -> float | None:
         """Return the time of a picture, by its path or its name, with or without ending."""
+        if not self.pictures:
+            return None
         return next((self.pictures[name] for name in self.names_of(file) if name in self.pictures), None)
 
     @staticmethod

@@ -11,6 +11,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cached_property
+from itertools import chain
 from os.path import isfile  # also of what can be no file
 from pathlib import Path
 from typing import Any
@@ -21,16 +25,26 @@ from ..camera import opengl_to_opencv
 from ..capture import LARGEST, TRANSFORMS
 from ..errors import UserError
 from ..files import read_file, read_head
-from ..picture_files import LARGEST_PICTURE, open_picture
-from .calibration import Calibration, Finding, View, check_poses
+from ..picture_files import LARGEST_PICTURE, read_size
+from .calibration import Calibration, Finding, Sieve, View, examine_poses
 from .frame_files import FrameFiles
 from .lens import EQUIDISTANT, PERSPECTIVE, Lens
-from .pictures import Library
+from .pictures import Library, list_some
 
 SPLITS = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
 BROWN_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE", "FULL_OPENCV")
-FISHEYE_MODELS = ("OPENCV_FISHEYE", "FISHEYE")
+FISHEYE_MODELS = ("OPENCV_FISHEYE", "FISHEYE", "SIMPLE_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
+FISHEYE_MODELS += ("EQUIDISTANT", "KANNALA_BRANDT")
+OTHER_LENSES = ("latlong", "equirectangular", "ftheta_p0")  # of instant-ngp
 RADIAL, TANGENTIAL = ("k1", "k2", "k3", "k4"), ("p1", "p2")
+SIZE, FOCAL = ("w", "h"), ("fl_x", "fl_y", "camera_angle_x", "camera_angle_y", "x_fov", "y_fov", "cx", "cy")
+LENS = {*SIZE, *FOCAL, *RADIAL, "k5", "k6", *TANGENTIAL, "camera_model", "is_fisheye", *OTHER_LENSES}
+TIMES = ("time", "timestamp")
+MASKS = ("mask_path", "fg_mask_path")
+# what is read, and what programs add that changes nothing here
+KNOWN = {*LENS, *TIMES, *MASKS, "frames", "file_path", "transform_matrix"}
+KNOWN |= {"train_filenames", "val_filenames", "test_filenames", "colmap_im_id", "sharpness", "rotation", "camera_id"}
+KNOWN |= {"aabb_scale", "scale", "offset", "aabb", "up", "applied_transform", "applied_scale", "ply_file_path"}
 
 
 def find(path: Path) -> Path | None:
@@ -50,109 +64,190 @@ def read_transforms(path: Path, _: Library) -> Calibration:
     if path.name == SPLITS[0]:
         paths += [other for name in SPLITS[1:] if (other := path.with_name(name)).is_file()]
     findings: list[Finding] = []
-    views = [
-        view for index, part in enumerate(paths) for view in _read_file(part, held_out=index > 0, findings=findings)
-    ]
+    views: list[View] = []
+    for part in paths:
+        known, more = {view.file for view in views}, _read_file(part, bool(views), findings)
+        new = [view for view in more if view.file not in known] if known else more
+        if len(new) < len(more):
+            text = f"{len(more) - len(new)} pictures of {part.name} are also listed before."
+            findings.append(Finding(text, "They are used as they are listed first."))
+        views += new
     return Calibration(TRANSFORMS, path, views, findings)
 
 
 def _read_file(path: Path, held_out: bool, findings: list[Finding]) -> list[View]:
-    try:
-        document = json.loads(read_file(path).decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}); export the capture again.") from None
-    entries = document.get("frames") if isinstance(document, dict) else None
-    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(f"{path} lists no frames; it needs a 'frames' list with a pose and a picture for each.")
-    key = next((key for key in ("time", "timestamp") if any(key in entry for entry in entries)), "time")
-    timed = sum(key in entry for entry in entries)
-    if timed not in (0, len(entries)):
+    document = _read_document(path)
+    entries = [entry if isinstance(entry, dict) else {} for entry in document["frames"]]
+    key = next((key for key in TIMES if any(key in entry for entry in entries)), None)
+    if key and 2 * (timed := sum(key in entry for entry in entries)) < len(entries):
         raise UserError(
             f"{path} gives a {key} for {timed} of {len(entries)} frames; give one to every frame, or to none for a "
             "static capture."
         )
-    names = [entry.get("file_path") for entry in entries]
-    for index, name in enumerate(names):
-        if not isinstance(name, str) or Path(name).name in ("", "..") or "\0" in name:
-            raise UserError(f"Frame {index} of {path} has no 'file_path'; name its picture.")
-    chosen = _held_out_names(document, names, path)
-    poses, scales = check_poses(_read_matrices(entries, names), names)
+    names = [_name(entry.get("file_path")) for entry in entries]
+    is_held_out = _read_splits(document, names, path, findings)
+    matrices, without = _take_matrices(entries)
+    poses, scales, faults = examine_poses(matrices)
+    faults |= dict.fromkeys(without, "is no 4x4 'transform_matrix'; export it again")
+    poses = opengl_to_opencv(poses)
     files = FrameFiles(path.parent)
-    paths = [files.find(name) for name in names]
-    there = next(filter(isfile, paths), None)
-    views = []
-    for entry, name, pose, file in zip(entries, names, opengl_to_opencv(poses), paths, strict=True):
-        time = _number(entry[key], f"The time of '{name}'") if timed else None
-        lens = _read_lens({**document, **entry}, name, file if isfile(file) or not there else there)
-        mask = _find_mask(entry.get("mask_path"), name, files)
-        views.append(View(name, lens, pose, time, file=file, mask=mask, held_out=held_out or name in chosen))
-    findings.extend(_examine(path, entries, scales))
+    lenses = _Lenses(document, files, names)
+    sieve, views, used = Sieve("frames"), [], set()
+    for index, (entry, name) in enumerate(zip(entries, names, strict=True)):
+        with sieve:
+            if not name:
+                raise UserError(f"Frame {index} of {path} has no 'file_path'; name its picture.")
+            if index in faults:
+                raise UserError(f"The pose of '{name}' {faults[index]}.")
+            time = _number(entry.get(key), f"The time of '{name}'") if key else None
+            file, mask = files.find(name), _find_mask(entry, name, files)
+            if str(file) in used:
+                raise UserError(f"The picture '{name}' is listed twice; give each frame its own.")
+            used.add(str(file))
+            lens = lenses.read(entry, name, file)
+            views.append(View(name, lens, poses[index], time, None, file, mask, held_out or is_held_out(name)))
+    findings += [*sieve.findings(len(views)), *_examine(path, document, entries, np.delete(scales, [*faults]))]
     return views
 
 
-def _examine(path: Path, entries: list[dict], scales: np.ndarray) -> list[Finding]:
+def _read_document(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(read_file(path))  # of bytes, it tells UTF-8 from what Windows calls Unicode
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}); export the capture again.") from None
+    entries = document.get("frames") if isinstance(document, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f"{path} lists no frames; it needs a 'frames' list with a pose and a picture for each.")
+    return document
+
+
+def _name(value: Any) -> str:
+    """Return the path of a picture, with slashes and without "./"; empty if a frame has none."""
+    if not isinstance(value, str) or "\0" in value:
+        return ""
+    name = value.replace("\\", "/")
+    while name.startswith("./"):
+        name = name[2:].lstrip("/")
+    return "" if name.rpartition("/")[2] in ("", ".", "..") else name
+
+
+def _examine(path: Path, document: dict, entries: list[dict], scales: np.ndarray) -> list[Finding]:
     """Return what is odd: scales [N] of the poses, and fields that are not read."""
     findings = []
-    if np.ptp(scales) > 1e-3 or abs(scales[0] - 1) > 1e-3:
+    if len(scales) and (np.ptp(scales) > 1e-3 or abs(scales[0] - 1) > 1e-3):
         findings.append(
             Finding(
                 f"The poses of {path.name} have a scale, {scales.min():g} to {scales.max():g}, which was taken out.",
                 "Nothing is to be done if the cameras' positions are right.",
             )
         )
-    if unread := sorted({key for key in ("depth_file_path", "mask") if any(key in entry for entry in entries)}):
+    if unread := sorted({*document, *chain.from_iterable(entries)} - KNOWN):
         findings.append(
-            Finding(f"{path.name} has {' and '.join(unread)}, which are not read.", "Nothing is to be done.")
+            Finding(
+                f"{path.name} has fields that are not read: {list_some(unread)}.",
+                "Nothing is to be done if they do not tell cameras, times or mattes.",
+            )
         )
     return findings
 
 
-def _held_out_names(document: dict, names: list[Any], path: Path) -> set[str]:
-    """Return the names of the frames that are not for reconstruction."""
-    result: set[str] = set()
-    known = {*names}
-    for key in ("test_filenames", "val_filenames"):
-        listed = document.get(key, [])
-        if not isinstance(listed, list) or any(not isinstance(name, str) or name not in known for name in listed):
+def _read_splits(document: dict, names: list[str], path: Path, findings: list[Finding]) -> Callable[[str], bool]:
+    """Return what tells by its name whether a frame is not for reconstruction.
+
+    What is listed for training decides, if anything is.
+    """
+    listed: dict[str, set[str]] = {}
+    for key in ("train_filenames", "val_filenames", "test_filenames"):
+        given = document.get(key) or []
+        if not isinstance(given, list):
             raise UserError(f"The '{key}' of {path} are not a list of its frames' file paths; correct them.")
-        result.update(listed)
-    return result
+        listed[key] = {_name(name) or str(name) for name in given}
+    if unknown := sorted(set().union(*listed.values()) - {*names}):
+        findings.append(
+            Finding(
+                f"The splits of {path.name} name {len(unknown)} pictures that no frame has: {list_some(unknown)}.",
+                "Nothing is to be done if those were taken out; else write them as 'file_path' does.",
+            )
+        )
+    train, validation, test = listed.values()
+    return (lambda name: name not in train) if train & {*names} else (lambda name: name in validation or name in test)
 
 
-def _read_matrices(entries: list[dict], names: list[str]) -> np.ndarray:
-    """Return the matrices [N, 4, 4] of all frames; those of 3 x 4 numbers get their last row."""
-    matrices = np.tile(np.eye(4), (len(entries), 1, 1))
-    for matrix, entry, name in zip(matrices, entries, names, strict=True):
+def _take_matrices(entries: list[dict]) -> tuple[np.ndarray, list[int]]:
+    """Take the matrices [N, 4, 4] out of all frames; return them, and the numbers of those that have none, as NaN.
+
+    Matrices of 3 x 4 numbers get their last row.
+    """
+    written = [entry.pop("transform_matrix", None) for entry in entries]
+    with suppress(TypeError, ValueError, OverflowError):
+        whole = np.array(written, np.float64)
+        if whole.shape[1:] == (4, 4):  # much faster than one by one
+            return whole, []
+    matrices, missing = np.tile(np.eye(4), (len(entries), 1, 1)), []
+    for index, (matrix, rows) in enumerate(zip(matrices, written, strict=True)):
         try:
-            given = np.array(entry.get("transform_matrix"))
-        except ValueError:  # rows of unequal lengths
+            given = np.array(rows, np.float64)
+        except (TypeError, ValueError, OverflowError):  # rows of unequal lengths, what is no number, huge integers
             given = np.zeros(0)
-        if given.shape not in ((4, 4), (3, 4)) or given.dtype.kind not in "if":
-            raise UserError(f"The frame '{name}' has no 4x4 'transform_matrix'; export its camera pose again.")
-        matrix[: len(given)] = given
-    return matrices
+        if given.shape in ((4, 4), (3, 4)):
+            matrix[: len(given)] = given
+        else:
+            matrix[:] = np.nan
+            missing.append(index)
+    return matrices, missing
 
 
-def _find_mask(mask: Any, name: str, files: FrameFiles) -> Path | None:
-    if mask is not None and (not isinstance(mask, str) or "\0" in mask):
-        raise UserError(f"The 'mask_path' of '{name}' is {mask!r:.40}; it must be a path.")
-    return None if mask is None else files.find(mask)
+def _find_mask(entry: dict, name: str, files: FrameFiles) -> Path | None:
+    mask = next((entry[key] for key in MASKS if entry.get(key) is not None), None)
+    if mask is None:
+        return None
+    if not isinstance(mask, str) or "\0" in mask:
+        raise UserError(f"The mask of '{name}' is {mask!r:.40}; it must be a path.")
+    return files.find(mask)
 
 
-def _read_lens(entry: dict, name: str, file: Path) -> Lens:
-    """Read a frame's lens; file: a picture of its size, which is opened if the entry does not tell the size."""
+class _Lenses:
+    """Reads the lenses of frames; those that say the same have one.
+
+    names: of all frames' pictures. Where neither a frame nor the document tells the size of a picture, it does itself,
+    or the first that is there.
+    """
+
+    def __init__(self, document: dict[str, Any], files: FrameFiles, names: list[str]) -> None:
+        self._shared = {key: document[key] for key in LENS & document.keys() if document[key] is not None}
+        self._files, self._names = files, names
+        self._known: dict[str, Lens] = {}
+
+    def read(self, entry: dict, name: str, file: Path) -> Lens:
+        """Return the lens of the frame whose picture has a name and a path."""
+        own = {key: entry[key] for key in sorted(entry.keys() & LENS) if entry[key] is not None}
+        if all(key in own or key in self._shared for key in SIZE):
+            size = ()
+        else:
+            size = read_size(file) if isfile(file) else self._first_size
+        key = repr((own, size))
+        if key not in self._known:
+            self._known[key] = _read_lens({**self._shared, **own, **dict(zip(SIZE, size, strict=False))}, name)
+        return self._known[key]
+
+    @cached_property
+    def _first_size(self) -> tuple[int, int]:
+        for name in self._names:
+            with suppress(UserError):
+                return read_size(self._files.find(name))
+        raise UserError(f"None of the {len(self._names)} pictures, such as '{self._names[0]}', is there; restore them.")
+
+
+def _read_lens(entry: dict, name: str) -> Lens:
+    """Read the lens of a frame that tells its picture's size."""
 
     def get(key: str) -> float | None:
         value = entry.get(key)
         return None if value is None else _number(value, f"'{key}' of '{name}'")
 
-    if (width := get("w")) is None or (height := get("h")) is None:
-        with open_picture(file) as picture:
-            width, height = picture.size
-    else:
-        width, height = round(width), round(height)
-        if min(width, height) < 1 or width * height > LARGEST_PICTURE:
-            raise UserError(f"'w' and 'h' of '{name}' are {width} x {height}; they must be its picture's size.")
+    width, height = (round(_number(entry[key], f"'{key}' of '{name}'")) for key in SIZE)
+    if min(width, height) < 1 or width * height > LARGEST_PICTURE:
+        raise UserError(f"'w' and 'h' of '{name}' are {width} x {height}; they must be its picture's size.")
 
     def focal(key: str, angle: str, degrees: str, size: int) -> float | None:
         if (length := get(key)) is not None:
@@ -191,13 +286,14 @@ def _read_lens(entry: dict, name: str, file: Path) -> Lens:
 def _read_model(entry: dict, name: str, get: Any) -> tuple[str, tuple[float, ...], tuple[float, ...]]:
     """Return the lens's projection, its radial coefficients and their denominator's."""
     model = entry.get("camera_model", "OPENCV")
-    fisheye = bool(entry.get("is_fisheye")) or model in FISHEYE_MODELS
-    if not isinstance(model, str) or model.upper() not in (*BROWN_MODELS, *FISHEYE_MODELS) or entry.get("ftheta_p0"):
-        shown = "ftheta" if entry.get("ftheta_p0") else model
+    other = next((key for key in OTHER_LENSES if entry.get(key)), None)
+    known = isinstance(model, str) and model.upper() in (*BROWN_MODELS, *FISHEYE_MODELS)
+    if other or not known:
         raise UserError(
-            f"The camera model {shown!r:.40} of '{name}' cannot be read; export pictures of a perspective camera "
-            "(OPENCV or PINHOLE) or a fisheye (OPENCV_FISHEYE)."
+            f"The camera model {other or model!r:.40} of '{name}' cannot be read; export pictures of a perspective "
+            "camera (OPENCV or PINHOLE) or a fisheye (OPENCV_FISHEYE)."
         )
+    fisheye = bool(entry.get("is_fisheye")) or model.upper() in FISHEYE_MODELS
     radial = tuple(get(key) or 0.0 for key in RADIAL)
     if model.upper() == "FULL_OPENCV":  # OpenCV's k4, k5 and k6 divide; nerfstudio's k4 is the factor of r^8
         return PERSPECTIVE, radial[:3], (radial[3], get("k5") or 0.0, get("k6") or 0.0)
@@ -205,6 +301,12 @@ def _read_model(entry: dict, name: str, get: Any) -> tuple[str, tuple[float, ...
 
 
 def _number(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
-        raise UserError(f"{what} is {value!r:.40}; it must be a finite number, at most {LARGEST:g}.")
-    return float(value)
+    """Return a number, also one that is written as a text."""
+    try:
+        number = float("nan" if value is None or isinstance(value, bool) else value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not abs(number) <= LARGEST:
+        shown = "missing" if value is None else f"{value!r:.40}"
+        raise UserError(f"{what} is {shown}; it must be a finite number, at most {LARGEST:g}.")
+    return number

@@ -3,12 +3,13 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from backend.calibrations.load import load_capture, open_capture, read_capture
+from backend.calibrations.load import load_capture, open_capture, open_take, read_capture
 from backend.camera import Camera
 from backend.capture import Capture, Frame, over_white, save_capture
 from backend.color import linear_to_srgb
@@ -29,6 +30,10 @@ def edit(folder, change):
     document = json.loads(path.read_text())
     change(document)
     path.write_text(json.dumps(document))
+
+
+def edit_frame(folder, change):
+    edit(folder, lambda document: change(document["frames"][1]))
 
 
 def test_folder_round_trip(folder):
@@ -107,14 +112,11 @@ def test_mattes_are_laid_over_white_on_encoded_values():
 
 
 def bad_matrix(value):
-    def change(document):
-        document["frames"][1]["transform_matrix"] = value
-
-    return change
+    return bad_field(transform_matrix=value)
 
 
 def bad_field(**values):
-    return lambda document: document["frames"][1].update(values)
+    return lambda frame: frame.update(values)
 
 
 NAN = [[math.nan] * 4] * 4
@@ -124,19 +126,17 @@ MIRROR = np.diag([-1.0, 1, 1, 1]).tolist()
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda document: document.update(frames=[]), "lists no frames"),
         (bad_matrix(None), "no 4x4 'transform_matrix'"),
         (bad_matrix([[1, 2], [3, 4]]), "no 4x4 'transform_matrix'"),
         (bad_matrix(NAN), "not a rotation"),
         (bad_matrix(np.zeros((4, 4)).tolist()), "not a rotation"),
         (bad_matrix(MIRROR), "mirrored"),
         (bad_matrix("identity"), "no 4x4 'transform_matrix'"),
-        (bad_matrix(np.eye(4).astype(str).tolist()), "no 4x4 'transform_matrix'"),
         (bad_matrix((1e300 * np.eye(4)).tolist()), "not a rotation"),
         (bad_matrix([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [1, 2, 3, 1]]), "transpose it"),
         (bad_field(fl_x=0.0), "focal length"),
         (bad_field(fl_x=1e11), "focal length"),
-        (bad_field(fl_x="20"), "'fl_x' of 'view_1.png' is '20'; it must be a finite number"),
+        (bad_field(fl_x="long"), "'fl_x' of 'view_.*' is 'long'; it must be a finite number"),
         (bad_field(cx=10**400), "it must be a finite number"),
         (bad_field(w=0), "they must be its picture's size"),
         (bad_field(w=-24, h=-24), "they must be its picture's size"),
@@ -147,25 +147,123 @@ MIRROR = np.diag([-1.0, 1, 1, 1]).tolist()
         (bad_field(fl_y=math.inf), "fl_y"),
         (bad_field(time=math.nan), "The time of"),
         (bad_field(time="soon"), "The time of"),
-        (lambda document: document["frames"][1].pop("time"), "a time for 3 of 4 frames"),
-        (lambda document: [frame.update(time=1e9 + frame["time"]) for frame in document["frames"]], "from 0"),
-        (lambda document: document["frames"][1].pop("fl_x"), "no focal length"),
+        (bad_field(camera_model="EQUIRECTANGULAR"), "camera model 'EQUIRECTANGULAR' .* cannot be read"),
+        (bad_field(latlong=True), "camera model 'latlong' .* cannot be read"),
+        (lambda frame: frame.pop("fl_x", None), "no focal length"),
         (bad_field(file_path="/secret.png"), "leads out of the capture folder"),
         (bad_field(file_path="C:\\secret.png"), "leads out of the capture folder"),
         (bad_field(file_path="//server/secret.png"), "leads out of the capture folder"),
         (bad_field(file_path="."), "has no 'file_path'"),
         (bad_field(file_path="view\0.png"), "has no 'file_path'"),
-        (bad_field(file_path="view_0.png"), "the same picture"),
-        (lambda document: document.update(test_filenames=None), "'test_filenames'"),
-        (lambda document: document.update(test_filenames=[["view_0.png"]]), "'test_filenames'"),
-        (lambda document: document.update(test_filenames=["view_9.png"]), "'test_filenames'"),
+        (lambda frame: frame.clear(), "has no 'file_path'"),
+        (bad_field(file_path="view_0.png"), "listed twice"),
         (bad_field(w=48), "24 x 24 but its camera says 48 x 24"),
+        (bad_field(mask_path="nowhere.png"), "The mask .*nowhere.png of 'view_.*' is missing"),
+        (bad_field(mask_path=7), "The mask of 'view_.*' is 7; it must be a path"),
+        (bad_field(mask_path="transforms.json"), "transforms.json cannot be read as a picture"),
+    ],
+)
+def test_a_bad_frame_is_left_out_with_one_warning_and_most_are_refused(folder, change, sentence):
+    edit_frame(folder, change)
+    source = open_capture(folder)
+    assert [frame.name for frame in read_capture(source).frames] == ["view_0", "view_2", "view_3"]
+    (finding,) = source.findings
+    assert finding.text.startswith("1 of 4 ") and re.search(sentence, finding.text)
+    edit(folder, lambda document: [change(frame) for frame in document["frames"]])
+    with pytest.raises(UserError, match=sentence):
+        load_capture(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda document: document.update(frames=[]), "lists no frames"),
+        (lambda document: document.update(frames=[None, 3]), "has no 'file_path'"),
+        (lambda document: [frame.pop("time") for frame in document["frames"][1:]], "a time for 1 of 4 frames"),
+        (lambda document: document.update(test_filenames="view_0.png"), "'test_filenames'"),
     ],
 )
 def test_bad_transforms_are_named(folder, change, sentence):
     edit(folder, change)
     with pytest.raises(UserError, match=sentence):
         load_capture(folder)
+
+
+def test_a_frame_without_time_among_others_is_left_out(folder):
+    edit_frame(folder, lambda frame: frame.pop("time"))
+    source = open_capture(folder)
+    assert len(source.shots) == 3
+    assert "1 of 4 frames cannot be used and are left out; The time of 'view_1.png' is missing" in str(
+        source.findings[0]
+    )
+
+
+def test_numbers_may_be_texts_and_the_file_windows_unicode(folder):
+    expected = load_capture(folder)
+
+    def change(document):
+        for frame in document["frames"]:
+            frame.update({key: str(frame[key]) for key in ("fl_x", "fl_y", "w", "h", "time")})
+            frame["transform_matrix"] = np.array(frame["transform_matrix"]).astype(str).tolist()
+
+    edit(folder, change)
+    path = folder / "transforms.json"
+    for encoding in ("utf-8-sig", "utf-16"):
+        path.write_text(path.read_text("utf-8"), encoding)
+        for frame, other in zip(load_capture(folder).frames, expected.frames, strict=True):
+            assert frame.time == other.time
+            assert frame.camera.intrinsics == pytest.approx(other.camera.intrinsics)
+            np.testing.assert_allclose(frame.camera.camera_to_world, other.camera.camera_to_world)
+        path.write_text(path.read_text(encoding), "utf-8")
+
+
+def test_times_of_a_clock_that_has_run_for_long_are_counted_from_the_first(folder):
+    times = [shot.time for shot in open_capture(folder).shots]
+    edit(folder, lambda document: [frame.update(time=1.7e9 + frame["time"]) for frame in document["frames"]])
+    source = open_capture(folder)
+    assert [shot.time for shot in source.shots] == pytest.approx(times, abs=1e-6)
+    assert "clock of the pictures stands at 1700000000 s" in str(source.findings[0])
+
+
+def test_times_that_can_be_no_seconds_are_reported(folder):
+    edit(folder, lambda document: [frame.update(time=1e9 * frame["time"]) for frame in document["frames"]])
+    assert any(
+        re.search(r"taken over \d+(\.\d+)?e\+03 days", finding.text) for finding in open_capture(folder).findings
+    )
+
+
+@pytest.mark.parametrize(
+    ("splits", "held_out"),
+    [
+        ({"train_filenames": ["view_0.png", ".\\view_2.png"]}, [False, True, False, True]),
+        ({"val_filenames": ["./view_1.png"], "test_filenames": None}, [False, True, False, False]),
+        ({"train_filenames": [], "test_filenames": ["view_3.png"]}, [False, False, False, True]),
+    ],
+)
+def test_splits_name_what_is_held_out(folder, splits, held_out):
+    edit(folder, lambda document: document.pop("test_filenames", None))
+    edit(folder, lambda document: document.update(splits))
+    source = open_capture(folder)
+    assert [shot.view.held_out for shot in source.shots] == held_out and not source.findings
+
+
+def test_splits_of_pictures_that_were_taken_out_are_reported(folder):
+    edit(folder, lambda document: document.update(test_filenames=["view_0.png", "view_9.png"]))
+    source = open_capture(folder)
+    assert [shot.view.held_out for shot in source.shots] == [True, False, False, False]
+    assert "name 1 pictures that no frame has: view_9.png" in str(source.findings[0])
+
+
+def test_fields_that_are_not_read_are_named(folder):
+    edit(folder, lambda document: document.update(depth_unit_scale_factor=1) or document["frames"][2].update(foo=1))
+    (finding,) = open_capture(folder).findings
+    assert finding.text.endswith("fields that are not read: depth_unit_scale_factor, foo.")
+
+
+def test_pictures_that_differ_in_their_ending_alone_have_names_of_their_own(folder):
+    Image.open(folder / "view_1.png").convert("RGB").save(folder / "view_0.jpg")
+    edit_frame(folder, bad_field(file_path="view_0.jpg"))
+    assert open_capture(folder).names == ["view_0.png", "view_0.jpg", "view_2.png", "view_3.png"]
 
 
 def cut(path, format):
@@ -182,9 +280,17 @@ def cut(path, format):
         lambda path: cut(path, "JPEG"),
     ],
 )
-def test_unreadable_pictures_are_named(folder, damage):
+def test_an_unreadable_picture_is_left_out_and_most_are_refused(folder, damage):
     damage(folder / "view_1.png")
-    with pytest.raises(UserError, match=r"view_1\.png cannot be read as a picture"):
+    source = open_capture(folder)
+    assert [frame.name for frame in read_capture(source).frames] == ["view_0", "view_2", "view_3"]
+    (finding,) = source.findings
+    assert re.search(r"^1 of 4 pictures .*view_1\.png cannot be read as a picture", finding.text)
+    take = open_take(open_capture(folder))
+    assert [frame.name for frame in take.read(range(len(take))).frames] == ["view_0", "view_2"]
+    for index in (0, 2):
+        damage(folder / f"view_{index}.png")
+    with pytest.raises(UserError, match=r"view_0\.png cannot be read as a picture"):
         load_capture(folder)
 
 
@@ -195,8 +301,8 @@ def test_unreadable_pictures_are_named(folder, damage):
         lambda path: path.mkdir(),
         lambda path: path.symlink_to(path.name),
         lambda path: path.symlink_to(path.parent),
-        lambda path: edit(path.parent, bad_field(file_path="x" * 5000)),
-        lambda path: edit(path.parent, bad_field(file_path="../nowhere.png", w=None)),
+        lambda path: edit_frame(path.parent, bad_field(file_path="x" * 5000)),
+        lambda path: edit_frame(path.parent, bad_field(file_path="../nowhere.png", w=None)),
     ],
 )
 def test_frames_whose_picture_is_not_there_are_left_out_with_one_warning(folder, change):
@@ -251,7 +357,7 @@ def test_pictures_are_found_however_they_are_called(folder, stored, called):
     (folder / "view_1.png").rename(path)
     if path.suffix.lower() == ".jpg":
         Image.open(path).convert("RGB").save(path, "PNG")
-    edit(folder, bad_field(file_path=called))
+    edit_frame(folder, bad_field(file_path=called))
     (folder / "view_1.txt").write_text("notes")
     frames = load_capture(folder).frames
     assert len(frames) == 4
@@ -286,7 +392,7 @@ def test_pictures_of_another_size_are_brought_to_that_of_the_others(folder):
     """With exact cameras; those of another shape stay as they are."""
     usual = load_capture(folder).frames[1].camera
     Image.new("RGBA", (30, 30), "red").save(folder / "view_1.png")
-    edit(folder, bad_field(w=30, h=30, fl_x=25.0, fl_y=26.0, cx=14.0, cy=15.5))
+    edit_frame(folder, bad_field(w=30, h=30, fl_x=25.0, fl_y=26.0, cx=14.0, cy=15.5))
     source = open_capture(folder)
     (finding,) = source.findings
     assert str(finding).startswith(
@@ -297,7 +403,7 @@ def test_pictures_of_another_size_are_brought_to_that_of_the_others(folder):
     assert frame.camera.intrinsics == pytest.approx([20.0, 20.8, 11.2, 12.4])
     np.testing.assert_array_equal(frame.camera.camera_to_world, usual.camera_to_world)
     Image.new("RGBA", (36, 24), "red").save(folder / "view_1.png")
-    edit(folder, bad_field(w=36, h=24, fl_x=25.0, fl_y=25.0, cx=18.0, cy=12.0))
+    edit_frame(folder, bad_field(w=36, h=24, fl_x=25.0, fl_y=25.0, cx=18.0, cy=12.0))
     source = open_capture(folder)
     assert "1 pictures are of another size or shape, such as one of 36 x 24" in str(source.findings[0])
     capture = read_capture(source)

@@ -14,7 +14,7 @@ from PIL import Image
 from backend.color import linear_to_srgb
 from backend.errors import UserError
 from backend.logs import log
-from backend.picture_files import is_animation, is_picture, read_image
+from backend.picture_files import is_animation, is_picture, read_image, read_size
 from tests.helpers.captures import DISPLAY_P3, color_profile
 from tests.helpers.limits import peak_memory
 
@@ -154,3 +154,22 @@ def test_reading_takes_at_most_three_times_a_pictures_size(tmp_path, mode):
     peak_memory(reset=True)
     assert read_image(path).shape == (height, width, 4)
     assert peak_memory() - 1024 * int(used.split()[1]) < 3 * 4 * width * height
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif", "bmp"])
+@pytest.mark.parametrize(
+    "extras", [{}, {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0" + bytes(60_000), "dpi": (72, 72)}]
+)
+def test_sizes_are_read_as_pillow_reads_them(tmp_path, ending, extras):
+    path = tmp_path / f"picture.{ending}"
+    Image.new("RGB", (321, 123)).save(path, **({} if ending == "bmp" else extras))
+    assert read_size(path) == (321, 123)
+    Image.new("L", (7, 9)).save(path, **({"progressive": True} if ending == "jpg" else {}))
+    assert read_size(path) == (7, 9)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe0\0\x10", b"\xff\xd8" + bytes(40), b"text"])
+def test_what_has_no_size_is_no_picture(tmp_path, content):
+    (tmp_path / "picture.jpg").write_bytes(content)
+    with pytest.raises(UserError, match="cannot be read as a picture"):
+        read_size(tmp_path / "picture.jpg")

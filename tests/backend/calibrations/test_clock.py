@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from backend import movies
-from backend.calibrations.load import load_capture, open_capture
+from backend.calibrations.load import load_capture, open_capture, read_capture
 from backend.calibrations.times import frame_numbers, read_table, timecode_seconds
 from backend.errors import UserError
 from backend.import_options import ImportOptions
@@ -283,12 +283,17 @@ def test_times_of_pictures_that_there_are_not_are_reported(rig):
     assert text.startswith("The table of times names 1 pictures that there are not: cam1_2.png. Restore them")
 
 
-def test_a_movie_that_breaks_off_is_named(rig, monkeypatch):
+def test_frames_at_which_a_movie_breaks_off_are_left_out(rig, monkeypatch):
     for index, camera in enumerate(CAMERAS):
         film(rig, f"videos/{camera}.mp4", RIG[index], [0.0, 0.04, 0.08])
     whole = movies.read_frames
     monkeypatch.setattr(movies, "read_frames", lambda path, last=None: islice(whole(path), 2))
-    with pytest.raises(UserError, match=r"cam0\.mp4 tells the times of 3 frames, but 1 of them cannot be decoded"):
+    source = open_capture(rig)
+    assert len(read_capture(source).frames) == 8
+    told = "4 of 12 pictures cannot be used and are left out; the first: Frame 2 of "
+    assert any(finding.text.startswith(told) for finding in source.findings)
+    monkeypatch.setattr(movies, "read_frames", lambda path, last=None: islice(whole(path), 1))
+    with pytest.raises(UserError, match=r"Frame 1 of .*cam0\.mp4 cannot be decoded; convert it"):
         load_capture(rig)
 
 

@@ -2,6 +2,7 @@
 """Imported captures are what was read; pictures find their cameras, and what is odd is said with its fix."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -150,6 +151,20 @@ def test_pictures_that_lie_on_their_side_are_turned_as_they_were_calibrated(capt
         assert spots.worst_miss(frame.image, frame.camera) < 0.06
 
 
+@pytest.mark.parametrize(("orientation", "doubtful"), [(1, False), (2, True), (3, True), (4, True), (6, False)])
+def test_pictures_that_exif_turns_without_telling_are_reported(captured, orientation, doubtful):
+    """By 6 they would not fit their camera, so it is known that they were calibrated as they are stored."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name in NAMES[:2]:
+        Image.open(captured / name).convert("RGB").save(captured / name, exif=exif)
+    source = open_capture(captured)
+    frames = read_capture(source).frames
+    assert all(spots.worst_miss(frame.image, frame.camera) < 0.06 for frame in frames)
+    told = "EXIF says that 2 pictures are stored turned or mirrored: cam0, cam1."
+    assert [finding.text for finding in source.findings if "EXIF" in finding.text] == [told] * doubtful
+
+
 def test_large_pictures_are_made_smaller_with_their_cameras(tmp_path, captured):
     import_capture(captured, tmp_path / "out", ImportOptions(longest_side=80))
     for frame, truth in zip(load_capture(tmp_path / "out").frames, RIG, strict=True):
@@ -188,14 +203,15 @@ def test_a_camera_of_half_the_resolution_is_brought_to_that_of_the_others(captur
     ("content", "reason"),
     [(b"v/1\x01 an OpenEXR", r"cam2\.exr cannot be read as a picture"), (b"", "cannot be read as a")],
 )
-def test_pictures_that_cannot_be_read_are_named(tmp_path, content, reason):
+def test_a_picture_that_cannot_be_read_is_left_out_and_named(tmp_path, content, reason):
     write_model(tmp_path / "sparse", RIG, NAMES)
     for camera, name in zip(RIG, NAMES, strict=True):
         spots.save(tmp_path / "images" / name, camera)
     (tmp_path / "images" / "cam2.png").unlink()
     (tmp_path / "images" / "cam2.exr").write_bytes(content)
-    with pytest.raises(UserError, match=reason):
-        open_capture(tmp_path)
+    source = open_capture(tmp_path)
+    assert source.names == ["cam0", "cam1", "cam3"]
+    assert re.search(f"^1 of 4 pictures .*{reason}", source.findings[0].text)
 
 
 def odd(folder, **options):

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Metashape: an XML as it exports gives the cameras that were written, through chunk and component transforms."""
 
+import re
+
 import numpy as np
 import pytest
 
 from backend.calibrations.load import load_capture, open_capture
 from backend.errors import UserError
 from tests.helpers import spots
+from tests.helpers.complaints import complaint
 
 RIG = spots.rig()
 NAMES = [f"IMG_{index}" for index in range(len(RIG))]  # labels have no ending
@@ -139,8 +142,7 @@ def test_cameras_that_are_not_aligned_or_switched_off_are_left_out(tmp_path):
 def test_bad_exports_are_named(tmp_path, old, new, sentence):
     path = write(tmp_path) / "cameras.xml"
     path.write_text(path.read_text().replace(old, new, 1))
-    with pytest.raises(UserError, match=sentence):
-        open_capture(tmp_path)
+    assert re.search(sentence, complaint(tmp_path))
 
 
 def test_two_exports_in_a_folder_are_named(tmp_path):

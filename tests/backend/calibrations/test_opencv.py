@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """OpenCV's FileStorage and EasyMocap: files as they are documented give the cameras that were written."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from backend.calibrations.load import load_capture, open_capture
 from backend.errors import UserError
 from backend.import_options import ImportOptions
 from tests.helpers import opencv_files, spots
+from tests.helpers.complaints import complaint
 
 RIG = spots.rig()
 NAMES = [f"{index + 1:02d}" for index in range(len(RIG))]  # as EasyMocap calls cameras: 01, 02, ...
@@ -186,8 +189,8 @@ def test_half_of_an_easymocap_calibration_is_named(tmp_path):
     easymocap(tmp_path)
     text = (tmp_path / "extri.yml").read_text()
     (tmp_path / "extri.yml").write_text(text.replace("T_02", "T_20"))
-    with pytest.raises(UserError, match=r"camera '02' in .* has no translation of finite numbers"):
-        open_capture(tmp_path)
+    assert re.search(r"camera '02' in .* has no translation of finite numbers", complaint(tmp_path))
     (tmp_path / "extri.yml").unlink()
-    with pytest.raises(UserError, match=r"extri\.yml is missing; EasyMocap's calibration is intri\.yml and extri\.yml"):
-        open_capture(tmp_path)
+    assert re.search(
+        r"extri\.yml is missing; EasyMocap's calibration is intri\.yml and extri\.yml", complaint(tmp_path)
+    )

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """RealityScan: XMP and CSV files as it exports them give the cameras that were written."""
 
+import re
+
 import numpy as np
 import pytest
 
 from backend.calibrations.load import load_capture, open_capture
-from backend.errors import UserError
 from tests.helpers import spots
+from tests.helpers.complaints import complaint
 
 RIG = spots.rig()
 XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/">
@@ -120,7 +122,7 @@ def test_distortion_is_taken_out(tmp_path, write):
 
 def test_a_csv_with_k1_alone_is_doubted(tmp_path):
     write_csv(tmp_path, terms=(-0.1, 0, 0, 0, 0, 0))
-    assert "has k1 alone, and does not say of which distortion model" in str(open_capture(tmp_path).findings[0])
+    assert "have k1 alone, and do not say of which distortion model" in str(open_capture(tmp_path).findings[0])
 
 
 @pytest.mark.parametrize(
@@ -141,8 +143,7 @@ def test_a_csv_with_k1_alone_is_doubted(tmp_path):
 def test_bad_xmp_is_named(tmp_path, old, new, sentence):
     path = write_xmp(tmp_path) / "shot2.xmp"
     path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(UserError, match=sentence):
-        open_capture(tmp_path)
+    assert re.search(sentence, complaint(tmp_path))
 
 
 def test_bad_csv_is_named(tmp_path):
@@ -154,12 +155,10 @@ def test_bad_csv_is_named(tmp_path):
         (",0.0\n", ",none\n", r"line 2 of .*cameras\.csv is .* must be 15 finite numbers"),
     ):
         path.write_text(good.replace(old, new, 1))
-        with pytest.raises(UserError, match=sentence):
-            open_capture(tmp_path)
+        assert re.search(sentence, complaint(tmp_path))
 
 
 def test_pictures_whose_size_nothing_tells_are_asked_for(tmp_path):
     write_csv(tmp_path)
     (tmp_path / "shot1.jpg").unlink()
-    with pytest.raises(UserError, match=r"no picture or movie for 'shot1\.jpg' .* name the folder of the pictures"):
-        open_capture(tmp_path)
+    assert re.search(r"no picture or movie for 'shot1\.jpg' .* name the folder of the pictures", complaint(tmp_path))
