@@ -14,10 +14,15 @@ def input_names(modifier: NodesModifier) -> set[str]:
     return {item.name for item in items if item.item_type == "SOCKET" and item.in_out == "INPUT"}
 
 
+def has_input_properties() -> bool:
+    """Tell whether the inputs of modifiers are real properties, as from 5.2 on, and not ID properties."""
+    return "properties" in NodesModifier.bl_rna.properties
+
+
 def get_input(modifier: NodesModifier, name: str):
     """Return the value of the named input of a Geometry Nodes modifier; of a menu, the name of the chosen item."""
     socket = _socket(modifier, name)
-    if hasattr(modifier, "properties"):  # 5.2 moved the inputs from ID properties to real ones
+    if has_input_properties():
         return getattr(modifier.properties.inputs, socket.identifier).value
     value = modifier[socket.identifier]
     return _menu_items(modifier)[value] if socket.socket_type == "NodeSocketMenu" else value
@@ -26,7 +31,7 @@ def get_input(modifier: NodesModifier, name: str):
 def set_input(modifier: NodesModifier, name: str, value) -> None:
     """Set the named input of a Geometry Nodes modifier, so that Blender evaluates the object again."""
     socket = _socket(modifier, name)
-    if hasattr(modifier, "properties"):
+    if has_input_properties():
         getattr(modifier.properties.inputs, socket.identifier).value = value
     else:
         is_menu = socket.socket_type == "NodeSocketMenu"
@@ -38,7 +43,7 @@ def input_path(modifier: NodesModifier, name: str) -> str:
     """Return the data path of the named input from the object, for F-curves and drivers."""
     identifier = _socket(modifier, name).identifier
     owner = f'modifiers["{bpy.utils.escape_identifier(modifier.name)}"]'
-    if hasattr(modifier, "properties"):
+    if has_input_properties():
         return f"{owner}.properties.inputs.{identifier}.value"
     return f'{owner}["{identifier}"]'
 

@@ -23,6 +23,7 @@ GROUP_NAME = "Facet4D Cache"
 GROUP_KEY = "facet4d_cache"
 FRACTION_BITS = 20  # of positions: steps of a micrometre, which Blender reads; other tools may not
 DIGITS = 4  # at least, of the frames in the files' names
+UNKNOWN = "NodeUndefined"  # what a node becomes in a Blender that lacks its type
 
 _INPUTS = (
     ("Files", "NodeSocketString", "", "Folder and name of the files, without number and ending"),
@@ -59,6 +60,13 @@ def bake(context: Context, cloud: Object, path: Path) -> Object:
     return player
 
 
+def mend_group() -> None:
+    """Build the nodes that play files anew, if an older Blender that cannot read such files has saved them."""
+    for group in bpy.data.node_groups:
+        if GROUP_KEY in group and group.library is None and any(n.bl_idname == UNKNOWN for n in group.nodes):
+            _build_nodes(group)
+
+
 def _add_player(cloud: Object, files: Path, frames: Sequence[int]) -> Object:
     name = f"{cloud.name} Cache"
     player = bpy.data.objects.new(name, bpy.data.meshes.new(name))
@@ -84,6 +92,10 @@ def _build(group: GeometryNodeTree) -> None:
         socket = group.interface.new_socket(name, in_out="INPUT", socket_type=kind, description=tooltip)
         if value is not None:
             socket.default_value = value
+    _build_nodes(group)
+
+
+def _build_nodes(group: GeometryNodeTree) -> None:
     tree = TreeBuilder(group)
     inputs = tree.node("NodeGroupInput")
     first, last = inputs["First Frame"], inputs["Last Frame"]

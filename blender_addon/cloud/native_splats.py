@@ -15,6 +15,7 @@ from .. import compat
 from .._backend import color, errors, harmonics, rotations, splats
 from .attributes import read_attribute, write_attributes
 from .material import splat_material
+from .metadata import remember
 from .ownership import put_beside
 from .shown import HIGHER, native_fault, shown_gaussians
 
@@ -47,6 +48,7 @@ def copy_as_native(cloud: Object, depsgraph: Depsgraph) -> Object:
     }
     points = compat.new_native_splats(f"{cloud.name} Splats", len(shown))
     write_attributes(points, _ATTRIBUTES, values)
+    remember(points, splats=True)  # an older Blender saves them as points
     points.materials.append(splat_material())
     copy = bpy.data.objects.new(points.name, points)
     copy.location = Vector(place)

@@ -51,7 +51,7 @@ def import_capture(scene: Scene, source: Source) -> Collection:
     for (time, camera, _), image in zip(pictures, images, strict=True):
         pose = (*camera.camera_to_world.ravel().round(7), *camera.intrinsics.round(5))
         if pose not in cameras:
-            cameras[pose] = new_camera(camera, f"{collection.name} {len(cameras) + 1:02d}")
+            cameras[pose] = new_camera(camera, f"{len(cameras) + 1:02d} {collection.name}")
             collection.objects.link(cameras[pose])
         image.display_aspect = (1.0, camera.fx / camera.fy)
         image.facet4d.use_frame = True

@@ -80,8 +80,8 @@ class FACET4D_UL_cameras(UIList):
     ) -> None:
         views, findings = FACET4D_PT_status.surveyed.of(camera)
         hidden = not camera.visible_get(view_layer=context.view_layer)
-        # the name keeps its share of the width, whatever stands beside it
-        row = layout.split(factor=0.55, align=True)
+        # the name keeps its share of the width, more where a number is all that stands beside it
+        row = layout.split(factor=0.55 if findings and not hidden else 0.75, align=True)
         row.active = not hidden
         row.prop(camera, "name", text="", emboss=False, icon="CAMERA_DATA")
         row = row.row(align=True)

@@ -10,6 +10,7 @@ from ..cloud.file_operators import FACET4D_OT_export_splats, FACET4D_OT_import_s
 from ..cloud.instances import instances_note
 from ..cloud.keys import shown_time
 from ..cloud.metadata import read_metadata, read_numbers
+from ..cloud.newer_files import foreign_note
 from ..cloud.nodes import NATIVE_SPLATS
 from ..cloud.object import active_cloud, cloud_fault, cloud_modifier, draws_natively, joined_note, wants_native
 from ..cloud.operators import (
@@ -50,13 +51,15 @@ class FACET4D_PT_result(SidebarPanel, Panel):
             column = layout.column(align=True)
             column.operator_menu_enum(FACET4D_OT_make_cloud.bl_idname, "content", icon="POINTCLOUD_DATA")
             column.operator(FACET4D_OT_apply_transform.bl_idname)
+        if context.object and (note := foreign_note(context.object)):
+            draw_text(context, layout, note, "INFO")
         active = active_cloud(context)
         if active is None:
             layout.label(text="No cloud yet")
             layout.operator_context = "INVOKE_DEFAULT"
             layout.operator(FACET4D_OT_import_splats.bl_idname, icon="IMPORT")
             return
-        layout.label(text=f"{active.name}: {run_text(active)}", icon="POINTCLOUD_DATA", translate=False)
+        draw_text(context, layout, f"{active.name}: {run_text(active)}", "POINTCLOUD_DATA")
         if reason := cloud_fault(active):
             draw_text(context, layout, reason, "ERROR")
         if note := joined_note(active):
@@ -137,8 +140,8 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         """
         layout = self.layout
         shading = getattr(context.space_data, "shading", None)
-        row = layout.row(align=True, heading="Look")
-        row.use_property_decorate = False
+        row = layout.row(align=True)
+        row.use_property_split = False  # which would stack the modes
         is_source = material.color_management_warning(context.scene) is None
         button = row.operator(FACET4D_OT_match_source_colors.bl_idname, text="Source Colors", depress=is_source)
         button.on = not is_source

@@ -10,6 +10,7 @@ from bpy.types import Context, Object, Operator, Scene
 
 from .. import _backend as backend
 from .. import jobs
+from ..cloud.newer_files import mend_file
 from ..cloud.object import (
     active_cloud,
     build_cloud,
@@ -19,7 +20,6 @@ from ..cloud.object import (
     prepare_scene,
     read_cloud,
     require_cloud,
-    upgrade_clouds,
 )
 from ..cloud.preview import Preview
 from ..cloud.runs import last_run, remember_run, run_text
@@ -157,7 +157,7 @@ class FACET4D_OT_use_less(Operator):
 
 @persistent
 def _upgrade_after_load(*_: object) -> None:
-    upgrade_clouds()
+    mend_file()
 
 
 CLASSES = (
