@@ -41,6 +41,8 @@ class TrainConfig:
     mixed with what the network makes of noise alone, not with the true pictures: where it completes in several steps,
     it reads its own pictures, and must correct them.
 
+    feature_weight: how much more than elsewhere colors count where targets show eyes and mouths.
+
     busts_share: of the heads, those that have shoulders and clothes (scenes/sampler.py).
 
     For large models: with fsdp, several GPUs share the parameters and the optimizers' state (FSDP2) where otherwise
@@ -75,6 +77,7 @@ class TrainConfig:
     perceptual_weight: float = 0.0
     position_weight: float = 0.15
     velocity_weight: float = 0.03
+    feature_weight: float = 0.0
     empty_weight: float = 0.05
     missing_weight: float = 1.0
     missing_alpha_weight: float = 0.5

@@ -17,17 +17,23 @@ from .perceptual import MobileNetV2
 
 
 def reconstruction_loss(
-    color: Tensor, alpha: Tensor, truth: Tensor, ssim_weight: float, alpha_weight: float
+    color: Tensor,
+    alpha: Tensor,
+    truth: Tensor,
+    ssim_weight: float,
+    alpha_weight: float,
+    emphasis: Tensor | float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss and the PSNR in dB of premultiplied linear color [..., H, W, 3] and alpha [..., H, W].
 
     truth [..., H, W, 4] is premultiplied linear RGBA. Colors are compared by their squared error, encoded and over
     white. The squared error of alpha keeps the background out of the cloud: white Gaussians over white cost nothing
-    else.
+    else. emphasis [..., H, W]: how much more than others a pixel's color counts.
     """
     predicted = over_white_srgb(color, alpha)
     target = over_white_srgb(truth[..., :3], truth[..., 3])
-    loss = (predicted - target).square().mean()
+    error = (predicted - target).square().mean(-1)
+    loss = (error + emphasis * error).mean()
     loss = loss + ssim_weight * (1 - ssim(predicted, target).mean())
     loss = loss + alpha_weight * (alpha - truth[..., 3]).square().mean()
     return loss, psnr(predicted, target).mean().detach()

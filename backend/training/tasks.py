@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -57,7 +58,8 @@ class Task:
         config = self.config
         cloud, color, alpha = predict(self.network, batch, most_shown, refinements)
         truth = batch.images[:, batch.given :]
-        loss, decibels = reconstruction_loss(color, alpha, truth, config.ssim_weight, config.alpha_weight)
+        weights = (config.ssim_weight, config.alpha_weight, self._emphasis(batch, color.shape[1]))
+        loss, decibels = reconstruction_loss(color, alpha, truth, *weights)
         if config.perceptual_weight and self.features:
             distance = perceptual_distance(self.features, color, alpha, truth)
             loss = loss + config.perceptual_weight * distance.mean()
@@ -78,7 +80,8 @@ class Task:
         noisy = Noisy(mix(pictures, noise, level), level)
         cloud, color, alpha = predict(self.network, batch, most_shown, 0, noisy=noisy, blind=blind, first=first)
         truth = batch.images[:, first:]
-        loss, decibels = reconstruction_loss(color, alpha, truth, config.ssim_weight, config.missing_alpha_weight)
+        weights = (config.ssim_weight, config.missing_alpha_weight, self._emphasis(batch, color.shape[1]))
+        loss, decibels = reconstruction_loss(color, alpha, truth, *weights)
         if config.missing_perceptual_weight and self.features:
             unseen = chance.permutation(np.arange(batch.known - first, color.shape[1]))[:PERCEIVED]
             some = [part[:, unseen] for part in (color, alpha, truth)]
@@ -99,6 +102,11 @@ class Task:
         noisy = Noisy(noise, noise.new_ones(len(noise)))
         views = predict(bare(self.network), given, most_shown, 0, noisy=noisy, blind=blind, first=batch.known)[1:]
         return over_white_pictures(*decide_outline(*views))
+
+    def _emphasis(self, batch: SceneBatch, views: int) -> Tensor:
+        """Return how much more the pixels of a batch's last views count, [B, views, R, R]; only targets have such."""
+        emphasis = self.config.feature_weight * batch.features.any(-1).float()
+        return F.pad(emphasis, (0, 0, 0, 0, views - emphasis.shape[1], 0))
 
     def _geometry(self, cloud: Gaussians4D, batch: SceneBatch, first: int) -> GeometryErrors:
         """Measure the Gaussians of the given views from the first on."""

@@ -21,6 +21,7 @@ from backend.facelift.gslrm import GSLRM, GSLRMConfig
 from backend.facelift.weights import LICENCE
 from backend.gaussians import Gaussians4D
 from backend.lrm4d import LARGE_FROM_GSLRM, LRM4D, PIXEL_CHANNELS, SMALL
+from backend.rasterize import over_white_srgb
 from backend.training import checkpoints, loop, tasks, validate
 from backend.training.checkpoints import find_checkpoint
 from backend.training.config import TrainConfig, read_config
@@ -275,6 +276,18 @@ def test_loss_is_zero_for_the_truth_and_sees_background_in_the_matte():
     )
     assert decibels > 90
     assert loss.item() == pytest.approx(0.5)
+
+
+def test_what_is_emphasised_counts_more():
+    truth, predicted = torch.rand(2, 16, 16, 4), torch.rand(2, 16, 16, 3)
+    truth[..., :3] *= truth[..., 3:]
+    emphasis = torch.zeros(2, 16, 16)
+    emphasis[0, 4:8, 2:9] = 3.0
+    plain, _ = reconstruction_loss(predicted, truth[..., 3], truth, 0.1, 0.5)
+    more, _ = reconstruction_loss(predicted, truth[..., 3], truth, 0.1, 0.5, emphasis)
+    encoded = [over_white_srgb(color, truth[..., 3]) for color in (predicted, truth[..., :3])]
+    there = (encoded[0] - encoded[1]).square().mean(-1)[emphasis > 0].sum().item()
+    assert more.item() == pytest.approx(plain.item() + 3 * there / emphasis.numel(), rel=1e-4)
 
 
 def test_geometry_errors_measure_distance_at_the_pictures_time():

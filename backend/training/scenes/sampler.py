@@ -46,7 +46,7 @@ class SceneBatch:
     [B, K, R, R, 3] that the model reads, sRGB-encoded over white. Of the I = K + M known and missing views the surface
     that pixels show: points [B, I, R, R, 3], their velocity [B, I, R, R, 3] a unit of tau, 0 where all of a scene's
     views are of one time, and covered [B, I, R, R] bool, where there is one; both are 0 elsewhere. features
-    [B, T, R, R, 2] bool: where the T targets show the eyes and the mouth of a head; T is 0 in training.
+    [B, T, R, R, 2] bool: where the T targets show the eyes and the mouth of a head.
 
     What a model is given has a real capture's faults in some scenes: `pictures`, and the input views' camera_to_world
     and intrinsics. Everything else is true, in the frame that the given cameras define.
@@ -221,9 +221,7 @@ class SceneSampler:
         else:
             pictures = over_white_encoded(images[:, :inputs])
         shown = images.new_zeros(*images[:, given:].shape[:-1], 2, dtype=torch.bool)
-        if self._faulty:
-            shown = shown[:, :0]
-        elif surfaces.features is not None:
+        if surfaces.features is not None:
             shown = show_features(visibility, surfaces.faces, surfaces.features, len(images), given)
         return SceneBatch(images, poses, intrinsics, tau, pictures, points, velocity, covered, shown)
 

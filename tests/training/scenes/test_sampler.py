@@ -73,8 +73,8 @@ def assert_well_formed(batch, scenes, views, resolution):
 
 
 @pytest.mark.slow
-def test_validation_tells_eyes_from_mouths_and_neither_from_the_rest(packs, head_batch, calibrated_batch):
-    assert head_batch.features.shape == (2, 0, 48, 48, 2)  # in training nobody asks
+def test_eyes_are_told_from_mouths_and_neither_from_the_rest(packs, head_batch, calibrated_batch):
+    assert head_batch.features.shape == (2, 1, 48, 48, 2)
     assert calibrated_batch.features.shape == (4, 2, 32, 32, 2) and not calibrated_batch.features.any()
     batch = SceneSampler(packs, "cpu", seed=5, split="val", heads_share=1).sample(1, 4, 4, 4, resolution=64)
     eyes, mouth = batch.features.unbind(-1)
