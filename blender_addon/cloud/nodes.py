@@ -26,22 +26,20 @@ from bpy.types import ID, GeometryNodeTree, NodeSocket, NodeTree
 
 from .. import _backend as backend
 from .. import compat
+from .moment_nodes import evaluate, stepped_time
 from .native_nodes import native_splats
+from .near_nodes import SOURCE, near_points, reader
 from .tree_builder import TreeBuilder
 
 Block = TypeVar("Block", bound=ID)
 
 GROUP_NAME = "Facet4D Evaluate"
-GROUP_VERSION = 9
+GROUP_VERSION = 10
 VERSION_KEY = "facet4d_version"
 NATIVE_KEY = "facet4d_native_branch"  # whether the group can hand its splats to Blender, which 5.2 cannot read
 
 # Points and ellipsoids end where the opacity of the Gaussian falls to this value.
 SOLID = 1 / 10
-
-# Gaussians in a cloud from which on the viewport first drops those that are invisible. Below, that costs more than it
-# saves where all are visible: 7 of 37 ms for a million.
-MANY = 1_000_000
 
 DISPLAYS = ("Splats", "Points", "Ellipsoids")
 
@@ -49,6 +47,8 @@ NATIVE_SPLATS = "Native Splats"
 # Bounds of what Blender's splats show, which follow from the data: see native_nodes.py. Modifiers do not show them.
 REACH, BRIGHTEST = "Reach", "Brightest"
 CLIP_START, CLIP_END = "Clip Start", "Clip End"  # the clip in seconds; nor do modifiers show these
+ORDERED, LASTING, LONGEST = "Ordered", "Lasting", "Longest"  # the order of the vertices: see near_nodes.py; nor these
+HIDDEN = (REACH, BRIGHTEST, CLIP_START, CLIP_END, ORDERED, LASTING, LONGEST)
 UNBOUNDED = 1e9
 
 _FLOAT, _FACTOR = "NodeSocketFloat", (1.0, 0.0, 1.0, "FACTOR")
@@ -99,6 +99,9 @@ _INPUTS = (
     (CLIP_END, _FLOAT, (UNBOUNDED,), "Last second of the clip"),
     (REACH, _FLOAT, (UNBOUNDED,), "Native Splats farther than this from the origin are hidden"),
     (BRIGHTEST, _FLOAT, (UNBOUNDED,), "Native Splats are at most this bright before Tint and Exposure"),
+    (ORDERED, "NodeSocketInt", (0,), "How many vertices are in order; another number than there are if none are"),
+    (LASTING, "NodeSocketInt", (0,), "How many of them, the first, are seen for long"),
+    (LONGEST, _FLOAT, (0.0,), "Seconds from the middle of another one's time to the last moment at which it is seen"),
 )
 
 
@@ -135,29 +138,14 @@ def _build(group: GeometryNodeTree) -> None:
     group_input = tree.node("NodeGroupInput")
 
     def attribute(name: str, data_type: str) -> NodeSocket:
+        if name == "position":
+            return tree.node("GeometryNodeInputPosition")["Position"]
         return tree.node("GeometryNodeInputNamedAttribute", {"data_type": data_type}, Name=name)["Attribute"]
 
     def store(geometry: NodeSocket, name: str, data_type: str, value: NodeSocket | float) -> NodeSocket:
         properties = {"data_type": data_type, "domain": "POINT"}
         kind = "GeometryNodeStoreNamedAttribute"
         return tree.node(kind, properties, Geometry=geometry, Name=name, Value=value)["Geometry"]
-
-    elapsed = tree.math("SUBTRACT", _stepped_time(tree, group_input), attribute("time_mean", "FLOAT"))
-    position = tree.vector(
-        "ADD",
-        tree.node("GeometryNodeInputPosition")["Position"],
-        tree.vector("SCALE", attribute("velocity", "FLOAT_VECTOR"), Scale=elapsed),
-    )
-
-    deviations = tree.math("DIVIDE", elapsed, attribute("time_sigma", "FLOAT"))
-    window = tree.math("EXPONENT", tree.math("MULTIPLY", tree.math("MULTIPLY", deviations, deviations), -0.5))
-    opacity = tree.math("MULTIPLY", attribute("opacity", "FLOAT"), group_input["Opacity"])
-    full_alpha = tree.math("MULTIPLY", opacity, window)
-    factor = tree.math(
-        "MULTIPLY", _inside_crop_box(tree, group_input, position), _no_floater(tree, group_input, attribute)
-    )
-    factor = tree.math("MULTIPLY", factor, _within_matte(tree, group_input, attribute))
-    reduced_alpha = tree.math("MULTIPLY", full_alpha, factor)
 
     def choose(condition: NodeSocket, otherwise: NodeSocket, geometry: NodeSocket) -> NodeSocket:
         return tree.switch("GEOMETRY", condition, otherwise, geometry)
@@ -170,41 +158,65 @@ def _build(group: GeometryNodeTree) -> None:
         return tree.node("FunctionNodeCompare", properties, A=value, B=bound)["Result"]
 
     share = tree.switch("FLOAT", in_viewport, group_input["Render Density"], group_input["Viewport Density"])
-    random = tree.node("FunctionNodeRandomValue", {"data_type": "BOOLEAN"}, Probability=share)["Value"]
     is_thinned = tree.math("LESS_THAN", share, 1.0)
+    index = tree.node("GeometryNodeInputIndex")["Index"]
 
-    def thinned(visible: NodeSocket | bool) -> NodeSocket:
+    def thinned(visible: NodeSocket | bool, number: NodeSocket) -> NodeSocket:
+        properties = {"data_type": "BOOLEAN"}
+        random = tree.node("FunctionNodeRandomValue", properties, Probability=share, ID=number)["Value"]
         sample = tree.node("FunctionNodeBooleanMath", Boolean=visible, Boolean_001=random)["Boolean"]
         return tree.switch("BOOLEAN", is_thinned, visible, sample)
 
-    # Of a long take few Gaussians are visible at a time; without the others, all that follows is quicker. The share
-    # that is shown is chosen here, because later the Gaussians are numbered anew at every frame.
-    count = tree.node("GeometryNodeAttributeDomainSize", Geometry=group_input["Geometry"])["Point Count"]
-    drops = tree.math("MULTIPLY", in_viewport, tree.math("GREATER_THAN", count, float(MANY)))
-    unseen = tree.node(
-        "FunctionNodeBooleanMath", {"operation": "NOT"}, Boolean=thinned(above(full_alpha, backend.splats.MIN_OPACITY))
-    )["Boolean"]
-    seen = tree.node("GeometryNodeDeleteGeometry", Geometry=group_input["Geometry"], Selection=unseen)["Geometry"]
-    geometry = choose(drops, group_input["Geometry"], seen)
-    full, reduced = (store(geometry, "alpha", "FLOAT", value) for value in (full_alpha, reduced_alpha))
-    is_reduced = tree.math("MAXIMUM", group_input["Crop"], group_input["Floaters"])
-    geometry = choose(tree.math("MAXIMUM", is_reduced, group_input["Matte Cut"]), full, reduced)
-    alpha = attribute("alpha", "FLOAT")
-
     tint = tree.vector("SCALE", group_input["Tint"], Scale=tree.math("POWER", 2.0, group_input["Exposure"]))
-    radiance = tree.vector("MULTIPLY", attribute("radiance", "FLOAT_COLOR"), tint)
-    is_tinted = tree.vector("DISTANCE", tint, (1.0, 1.0, 1.0))
-    geometry = choose(is_tinted, geometry, store(geometry, "radiance", "FLOAT_COLOR", radiance))
+    now = stepped_time(tree, group_input)
+    is_reduced = tree.math("MAXIMUM", group_input["Crop"], group_input["Floaters"])
+    is_reduced = tree.math("MAXIMUM", is_reduced, group_input["Matte Cut"])
 
-    geometry = tree.node("GeometryNodeSetPosition", Geometry=geometry, Position=position)["Geometry"]
-    # Attributes that are not needed any more would slow the later nodes down. Also, Cycles would take `velocity` for
-    # the speed on the timeline, which retiming changes.
-    for name in ("velocity", "time_mean", "time_sigma", "opacity", "crowding"):
-        geometry = tree.node("GeometryNodeRemoveAttribute", Geometry=geometry, Name=name)["Geometry"]
+    def all_evaluated() -> NodeSocket:
+        moment = evaluate(tree, group_input, now, attribute)
+        full, reduced = (
+            store(group_input["Geometry"], "alpha", "FLOAT", value)
+            for value in (moment.full_alpha, moment.reduced_alpha)
+        )
+        geometry = choose(is_reduced, full, reduced)
+        radiance = tree.vector("MULTIPLY", attribute("radiance", "FLOAT_COLOR"), tint)
+        is_tinted = tree.vector("DISTANCE", tint, (1.0, 1.0, 1.0))
+        geometry = choose(is_tinted, geometry, store(geometry, "radiance", "FLOAT_COLOR", radiance))
+        geometry = tree.node("GeometryNodeSetPosition", Geometry=geometry, Position=moment.position)["Geometry"]
+        # Attributes that are not needed any more would slow the later nodes down. Also, Cycles would take `velocity`
+        # for the speed on the timeline, which retiming changes.
+        for name in ("velocity", "time_mean", "time_sigma", "opacity", "crowding"):
+            geometry = tree.node("GeometryNodeRemoveAttribute", Geometry=geometry, Name=name)["Geometry"]
+        keeps_size = tree.math("COMPARE", group_input["Size"], 1.0, 0.0)
+        new_scale = tree.vector("SCALE", attribute("scale", "FLOAT_VECTOR"), Scale=group_input["Size"])
+        return choose(keeps_size, store(geometry, "scale", "FLOAT_VECTOR", new_scale), geometry)
 
-    keeps_size = tree.math("COMPARE", group_input["Size"], 1.0, 0.0)
-    new_scale = tree.vector("SCALE", attribute("scale", "FLOAT_VECTOR"), Scale=group_input["Size"])
-    geometry = choose(keeps_size, store(geometry, "scale", "FLOAT_VECTOR", new_scale), geometry)
+    def seen_evaluated() -> NodeSocket:
+        order = group_input[ORDERED], group_input[LASTING], group_input[LONGEST]
+        points = near_points(tree, group_input["Geometry"], now, order)
+        source, read = reader(tree, group_input["Geometry"])
+        moment = evaluate(tree, group_input, now, read)
+        # The share that is shown is chosen by the vertices' numbers, because the points' are others at every frame.
+        is_seen = thinned(above(moment.full_alpha, backend.splats.MIN_OPACITY), source)
+        unseen = tree.node("FunctionNodeBooleanMath", {"operation": "NOT"}, Boolean=is_seen)["Boolean"]
+        points = tree.node("GeometryNodeDeleteGeometry", Geometry=points, Selection=unseen)["Geometry"]
+        alpha = tree.switch("FLOAT", is_reduced, moment.full_alpha, moment.reduced_alpha)
+        points = store(points, "alpha", "FLOAT", alpha)
+        radiance = tree.vector("MULTIPLY", read("radiance", "FLOAT_COLOR"), tint)
+        points = store(points, "radiance", "FLOAT_COLOR", radiance)
+        scale = tree.vector("SCALE", read("scale", "FLOAT_VECTOR"), Scale=group_input["Size"])
+        points = store(points, "scale", "FLOAT_VECTOR", scale)
+        points = store(points, "rotation", "FLOAT_COLOR", read("rotation", "FLOAT_COLOR"))
+        points = tree.node("GeometryNodeSetPosition", Geometry=points, Position=moment.position)["Geometry"]
+        points = tree.node("GeometryNodeRemoveAttribute", Geometry=points, Name=SOURCE)["Geometry"]
+        return tree.node("GeometryNodePointsToVertices", Points=points)["Mesh"]
+
+    # Of a long clip few Gaussians are seen at a time. An edited cloud may have lost its order.
+    count = tree.node("GeometryNodeAttributeDomainSize", Geometry=group_input["Geometry"])["Point Count"]
+    is_ordered = tree.math("COMPARE", count, group_input[ORDERED], 0.5)
+    takes_seen = tree.math("MULTIPLY", in_viewport, is_ordered)
+    geometry = choose(takes_seen, all_evaluated(), seen_evaluated())
+    alpha = attribute("alpha", "FLOAT")
 
     scale = tree.node("ShaderNodeSeparateXYZ", Vector=attribute("scale", "FLOAT_VECTOR"))
     largest = tree.math("MAXIMUM", tree.math("MAXIMUM", scale["X"], scale["Y"]), scale["Z"])
@@ -214,7 +226,7 @@ def _build(group: GeometryNodeTree) -> None:
         return tree.math("SQRT", tree.math("LOGARITHM", tree.math("MULTIPLY", alpha, 1 / bound), math.sqrt(math.e)))
 
     def points(visible: NodeSocket | bool, radius: NodeSocket | float) -> NodeSocket:
-        selection = tree.switch("BOOLEAN", drops, thinned(visible), visible)
+        selection = tree.switch("BOOLEAN", takes_seen, thinned(visible, index), visible)
         point_cloud = tree.node("GeometryNodeMeshToPoints", Mesh=geometry, Selection=selection)["Points"]
         return tree.node("GeometryNodeSetPointRadius", Points=point_cloud, Radius=radius)["Points"]
 
@@ -243,7 +255,6 @@ def _build(group: GeometryNodeTree) -> None:
     )["Instances"]
     # Solid mode shows the active color of a mesh, and the realized mesh takes it from its first part. So the cloud's
     # first vertex is that part; it is deleted afterwards.
-    index = tree.node("GeometryNodeInputIndex")["Index"]
     is_not_first = tree.math("GREATER_THAN", index, 0.5)
     first = tree.node("GeometryNodeDeleteGeometry", Geometry=geometry, Selection=is_not_first)["Geometry"]
     join = tree.add("GeometryNodeJoinGeometry")
@@ -281,23 +292,6 @@ def _set_defaults(group: GeometryNodeTree, names: list[str]) -> None:
                 compat.set_input(modifier, name, value)
 
 
-def _stepped_time(tree: TreeBuilder, group_input) -> NodeSocket:
-    """Return the second of the clip that is shown: of Time, Speed, Phase, Loop and Time Step, as shown_time has it.
-
-    A loop shows the last file of a sequence as long as the others: for one step.
-    """
-    start, end, step = group_input[CLIP_START], group_input[CLIP_END], group_input["Time Step"]
-    played = tree.math("SUBTRACT", group_input["Time"], start)
-    shifted = tree.math("ADD", start, group_input["Phase"])
-    time = tree.math("MULTIPLY_ADD", played, group_input["Speed"], shifted)
-    held = tree.math("MINIMUM", tree.math("MAXIMUM", time, start), end)
-    looped = tree.math("WRAP", time, tree.math("ADD", end, step), start)
-    time = tree.switch("FLOAT", group_input["Loop"], held, looped)
-    # keys lie on the multiples, but rounding may put them just below
-    rounded = tree.math("ADD", time, tree.math("MULTIPLY", step, 1e-2))
-    return tree.switch("FLOAT", step, time, tree.math("SNAP", rounded, step))
-
-
 def _squares(tree: TreeBuilder, points: NodeSocket, store, attribute) -> NodeSocket:
     """Return the points as squares through their centres that face the scene's camera.
 
@@ -322,32 +316,6 @@ def _squares(tree: TreeBuilder, points: NodeSocket, store, attribute) -> NodeSoc
     return store(store(squares, "offset", "FLOAT_VECTOR", offset), "facing", "FLOAT", 1.0)
 
 
-def _inside_crop_box(tree: TreeBuilder, group_input, position: NodeSocket) -> NodeSocket:
-    """Return 1 inside the cube that the crop box shows, and everywhere if there is no cropping; 0 outside."""
-    box = tree.node("GeometryNodeObjectInfo", {"transform_space": "RELATIVE"}, Object=group_input["Crop Box"])
-    inverse = tree.node("FunctionNodeInvertMatrix", Matrix=box["Transform"])["Matrix"]
-    local = tree.node("FunctionNodeTransformPoint", Vector=position, Transform=inverse)["Vector"]
-    sides = tree.node("ShaderNodeSeparateXYZ", Vector=tree.vector("ABSOLUTE", local))
-    farthest = tree.math("MAXIMUM", tree.math("MAXIMUM", sides["X"], sides["Y"]), sides["Z"])
-    return tree.math("MAXIMUM", tree.math("LESS_THAN", farthest, 1.0), tree.math("SUBTRACT", 1.0, group_input["Crop"]))
-
-
-def _no_floater(tree: TreeBuilder, group_input, attribute) -> NodeSocket:
-    """Return 1 for the Gaussians that stay and 0 for floaters. Clouds of older versions have no crowding: all stay."""
-    crowding = attribute("crowding", "FLOAT")
-    fewer = tree.math("LESS_THAN", crowding, group_input["Floaters"])
-    return tree.math("SUBTRACT", 1.0, tree.math("MULTIPLY", fewer, tree.math("GREATER_THAN", crowding, 0.0)))
-
-
-def _within_matte(tree: TreeBuilder, group_input, attribute) -> NodeSocket:
-    """Return 1 for Gaussians as opaque as the matte cut, 0 for those below half of it, and a smooth step between."""
-    cut = group_input["Matte Cut"]
-    bounds = {"From_Min": tree.math("MULTIPLY", cut, 0.5), "From_Max": tree.math("MAXIMUM", cut, 1e-6)}
-    step = {"interpolation_type": "SMOOTHSTEP"}
-    opacity = attribute("opacity", "FLOAT")
-    return tree.node("ShaderNodeMapRange", step, Value=opacity, **bounds)["Result"]
-
-
 def _declare_sockets(group: GeometryNodeTree) -> list[str]:
     """Add the sockets that are missing, and return the names of the new inputs.
 
@@ -362,5 +330,5 @@ def _declare_sockets(group: GeometryNodeTree) -> list[str]:
         socket = group.interface.new_socket(name, in_out="INPUT", socket_type=kind, description=tooltip)
         for setting, value in zip(("default_value", "min_value", "max_value", "subtype"), settings, strict=False):
             setattr(socket, setting, value)
-        socket.hide_in_modifier = name in (REACH, BRIGHTEST, CLIP_START, CLIP_END)
+        socket.hide_in_modifier = name in HIDDEN
     return [name for name, *_ in new]

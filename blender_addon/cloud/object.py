@@ -39,6 +39,7 @@ from .nodes import (
     find_stamped,
     is_evaluation_group,
 )
+from .order import order_by_time, tell_order
 
 if TYPE_CHECKING:
     from backend.splats import MovingSplats
@@ -76,6 +77,9 @@ def build_cloud(
     Gaussians with a value that is not finite are left out.
     """
     data = _finite_attributes(gaussians)
+    order = order_by_time(data["time_mean"], data["time_sigma"], data["opacity"])
+    if order:
+        data = {name: values[order.numbers] for name, values in data.items()}
     group, material = evaluation_group(), splat_material()
     _upgrade_meshes()  # also appended meshes must have the attributes that the groups read
     if existing is None or existing.library or existing.data.is_editmode:
@@ -99,6 +103,7 @@ def build_cloud(
             bpy.data.meshes.remove(old)
             cloud.data.name = old_name
     _bound(cloud)
+    tell_order(cloud_modifier(cloud), order)
     set_clip(cloud_modifier(cloud), gaussians.time_range)
     path = compat.input_path(cloud_modifier(cloud), "Time")
     key_time(cloud, path, (frame_start, frame_end), gaussians.time_range)

@@ -50,6 +50,10 @@ class TreeBuilder:
                 socket.default_value = value
         return Outputs(node)
 
+    def outputs(self, node: Node) -> Outputs:
+        """Return the outputs of a node."""
+        return Outputs(node)
+
     def math(self, operation: str, *values) -> NodeSocket:
         """Add a Math node and return its result."""
         inputs = dict(zip(("Value", "Value_001", "Value_002"), values, strict=False))
@@ -65,6 +69,15 @@ class TreeBuilder:
         """Return the value if the condition is true. The branch that is not chosen takes no time."""
         branches = {"False": otherwise, "True": value}
         return self.node("GeometryNodeSwitch", {"input_type": kind}, Switch=condition, **branches)["Output"]
+
+    def repeat(self, numbers: Iterable[str]) -> tuple[Node, Node]:
+        """Add the two ends of a repeat zone that hands these numbers on from one round to the next."""
+        first, last = self.add("GeometryNodeRepeatInput"), self.add("GeometryNodeRepeatOutput")
+        first.pair_with_output(last)
+        last.repeat_items.clear()
+        for name in numbers:
+            last.repeat_items.new("FLOAT", name)
+        return first, last
 
     def arrange(self) -> None:
         """Lay the nodes out from left to right by their longest way to the output, so that the tree is readable."""

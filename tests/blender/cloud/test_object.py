@@ -270,24 +270,6 @@ def test_opacity_size_and_density_sliders_scale_the_cloud(scene, make_gaussians)
     assert 900 < len(points_at(scene, cloud, 25)["opacities"]) < 1100
 
 
-def test_a_large_cloud_shows_the_same_as_a_small_one(scene, make_gaussians, monkeypatch):
-    """Those that are invisible are dropped first, but no Gaussian comes and goes where only a share is shown."""
-    gaussians = make_gaussians(4000, time_sigma=np.full(4000, 0.2))
-    shares = []
-    for many in (nodes.MANY, 0):
-        monkeypatch.setattr(nodes, "MANY", many)
-        for group in list(bpy.data.node_groups):
-            bpy.data.node_groups.remove(group)
-        cloud = build_cloud(scene, gaussians, "Head", 1, 49)
-        for frame in (13, 25):
-            assert_shows(points_at(scene, cloud, frame), gaussians, (frame - 1) / 24)
-        compat.set_input(cloud_modifier(cloud), "Viewport Density", 0.5)
-        shares.append([points_at(scene, cloud, frame)["positions"] for frame in (13, 25)])
-    for small, large in zip(*shares, strict=True):
-        assert 100 < len(small) < 3000
-        np.testing.assert_array_equal(small, large)
-
-
 def test_metadata_travels_with_the_data(scene, make_gaussians):
     gaussians = make_gaussians(12)
     cloud = build_cloud(scene, gaussians, "Head", 1, 49)
