@@ -101,15 +101,18 @@ class People:
         dressed: bool = False,
         beard: str | None = None,
         top: str | None = None,
+        seconds: np.ndarray | None = None,
     ) -> Surfaces:
         """Draw people with a given head model (by number), hair style and brows, in centimetres.
 
         hair, brows, beard: None for no mesh; it may then be painted on the skin. dressed: some of the people wear hats
-        and glasses. top: what busts wear, None for a painted shirt.
+        and glasses. top: what busts wear, None for a painted shirt. seconds [S]: how long the clips last; drawn if not
+        given.
         """
         head, scenes = self.models[model], len(tau)
         identity = head.draw_identity(rng, scenes)
-        expressions = self._performances[model].draw(rng, tau, rng.uniform(0.5, 3, scenes))
+        drawn = rng.uniform(0.5, 3, scenes)
+        expressions = self._performances[model].draw(rng, tau, drawn if seconds is None else seconds)
         gaze = heads.gaze_rotation(expressions.gaze)
         outfit = None
         if isinstance(head, AnnyBust):
