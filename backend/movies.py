@@ -6,7 +6,7 @@ Animated GIF, WebP, PNG and AVIF are movies that Pillow reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,52 @@ def read_frames(
             yield time, read()
     if empty:
         raise UserError(f"{path} has no frames in the range that begins with {first}; choose another range.")
+
+
+class Film:
+    """A movie that is read in parts, each of later frames than the one before, and decoded once for all of them.
+
+    Parts may overlap: the pictures of the last part are kept. A part that begins before what the last one began with is
+    decoded from the movie's beginning.
+    """
+
+    def __init__(self, path: Path | str):
+        self._path = path
+        self._kept: dict[int, np.ndarray] = {}
+        self._start()
+
+    def _start(self) -> None:
+        is_animated = is_animation(Path(self._path))
+        self._coming = enumerate(_decode_animation(self._path) if is_animated else _decode(self._path))
+        self._next = 0  # the number of the frame that comes
+
+    def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the frames of the given numbers, counted from 0, in their order of time, as far as there are any.
+
+        Pictures are as those of read_frames.
+
+        Raises:
+            UserError: as read_frames; frames before the damaged one have been yielded.
+        """
+        wanted = sorted(set(numbers))
+        self._kept = {number: self._kept[number] for number in wanted if number in self._kept}
+        for number in wanted:
+            if number not in self._kept:
+                if number < self._next:
+                    self._start()
+                picture = self._advance(number)
+                if picture is None:
+                    return
+                self._kept[number] = picture
+            yield number, self._kept[number]
+
+    def _advance(self, number: int) -> np.ndarray | None:
+        """Decode up to a frame and return its picture; None if the movie has ended."""
+        for index, (_, read) in self._coming:
+            self._next = index + 1
+            if index == number:
+                return read()
+        return None
 
 
 def read_movie(path: Path | str) -> Movie:

@@ -64,6 +64,7 @@ class Source:
     findings: list[Finding]
     common: tuple[int, int] | None = None
     turned: set[int] = field(default_factory=set)
+    _films: dict[Path, movies.Film] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -180,11 +181,12 @@ class Source:
                 with sieve:
                     yield indices[None], turn_upright(read_image(path), path, self.shots[indices[None]].view.lens)
                 continue
-            last = max(filter(None, indices), default=0)
+            film = self._films.pop(path, None) or movies.Film(path)
             with suppress(UserError):  # the frames before it are good
-                for number, (_, picture) in enumerate(movies.read_frames(path, last=last)):
-                    if number in indices:
-                        yield indices.pop(number), picture
+                for number, picture in film.read([number for number in indices if number is not None]):
+                    yield indices.pop(number), picture
+                if len(chosen) < len(self.shots):
+                    self._films[path] = film  # for the next window of a take
             for number in indices:
                 with sieve:
                     raise UserError(f"Frame {number} of {path} cannot be decoded; convert it, such as to mp4.")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.movies import read_frames, read_movie
+from backend import movies
+from backend.movies import Film, read_frames, read_movie
 
 HEIGHT, WIDTH = 96, 128
 
@@ -72,3 +73,34 @@ def test_an_animation_shows_each_picture_as_long_as_it_says(tmp_path):
     chosen = list(read_frames(path, 1, 3, 2))
     assert [time for time, _ in chosen] == pytest.approx([0.1, 0.5])
     assert np.array_equal(chosen[1][1][..., 3] > 0, square(3)[..., 3] > 1)
+
+
+@pytest.mark.parametrize("name", ["movie.mov", "a.gif"])
+def test_a_film_is_decoded_once_in_parts_that_overlap(tmp_path, monkeypatch, name):
+    path = tmp_path / name
+    if name == "a.gif":
+        animate(path, disposal=2)
+    else:
+        film(path, "qtrle", "argb")
+    decoded = []
+
+    def count(decode):
+        def counted(path):
+            for time, read in decode(path):
+                decoded.append(time)
+                yield time, read
+
+        return counted
+
+    monkeypatch.setattr(movies, "_decode", count(movies._decode))
+    monkeypatch.setattr(movies, "_decode_animation", count(movies._decode_animation))
+    truth = [picture for _, picture in read_frames(path)]
+    decoded.clear()
+    whole = Film(path)
+    for part, expected in (([0, 1], [0, 1]), ([1, 2], [1, 2]), ([3, 2, 9], [2, 3]), ([2], [2])):
+        shown = list(whole.read(part))
+        assert [number for number, _ in shown] == expected
+        assert all(np.array_equal(picture, truth[number]) for number, picture in shown)
+    assert len(decoded) == 4
+    ((number, picture),) = whole.read([1])
+    assert number == 1 and np.array_equal(picture, truth[1])

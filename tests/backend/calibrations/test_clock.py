@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Times come from tables, names, timecode and movies; what tells no time is an error that says what to give."""
 
+from collections import Counter
 from itertools import islice
 
 import numpy as np
 import pytest
 
 from backend import movies
-from backend.calibrations.load import load_capture, open_capture, read_capture
+from backend.calibrations.load import load_capture, open_capture, open_take, read_capture
 from backend.calibrations.times import frame_numbers, read_table, timecode_seconds
 from backend.errors import UserError
 from backend.import_options import ImportOptions
@@ -225,6 +226,25 @@ def test_movies_of_cameras_are_pictures_with_times(rig, ending):
         assert spots.worst_miss(frame.image, frame.camera) < 0.06
 
 
+def test_a_take_of_movies_is_decoded_once_window_by_window(rig, monkeypatch):
+    moments = [0.04 * frame for frame in range(12)]
+    for index, camera in enumerate(CAMERAS):
+        film(rig, f"videos/{camera}.mp4", RIG[index], moments)
+    take, decoded, decode = open_take(open_capture(rig)), Counter(), movies._decode
+
+    def count(path):
+        for frame in decode(path):
+            decoded[path.stem] += 1
+            yield frame
+
+    monkeypatch.setattr(movies, "_decode", count)
+    for first in range(0, 10, 2):  # windows of four moments, of which the next one begins with two
+        numbers = [12 * camera + frame for camera in range(4) for frame in range(first, min(first + 4, 12))]
+        frames = take.read(numbers).frames
+        assert [int(frame.image[0, 0, 0]) for frame in frames] == [10 * (number % 12) for number in numbers]
+    assert decoded == dict.fromkeys(CAMERAS, 12)
+
+
 def test_movies_with_timecode_are_synchronised_by_it(rig):
     for index, camera in enumerate(CAMERAS):
         film(rig, f"videos/{camera}.mov", RIG[index], [0.0, 0.04, 0.08], timecode=f"10:00:00:0{index}")
@@ -286,13 +306,13 @@ def test_times_of_pictures_that_there_are_not_are_reported(rig):
 def test_frames_at_which_a_movie_breaks_off_are_left_out(rig, monkeypatch):
     for index, camera in enumerate(CAMERAS):
         film(rig, f"videos/{camera}.mp4", RIG[index], [0.0, 0.04, 0.08])
-    whole = movies.read_frames
-    monkeypatch.setattr(movies, "read_frames", lambda path, last=None: islice(whole(path), 2))
+    whole = movies._decode
+    monkeypatch.setattr(movies, "_decode", lambda path: islice(whole(path), 2))
     source = open_capture(rig)
     assert len(read_capture(source).frames) == 8
     told = "4 of 12 pictures cannot be used and are left out; the first: Frame 2 of "
     assert any(finding.text.startswith(told) for finding in source.findings)
-    monkeypatch.setattr(movies, "read_frames", lambda path, last=None: islice(whole(path), 1))
+    monkeypatch.setattr(movies, "_decode", lambda path: islice(whole(path), 1))
     with pytest.raises(UserError, match=r"Frame 1 of .*cam0\.mp4 cannot be decoded; convert it"):
         load_capture(rig)
 
