@@ -18,9 +18,9 @@ from .option_kinds import Option as Option
 from .option_kinds import list_options as list_options
 
 AUTO_DEVICE = Choice("auto", "Automatic", "The GPU where PyTorch can use one, otherwise the CPU")
-CUDA = Choice("cuda", "GPU", "The first CUDA device")
+CUDA = Choice("cuda", "GPU", "The first NVIDIA GPU")
 
-BUNDLED_MODEL = Choice("small", "Small", "Bundled 4D-LRM: 36 million parameters; works offline")
+BUNDLED_MODEL = Choice("small", "Small", "Comes with Facet4D (a 4D-LRM) and works offline")
 AUTO, OFF = "auto", "off"
 VIEWS = range(1, 9)  # that can be completed
 UNSEEN, BACKGROUND = "Unseen Sides", "Background"
@@ -63,9 +63,9 @@ class ReconstructOptions:
             OwnFile(
                 "FILE",
                 "Weights File",
-                "A model of your own: a .safetensors file with its .json card beside it",
+                "A 4D-LRM of your own: a .safetensors file with its .json card beside it",
                 "weights",
-                "Weights",
+                "Weights File",
                 "The model's .safetensors file",
             ),
         ),
@@ -73,7 +73,7 @@ class ReconstructOptions:
     device: str = option(
         "auto",
         "Device",
-        "Where the network runs",
+        "What the network runs on",
         Choices((AUTO_DEVICE, CUDA, Choice("cpu", "CPU", "The processor"))),
     )
     resolution: int | None = option(
@@ -109,7 +109,7 @@ class ReconstructOptions:
                 ),
                 Choice(0, "None", "The network's prediction alone"),
                 Choice(1, "1 Step", "The first step brings the most"),
-                Choice(2, "2 Steps", "Closer"),
+                Choice(2, "2 Steps", "Closer still"),
                 Choice(4, "4 Steps", "As many as the bundled model has learned"),
             )
         ),
@@ -217,7 +217,7 @@ class PortraitOptions:
     device: str = option(
         "auto",
         "Device",
-        "Where the networks run",
+        "What the network runs on",
         Choices((AUTO_DEVICE, CUDA, Choice("cpu", "CPU", "The processor; for FaceLift this takes hours"))),
     )
     first: int = option(0, "First Frame", "The video's first frame to use", Index(), group=VIDEO)
@@ -270,7 +270,7 @@ class PortraitOptions:
     weights: Path | None = option(
         None,
         "Weights",
-        "Folder laid out as FaceLift's weights on the Hub",
+        "Folder with FaceLift's weights",
         Folder("where Facet4D downloads them to"),
         group=FACELIFT,
     )

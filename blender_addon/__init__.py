@@ -62,6 +62,9 @@ OLDEST = (4, 5, 0)  # as in the manifest, which add-ons that are installed by ha
 def register() -> None:
     if bpy.app.version < OLDEST:
         raise RuntimeError(f"Facet4D needs Blender 4.5 or later, and this is {bpy.app.version_string}; update Blender.")
+    for cls in bpy.types.Operator.__subclasses__():
+        if cls.__module__.startswith(f"{__package__}."):
+            cls.bl_description = " ".join((cls.__doc__ or "").split())  # tooltips show line breaks as they are
     for module in MODULES:
         module.register()
 

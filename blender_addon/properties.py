@@ -58,6 +58,7 @@ class FACET4D_PG_scene(PropertyGroup):
 
     source: EnumProperty(
         name="Source",
+        description="Where the pictures come from",
         items=(
             ("PICTURES", "Pictures", "Use the background images of the cameras"),
             ("RENDER", "Render", "Render the scene from each of its cameras"),
@@ -106,10 +107,14 @@ class FACET4D_PG_scene(PropertyGroup):
         poll=lambda self, candidate: is_cloud(candidate) and not candidate.library,
         update=_choose_cloud,
     )
-    is_cloud_chosen: BoolProperty(name="Chosen", description="The cloud to replace was chosen by hand")
+    is_cloud_chosen: BoolProperty(
+        name="Chosen", description="The cloud to replace was chosen by hand", options={"HIDDEN"}
+    )
 
     look_before: StringProperty(
-        name="Look Before", description="The scene's color management before Source Colors was pressed"
+        name="Look Before",
+        description="The scene's color management before Source Colors was pressed",
+        options={"HIDDEN"},
     )
     compare: BoolProperty(
         name="Pictures in Front",

@@ -83,16 +83,22 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
     filter_glob: StringProperty(default="*.ply;*.spz;*.glb;*.usda", options={"HIDDEN"})
     file_format: EnumProperty(
         name="Format",
+        description="Kind of file",
         items=(
             ("PLY", "PLY (.ply)", "Every splat tool reads it; exact, and large"),
             ("SPZ", "SPZ (.spz)", "A quarter of the size, with positions exact to a quarter of a millimetre; Y is up"),
             ("SPZ4", "SPZ 4 (.spz)", "The same in the newest version, which fewer tools read"),
-            ("GLB", "glTF (.glb)", "KHR_gaussian_splatting, which states in which light the splats blend; Y is up"),
-            ("USDA", "USD (.usda)", "ParticleField3DGaussianSplat; colored points in older tools. Can hold motion"),
+            ("GLB", "glTF (.glb)", "For the web and for games (KHR_gaussian_splatting); Y is up"),
+            (
+                "USDA",
+                "USD (.usda)",
+                "For pipelines with OpenUSD (ParticleField3DGaussianSplat), older tools show points. Can hold motion",
+            ),
         ),
     )
     content: EnumProperty(
         name="Content",
+        description="How much of the clip goes into the file",
         items=(
             ("FRAME", "Current Frame", "What the viewport shows at the current frame"),
             ("RANGE", "Frame Range", "What the viewport shows at each frame of the scene, in numbered files"),

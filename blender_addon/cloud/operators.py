@@ -62,6 +62,7 @@ class FACET4D_OT_retime(CloudOperator, Operator):
 
     preset: EnumProperty(
         name="Preset",
+        description="How the clip plays",
         items=(
             ("PLAY", "Play Once", "Play from start to end, over the frames that the cloud was made for"),
             ("REVERSE", "Reverse", "Play from end to start, over the same frames"),

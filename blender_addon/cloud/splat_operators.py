@@ -59,6 +59,7 @@ class FACET4D_OT_make_cloud(Operator):
 
     content: EnumProperty(
         name="Content",
+        description="Which moments the cloud holds",
         items=(
             ("FRAME", "Current Frame", "The splats as they are now; the cloud stands still"),
             ("RANGE", "Frame Range", "The splats at each frame of the scene; the cloud is as large as all together"),

@@ -25,6 +25,7 @@ class FACET4D_OT_add_rig(Operator):
 
     shape: EnumProperty(
         name="Shape",
+        description="How the cameras stand around the subject",
         items=(
             ("RING", "Ring", "All around the subject, at its height"),
             ("ARC", "Arc", "The half circle in front of the subject, towards -Y"),

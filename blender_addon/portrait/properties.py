@@ -46,7 +46,9 @@ class FACET4D_PG_portrait(PropertyGroup):
         poll=lambda self, candidate: is_cloud(candidate),
         update=_choose_cloud,
     )
-    is_cloud_chosen: BoolProperty(name="Chosen", description="The head to replace was chosen by hand")
+    is_cloud_chosen: BoolProperty(
+        name="Chosen", description="The head to replace was chosen by hand", options={"HIDDEN"}
+    )
     camera: PointerProperty(
         type=Object,
         name="Camera",

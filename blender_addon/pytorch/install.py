@@ -46,13 +46,14 @@ _ENSUREPIP = "import ensurepip, pathlib; print(*pathlib.Path(ensurepip.__file__)
 
 @dataclass(frozen=True)
 class Build:
-    """A build of PyTorch: the name of its index at download.pytorch.org, and its size in GB.
+    """A build of PyTorch: the name of its index at download.pytorch.org, what it is for, and its size in GB.
 
     The sizes were measured on Linux, for cpu and cu130; others are taken to be the same.
     """
 
     name: str
     label: str
+    purpose: str
     download: float
     disk: float
     portraits: bool = False
@@ -80,9 +81,21 @@ class Build:
 BUILDS = {
     build.name: build
     for build in (
-        Build("cpu", "Processor", download=0.3, disk=1.1),
-        Build("cu126", "CUDA 12.6", download=2.8, disk=5.1),
-        Build("cu130", "CUDA 13.0", download=2.8, disk=5.1),
+        Build("cpu", "Processor", "For machines without an NVIDIA GPU", download=0.3, disk=1.1),
+        Build(
+            "cu126",
+            "CUDA 12.6",
+            "For GPUs from the GTX 900 to the RTX 40, with driver 525 or later",
+            download=2.8,
+            disk=5.1,
+        ),
+        Build(
+            "cu130",
+            "CUDA 13.0",
+            "For GPUs from the RTX 20 and GTX 16 on, with driver 580 or later",
+            download=2.8,
+            disk=5.1,
+        ),
     )
 }
 

@@ -49,7 +49,7 @@ class FACET4D_OT_install_pytorch(Operator):
     build: EnumProperty(
         name="Build",
         description="The device that PyTorch computes on",
-        items=[(build.name, build.label, "") for build in pytorch_install.available_builds()],
+        items=[(build.name, build.label, build.purpose) for build in pytorch_install.available_builds()],
         options={"SKIP_SAVE"},
     )
     portraits: BoolProperty(
@@ -120,7 +120,7 @@ class FACET4D_OT_cancel_install(Operator):
     """Cancel the installation of PyTorch and remove what it has downloaded"""
 
     bl_idname = "facet4d.cancel_install"
-    bl_label = "Cancel"
+    bl_label = "Cancel Installation"
 
     @classmethod
     def poll(cls, _context: Context) -> bool:

@@ -47,7 +47,7 @@ class FACET4D_OT_write_batch(JobOperator, Operator):
     """Write the pictures of the scene's cameras and job files into a folder"""
 
     bl_idname = "facet4d.write_batch"
-    bl_label = "Submit Batch"
+    bl_label = "Write Batch"
     bl_options = {"INTERNAL"}
     packages = ("PIL",)
     undo = False

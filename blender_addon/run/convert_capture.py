@@ -26,7 +26,7 @@ class FACET4D_OT_convert_capture(JobOperator, Operator):
     """Write the pictures of a capture undistorted, of the chosen size or out of their movies, and load them"""
 
     bl_idname = "facet4d.convert_capture"
-    bl_label = "Load Capture"
+    bl_label = "Convert Capture"
     bl_options = {"INTERNAL"}
     packages = ("PIL",)
     panel = "FACET4D_PT_input"

@@ -56,9 +56,9 @@ def test_every_option_stands_in_the_panel(registered, options):
 
 
 def test_the_panel_asks_for_a_file_only_where_one_is_meant(registered):
-    assert "Weights" not in draw(FACET4D_PT_reconstruct).splitlines()
+    assert "Weights File" not in draw(FACET4D_PT_reconstruct).splitlines()
     registered.facet4d.model = "FILE"
-    assert "Weights" in draw(FACET4D_PT_reconstruct).splitlines()
+    assert "Weights File" in draw(FACET4D_PT_reconstruct).splitlines()
 
 
 @BOTH
