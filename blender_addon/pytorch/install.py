@@ -2,7 +2,8 @@
 """Installs PyTorch with pip into a folder of the add-on's own. Blender's Python and its packages do not change.
 
 The folder `home` holds one installation, named after its Python and build, such as py311-cu130, and nothing else. While
-pip works it also holds the unfinished one.
+pip works it also holds the unfinished one. Where PyTorch is here already, only what is missing is installed: into the
+same folder if it is our own, else into one that is named like py311-more.
 """
 
 import os
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .. import disk
 from .._backend import errors, logs, pip_failures
 from . import probe
 
@@ -38,6 +40,7 @@ PORTRAITS = (
     "tifffile==2026.3.3",
     "transformers==5.23.0",
 )
+MODULES = ("torch", "numba", "PIL", "safetensors", "av", "diffusers", "onnxruntime", "transformers")  # that matter most
 SOURCES = "pypi.org and download.pytorch.org"
 INTERVAL = 0.5  # seconds between two reports of pip's progress
 
@@ -49,6 +52,7 @@ class Build:
     """A build of PyTorch: the name of its index at download.pytorch.org, what it is for, and its size in GB.
 
     The sizes were measured on Linux, for cpu and cu130; others are taken to be the same.
+    missing: the only packages to install, because all others are here; empty installs all.
     """
 
     name: str
@@ -57,10 +61,13 @@ class Build:
     download: float
     disk: float
     portraits: bool = False
+    missing: tuple[str, ...] = ()
 
     @property
     def requirements(self) -> list[str]:
         """Return what pip installs. Portraits' packages need NumPy, which is pinned to Blender's version."""
+        if self.missing:
+            return [*self.missing]
         pins = [f"torch=={TORCH}" if sys.platform == "darwin" else f"torch=={TORCH}+{self.name}", *OTHERS]
         if self.portraits:
             this_python = "'{}.{}'".format(*sys.version_info)
@@ -71,6 +78,19 @@ class Build:
     def with_portraits(self) -> "Build":
         """Return the build together with what portraits need."""
         return replace(self, download=self.download + 0.1, disk=self.disk + 0.4, portraits=True)
+
+    def only_missing(self, home: Path) -> "Build":
+        """Return the build that adds to the PyTorch that is here what is missing; the build itself where none is.
+
+        It is also the build itself if our own PyTorch is of another build, or nothing is missing.
+        """
+        installed = find(home)
+        if not disk.has_package("torch") or (installed and not installed.name.endswith((f"-{self.name}", "-more"))):
+            return self
+        pins = tuple(pin for pin in self.requirements if not disk.has_package(_module(pin)))
+        name = self.name if installed and installed.name == self.folder else "more"
+        size = 0.4 if {*pins} & {*PORTRAITS} else 0.2
+        return replace(self, name=name, missing=pins, download=0.1, disk=size) if pins else self
 
     @property
     def folder(self) -> str:
@@ -99,10 +119,13 @@ BUILDS = {
     )
 }
 
+BUILDS["more"] = Build("more", "Packages Alone", "For a PyTorch that is not the add-on's own", download=0.1, disk=0.4)
+
 
 def available_builds() -> list[Build]:
     """Return the builds for this system; those for CUDA exist for Linux and Windows only."""
-    return [BUILDS["cpu"]] if sys.platform == "darwin" else list(BUILDS.values())
+    names = ["cpu"] if sys.platform == "darwin" else ["cpu", "cu126", "cu130"]
+    return [BUILDS[name] for name in names]
 
 
 def choose_build_for_machine() -> tuple[Build, str]:
@@ -145,6 +168,8 @@ def find(home: Path) -> Path | None:
 def install(home: Path, build: Build, progress: "Progress") -> dict:
     """Install a build in `home` and return the facts of `probe.examine`. It replaces an older one as soon as it works.
 
+    A build of what is missing adds to an older one instead.
+
     Raises:
         UserError: there is no room, the folder cannot be written, pip failed, or what it installed does not work.
         Cancelled: `progress` raises it. Then, as after an error, only the older installation is left.
@@ -156,6 +181,8 @@ def install(home: Path, build: Build, progress: "Progress") -> dict:
         _check_room(home, build)
         _run_pip(new, build, progress)
         progress("Trying PyTorch", 0.97)
+        if build.missing:
+            return _add(new, home / build.folder)
         facts = probe.examine(new)
         _clear(home, keep=new)
         new.rename(home / build.folder)
@@ -166,6 +193,29 @@ def install(home: Path, build: Build, progress: "Progress") -> dict:
         if home.is_dir() and not any(home.iterdir()):
             home.rmdir()
     return facts
+
+
+def _add(new: Path, folder: Path) -> dict:
+    """Move the packages that this Python lacks to a folder, and return the facts; undo that if PyTorch then fails."""
+    is_first = not folder.exists()
+    folder.mkdir(exist_ok=True)
+    added = []
+    try:
+        for entry in list(new.iterdir()):
+            is_here = entry.suffix != ".dist-info" and disk.has_package(entry.stem)
+            if not is_here and not (folder / entry.name).exists():
+                added.append(entry.rename(folder / entry.name))
+        return probe.examine(folder)
+    except errors.UserError:
+        for entry in [folder] if is_first else added:
+            shutil.rmtree(_extended_path(entry)) if entry.is_dir() else entry.unlink()
+        raise
+
+
+def _module(pin: str) -> str:
+    """Return the module that a requirement brings."""
+    name = re.split("[=;]", pin)[0]
+    return {"pillow": "PIL"}.get(name, name.replace("-", "_"))
 
 
 def remove(home: Path) -> None:
@@ -208,10 +258,13 @@ def _run_pip(target: Path, build: Build, progress: "Progress") -> None:
     progress("Starting pip", 0.0)
     # On Windows the scratch folder must have a short path; elsewhere the system's scratch folder may be in memory.
     with tempfile.TemporaryDirectory(prefix="f4d", dir=None if os.name == "nt" else target.parent) as scratch:
+        constraints = Path(scratch, "constraints.txt")
+        constraints.write_text(f"numpy=={np.__version__}\n", encoding="utf-8")  # Blender's
         command = [
             *_pip(),
             *("install", "--target", str(target), "--no-user", "--only-binary", ":all:", "--no-compile"),
             *("--no-cache-dir", "--no-input", "--progress-bar", "off", "--disable-pip-version-check"),
+            *("--constraint", str(constraints)),
             *("--extra-index-url", f"https://download.pytorch.org/whl/{build.name}"),
             *build.requirements,
         ]

@@ -62,14 +62,15 @@ class FACET4D_OT_install_pytorch(Operator):
     def poll(cls, context: Context) -> bool:
         folder = home()
         installed = folder and disk.find(pytorch_install.find, folder)
+        lacks = any(not disk.find(disk.has_package, name) for name in pytorch_install.MODULES)
         if installation:
             cls.poll_message_set("PyTorch is being installed")
         elif jobs.current:
             cls.poll_message_set("A run is not finished; wait for it or cancel it")
-        elif installed and "torch" in sys.modules:
+        elif installed and "torch" in sys.modules and not lacks:
             cls.poll_message_set("PyTorch is in use; restart Blender, and install it again before the first run")
-        elif disk.find(disk.has_package, "torch") and not installed:
-            cls.poll_message_set("PyTorch is here already; a second one would conflict with it")
+        elif disk.find(disk.has_package, "torch") and not installed and not lacks:
+            cls.poll_message_set("PyTorch and all that it needs are here already")
         elif folder is None:
             cls.poll_message_set("Only the installed extension has a folder of its own; choose a PyTorch location")
         elif not bpy.app.online_access:
@@ -79,12 +80,12 @@ class FACET4D_OT_install_pytorch(Operator):
         return False
 
     def invoke(self, context: Context, _event: Event) -> set[str]:
-        build, self.reason = pytorch_install.choose_build_for_machine()
+        build, self.reason = _fitting_build()
         self.build = build.name
         return context.window_manager.invoke_props_dialog(self, width=500, confirm_text="Install")
 
     def draw(self, _context: Context) -> None:
-        build = self._add_portraits(pytorch_install.BUILDS[self.build])
+        build = self._only_missing(pytorch_install.BUILDS[self.build])
         layout = self.layout
         layout.row().prop(self, "build", expand=True)
         layout.prop(self, "portraits")
@@ -100,8 +101,11 @@ class FACET4D_OT_install_pytorch(Operator):
 
     def execute(self, context: Context) -> set[str]:
         is_chosen = self.properties.is_property_set("build")
-        build = pytorch_install.BUILDS[self.build] if is_chosen else pytorch_install.choose_build_for_machine()[0]
-        _start(self._add_portraits(build))
+        build = self._only_missing(pytorch_install.BUILDS[self.build] if is_chosen else _fitting_build()[0])
+        if reason := _why_not(build):
+            self.report({"ERROR"}, reason)
+            return {"CANCELLED"}
+        _start(build)
         if not bpy.app.background:
             bpy.app.timers.register(_update, persistent=True)
             return {"FINISHED"}
@@ -112,8 +116,26 @@ class FACET4D_OT_install_pytorch(Operator):
             return {"CANCELLED"}
         return {"FINISHED"}
 
-    def _add_portraits(self, build: pytorch_install.Build) -> pytorch_install.Build:
-        return build.with_portraits() if self.portraits else build
+    def _only_missing(self, build: pytorch_install.Build) -> pytorch_install.Build:
+        build = build.with_portraits() if self.portraits else build
+        return build.only_missing(folder) if (folder := home()) else build
+
+
+def _fitting_build() -> tuple[pytorch_install.Build, str]:
+    """Return the build that is installed, or else the one for this machine, and the reason in words."""
+    installed = pytorch_install.find(_require_home())
+    known = [build for build in pytorch_install.available_builds() if installed and installed.name == build.folder]
+    return (known[0], "It is here already") if known else pytorch_install.choose_build_for_machine()
+
+
+def _why_not(build: pytorch_install.Build) -> str:
+    """Return why a build cannot take the place of the PyTorch that is here, empty if it can or need not."""
+    installed = pytorch_install.find(_require_home())
+    if build.missing or not disk.has_package("torch"):
+        return ""
+    if installed is None or installed.name.endswith("-more"):
+        return "All that reconstructions need is here; With Portraits adds what portraits need."
+    return "PyTorch is in use; restart Blender, and install it again before the first run." * ("torch" in sys.modules)
 
 
 class FACET4D_OT_cancel_install(Operator):

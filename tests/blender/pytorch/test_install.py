@@ -236,8 +236,67 @@ def test_what_cannot_be_removed_is_named(locked):
 
 def test_too_little_room_is_told_before_anything_is_downloaded(wheels, home):
     with pytest.raises(UserError, match=r"PyTorch needs 1000000\.2 GB while it is installed, and [\d.]+ GB are free"):
-        pytorch_install.install(home, Build("cpu", "", 0.2, 1e6), ignore)
+        pytorch_install.install(home, Build("cpu", "", "", 0.2, 1e6), ignore)
     assert not home.exists()
+
+
+@pytest.fixture
+def lacking(monkeypatch):
+    """Lets this Python lack packages of some names, but for those in a folder."""
+
+    def lack(*names: str, folder: Path | None = None) -> None:
+        def has_package(name: str) -> bool:
+            return name not in names or (folder is not None and (folder / name).exists())
+
+        monkeypatch.setattr(disk, "has_package", has_package)
+
+    return lack
+
+
+def test_only_what_is_missing_is_added_to_our_own_pytorch(wheels, home, lacking):
+    pytorch_install.install(home, CPU, ignore)
+    (folder,) = home.iterdir()
+    shutil.rmtree(folder / "numba")
+    (folder / "torch" / "old").touch()
+    for other in ("torch", "pillow", "safetensors"):  # pip would find none
+        next(wheels.glob(f"{other}*")).unlink()
+    lacking("numba", folder=folder)
+    build = CPU.only_missing(home)
+    assert build.missing == tuple(pin for pin in CPU.requirements if pin.startswith("numba")) and build.disk < CPU.disk
+    assert pytorch_install.install(home, build, ignore)["torch"].startswith("2.13.0")
+    assert [*home.iterdir()] == [folder]
+    assert (folder / "torch" / "old").exists() and (folder / "numba").is_dir()
+    assert CPU.only_missing(home) == CPU  # nothing is missing any more
+    assert not BUILDS["cu130"].only_missing(home).missing  # another build replaces this one
+
+
+def test_what_is_missing_is_added_to_a_pytorch_that_is_not_ours(wheels, home, lacking):
+    lacking("numba")
+    build = CPU.only_missing(home)
+    pytorch_install.install(home, build, ignore)
+    (folder,) = home.iterdir()
+    assert folder.name.endswith("-more") and folder == pytorch_install.find(home)
+    assert {path.name for path in folder.iterdir() if path.suffix != ".dist-info"} == {"numba"}
+    lacking("torch", "numba")  # that PyTorch is gone
+    pytorch_install.install(home, CPU.only_missing(home), ignore)
+    assert [path.name for path in home.iterdir()] == [CPU.folder]
+
+
+def test_an_addition_with_which_pytorch_fails_is_taken_back(wheels, home, lacking, monkeypatch):
+    pytorch_install.install(home, CPU, ignore)
+    (folder,) = home.iterdir()
+    shutil.rmtree(folder / "numba")
+    before = {path.name for path in folder.iterdir()}
+    shutil.rmtree(next(folder.glob("numba-*.dist-info")))
+    lacking("numba", folder=folder)
+
+    def fail(_folder):
+        raise UserError("PyTorch does not work here; choose another.")
+
+    monkeypatch.setattr(pytorch_install.probe, "examine", fail)
+    with pytest.raises(UserError, match="does not work here"):
+        pytorch_install.install(home, CPU.only_missing(home), ignore)
+    assert {path.name for path in folder.iterdir()} == {name for name in before if not name.startswith("numba")}
 
 
 @pytest.mark.parametrize(
