@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Measures how Blender draws clouds: as splats of its own, which it has from 5.3 on, and as points.
 
-    .venv/bin/python -m scripts.measure_splats frames [--counts 164000 1000000 3000000]
+    .venv/bin/python -m scripts.measure_splats frames [--counts 164000 1000000 3000000] [--cloud CLOUD]
     .venv/bin/python -m scripts.measure_splats pictures CLOUD [--engine EEVEE] [--samples 64] [--views 2] [--points]
 
-`frames` prints what a new frame takes and how much memory a cloud does. `pictures` renders the sample's held-out views
-of a cloud that `python -m backend reconstruct backend/demo_capture` has made, and prints how close they come to the
-project's own rasteriser. docs/blender.md and docs/performance.md have the numbers.
+`frames` prints what a new frame takes and how much memory a cloud does; of a cloud in a file also the size of its
+.blend file. `pictures` renders the sample's held-out views of a cloud that `python -m backend reconstruct
+backend/demo_capture` has made, and prints how close they come to the project's own rasteriser. docs/blender.md,
+docs/captures.md and docs/performance.md have the numbers.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from backend.calibrations.load import load_capture
 from blender_addon import compat
 from blender_addon.cloud.material import prepare_scene_for_cycles
 from blender_addon.cloud.nodes import NATIVE_SPLATS
-from blender_addon.cloud.object import build_cloud, cloud_modifier
+from blender_addon.cloud.object import build_cloud, clip_frames, cloud_modifier
 from blender_addon.input.import_capture import new_camera
 
 SAMPLE = Path(__file__).parents[1] / "backend" / "demo_capture"
@@ -41,7 +42,8 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     frames = commands.add_parser("frames", help="the time of a new frame, and memory")
     frames.add_argument("--counts", type=int, nargs="+", default=[164_000, 1_000_000, 3_000_000])
-    frames.set_defaults(run=lambda given: _measure_frames(given.counts))
+    frames.add_argument("--cloud", type=Path, help="a cloud in a file instead of random Gaussians")
+    frames.set_defaults(run=_measure_frames)
     pictures = commands.add_parser("pictures", help="the PSNR against the rasteriser")
     pictures.add_argument("cloud", type=Path)
     pictures.add_argument("--engine", choices=("CYCLES", "EEVEE"), default="CYCLES")
@@ -55,28 +57,43 @@ def main() -> None:
     given.run(given)
 
 
-def _measure_frames(counts: list[int]) -> None:
-    for count in counts:
+def _measure_frames(given: argparse.Namespace) -> None:
+    clouds = (_random_splats(count) for count in given.counts)
+    if given.cloud:
+        clouds = [gaussians.load_cloud(given.cloud).to_splats()]
+    for splat_cloud in clouds:
         for is_native in (True, False):
             bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
             scene = bpy.context.scene
             before = _resident()
-            cloud = build_cloud(scene, _random_splats(count), "Cloud", 1, FRAMES)
+            first, last = clip_frames(scene, splat_cloud.time_range)
+            cloud = build_cloud(scene, splat_cloud, "Cloud", first, last)
             compat.set_input(cloud_modifier(cloud), NATIVE_SPLATS, is_native)
             bpy.context.view_layer.update()
             clock, processor = [], []
-            for frame in range(1, FRAMES + 1):
+            for frame in np.linspace(first, last, FRAMES):
                 start, start_processor = time.perf_counter(), time.process_time()
-                scene.frame_set(frame)
+                scene.frame_set(round(frame))
                 clock.append(1000 * (time.perf_counter() - start))
                 processor.append(1000 * (time.process_time() - start_processor))
             kind = "splats of Blender's own" if is_native else "points"
             print(
-                f"{count:,} as {kind}: {statistics.median(clock):.1f} ms a frame (at best {min(clock):.1f}), "
-                f"{statistics.median(processor):.1f} ms of the processor, {_resident() - before:.0f} MiB",
+                f"{len(splat_cloud):,} as {kind}: {statistics.median(clock):.1f} ms a frame (at best "
+                f"{min(clock):.1f}), {statistics.median(processor):.1f} ms of the processor, "
+                f"{_resident() - before:.0f} MiB",
                 flush=True,
             )
+            if given.cloud:
+                _measure_file()
             bpy.data.objects.remove(cloud)
+
+
+def _measure_file() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cloud.blend"
+        start = time.perf_counter()
+        bpy.ops.wm.save_as_mainfile(filepath=str(path), compress=True)
+        print(f"saved in {time.perf_counter() - start:.1f} s, {path.stat().st_size / 1e6:.1f} MB", flush=True)
 
 
 def _random_splats(count: int) -> splats.MovingSplats:

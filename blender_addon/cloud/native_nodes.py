@@ -25,15 +25,17 @@ GAUSSIAN_SPLAT = "3D Gaussian Splat"  # the item of Set Point Cloud Type's menu
 def native_splats(
     tree: TreeBuilder,
     points: NodeSocket,
+    radiance: NodeSocket,
     rotation: NodeSocket,
     bounds: tuple[NodeSocket, NodeSocket],
     attribute: Callable[[str, str], NodeSocket],
     store: Callable[..., NodeSocket],
 ) -> NodeSocket:
-    """Add nodes that turn points with position, scale, linear radiance and alpha into Blender's splats.
+    """Add nodes that turn points with position, scale and alpha into Blender's splats.
 
-    rotation: of each point. bounds: the distance from the origin beyond which splats are hidden there, and the radiance
-    that none exceeds. attribute, store: add nodes that read and that write one of a type, as in `nodes.py`.
+    radiance, rotation: of each point, the former in linear light. bounds: the distance from the origin beyond which
+    splats are hidden there, and the radiance that none exceeds. attribute, store: add nodes that read and that write
+    one of a type, as in `nodes.py`.
 
     The splats are marked solid, because Blender takes care of their opacity before it asks the material.
     """
@@ -41,8 +43,8 @@ def native_splats(
     position = tree.node("GeometryNodeInputPosition")["Position"]
     is_far = tree.math("GREATER_THAN", tree.vector("LENGTH", position), reach)
     alpha = tree.math("MULTIPLY", attribute("alpha", "FLOAT"), tree.math("SUBTRACT", 1.0, is_far))
-    radiance = _encode(tree, tree.vector("MINIMUM", attribute("radiance", "FLOAT_COLOR"), brightest))
-    harmonic = tree.vector("MULTIPLY_ADD", radiance, _each(1 / color.SH_C0), _each(-0.5 / color.SH_C0))
+    encoded = _encode(tree, tree.vector("MINIMUM", radiance, brightest))
+    harmonic = tree.vector("MULTIPLY_ADD", encoded, _each(1 / color.SH_C0), _each(-0.5 / color.SH_C0))
     rgb = tree.node("ShaderNodeSeparateXYZ", Vector=harmonic)
     base = tree.node("FunctionNodeCombineColor", Red=rgb["X"], Green=rgb["Y"], Blue=rgb["Z"], Alpha=alpha)["Color"]
     points = store(points, "radiance:base", "FLOAT_COLOR", base)
@@ -50,7 +52,6 @@ def native_splats(
     back = tree.vector("SCALE", position, Scale=-1.0)
     points = tree.node("GeometryNodeSetPosition", Geometry=points, Selection=is_far, Offset=back)["Geometry"]
     points = store(points, "solid", "FLOAT", 1.0)
-    points = tree.node("GeometryNodeRemoveAttribute", Geometry=points, Name="radiance")["Geometry"]
     return tree.node("GeometryNodePointsSetType", Points=points, Type=GAUSSIAN_SPLAT)["Points"]
 
 

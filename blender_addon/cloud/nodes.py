@@ -147,6 +147,11 @@ def _build(group: GeometryNodeTree) -> None:
         kind = "GeometryNodeStoreNamedAttribute"
         return tree.node(kind, properties, Geometry=geometry, Name=name, Value=value)["Geometry"]
 
+    def remove(geometry: NodeSocket, *names: str) -> NodeSocket:
+        for name in names:
+            geometry = tree.node("GeometryNodeRemoveAttribute", Geometry=geometry, Name=name)["Geometry"]
+        return geometry
+
     def choose(condition: NodeSocket, otherwise: NodeSocket, geometry: NodeSocket) -> NodeSocket:
         return tree.switch("GEOMETRY", condition, otherwise, geometry)
 
@@ -185,37 +190,50 @@ def _build(group: GeometryNodeTree) -> None:
         geometry = tree.node("GeometryNodeSetPosition", Geometry=geometry, Position=moment.position)["Geometry"]
         # Attributes that are not needed any more would slow the later nodes down. Also, Cycles would take `velocity`
         # for the speed on the timeline, which retiming changes.
-        for name in ("velocity", "time_mean", "time_sigma", "opacity", "crowding"):
-            geometry = tree.node("GeometryNodeRemoveAttribute", Geometry=geometry, Name=name)["Geometry"]
+        geometry = remove(geometry, "velocity", "time_mean", "time_sigma", "opacity", "crowding")
         keeps_size = tree.math("COMPARE", group_input["Size"], 1.0, 0.0)
         new_scale = tree.vector("SCALE", attribute("scale", "FLOAT_VECTOR"), Scale=group_input["Size"])
         return choose(keeps_size, store(geometry, "scale", "FLOAT_VECTOR", new_scale), geometry)
 
-    def seen_evaluated() -> NodeSocket:
+    def as_rotation(color: NodeSocket) -> NodeSocket:
+        wxyz = tree.node("FunctionNodeSeparateColor", Color=color)
+        quaternion = {"W": wxyz["Red"], "X": wxyz["Green"], "Y": wxyz["Blue"], "Z": wxyz["Alpha"]}
+        return tree.node("FunctionNodeQuaternionToRotation", **quaternion)["Rotation"]
+
+    def as_native(points: NodeSocket, radiance: NodeSocket, rotation: NodeSocket) -> NodeSocket:
+        bounds = group_input[REACH], tree.vector("SCALE", tint, Scale=group_input[BRIGHTEST])
+        return native_splats(tree, points, radiance, rotation, bounds, attribute, store)
+
+    def seen_evaluated() -> tuple[NodeSocket, NodeSocket | None]:
+        """Return the Gaussians that are seen now as a mesh, and as Blender's own splats if it has any."""
         order = group_input[ORDERED], group_input[LASTING], group_input[LONGEST]
         points = near_points(tree, group_input["Geometry"], now, order)
         source, read = reader(tree, group_input["Geometry"])
         moment = evaluate(tree, group_input, now, read)
+        points = store(points, "alpha", "FLOAT", moment.full_alpha)
         # The share that is shown is chosen by the vertices' numbers, because the points' are others at every frame.
-        is_seen = thinned(above(moment.full_alpha, backend.splats.MIN_OPACITY), source)
+        is_seen = thinned(above(attribute("alpha", "FLOAT"), backend.splats.MIN_OPACITY), source)
         unseen = tree.node("FunctionNodeBooleanMath", {"operation": "NOT"}, Boolean=is_seen)["Boolean"]
         points = tree.node("GeometryNodeDeleteGeometry", Geometry=points, Selection=unseen)["Geometry"]
-        alpha = tree.switch("FLOAT", is_reduced, moment.full_alpha, moment.reduced_alpha)
-        points = store(points, "alpha", "FLOAT", alpha)
-        radiance = tree.vector("MULTIPLY", read("radiance", "FLOAT_COLOR"), tint)
-        points = store(points, "radiance", "FLOAT_COLOR", radiance)
+        points = choose(is_reduced, points, store(points, "alpha", "FLOAT", moment.reduced_alpha))
+        points = tree.node("GeometryNodeSetPosition", Geometry=points, Position=moment.position)["Geometry"]
         scale = tree.vector("SCALE", read("scale", "FLOAT_VECTOR"), Scale=group_input["Size"])
         points = store(points, "scale", "FLOAT_VECTOR", scale)
-        points = store(points, "rotation", "FLOAT_COLOR", read("rotation", "FLOAT_COLOR"))
-        points = tree.node("GeometryNodeSetPosition", Geometry=points, Position=moment.position)["Geometry"]
-        points = tree.node("GeometryNodeRemoveAttribute", Geometry=points, Name=SOURCE)["Geometry"]
-        return tree.node("GeometryNodePointsToVertices", Points=points)["Mesh"]
+        radiance = tree.vector("MULTIPLY", read("radiance", "FLOAT_COLOR"), tint)
+        rotation = read("rotation", "FLOAT_COLOR")
+        splats_seen = None
+        if compat.has_native_splats():
+            splats_seen = remove(as_native(points, radiance, as_rotation(rotation)), SOURCE)
+        points = store(points, "radiance", "FLOAT_COLOR", radiance)
+        points = remove(store(points, "rotation", "FLOAT_COLOR", rotation), SOURCE)
+        return tree.node("GeometryNodePointsToVertices", Points=points)["Mesh"], splats_seen
 
     # Of a long clip few Gaussians are seen at a time. An edited cloud may have lost its order.
     count = tree.node("GeometryNodeAttributeDomainSize", Geometry=group_input["Geometry"])["Point Count"]
     is_ordered = tree.math("COMPARE", count, group_input[ORDERED], 0.5)
     takes_seen = tree.math("MULTIPLY", in_viewport, is_ordered)
-    geometry = choose(takes_seen, all_evaluated(), seen_evaluated())
+    seen, seen_native = seen_evaluated()
+    geometry = choose(takes_seen, all_evaluated(), seen)
     alpha = attribute("alpha", "FLOAT")
 
     scale = tree.node("ShaderNodeSeparateXYZ", Vector=attribute("scale", "FLOAT_VECTOR"))
@@ -236,15 +254,11 @@ def _build(group: GeometryNodeTree) -> None:
     splats = points(visible, tree.math("MULTIPLY", largest, reach(backend.splats.MIN_OPACITY)))
     facing = tree.math("MULTIPLY", in_render, group_input["Face Camera"])
     splats = choose(facing, splats, _squares(tree, splats, store, attribute))
-    wxyz = tree.node("FunctionNodeSeparateColor", Color=attribute("rotation", "FLOAT_COLOR"))
-    rotation = tree.node(
-        "FunctionNodeQuaternionToRotation", W=wxyz["Red"], X=wxyz["Green"], Y=wxyz["Blue"], Z=wxyz["Alpha"]
-    )["Rotation"]
-    if compat.has_native_splats():
-        brightest = tree.vector("SCALE", tint, Scale=group_input[BRIGHTEST])
-        bounds = group_input[REACH], brightest
-        blender_splats = native_splats(tree, points(True, 0.0), rotation, bounds, attribute, store)
-        splats = choose(group_input[NATIVE_SPLATS], splats, blender_splats)
+    rotation = as_rotation(attribute("rotation", "FLOAT_COLOR"))
+    if seen_native:
+        whole = as_native(points(True, 0.0), attribute("radiance", "FLOAT_COLOR"), rotation)
+        drawn = choose(takes_seen, remove(whole, "radiance"), seen_native)
+        splats = choose(group_input[NATIVE_SPLATS], splats, drawn)
 
     opaque = above(alpha, SOLID)
     dots = points(opaque, tree.math("MULTIPLY", tree.math("MULTIPLY", largest, reach(SOLID)), 0.5))
