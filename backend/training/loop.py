@@ -317,18 +317,44 @@ def _too_large(batch: Batch) -> str:
 
 @contextmanager
 def processes() -> Iterator[torch.device]:
-    """Yield this process's device; under torchrun, join the others if it has not yet, and leave them at the end."""
+    """Yield this process's device; under torchrun, join the others if it has not yet, and leave them at the end.
+
+    Raises:
+        UserError: see _meeting.
+    """
     number = int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device("cuda", number) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     joins = "WORLD_SIZE" in os.environ and not dist.is_initialized()
     if joins:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        store, rank, count = next(dist.rendezvous("env://"))
+        dist.init_process_group(backend, store=dist.PrefixStore(_meeting(), store), rank=rank, world_size=count)
     yield device
     if joins:  # not after an error: the others may be waiting for this process, and end when it does
         dist.barrier()
         dist.destroy_process_group()
+
+
+def _meeting() -> str:
+    """Return a name for where this start's processes tell one another their addresses.
+
+    When torchrun starts processes again it keeps its store, and with it the addresses of those that have ended
+    (https://github.com/pytorch/pytorch/issues/135712). A node counts its own starts, so this serves a single one.
+
+    Raises:
+        UserError: several nodes share such a store.
+    """
+    told = os.environ.get
+    if told("GROUP_WORLD_SIZE", "1") == "1":
+        return f"start {told('TORCHELASTIC_RESTART_COUNT', '0')}"
+    if told("TORCHELASTIC_USE_AGENT_STORE") == "True" and told("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
+        raise UserError(
+            "Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on all nodes before torchrun; processes that it starts again may "
+            "wait for those that have ended."
+        )
+    return "start"
 
 
 def first_process(value: str) -> str:

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What test_sharding.py runs under torchrun: the same run replicated, sharded, stopped and resumed, a broken step, and
-last a batch that is too large, which ends both processes.
+"""What test_sharding.py runs under torchrun: the same run replicated, sharded, and sharded with a stop and a process
+that kills itself, so that torchrun starts both again; then a broken step, and last a batch that is too large, which
+ends both.
 
 Leaves run folders in the folder given, and of each process what it saw in rank<N>.json and the weights that it held
-whole in rank<N>.pt.
+whole in rank<N>.pt. steps.txt has the steps of the run that was killed, each as start:step.
 """
 
 import json
+import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,16 +30,37 @@ models.CONFIGS["tiny"] = replace(TINY, layers=3, free_gaussians=1)
 SHARDED = replace(CONFIG, fsdp=True, activation_checkpointing=True)
 
 
-def run_all(out: Path) -> dict:
-    """The runs -> this process's share of the parameters, and whether a step that broke elsewhere changed it."""
+def run_undisturbed(out: Path) -> None:
+    """The replicated and the sharded run."""
     run = loop.train(CONFIG, out, out / "replicated")
     torch.save(run.model.state_dict(), out / f"rank{run.rank}.pt")
-    run = loop.train(SHARDED, out, out / "sharded")
+    loop.train(SHARDED, out, out / "sharded")
+
+
+def run_in_parts(out: Path) -> None:
+    """The sharded run, which stops, goes on, loses a process at its last step, and goes on in the second start."""
+    start, advance = os.environ["TORCHELASTIC_RESTART_COUNT"], loop.Run.advance
+
+    def advance_or_die(run: loop.Run) -> torch.Tensor:
+        if run.rank == 0:
+            with (out / "steps.txt").open("a") as file:
+                file.write(f"{start}:{run.step} ")
+        if run.rank == 1 and run.step == 3 and start == "0":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return advance(run)
+
+    loop.Run.advance = advance_or_die
+    if start == "0":
+        loop.train(SHARDED, out, out / "parts", minutes=0)  # time is up at the first look
+    loop.train(replace(SHARDED, save_every=1), out, out / "parts")
+    loop.Run.advance = advance
+
+
+def break_a_step(out: Path) -> dict:
+    """A step whose loss is no number in one process -> its share of the parameters, and whether it changed any."""
+    run = loop.Run(replace(SHARDED, weight_decay=0.0), out, torch.device("cpu"))
     held = sum(local(value).numel() for value in run.model.parameters())
     share = held / sum(value.numel() for value in run.model.parameters())
-    loop.train(SHARDED, out, out / "parts", minutes=0)  # time is up at the first look
-    loop.train(SHARDED, out, out / "parts")
-    run = loop.Run(replace(SHARDED, weight_decay=0.0), out, torch.device("cpu"))
     before = [local(value).clone() for value in run.model.parameters()]
     if run.rank == 1:
         tasks.reconstruction_loss = lambda *arguments: (torch.nan * reconstruction_loss(*arguments)[0], torch.zeros(()))
@@ -64,7 +88,10 @@ def run_too_large(out: Path) -> None:
 if __name__ == "__main__":
     out = Path(sys.argv[1])
     with loop.processes():
-        seen = run_all(out)
+        if not (out / "steps.txt").exists():
+            run_undisturbed(out)
+        run_in_parts(out)
+        seen = break_a_step(out)
         (out / f"rank{seen['rank']}.json").write_text(json.dumps(seen))
         dist.barrier()  # the other process may still be writing
         run_too_large(out)

@@ -214,6 +214,19 @@ def test_activations_computed_anew_give_the_same_weights(tmp_path):
     assert all(torch.equal(value, kept[name]) for name, value in anew.items())
 
 
+def test_processes_that_are_started_again_on_several_nodes_need_a_store_of_their_own(tmp_path, monkeypatch):
+    """Of a single node, test_sharding.py shows that they find one another."""
+    told = {"WORLD_SIZE": "16", "GROUP_WORLD_SIZE": "2", "TORCHELASTIC_MAX_RESTARTS": "3"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.distributed, "rendezvous", lambda url: iter([(torch.distributed.HashStore(), 0, 16)]))
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    with pytest.raises(UserError, match="Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on all nodes before torchrun"):
+        train(CONFIG, tmp_path, tmp_path / "run")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "False")
+    assert loop._meeting() == "start"
+
+
 def test_a_state_of_another_model_is_named(tmp_path, monkeypatch):
     train(CONFIG, tmp_path, tmp_path / "run")
     monkeypatch.setitem(models.CONFIGS, "tiny", replace(TINY, width=64))

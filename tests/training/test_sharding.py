@@ -18,7 +18,7 @@ from backend.training.checkpoints import find_checkpoint
 from backend.training.loop import train
 from tests.helpers.tiny_run import CONFIG, TINY, read_checkpoint, tensors
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=3)
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +28,7 @@ def torchrun(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     """The folder of sharded_runs.py's runs, which ran in two processes, and how these ended."""
     folder = tmp_path_factory.mktemp("runs")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "tests.training.sharded_runs", str(folder)]
+    command += ["--max-restarts", "1", "-m", "tests.training.sharded_runs", str(folder)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
     assert (folder / "rank0.json").exists() and (folder / "rank1.json").exists(), done.stderr[-3000:]
@@ -63,7 +63,10 @@ def test_a_sharded_run_learns_what_a_replicated_one_does(runs):
             assert (value - expected).norm() <= 1e-4 * expected.norm()
 
 
-def test_a_sharded_run_that_was_stopped_goes_on_bit_for_bit(runs):
+def test_a_sharded_run_that_was_stopped_and_lost_a_process_goes_on_bit_for_bit(runs):
+    """torchrun starts both processes again, and nothing is lost but the steps since the last checkpoint."""
+    steps = (runs / "steps.txt").read_text().split()
+    assert steps[:3] == ["0:0", "0:1", "0:2"] and steps[-1] == "1:3"
     whole, parts = tensors(read_checkpoint(runs / "sharded")), tensors(read_checkpoint(runs / "parts"))
     assert all(torch.equal(value, expected) for value, expected in zip(parts, whole, strict=True))
 
