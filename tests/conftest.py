@@ -31,11 +31,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let several processes begin with the files of the most slow tests, and end, all at once, with the shortest."""
+    """Let several processes begin with the files that take longest, and end, all at once, with the shortest."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-        tests = Counter(item.path for item in items)
-        items.sort(key=lambda item: (-slow[item.path], -tests[item.path], item.path))
+        tests, seconds = Counter(item.path for item in items), Counter()
+        for item in items:
+            if slow := item.get_closest_marker("slow"):
+                seconds[item.path] += slow.kwargs.get("seconds", 1)
+        items.sort(key=lambda item: (-seconds[item.path], -tests[item.path], item.path))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

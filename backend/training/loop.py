@@ -346,10 +346,10 @@ def _meeting() -> str:
     Raises:
         UserError: several nodes share such a store.
     """
-    told = os.environ.get
-    if told("GROUP_WORLD_SIZE", "1") == "1":
-        return f"start {told('TORCHELASTIC_RESTART_COUNT', '0')}"
-    if told("TORCHELASTIC_USE_AGENT_STORE") == "True" and told("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
+    variable = os.environ.get
+    if variable("GROUP_WORLD_SIZE", "1") == "1":
+        return f"start {variable('TORCHELASTIC_RESTART_COUNT', '0')}"
+    if variable("TORCHELASTIC_USE_AGENT_STORE") == "True" and variable("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
         raise UserError(
             "Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on all nodes before torchrun; processes that it starts again may "
             "wait for those that have ended."

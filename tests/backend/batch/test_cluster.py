@@ -15,7 +15,7 @@ from tests.helpers.batches import command, write_capture, write_shots
 from tests.helpers.tiny_completing import write_model
 
 pytest.importorskip("ray", reason="Ray is not installed")
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=9)
 
 
 @pytest.fixture

@@ -46,11 +46,11 @@ def test_a_turned_instance_shows_the_cloud_turned(studio, instanced, make_gaussi
     bpy.context.view_layer.layer_collection.children["Heads"].exclude = True
     empty.matrix_world = turn = Matrix.Rotation(math.radians(degrees), 4, "Z")
     prepare_scene_for_cycles(studio)
-    studio.cycles.samples = 128  # Blender's own splats have grain
+    studio.cycles.samples = 128 if compat.has_native_splats() else 8  # Blender's own splats have grain
     studio.frame_set(13)
     aim(studio, (0.6, -4, 0.8))
-    expected = ray_space_picture(gaussians, 0.5, studio, 48, turn)
-    assert psnr_over_white(photograph(studio, tmp_path, 48), expected) > 30
+    expected = ray_space_picture(gaussians, 0.5, studio, 32, turn)
+    assert psnr_over_white(photograph(studio, tmp_path, 32), expected) > 30
 
 
 def test_an_instance_that_may_look_thin_is_told_of(drawn_as_points, registered, instanced):
