@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The devices that networks run on, and the precision that is fast there."""
+"""How networks run: on which device, in the precision that is fast there, and telling how far they are."""
 
 from __future__ import annotations
 
 import functools
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .errors import UserError
@@ -64,3 +66,18 @@ def _multiplies_bf16() -> bool:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def report_blocks(blocks: nn.ModuleList, report: Callable[[float], None]) -> Iterator[None]:
+    """Report the fraction that is done before each of a network's blocks runs; `report` may raise to stop."""
+    count = len(blocks)
+    hooks = [
+        block.register_forward_pre_hook(lambda *_, done=index: report(done / count))
+        for index, block in enumerate(blocks)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

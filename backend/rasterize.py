@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from .color import linear_to_srgb, srgb_to_linear
 from .errors import Progress, no_progress
 from .gaussians import ConditionedGaussians, Gaussians4D, MovingGaussians
 from .splats import LOW_PASS, MAX_ALPHA, MIN_OPACITY, MIN_TRANSMITTANCE, NEAR
+from .splatting import SplatPictures
 
 MIN_EXPONENT = -10.0  # a splat is invisible below; clamping avoids underflow, which makes a CPU ten times slower
 TILE = 16
@@ -91,7 +92,7 @@ def is_compiled(device: torch.device) -> bool:
     return _pick_rasterizer(device) != _rasterize_torch
 
 
-def _pick_rasterizer(device: torch.device) -> Callable[..., tuple[Tensor, Tensor]]:
+def _pick_rasterizer(device: torch.device) -> SplatPictures:
     """Return the fastest function that can draw splats: gsplat or our kernels on a GPU, compiled loops on a CPU."""
     if device.type == "cuda" and _gsplat_works():
         return _rasterize_gsplat

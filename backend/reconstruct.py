@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .camera import Camera, Similarity, is_one_place, normalise_rig
 from .capture import Capture, Square, over_white
 from .complete import Missing, choose_missing, decide_outline, denoise, measure_azimuths, widest_gap
-from .devices import half_precision, pick_device
+from .devices import half_precision, pick_device, report_blocks
 from .errors import Progress, UserError, no_progress, part_of
 from .gaussians import Gaussians4D
 from .logs import log
@@ -363,21 +363,6 @@ def _clock(capture: Capture) -> tuple[float, float]:
     """Return the middle of the clip and half of its length in seconds; the latter is 1 for a single moment."""
     first, last = capture.time_range
     return (first + last) / 2, (last - first) / 2 or 1.0
-
-
-@contextmanager
-def report_blocks(blocks: nn.ModuleList, report: Callable[[float], None]) -> Iterator[None]:
-    """Report the fraction that is done before each of a network's blocks runs; `report` may raise to stop."""
-    count = len(blocks)
-    hooks = [
-        block.register_forward_pre_hook(lambda *_, done=index: report(done / count))
-        for index, block in enumerate(blocks)
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @contextmanager

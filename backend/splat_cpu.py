@@ -24,6 +24,7 @@ from torch.autograd.function import once_differentiable
 from .gaussians import ConditionedGaussians
 from .logs import log
 from .splats import LOW_PASS, MAX_ALPHA, MIN_OPACITY, MIN_TRANSMITTANCE, NEAR
+from .splatting import try_to_splat
 
 PARTS = 8  # of the work for each thread, because some tiles hold many more splats than others
 
@@ -42,7 +43,7 @@ def load_loops() -> ModuleType | None:
     try:
         from . import splat_loops
 
-        _try_loops()
+        try_to_splat(splat_pictures, torch.device("cpu"))
     except Exception as error:  # compilers fail with many kinds of errors
         reason = str(error).strip().split("\n")[0]
         log.warning("Numba cannot be used (%s); pictures are made by slower PyTorch code.", reason)
@@ -50,24 +51,10 @@ def load_loops() -> ModuleType | None:
     return splat_loops
 
 
-def _try_loops() -> None:
-    """Draw a splat in the middle of a picture and differentiate, so that all loops are compiled."""
-    with torch.enable_grad():
-        mean = torch.tensor([[[0.0, 0.0, 1.0]]], requires_grad=True)
-        splat = ConditionedGaussians(mean, torch.eye(3).view(1, 1, 3, 3), torch.ones(1, 1))
-        lens = torch.tensor([[1.0, 1.0, 0.5, 0.5]])
-        picture, alpha = splat_pictures(splat, torch.ones(1, 3), torch.eye(4)[None], lens, 1, 1)
-        torch.autograd.grad(picture.sum() + alpha.sum(), mean)
-
-
 def splat_pictures(
     splats: ConditionedGaussians, color: Tensor, world_to_camera: Tensor, intrinsics: Tensor, width: int, height: int
 ) -> tuple[Tensor, Tensor]:
-    """Render float32 Gaussians on the CPU; differentiable in the splats and their color [..., N, 3].
-
-    world_to_camera [..., V, 4, 4] and intrinsics [..., V, 4] as in rasterize.render. A splat that is not finite is left
-    out. Returns premultiplied color [..., V, H, W, 3] and alpha [..., V, H, W].
-    """
+    """Render Gaussians on the CPU; see splatting.SplatPictures."""
     views, count = intrinsics.shape[:-1], splats.opacity.shape[-1]
     picture = _Splatting.apply(
         splats.mean.reshape(views.numel(), count, 3),

@@ -20,8 +20,9 @@ from torch.autograd.function import once_differentiable
 
 from .gaussians import ConditionedGaussians
 from .logs import log
-from .nvrtc import CompileError, Kernels, load_kernels
+from .nvrtc import Kernels, load_kernels
 from .splats import LOW_PASS, MAX_ALPHA, MIN_OPACITY, MIN_TRANSMITTANCE, NEAR
+from .splatting import try_to_splat
 
 SOURCE = Path(__file__).with_name("splat_kernels.cu")
 SIDE, RECORD, SUMS = 16, 8, 9  # as in the source
@@ -43,15 +44,7 @@ def works(device: torch.device) -> bool:
     """
     try:
         _kernels(device)
-        with torch.enable_grad():
-            mean = torch.tensor([[[0.0, 0.0, 1.0]]], device=device, requires_grad=True)
-            splat = ConditionedGaussians(mean, torch.eye(3, device=device)[None, None], mean[..., 2])
-            lens = torch.tensor([[1.0, 1.0, 0.5, 0.5]], device=device)
-            color, pose = torch.ones(1, 3, device=device), torch.eye(4, device=device)[None]
-            picture, alpha = splat_pictures(splat, color, pose, lens, 1, 1)
-            (slope,) = torch.autograd.grad(picture.sum() + alpha.sum(), mean)
-        if not (alpha.item() > 0.5 and slope.isfinite().all()):
-            raise CompileError("they draw nothing")
+        try_to_splat(splat_pictures, device)
     except Exception as error:  # compilers fail with many kinds of errors
         reason = str(error).strip().split("\n")[0]
         log.warning("The splatting kernels cannot be used (%s); pictures are made by slower PyTorch code.", reason)
@@ -62,11 +55,7 @@ def works(device: torch.device) -> bool:
 def splat_pictures(
     splats: ConditionedGaussians, color: Tensor, world_to_camera: Tensor, intrinsics: Tensor, width: int, height: int
 ) -> tuple[Tensor, Tensor]:
-    """Render float32 Gaussians on a GPU; differentiable in the splats and their color [..., N, 3].
-
-    world_to_camera [..., V, 4, 4] and intrinsics [..., V, 4] as in rasterize.render. A splat that is not finite is left
-    out. Returns premultiplied color [..., V, H, W, 3] and alpha [..., V, H, W].
-    """
+    """Render Gaussians on a GPU; see splatting.SplatPictures."""
     views, count = intrinsics.shape[:-1], splats.opacity.shape[-1]
     clouds = views[:-1].numel()
     picture = _Splatting.apply(

@@ -23,7 +23,7 @@ BACKEND = (
     ("complete", "refine"),
     ("lrm4d", "rasterize"),
     ("plane_sweep", "splat_cpu", "splat_cuda"),
-    ("patches", "splat_loops", "nvrtc"),
+    ("patches", "splat_loops", "splatting", "nvrtc"),
     ("calibrations/",),
     ("subject", "take"),
     ("gaussians", "capture", "formats/", "head_motion"),

@@ -19,7 +19,7 @@ from PIL import Image
 
 from ..camera import Camera
 from ..capture import Capture, Frame
-from ..devices import pick_device
+from ..devices import pick_device, report_blocks
 from ..errors import Progress, UserError, no_progress, part_of
 from ..gaussians import Gaussians4D
 from ..memory import gpu_memory_errors
@@ -31,7 +31,7 @@ from ..portrait.photo import CROP, METRES_PER_UNIT, Box, head_camera, prepare_fr
 from ..portrait.pipeline import Portrait
 from ..portrait.sequence import join_sequence
 from ..portrait.video import read_front_views
-from ..reconstruct import DEFAULTS, reconstruct, report_blocks
+from ..reconstruct import DEFAULTS, reconstruct
 from .gslrm import COMMAND_LINE_FILTER, GSLRM, PostFilter, check_gslrm, load_gslrm_halved
 
 if TYPE_CHECKING:

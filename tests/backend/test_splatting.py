@@ -226,7 +226,7 @@ def test_without_a_place_for_what_is_compiled_there_is_a_warning(monkeypatch, ca
         raise RuntimeError("cannot cache function: no locator available for file 'splat_loops.py'\nmore")
 
     splat_cpu.load_loops.cache_clear()
-    monkeypatch.setattr(splat_cpu, "_try_loops", refuse)
+    monkeypatch.setattr(splat_cpu, "try_to_splat", refuse)
     assert splat_cpu.load_loops() is None and splat_cpu.load_loops() is None
     assert len(caplog.messages) == 1 and "no locator available" in caplog.text and "\n" not in caplog.messages[0]
     splat_cpu.load_loops.cache_clear()
