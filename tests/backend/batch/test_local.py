@@ -41,18 +41,18 @@ def kill_after(out: Path, count: int, arguments: list[str]) -> dict[str, tuple[s
 
 
 def test_a_batch_that_is_killed_twice_ends_complete_and_does_nothing_twice(tmp_path):
-    arguments = command(write_shots(tmp_path / "shots", 40, broken=(7, 31)), tmp_path / "out", write_model(tmp_path))
-    first = kill_after(tmp_path / "out", 8, arguments)
-    second = kill_after(tmp_path / "out", 20, arguments)
+    arguments = command(write_shots(tmp_path / "shots", 20, broken=(7, 15)), tmp_path / "out", write_model(tmp_path))
+    first = kill_after(tmp_path / "out", 4, arguments)
+    second = kill_after(tmp_path / "out", 10, arguments)
     process = start(arguments)
-    assert "38 shots are done, 2 have failed" in process.communicate()[0]
+    assert "18 shots are done, 2 have failed" in process.communicate()[0]
     assert process.returncode == 1
     final = records(tmp_path / "out")
-    assert len(first) < len(second) < len(final) == 40
+    assert len(first) < len(second) < len(final) == 20
     assert first.items() <= second.items() <= final.items()
-    assert [name for name, (state, _) in sorted(final.items()) if state == FAILED] == ["shot_007", "shot_031"]
+    assert [name for name, (state, _) in sorted(final.items()) if state == FAILED] == ["shot_007", "shot_015"]
     summary = json.loads((tmp_path / "out/summary.json").read_text())
-    assert (summary["done"], summary["failed"], summary["open"]) == (38, 2, 0)
+    assert (summary["done"], summary["failed"], summary["open"]) == (18, 2, 0)
     for name, (state, _) in final.items():
         assert (state == DONE) == (len(list((tmp_path / "out").glob(f"{name}.safetensors"))) == 1)
         assert state == FAILED or len(load_cloud(tmp_path / "out" / f"{name}.safetensors"))
@@ -62,7 +62,7 @@ def test_a_batch_that_is_killed_twice_ends_complete_and_does_nothing_twice(tmp_p
 def test_what_a_process_had_in_work_when_it_ended_is_done_by_another(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     given = {"model": str(write_model(tmp_path)), "complete": "off", "device": "cpu"}
-    shots = read_shots(write_shots(tmp_path / "shots", 8), tmp_path / "out", given)
+    shots = read_shots(write_shots(tmp_path / "shots", 6), tmp_path / "out", given)
     outcomes = []
 
     def take(outcome):
@@ -72,7 +72,7 @@ def test_what_a_process_had_in_work_when_it_ended_is_done_by_another(tmp_path, m
         return []
 
     local.run_locally([Unit(shot) for shot in shots], Tries(tmp_path / "tries"), [None], take)
-    assert sorted(outcomes) == [(f"shot_{number:03}", DONE) for number in range(8)]
+    assert sorted(outcomes) == [(f"shot_{number:03}", DONE) for number in range(6)]
 
 
 def test_processes_that_end_at_once_end_the_batch(tmp_path, monkeypatch):
