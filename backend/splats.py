@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from . import harmonics
 from .rotations import (
     isoclinic_from_quaternion,
     isoclinic_from_rotation,
@@ -39,7 +40,9 @@ class MovingSplats:
     position [N, 3] at time_mean; velocity [N, 3] per second; time_mean, time_sigma [N]; scale [N, 3] standard
     deviations; rotation [N, 4] unit quaternions (w, x, y, z), local axes to world; opacity [N] in 0..1 at time_mean;
     color [N, 3] sRGB-encoded, 0..1 where displayable. compositing: the light in which opacities blend, "linear" or
-    "srgb". time_range: first and last second of the clip.
+    "srgb". time_range: first and last second of the clip. higher [N, K, 3]: how colors depend on the view, as
+    coefficients above degree 0, K of harmonics.COUNTS; None if they do not, as in all clouds of our networks. Formats
+    of one moment write them.
     """
 
     position: np.ndarray
@@ -52,6 +55,7 @@ class MovingSplats:
     color: np.ndarray
     compositing: str = "linear"
     time_range: tuple[float, float] = (0.0, 0.0)
+    higher: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.position)
@@ -70,22 +74,28 @@ class MovingSplats:
         sigma = np.full(len(self), STATIC_SIGMA, np.float32)
         frozen = MovingSplats(
             *(position, 0 * position, 0 * sigma + np.float32(time), sigma, self.scale, self.rotation, opacity),
-            *(self.color, self.compositing, (time, time)),
+            *(self.color, self.compositing, (time, time), self.higher),
         )
         return frozen.select(opacity >= MIN_OPACITY)
 
     def select(self, keep: np.ndarray) -> MovingSplats:
         """Return the splats that a boolean mask [N] or an index array [K] selects."""
-        return replace(self, **{name: getattr(self, name)[keep] for name in ARRAYS})
+        higher = None if self.higher is None else self.higher[keep]
+        return replace(self, **{name: getattr(self, name)[keep] for name in ARRAYS}, higher=higher)
 
     def drop_invalid(self) -> MovingSplats:
         """Return the splats without those that have a zero scale, rotation or time_sigma, or a non-finite value."""
         positive = np.column_stack([self.scale, self.time_sigma, np.linalg.norm(self.rotation, axis=1)]) > 0
         values = np.column_stack([getattr(self, name) for name in ARRAYS])
+        if self.higher is not None:
+            values = np.c_[values, self.higher.reshape(len(self), -1)]
         return self.select(positive.all(1) & np.isfinite(values).all(1))
 
     def transform(self, matrix: np.ndarray) -> MovingSplats:
-        """Return the cloud under the affine map x -> matrix [4, 4] (x, 1); the matrix may shear."""
+        """Return the cloud under the affine map x -> matrix [4, 4] (x, 1); the matrix may shear.
+
+        Of a shear, colors that depend on the view follow the nearest rotation.
+        """
         linear = np.asarray(matrix, np.float64)[:3, :3]
         size = np.cbrt(np.linalg.det(linear))
         if size > 0 and np.allclose(linear @ linear.T, size**2 * np.eye(3), rtol=0, atol=1e-9 * size**2):
@@ -97,7 +107,11 @@ class MovingSplats:
             scale, rotation = scale_and_rotation(linear @ factor)
         position = (self.position @ linear.T + np.asarray(matrix)[:3, 3]).astype(np.float32)
         velocity = (self.velocity @ linear.T).astype(np.float32)
-        return replace(self, position=position, velocity=velocity, scale=scale, rotation=rotation)
+        higher = self.higher
+        if higher is not None:
+            outer, _, inner = np.linalg.svd(linear)
+            higher = harmonics.turn(higher, outer @ inner).astype(np.float32)
+        return replace(self, position=position, velocity=velocity, scale=scale, rotation=rotation, higher=higher)
 
     def to_4d(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return mean, scale, left and right [N, 4], the fields of the same Gaussians as a gaussians.Gaussians4D."""

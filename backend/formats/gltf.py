@@ -45,6 +45,11 @@ def write_glb(cloud: MovingSplats, path: Path | str, time: float) -> int:
         f"{_EXTENSION}:OPACITY": visible.opacity[:, None],
         f"{_EXTENSION}:SH_DEGREE_0_COEF_0": harmonic_from_color(visible.color),
     }
+    if visible.higher is not None:
+        names = [
+            f"{_EXTENSION}:SH_DEGREE_{degree}_COEF_{index}" for degree in (1, 2, 3) for index in range(2 * degree + 1)
+        ]
+        attributes |= zip(names, visible.higher.transpose(1, 0, 2), strict=False)
     arrays = [np.ascontiguousarray(values, "<f4") for values in attributes.values()]
     sizes = [array.nbytes for array in arrays]
     offsets = np.cumsum([0, *sizes]).tolist()

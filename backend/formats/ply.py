@@ -39,9 +39,14 @@ def write_ply(cloud: MovingSplats, path: Path | str, time: float) -> int:
     """
     visible = cloud.freeze(time)
     columns = [visible.position, np.zeros_like(visible.position), harmonic_from_color(visible.color)]
+    properties = PROPERTIES
+    if visible.higher is not None:  # all values of red, then of green, then of blue
+        columns.append(visible.higher.transpose(0, 2, 1).reshape(len(visible), -1))
+        rest, place = [f"f_rest_{index}" for index in range(columns[-1].shape[1])], PROPERTIES.index("opacity")
+        properties = (*PROPERTIES[:place], *rest, *PROPERTIES[place:])
     columns += [_logit(visible.opacity)[:, None], np.log(visible.scale), visible.rotation]
     table = np.concatenate(columns, 1).astype("<f4")
-    _write(path, PROPERTIES, table, [f"compositing {cloud.compositing}", f"time {time:g}"])
+    _write(path, properties, table, [f"compositing {cloud.compositing}", f"time {time:g}"])
     return len(table)
 
 

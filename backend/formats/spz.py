@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import harmonics
 from ..camera import Y_UP_TO_Z_UP, Z_UP_TO_Y_UP
 from ..color import color_from_harmonic, harmonic_from_color
 from ..errors import UserError
@@ -68,8 +69,11 @@ def write_spz(
     )
     streams = [array.tobytes() for array in arrays]
     # Of version 4 without higher harmonics Niantic's library expects five streams and Blender 5.3 six. So it has some.
-    degree = 1 if version == 4 else 0
-    streams += [bytes([_NO_HARMONIC]) * (_HIGHER_BYTES[degree] * len(visible))] if degree else []
+    higher = visible.higher
+    if higher is None:
+        higher = np.zeros((len(visible), 3 if version == 4 else 0, 3))
+    degree = harmonics.degree_of(higher.shape[1])
+    streams += [_to_bytes(128 * higher + _NO_HARMONIC).tobytes()] if degree else []
     header = np.array([(_MAGIC, version, len(visible), degree, bits, b"")], _HEADER).tobytes()
     packed = _pack_streams(header, streams) if version == 4 else gzip.compress(header + b"".join(streams), mtime=0)
     with writing(path) as partial:

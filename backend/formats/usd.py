@@ -16,6 +16,7 @@ import numpy as np
 
 from ..color import harmonic_from_color, srgb_to_linear
 from ..files import writing
+from ..harmonics import degree_of
 from ..splats import MIN_OPACITY, MovingSplats
 
 
@@ -54,7 +55,11 @@ def write_usda(
     )
     reach = 3 * cloud.scale.max(initial=0)
     extent = np.stack([ends.min(0) - reach, ends.max(0) + reach])
-    harmonics = harmonic_from_color(cloud.color)
+    coefficients = harmonic_from_color(cloud.color)[:, None]
+    if cloud.higher is not None:
+        coefficients = np.concatenate([coefficients, cloud.higher], 1)
+    count = coefficients.shape[1]
+    harmonics = coefficients.reshape(-1, 3)
     name = re.sub("[^A-Za-z0-9_]|^(?=[0-9]|$)", "_", Path(path).stem)
     with writing(path) as partial, open(partial, "w", encoding="ascii", newline="\n") as file:
         file.write(_header(name, cloud.compositing, list(frames), frames_per_second))
@@ -65,9 +70,9 @@ def write_usda(
         file.write(f"    quatf[] orientations = {_format_tuples(cloud.rotation, '%.5g')}\n")
         file.write(f"    float3[] scales = {_format_tuples(cloud.scale, '%.5g')}\n")
         file.writelines(_attribute("float[] opacities", frames, opacity))
-        file.write("    uniform int radiance:sphericalHarmonicsDegree = 0\n")
+        file.write(f"    uniform int radiance:sphericalHarmonicsDegree = {degree_of(count - 1)}\n")
         file.write(f"    float3[] radiance:sphericalHarmonicsCoefficients = {_format_tuples(harmonics, '%.5g')}")
-        file.write(' ( elementSize = 1\n interpolation = "vertex" )\n')
+        file.write(f' ( elementSize = {count}\n interpolation = "vertex" )\n')
         # for a USD that reads the prim as Points
         file.writelines(_attribute("point3f[] points", key_frames, position))
         file.write(f"    float[] widths = {_format_floats(2 * cloud.scale.max(1), '%.4g')}")

@@ -13,7 +13,14 @@ from .._backend import camera, errors, formats, logs
 from .keys import shown_time
 from .object import build_cloud, cloud_modifier, make_active, require_cloud
 from .operators import CloudOperator
-from .shown import evaluate_frames, evaluated_cloud, placed_gaussians, shown_gaussians
+from .shown import (
+    evaluate_frames,
+    evaluated_cloud,
+    is_native_splats,
+    native_with_harmonics,
+    placed_gaussians,
+    shown_gaussians,
+)
 from .viewport import fit_density
 
 _UP = (
@@ -73,7 +80,7 @@ class FACET4D_OT_import_splats(ImportHelper, Operator):
 
 
 class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
-    """Export the active cloud as Gaussian splats, in the format that the file's ending names"""
+    """Export the active cloud, or Blender's own splats, in the format that the file's ending names"""
 
     bl_idname = "facet4d.export_splats"
     bl_label = "Export Splats"
@@ -112,6 +119,10 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
     )
     up: EnumProperty(name="Up", description="The axis that points up in the file", items=_UP)
 
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return is_native_splats(context.object) or super().poll(context)
+
     @property
     def filename_ext(self) -> str:
         return f".{self.file_format.lower().rstrip('4')}"
@@ -144,7 +155,10 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
         return {"FINISHED"}
 
     def _write_clip(self, context: Context, path: Path) -> None:
-        scene, active = context.scene, require_cloud(context)
+        scene = context.scene
+        if is_native_splats(context.object):
+            raise errors.UserError("Splats of Blender's own are read frame by frame; choose Frame Range.")
+        active = require_cloud(context)
         splats = self._rotate(placed_gaussians(active, context.evaluated_depsgraph_get()), path)
 
         def time_at(_frame: int) -> float:
@@ -158,7 +172,11 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
     def _write_frame(self, context: Context, path: Path) -> None:
         scene = context.scene
         seconds = (scene.frame_current_final - scene.frame_start) * scene.render.fps_base / scene.render.fps
-        shown = shown_gaussians(require_cloud(context), context.evaluated_depsgraph_get(), seconds)
+        depsgraph = context.evaluated_depsgraph_get()
+        if is_native_splats(context.object):
+            shown = native_with_harmonics(context.object, depsgraph, seconds)
+        else:
+            shown = shown_gaussians(require_cloud(context), depsgraph, seconds)
         version = 4 if self.file_format == "SPZ4" else 3
         formats.exchange.write_splats(self._rotate(shown, path), path, seconds, version)
 

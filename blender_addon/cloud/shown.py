@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,9 +129,20 @@ def native_gaussians(holder: Object, depsgraph: Depsgraph, time: float) -> Movin
     Raises:
         UserError: see local_native.
     """
-    every, higher = local_native(holder, depsgraph, time)
-    if higher.any():
+    shown = native_with_harmonics(holder, depsgraph, time)
+    if shown.higher is not None:
         logs.log.warning("'%s' has colors that depend on the view; one color of each splat is kept.", holder.name)
+    return replace(shown, higher=None)
+
+
+def native_with_harmonics(holder: Object, depsgraph: Depsgraph, time: float) -> MovingSplats:
+    """Return what native_gaussians does, with the colors that depend on the view, if there are any.
+
+    Raises:
+        UserError: see local_native.
+    """
+    every, higher = local_native(holder, depsgraph, time)
+    every.higher = higher if higher.any() else None
     return _drop_unseen(every).transform(np.array(holder.evaluated_get(depsgraph).matrix_world))
 
 

@@ -51,6 +51,9 @@ class FACET4D_PT_result(SidebarPanel, Panel):
             column = layout.column(align=True)
             column.operator_menu_enum(FACET4D_OT_make_cloud.bl_idname, "content", icon="POINTCLOUD_DATA")
             column.operator(FACET4D_OT_apply_transform.bl_idname)
+            column.operator_context = "INVOKE_DEFAULT"
+            column.operator(FACET4D_OT_export_splats.bl_idname, icon="EXPORT")
+            return
         if context.object and (note := foreign_note(context.object)):
             draw_text(context, layout, note, "INFO")
         active = active_cloud(context)

@@ -4,8 +4,10 @@
 import numpy as np
 import pytest
 
+from backend.formats.ply import read_ply
 from backend.harmonics import basis
 from backend.rotations import rotation_from_quaternion
+from tests.helpers.layout import draw
 
 bpy = pytest.importorskip("bpy")
 from mathutils import Matrix, Vector
@@ -13,7 +15,8 @@ from mathutils import Matrix, Vector
 from blender_addon import compat
 from blender_addon.cloud.attributes import read_attribute
 from blender_addon.cloud.object import build_cloud, cloud_modifier, is_cloud, make_active
-from blender_addon.cloud.shown import native_gaussians, shown_gaussians
+from blender_addon.cloud.shown import native_gaussians, native_with_harmonics, shown_gaussians
+from blender_addon.panels.result import FACET4D_PT_result
 
 pytestmark = [
     pytest.mark.blender,
@@ -75,6 +78,59 @@ def test_blender_reads_what_is_exported(registered, make_gaussians, tmp_path, fi
         assert_same(native_gaussians(splats, depsgraph(), 0.0), expected)
 
 
+def add_harmonics(splats, count: int = 8) -> None:
+    """Give splats colors that depend on the view."""
+    higher = np.random.default_rng(0).normal(0, 0.2, (count, len(splats.data.points), 3)).astype(np.float32)
+    for index, values in enumerate(higher):
+        attribute = splats.data.attributes.new(f"radiance:sh_{index}", "FLOAT_VECTOR", "POINT")
+        attribute.data.foreach_set("vector", values.ravel())
+
+
+@pytest.mark.parametrize("file_format", IMPORTERS)
+def test_blenders_own_splats_are_exported_without_a_cloud(registered, make_gaussians, tmp_path, file_format):
+    """With their transform and the colors that depend on the view; SPZ keeps these to 1/256."""
+    splats = native_copy(registered, make_gaussians(150, time_sigma=np.full(150, 1e3)))
+    bpy.data.objects.remove(bpy.data.objects["Head"])
+    registered.facet4d.cloud = None
+    add_harmonics(splats)
+    splats.matrix_world = Matrix.Translation((3, -1, 2)) @ Matrix.Rotation(0.7, 4, "X") @ Matrix.Scale(1.5, 4)
+    bpy.context.view_layer.update()
+    assert "Export Splats" in draw(FACET4D_PT_result).splitlines()
+    suffix, read = IMPORTERS[file_format]
+    path = str(tmp_path / f"copy.{suffix}")
+    assert bpy.ops.facet4d.export_splats(filepath=path, file_format=file_format) == {"FINISHED"}
+    expected = native_with_harmonics(splats, depsgraph(), 0.0)
+    before = {*bpy.data.objects}
+    read(filepath=path)
+    (again,) = (other for other in {*bpy.data.objects} - before if other.type == "POINTCLOUD")
+    found = native_with_harmonics(again, depsgraph(), 0.0)
+    if suffix == "spz":
+        assert_same(found, expected, 0.51 / 4096, 4e-3, 0.004, 0.003)
+        np.testing.assert_allclose(
+            found.higher, expected.higher.clip(-1, 127 / 128), atol=1 / 128
+        )  # rounded, then turned
+    else:
+        assert_same(found, expected)
+        np.testing.assert_allclose(found.higher, expected.higher, atol=1e-4)
+
+
+def test_each_frame_of_blenders_own_splats_is_exported(registered, make_gaussians, tmp_path):
+    """Of splats that nodes or files move; as a clip they are not one file."""
+    cloud = build_cloud(registered, make_gaussians(60), "Head", 1, 49)
+    make_active(bpy.context, cloud)
+    registered.frame_end = 3
+    bpy.ops.facet4d.export_splats(filepath=str(tmp_path / "clip.usda"), file_format="USDA", content="CLIP")
+    bpy.ops.wm.usd_import(filepath=str(tmp_path / "clip.usda"))
+    (splats,) = (other for other in bpy.data.objects if other.type == "POINTCLOUD")
+    make_active(bpy.context, splats)
+    with pytest.raises(RuntimeError, match="are read frame by frame; choose Frame Range"):
+        bpy.ops.facet4d.export_splats(filepath=str(tmp_path / "take.ply"), content="CLIP")
+    assert bpy.ops.facet4d.export_splats(filepath=str(tmp_path / "take.ply"), content="RANGE") == {"FINISHED"}
+    for frame in (1, 2, 3):
+        registered.frame_set(frame)
+        assert_same(read_ply(tmp_path / f"take_{frame:04d}.ply"), native_with_harmonics(splats, depsgraph(), 0.0))
+
+
 def test_edited_splats_become_a_cloud(registered, make_gaussians):
     splats = native_copy(registered, make_gaussians(100))
     shown = native_gaussians(splats, depsgraph(), 0.0)
@@ -128,10 +184,8 @@ def test_applied_transforms_change_nothing_that_is_seen(registered, make_gaussia
     child = bpy.data.objects.new("Glasses", None)
     registered.collection.objects.link(child)
     child.parent, child.location = splats, (1, 2, 3)
-    higher = np.random.default_rng(0).normal(0, 0.2, (8, len(splats.data.points), 3)).astype(np.float32)
-    for index, values in enumerate(higher):
-        attribute = splats.data.attributes.new(f"radiance:sh_{index}", "FLOAT_VECTOR", "POINT")
-        attribute.data.foreach_set("vector", values.ravel())
+    add_harmonics(splats)
+    higher = np.stack([read_attribute(splats.data.attributes[f"radiance:sh_{index}"]) for index in range(8)])
     turn = Matrix.Rotation(0.7, 4, "X") @ Matrix.Rotation(-1.2, 4, "Z")
     splats.matrix_world = Matrix.Translation((3, -1, 2)) @ turn @ Matrix.Diagonal((2, 0.5, 1, 1))
     bpy.context.view_layer.update()
