@@ -23,6 +23,7 @@ from .files import writing_several
 
 TRANSFORMS = "transforms.json"
 LEAST_CLEAR = 0.001  # share of a picture that a matte leaves out, if it is one
+MOST_CUT = 0.05  # of a square's side: what its picture is longer by may be left out
 LARGEST = 1e12  # the cube of a larger number overflows float32
 
 
@@ -103,6 +104,23 @@ class Capture:
         if any(map(_cuts_matte, self.frames, squares)):
             squares = [_middle_square(frame.image, max) for frame in self.frames]
         return squares
+
+    def cover_squares(self) -> list[list[Square]]:
+        """Return the squares of each picture that are read where no mattes tell the subject.
+
+        They are the middle square, but of a long picture without a matte as few as show all of it, evenly apart.
+        """
+        pairs = zip(self.frames, self.middle_squares(), strict=True)
+        return [_covering_squares(frame.image, middle) for frame, middle in pairs]
+
+
+def _covering_squares(image: np.ndarray, middle: Square) -> list[Square]:
+    height, width = image.shape[:2]
+    rest = max(height, width) - middle.side
+    if has_matte(image) or rest <= MOST_CUT * middle.side:
+        return [middle]
+    starts = np.linspace(0, rest, math.ceil(1 + rest / middle.side)).round().astype(int).tolist()
+    return [Square(start, 0, middle.side) if width > height else Square(0, start, middle.side) for start in starts]
 
 
 def _middle_square(image: np.ndarray, choose: Callable[[int, int], int] = min) -> Square:

@@ -35,8 +35,6 @@ from .subject import find_subject, frame_subject
 DEFAULTS = ReconstructOptions()
 LESS = "use fewer pictures or a lower resolution"
 
-LEAST_SHARE = 0.6  # of a picture that its middle square has: 9:16 has less, 3:2 more
-
 OnCloud = Callable[[Gaussians4D], None]
 """A function that is given the cloud as it is before it is refined, placed and on the CPU; where views are completed,
 after each step."""
@@ -139,14 +137,14 @@ def make_plan(
     if centre is None and is_one_place(np.stack([camera.position for camera in cameras])):
         log.warning("One camera alone does not tell how far away the subject is; give the subject's centre.")
     squares = capture.middle_squares()
+    if not (subject or len(missing)):
+        capture, squares, normalisation = _read_all(capture, centre)
     resolution = _pick_resolution(squares, len(missing), options, config, device)
     tokens = (len(capture.frames) + len(missing)) * (resolution // config.patch) ** 2
     sizes = config.layers, config.width, config.patch, tokens, config.expansion
     needed = reconstruction_bytes(*sizes, missing=len(missing))
     if subject:
         squares, normalisation = frame_subject(capture.frames, subject, resolution, config.patch)
-    else:
-        _warn_of_borders(capture, squares)
     plan = Plan(
         capture=capture,
         network=network,
@@ -186,16 +184,22 @@ def _plan_missing(capture: Capture, normalisation: Similarity, options: Reconstr
     return missing
 
 
-def _warn_of_borders(capture: Capture, squares: Sequence[Square]) -> None:
-    """Say how much of the pictures lies outside of their middle squares, if that is much."""
-    sizes = [frame.camera.width * frame.camera.height for frame in capture.frames]
-    share = min(square.side**2 / size for square, size in zip(squares, sizes, strict=True))
-    if share < LEAST_SHARE:
-        log.warning(
-            "Without mattes only the middle squares of the pictures are read, and %.0f %% of them are cut off; give "
-            "mattes if the subject is there.",
-            100 * (1 - share),
-        )
+def _read_all(
+    capture: Capture, centre: Sequence[float] | np.ndarray | None
+) -> tuple[Capture, list[Square], Similarity]:
+    """Return a capture whose mattes do not tell the subject with a frame for each square that is read, and the squares.
+
+    So nothing of a long picture is cut off. The network's unit ball fits its longer side then.
+    """
+    frames, cameras, squares = [], [], []
+    for frame, own in zip(capture.frames, capture.cover_squares(), strict=True):
+        side = max(frame.camera.width, frame.camera.height)
+        cameras.append(frame.camera if len(own) == 1 else frame.camera.crop(0, 0, side, side))
+        frames += [frame] * len(own)
+        squares += own
+    if len(frames) > len(cameras):
+        log.info("Without mattes the %d pictures are read as %d squares.", len(cameras), len(frames))
+    return Capture(frames), squares, normalise_rig(cameras, centre)
 
 
 def _shows(camera: Camera, point: np.ndarray) -> bool:

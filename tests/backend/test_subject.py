@@ -116,6 +116,28 @@ def test_the_subject_is_normalised_by_its_mattes_and_pictures_without_any_by_the
     assert (made.normalisation.translation == expected.translation).all()
 
 
+@pytest.mark.parametrize(
+    ("size", "count"), [((90, 160), 2), ((160, 90), 2), ((120, 90), 2), ((92, 90), 1), ((250, 90), 3)]
+)
+def test_of_long_pictures_without_mattes_nothing_is_cut_off(size, count):
+    """Two squares show a tall picture twice as fine as one that has the longer side, without bars that look empty."""
+    frames = capture_of_ball().frames
+    camera = replace(frames[0].camera, cx=size[0] / 2, cy=size[1] / 2, width=size[0], height=size[1])
+    image = np.full((size[1], size[0], 4), 255, np.uint8)
+    cameras = [replace(camera, camera_to_world=frame.camera.camera_to_world) for frame in frames]
+    made = plan(Capture([replace(frame, camera=own, image=image) for frame, own in zip(frames, cameras, strict=True)]))
+    assert len(made.squares) == len(made.capture.frames) == count * len(frames)
+    seen = np.zeros(size, bool)
+    for square in made.squares[:count]:
+        assert square.side == min(size) and square.left >= 0 and square.top >= 0
+        seen[square.left : square.left + square.side, square.top : square.top + square.side] = True
+    assert seen.mean() >= 0.97
+    assert [frame.name for frame in made.capture.frames[:count]] == [frames[0].name] * count
+    longest = max(size) if count > 1 else min(size)
+    whole = [own.crop(0, 0, longest, longest) for own in cameras]
+    assert made.normalisation.scale == pytest.approx(normalise_rig(whole).scale)
+
+
 def test_a_centre_that_the_user_tells_wins_over_the_mattes():
     made = plan(capture_of_ball(), centre=LOOKED_AT)
     assert made.squares == made.capture.middle_squares()

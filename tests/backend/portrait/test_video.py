@@ -119,6 +119,34 @@ def test_cuts_are_found_and_motion_and_light_are_none():
     assert shots_of(pan) == [12, 12]
 
 
+@pytest.mark.parametrize("length", [7, 16, 30])
+@pytest.mark.parametrize("speed", [0.0, 0.5])
+def test_dissolves_are_found_and_their_frames_left_out(length, speed):
+    person, cat = data.astronaut(), data.chelsea()
+    before = [shown(person, 50 + speed * step, 10) for step in range(20 + length)]
+    after = [shown(cat, 30 - speed * step, 20) for step in range(20 + length)]
+    mixtures = [
+        ((1 - share) * before[20 + step] + share * after[step]).astype(np.uint8)
+        for step, share in enumerate(np.linspace(0, 1, length + 2)[1:-1])
+    ]
+    first, last = find_shots([thumbnail(frame) for frame in [*before[:20], *mixtures, *after[length:]]])
+    slack = max(2, length // 5)
+    assert first.start == 0 and abs(first.stop - 20) <= slack
+    assert abs(last.start - 20 - length) <= slack and last.stop == 40 + length
+
+
+@pytest.mark.parametrize("speed", [0.5, 1, 2, 4, 8])
+def test_what_moves_or_comes_closer_is_no_dissolve(speed):
+    person, cat = data.astronaut(), data.chelsea()
+    assert shots_of([shown(person, min(speed * step, 190), 0.5 * step) for step in range(60)]) == [60]
+    assert shots_of([shown(person, 10, 10, 1 + speed * step / 100) for step in range(60)]) == [60]
+    walking = [shown(person, 50, 50) for _ in range(60)]
+    for step, frame in enumerate(walking):
+        left = min(int(20 + speed * step), 200)
+        frame[60:220, left : left + 120] = shown(cat, 60, 30)[60:220, 100:220]
+    assert shots_of(walking) == [60]
+
+
 @pytest.mark.slow
 def test_of_a_video_with_cuts_the_shot_is_taken_that_shows_a_face_longest(tmp_path, caplog, monkeypatch):
     """Nothing is made up about a face between two shots, and the persons of several are not one."""
