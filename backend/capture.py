@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os.path import splitext
 from pathlib import Path
@@ -32,6 +32,7 @@ class Frame:
     """A picture with its camera and its time in seconds.
 
     image: RGBA uint8 [H, W, 4], straight alpha, sRGB-encoded, top row first. held_out: not used for reconstruction.
+    plate: what the camera took of the set without the subject, of the same size, if the capture has it.
     """
 
     camera: Camera
@@ -39,6 +40,7 @@ class Frame:
     image: np.ndarray
     name: str
     held_out: bool = False
+    plate: np.ndarray | None = None
 
 
 class Square(NamedTuple):
@@ -200,13 +202,20 @@ def save_capture(capture: Capture, folder: Path | str) -> Path:
     return folder / TRANSFORMS
 
 
-def write_transforms(folder: Path, frames: Sequence[tuple[str, Camera, float, bool]]) -> None:
+def write_transforms(
+    folder: Path, frames: Sequence[tuple[str, Camera, float, bool]], plates: Mapping[str, str] | None = None
+) -> None:
     """Write a transforms.json for pictures that are there: file's name, camera, time and held_out.
+
+    plates: the files' names of the plates of some pictures.
 
     Raises:
         OSError: it cannot be written.
     """
     entries = [{"file_path": name, "time": time, **_write_camera(camera)} for name, camera, time, _ in frames]
+    for entry in entries:
+        if plate := (plates or {}).get(entry["file_path"]):
+            entry["plate_path"] = plate
     document: dict[str, Any] = {"camera_model": "OPENCV", "frames": entries}
     if held_out := [name for name, _, _, held_out in frames if held_out]:
         document["test_filenames"] = held_out

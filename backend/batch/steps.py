@@ -123,7 +123,8 @@ def _open(shot: Shot, _stamp: str) -> tuple[Take, list[Window], frozenset[Path]]
     """Open a capture: return its pictures, with mattes once they are read, its windows, and all files that it names."""
     source = open_capture(shot.input)
     files = {picture.path(source.library) for picture in source.shots}
-    files |= {mask for picture in source.shots if isinstance(mask := picture.view.mask, Path)}
+    others = (file for picture in source.shots for file in (picture.view.mask, picture.view.plate))
+    files |= {file for file in others if file}
     options = cast(ReconstructOptions, shot.options)
     files |= set(options.plates.iterdir()) if options.plates and options.plates.is_dir() else set()
     take = cut_out_take(open_take(source), options)

@@ -77,7 +77,7 @@ class View:
 
     name: as the calibration calls it: a picture's path, or a camera's name. camera_to_world: [4, 4], OpenCV axes,
     without scale. time: in seconds, or None where the calibration tells none; frame: the number of the frame, likewise.
-    file, mask: pictures that the calibration itself names by their paths. held_out: not for reconstruction.
+    file, mask, plate: pictures that the calibration itself names by their paths. held_out: not for reconstruction.
     """
 
     name: str
@@ -88,6 +88,7 @@ class View:
     file: Path | None = None
     mask: Path | None = None
     held_out: bool = False
+    plate: Path | None = None
 
 
 @dataclass(frozen=True)

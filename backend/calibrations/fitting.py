@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from ..errors import UserError
 from ..picture_files import open_picture, read_image, read_size
-from .lens import Lens
+from .lens import Lens, Undistorter
 from .pictures import Library
 from .shots import Shot
 
@@ -87,8 +88,55 @@ def with_mask(image: np.ndarray, file: Path) -> np.ndarray:
     return np.concatenate([image[..., :3], np.asarray(mask)[..., None]], -1)
 
 
+class Fitter:
+    """Makes pictures of lenses what their pinhole cameras would take, and so their plates, each of which is read once.
+
+    Pictures of one lens that follow one another are quicker.
+    """
+
+    def __init__(self) -> None:
+        self._undistorter: Undistorter | None = None
+        self._plates: dict[tuple[Path, Lens, bool], np.ndarray] = {}
+
+    def fit(self, image: np.ndarray, lens: Lens, turns: bool) -> np.ndarray:
+        """Return a picture RGBA uint8 [H, W, 4] of a lens's size, undistorted, turned by a quarter if it turns."""
+        if image.shape[1::-1] != (lens.width, lens.height):
+            image = resize_picture(image, lens.width, lens.height)
+        if not lens.is_pinhole:
+            if self._undistorter is None or self._undistorter.lens != lens:
+                self._undistorter = Undistorter(lens)
+            image = self._undistorter.undistort(image)
+        return np.ascontiguousarray(np.rot90(image)) if turns else image
+
+    def plate(self, file: Path, lens: Lens, turns: bool) -> np.ndarray:
+        """Return a plate as its pictures are fitted.
+
+        Raises:
+            UserError: it cannot be read, or is of another shape than the pictures.
+        """
+        key = file, lens, turns
+        if key not in self._plates:
+            image = read_image(file)
+            height, width = image.shape[:2]
+            if abs(width * lens.height - lens.width * height) > 0.01 * width * lens.height:
+                raise UserError(
+                    f"The plate {file} is {width} x {height}, not of its picture's shape; give the plate that the same "
+                    "camera took."
+                )
+            self._plates[key] = self.fit(image, lens, turns)
+        return self._plates[key]
+
+
 def resize_picture(image: np.ndarray, width: int, height: int) -> np.ndarray:
     """Return a picture RGBA uint8 [H, W, 4] of another width and height."""
     # Pillow resamples RGBA by way of premultiplied alpha only if asked to
     picture = Image.fromarray(image).convert("RGBa")
     return np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS).convert("RGBA"))
+
+
+def save_plate(plate: np.ndarray, folder: Path) -> str:
+    """Write a plate into a folder, unless it is there, and return the name of its file, which tells what it shows."""
+    name = f"plate_{hashlib.sha256(plate.tobytes()).hexdigest()[:12]}.png"
+    if not (folder / name).exists():
+        Image.fromarray(plate).save(folder / name, "PNG", compress_level=1)
+    return name

@@ -36,9 +36,9 @@ from ..take import Take
 from .calibration import Finding, Sieve
 from .clock import set_times
 from .findings import examine_cameras, examine_mattes
-from .fitting import ORIENTATION, fit_lens, is_doubtful, resize_picture, turn_upright, upright_size, with_mask
+from .fitting import ORIENTATION, Fitter, fit_lens, is_doubtful, save_plate, turn_upright, upright_size, with_mask
 from .formats import read_calibration
-from .lens import Lens, Undistorter
+from .lens import Lens
 from .pictures import Library, list_some
 from .shots import Shot, find_shots
 
@@ -115,25 +115,20 @@ class Source:
         """
         cameras, names = self.cameras, self.names
         boxes = np.full((len(names), 4), np.nan)
-        undistorter, sieve, kept, doubtful = None, Sieve("pictures"), 0, []
+        fitter, sieve, kept, doubtful = Fitter(), Sieve("pictures"), 0, []
         for index, image in self._images(range(len(names)) if chosen is None else chosen, sieve):
             shot, lens = self.shots[index], self._lens(index)
             with sieve:
                 if shot.view.mask:
                     image = with_mask(image, shot.view.mask)
-                if image.shape[1::-1] != (lens.width, lens.height):
-                    image = resize_picture(image, lens.width, lens.height)
-                if not lens.is_pinhole:
-                    if undistorter is None or undistorter.lens != lens:
-                        undistorter = Undistorter(lens)
-                    image = undistorter.undistort(image)
-                if index in self.turned:
-                    image = np.ascontiguousarray(np.rot90(image))
+                image = fitter.fit(image, lens, index in self.turned)
+                path = shot.view.plate
+                plate = fitter.plate(path, lens, index in self.turned) if path else None
                 if outline := outline_matte(image):
                     boxes[index] = outline.box
                 if shot.frame is None and is_doubtful(shot.path(self.library)):
                     doubtful.append(names[index])
-                yield index, Frame(cameras[index], shot.time, image, names[index], shot.view.held_out)
+                yield index, Frame(cameras[index], shot.time, image, names[index], shot.view.held_out, plate)
                 kept += 1
         self.findings.extend(sieve.findings(kept))
         if doubtful:
@@ -154,7 +149,9 @@ class Source:
         """Return the file of a shot's picture if it can be used as it is."""
         shot, lens = self.shots[index], self._lens(index)
         path = shot.path(self.library)
-        changes = shot.frame is not None or shot.view.mask or not lens.is_pinhole or index in self.turned
+        changes = (
+            shot.frame is not None or shot.view.mask or shot.view.plate or not lens.is_pinhole or index in self.turned
+        )
         if changes or path.suffix.lower() not in COPIED:
             return None
         with open_picture(path) as picture:
@@ -210,8 +207,9 @@ def open_capture(path: Path | str, options: ImportOptions = DEFAULTS) -> Source:
             if (id(lens), size) not in checked:
                 _check_lens(lens, size, shot.name, options)
                 checked.add((id(lens), size))
-            if shot.view.mask and not shot.view.mask.is_file():
-                raise UserError(f"The mask {shot.view.mask} of '{shot.name}' is missing; restore it.")
+            for kind, file in (("mask", shot.view.mask), ("plate", shot.view.plate)):
+                if file and not file.is_file():
+                    raise UserError(f"The {kind} {file} of '{shot.name}' is missing; restore it.")
             source.shots.append(shot)
             source.sizes.append(size)
     findings += sieve.findings(len(source.shots))
@@ -303,7 +301,7 @@ def import_capture(
     files = {index: source.plain_file(index) for index in range(len(source.shots))}
     copied = {index: file for index, file in files.items() if file}
     names = [f"{name}{copied[index].suffix if index in copied else '.png'}" for index, name in enumerate(source.names)]
-    stage, count = "Importing pictures", len(names)
+    stage, count, plates = "Importing pictures", len(names), {}
     with writing_several(folder / TRANSFORMS) as new:
         for number, (index, file) in enumerate(copied.items()):
             progress(stage, number / count)
@@ -317,6 +315,8 @@ def import_capture(
             mode = "RGBA" if frame.image[..., 3].min() < 255 else "RGB"
             picture.convert(mode).save(new / names[index], "PNG", compress_level=1)
             written.add(index)
+            if frame.plate is not None:
+                plates[names[index]] = save_plate(frame.plate, new)
         shots = enumerate(zip(names, source.cameras, source.shots, strict=True))
         write_transforms(
             new,
@@ -325,6 +325,7 @@ def import_capture(
                 for index, (name, camera, shot) in shots
                 if index in written
             ],
+            plates,
         )
     progress(stage, 1.0)
     return source

@@ -4,14 +4,15 @@
 Poses are OpenGL's `transform_matrix`. Intrinsics are those of all frames or of each: `fl_x fl_y cx cy w h` in pixels,
 or `camera_angle_x camera_angle_y` in radians, or instant-ngp's `x_fov y_fov` in degrees; `k1 k2 k3 k4 p1 p2` are
 Brown's, or the fisheye's where `camera_model` or `is_fisheye` says so. A frame's `time` or `timestamp` is in seconds,
-`mask_path` names its matte. Frames listed in `test_filenames` or `val_filenames` are held out.
+`mask_path` names its matte, `plate_path`, also of all frames, a picture of the set without the subject. Frames listed
+in `test_filenames` or `val_filenames` are held out.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import chain
@@ -40,9 +41,9 @@ RADIAL, TANGENTIAL = ("k1", "k2", "k3", "k4"), ("p1", "p2")
 SIZE, FOCAL = ("w", "h"), ("fl_x", "fl_y", "camera_angle_x", "camera_angle_y", "x_fov", "y_fov", "cx", "cy")
 LENS = {*SIZE, *FOCAL, *RADIAL, "k5", "k6", *TANGENTIAL, "camera_model", "is_fisheye", *OTHER_LENSES}
 TIMES = ("time", "timestamp")
-MASKS = ("mask_path", "fg_mask_path")
+MASKS, PLATES = ("mask_path", "fg_mask_path"), ("plate_path",)
 # what is read, and what programs add that changes nothing here
-KNOWN = {*LENS, *TIMES, *MASKS, "frames", "file_path", "transform_matrix"}
+KNOWN = {*LENS, *TIMES, *MASKS, *PLATES, "frames", "file_path", "transform_matrix"}
 KNOWN |= {"train_filenames", "val_filenames", "test_filenames", "colmap_im_id", "sharpness", "rotation", "camera_id"}
 KNOWN |= {"aabb_scale", "scale", "offset", "aabb", "up", "applied_transform", "applied_scale", "ply_file_path"}
 
@@ -92,6 +93,7 @@ def _read_file(path: Path, held_out: bool, findings: list[Finding]) -> list[View
     poses = opengl_to_opencv(poses)
     files = FrameFiles(path.parent)
     lenses = _Lenses(document, files, names)
+    shared = {key: document[key] for key in PLATES if key in document}
     sieve, views, used = Sieve("frames"), [], set()
     for index, (entry, name) in enumerate(zip(entries, names, strict=True)):
         with sieve:
@@ -100,12 +102,14 @@ def _read_file(path: Path, held_out: bool, findings: list[Finding]) -> list[View
             if index in faults:
                 raise UserError(f"The pose of '{name}' {faults[index]}.")
             time = _number(entry.get(key), f"The time of '{name}'") if key else None
-            file, mask = files.find(name), _find_mask(entry, name, files)
+            file, mask = files.find(name), _find_other(entry, MASKS, f"The mask of '{name}'", files)
+            plate = _find_other({**shared, **entry}, PLATES, f"The plate of '{name}'", files)
             if str(file) in used:
                 raise UserError(f"The picture '{name}' is listed twice; give each frame its own.")
             used.add(str(file))
             lens = lenses.read(entry, name, file)
-            views.append(View(name, lens, poses[index], time, None, file, mask, held_out or is_held_out(name)))
+            is_apart = held_out or is_held_out(name)
+            views.append(View(name, lens, poses[index], time, None, file, mask, is_apart, plate))
     findings += [*sieve.findings(len(views)), *_examine(path, document, entries, np.delete(scales, [*faults]))]
     return views
 
@@ -197,13 +201,14 @@ def _take_matrices(entries: list[dict]) -> tuple[np.ndarray, list[int]]:
     return matrices, missing
 
 
-def _find_mask(entry: dict, name: str, files: FrameFiles) -> Path | None:
-    mask = next((entry[key] for key in MASKS if entry.get(key) is not None), None)
-    if mask is None:
+def _find_other(entry: dict, keys: Sequence[str], what: str, files: FrameFiles) -> Path | None:
+    """Return the path of a picture that an entry has under one of some keys, None if it has none."""
+    path = next((entry[key] for key in keys if entry.get(key) is not None), None)
+    if path is None:
         return None
-    if not isinstance(mask, str) or "\0" in mask:
-        raise UserError(f"The mask of '{name}' is {mask!r:.40}; it must be a path.")
-    return files.find(mask)
+    if not isinstance(path, str) or "\0" in path:
+        raise UserError(f"{what} is {path!r:.40}; it must be a path.")
+    return files.find(path)
 
 
 class _Lenses:

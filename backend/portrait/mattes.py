@@ -51,8 +51,8 @@ class CutOut:
     """Gives pictures without alpha their mattes, all in the same way, which the first ones decide.
 
     Captures of which more than half of the pictures have mattes stay as they are. Else plates are used if the options
-    name some; then a plain background, if almost all pictures have one; then the bundled network, if it finds a person
-    in almost all.
+    or the capture name some; then a plain background, if almost all pictures have one; then the bundled network, if it
+    finds a person in almost all.
     """
 
     def __init__(self, options: ReconstructOptions):
@@ -82,11 +82,13 @@ class CutOut:
         for frame in capture.frames:
             matte = None if has_matte(frame.image) else self._way(frame)
             image = frame.image if matte is None else np.dstack([frame.image[..., :3], matte])
-            frames.append(replace(frame, image=image))
+            frames.append(replace(frame, image=image, plate=None))
         return Capture(frames)
 
     def _choose(self, frames: Sequence[Frame]) -> tuple[Way, str]:
         """Return how these pictures get mattes, and the sentence that says so."""
+        if not self._options.plates and any(frame.plate is not None for frame in frames):
+            return cut_from_own_plate, "The pictures have no alpha; their mattes come from the capture's plates."
         if self._options.plates:
             plates = Plates(self._options.plates)
             return plates.cut, f"The pictures have no alpha; their mattes come from the plates in {plates.folder}."
@@ -138,17 +140,7 @@ class Plates:
                 f"The plate {path} is {plate.shape[1]} x {plate.shape[0]} but '{frame.name}' is {picture.shape[1]} x "
                 f"{picture.shape[0]}; give the plate that the same camera took."
             )
-        matte = cut_from_background(picture, plate)
-        covered = (matte >= 128).mean()
-        if covered < MIN_COVERED:
-            raise UserError(
-                f"'{frame.name}' shows nothing that its plate {path} does not; give one without the subject."
-            )
-        if covered > MAX_COVERED:
-            raise UserError(
-                f"All of '{frame.name}' differs from its plate {path}; give that of the same camera and light."
-            )
-        return matte
+        return _cut_from_plate(frame, plate, f"its plate {path}")
 
     def _find(self, name: str) -> Path:
         if len(self._files) == 1:
@@ -157,6 +149,27 @@ class Plates:
         if not called:
             raise UserError(f"There is no plate for '{name}' in {self.folder}; call it like the picture's camera.")
         return self._files[max(called, key=len)]
+
+
+def cut_from_own_plate(frame: Frame) -> np.ndarray:
+    """Return the matte uint8 [H, W] of a picture by the plate that its capture has of its camera.
+
+    Raises:
+        UserError: it has none, or that is of another camera or light, or of the subject.
+    """
+    if frame.plate is None:
+        raise UserError(f"'{frame.name}' has no plate, but others have; give every frame a 'plate_path', or none.")
+    return _cut_from_plate(frame, frame.plate[..., :3], "its plate")
+
+
+def _cut_from_plate(frame: Frame, plate: np.ndarray, called: str) -> np.ndarray:
+    matte = cut_from_background(frame.image[..., :3], plate)
+    covered = (matte >= 128).mean()
+    if covered < MIN_COVERED:
+        raise UserError(f"'{frame.name}' shows nothing that {called} does not; give one without the subject.")
+    if covered > MAX_COVERED:
+        raise UserError(f"All of '{frame.name}' differs from {called}; give that of the same camera and light.")
+    return matte
 
 
 def cut_from_wall(frame: Frame) -> np.ndarray:

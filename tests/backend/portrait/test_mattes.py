@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pictures without alpha get mattes: by plates, from plain walls, or of a person; or stay as they are."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from backend.capture import Capture, Frame
+from backend.calibrations.lens import Lens, Undistorter
+from backend.calibrations.load import import_capture, load_capture, open_capture, open_take
+from backend.capture import TRANSFORMS, Capture, Frame, save_capture
 from backend.errors import UserError
 from backend.logs import log
 from backend.options import ReconstructOptions
@@ -165,3 +168,70 @@ def test_pictures_with_mattes_and_those_that_are_to_keep_their_background_stay(c
     assert not caplog.records
     with pytest.raises(UserError, match="choose auto or off"):
         CutOut(replace(ReconstructOptions(), matting="u2net"))
+
+
+def save_with_plates(folder, light=1.0, lens=None):
+    """Save a capture whose transforms.json names a plate for each frame, and return what it says."""
+    save_capture(capture_of([before(light * clutter(index)) for index in range(3)]), folder)
+    document = json.loads((folder / TRANSFORMS).read_text())
+    (folder / "empty").mkdir()
+    for index, entry in enumerate(document["frames"]):
+        save_plate(folder / "empty" / f"{index}.png", clutter(index))
+        entry["plate_path"] = f"empty/{index}.png"
+        entry.update(lens or {})
+    (folder / TRANSFORMS).write_text(json.dumps(document))
+    return document
+
+
+def test_plates_that_a_transforms_json_names_cut_the_subject_out(tmp_path, caplog):
+    save_with_plates(tmp_path, light=1.08)
+    source = open_capture(tmp_path)
+    capture = cut_out_take(open_take(source), ReconstructOptions()).read(range(3))
+    assert source.findings == []
+    assert all(overlap(frame.image[..., 3]) > 0.93 for frame in capture.frames)
+    assert "their mattes come from the capture's plates." in caplog.text
+
+
+def test_plates_are_undistorted_as_their_pictures_are_and_imported_with_them(tmp_path):
+    save_with_plates(tmp_path / "shot", lens={"k1": 0.2, "camera_model": "OPENCV"})
+    direct = load_capture(tmp_path / "shot")
+    camera = ring(3, size=SIDE)[0]
+    lens = Lens(SIDE, SIDE, camera.fx, camera.fy, camera.cx, camera.cy, radial=(0.2, 0.0, 0.0, 0.0))
+    import_capture(tmp_path / "shot", tmp_path / "out")
+    assert len(list((tmp_path / "out").glob("plate_*.png"))) == 3
+    for capture in (direct, load_capture(tmp_path / "out")):
+        for frame in CutOut(ReconstructOptions()).cut(capture).frames:
+            truth = Undistorter(lens).undistort(np.dstack([np.zeros((SIDE, SIDE, 3)), 255 * SUBJECT]).astype(np.uint8))
+            solid, subject = frame.image[..., 3] >= 128, truth[..., 3] >= 128
+            assert (solid & subject).sum() / (solid | subject).sum() > 0.93
+
+
+def test_one_plate_for_all_frames_is_said_once(tmp_path):
+    save_capture(capture_of([before(clutter()) for _ in range(3)]), tmp_path)
+    save_plate(tmp_path / "empty.png", clutter())
+    document = json.loads((tmp_path / TRANSFORMS).read_text())
+    (tmp_path / TRANSFORMS).write_text(json.dumps(document | {"plate_path": "empty.png"}))
+    frames = load_capture(tmp_path).frames
+    assert all(frame.plate is frames[0].plate for frame in frames)
+    assert all(
+        overlap(frame.image[..., 3]) > 0.93 for frame in CutOut(ReconstructOptions()).cut(Capture(frames)).frames
+    )
+
+
+@pytest.mark.parametrize(
+    ("plate", "sentence"),
+    [
+        ("gone.png", "The plate .*gone.png of 'cam0_0001.png' is missing; restore it"),
+        (7, "The plate of 'cam0_0001.png' is 7; it must be a path"),
+        ("wide.png", "The plate .*wide.png is 160 x 100, not of its picture's shape; give the plate that the same"),
+        (None, "'cam0_0001' has no plate, but others have; give every frame a 'plate_path', or none"),
+    ],
+)
+def test_a_plate_of_a_transforms_json_that_does_not_fit_is_one_sentence(tmp_path, plate, sentence):
+    document = save_with_plates(tmp_path)
+    save_plate(tmp_path / "wide.png", clutter()[:100])
+    for entry in document["frames"][: 1 if plate is None else 3]:
+        entry["plate_path"] = plate
+    (tmp_path / TRANSFORMS).write_text(json.dumps(document))
+    with pytest.raises(UserError, match=sentence):
+        CutOut(ReconstructOptions()).cut(load_capture(tmp_path))
