@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .errors import UserError
 
@@ -37,24 +36,6 @@ def pick_device(name: str = "auto") -> torch.device:
 def half_precision(device: torch.device) -> torch.autocast:
     """Return a context in which networks compute in bf16, as they were trained, where the device is faster with it."""
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or _multiplies_bf16())
-
-
-ATTENTION = [
-    SDPBackend.CUDNN_ATTENTION,
-    SDPBackend.FLASH_ATTENTION,
-    SDPBackend.EFFICIENT_ATTENTION,
-    SDPBackend.MATH,
-]
-
-
-def fast_attention(device: torch.device) -> AbstractContextManager:
-    """Return a context in which attention is computed by the kernels that are fastest on the device.
-
-    On data-centre GPUs from Hopper on these are cuDNN's, which PyTorch itself takes last (docs/performance.md).
-    """
-    if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] in (9, 10):
-        return sdpa_kernel(ATTENTION, set_priority=True)
-    return nullcontext()
 
 
 @functools.cache

@@ -23,7 +23,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .color import SH_C0
-from .devices import fast_attention
 from .gaussians import Gaussians4D, concatenate
 from .patches import nearest_points, patchify, rays
 from .plane_sweep import PlaneSweep
@@ -255,9 +254,8 @@ class LRM4D(nn.Module):
             tokens = tokens + self.sweep(images, camera_to_world, intrinsics, times, known)
         if self.config.free_gaussians:
             tokens = torch.cat([tokens, self.free_tokens.expand(len(tokens), -1, -1)], 1)
-        with fast_attention(tokens.device):
-            for block in self.blocks:
-                tokens = block(tokens)
+        for block in self.blocks:
+            tokens = block(tokens)
         tokens = self.decode_norm(tokens)
         count = tokens.shape[1] - self.config.free_gaussians
         with torch.autocast(images.device.type, enabled=False):

@@ -28,7 +28,7 @@ __device__ float3 look_up(const float4* picture, float x, float y, int width, in
 
 // eyes [B * V]; nearest and direction [B * V, height, width, 3], of the cells' rays; cells [B * V, height, width] of
 // colors; weights [B, known, V], of each known picture for each view -> evidence [B * V, height, width, depths].
-__global__ void sweep(const Eye* eyes, const float* nearest, const float* direction, const float4* cells,
+extern "C" __global__ void sweep(const Eye* eyes, const float* nearest, const float* direction, const float4* cells,
                       const float* weights, float4* evidence, Constants constants, int views, int known, int width,
                       int height, int depths) {
   int place = blockIdx.x * blockDim.x + threadIdx.x, view = blockIdx.y, area = width * height;

@@ -27,7 +27,6 @@ from torch import Tensor
 
 from ..cache import load_or_make
 from ..color import color_from_harmonic
-from ..devices import fast_attention
 from ..errors import UserError
 from ..gaussians import Gaussians4D
 from ..lrm4d import Block
@@ -173,9 +172,8 @@ class GSLRM(nn.Module):
             tokens = self.embed(patchify(pixels, patch))  # [B, L, D]
             free = self.free_tokens.expand(len(tokens), -1, -1)
             tokens = self.embed_norm(torch.cat([free, tokens], 1))
-        with fast_attention(tokens.device):
-            for block in self.blocks:
-                tokens = block(tokens)
+        for block in self.blocks:
+            tokens = block(tokens)
         with torch.autocast(images.device.type, enabled=False):
             free, tokens = tokens.float().tensor_split([self.config.free_gaussians], 1)
             free = self.decode_free(self.decode_free_norm(free))  # [B, F, 14]

@@ -18,7 +18,7 @@ class KernelsOnCpu:
     """Stands for backend.nvrtc.Kernels: launches the kernels of a source with tensors on the CPU."""
 
     def __init__(self, source: Path, folder: Path) -> None:
-        names = re.findall(r"__global__ void (\w+)\(", source.read_text())
+        names = re.findall(r'extern "C" __global__ void (\w+)\(', source.read_text())  # the driver finds no others
         program, library = folder / "kernels.cpp", folder / "kernels.so"
         lines = [f'#include "{HEADER}"', f'#include "{source}"', *(f"KERNEL({name})" for name in names)]
         program.write_text("\n".join(lines))
