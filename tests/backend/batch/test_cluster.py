@@ -58,6 +58,9 @@ def test_a_batch_whose_node_is_killed_loses_nothing_and_does_nothing_twice(nodes
         run(units, tries, address, take, strict)
 
     monkeypatch.setattr(cluster, "run_on_ray", run_and_kill)
+    # one step at a time beside the network, so that a node needs two processes; each imports PyTorch for seconds
+    monkeypatch.setattr(cluster, "LIGHT", 0.9)
+    monkeypatch.setattr(cluster, "DECODING", 0.95)
     arguments = command(tmp_path / "shots", out, write_model(tmp_path), "--ray", nodes.address)
     assert main(arguments[3:]) == 1
     assert left[0] > 0
