@@ -2,6 +2,7 @@
 """The house's layers: which room may import which. Imports point down the lists, never back up."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,11 @@ ADDON = (
 )
 
 
+@functools.cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def modules(package: str) -> dict[str, Path]:
     """Return the files of a package by dotted names within it; a room's __init__ goes by the room's name."""
     files = {}
@@ -63,7 +69,7 @@ def imports(package: str, name: str, path: Path, known: dict[str, Path]) -> set[
     """Return the modules of the same package that a file imports, wherever in the file it does."""
     home = [package, *path.relative_to(ROOT / package).parts[:-1]]
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(path)):
         if not isinstance(node, ast.ImportFrom) or (not node.level and (node.module or "").split(".")[0] != package):
             continue
         base = home[: len(home) - node.level + 1] if node.level else []
@@ -122,7 +128,7 @@ def test_backend_never_imports_blender_and_the_add_on_reaches_torch_through_the_
     """Where a process asks whether torch can be used, it runs a text of its own (pytorch/probe.py)."""
     for package, forbidden in (("backend", {"bpy", "blender_addon"}), ("blender_addon", {"torch", "gsplat"})):
         for path in modules(package).values():
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for node in ast.walk(parse(path)):
                 names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
                 names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
                 wrong = {name.split(".")[0] for name in names} & forbidden
@@ -132,6 +138,6 @@ def test_backend_never_imports_blender_and_the_add_on_reaches_torch_through_the_
 @pytest.mark.slow
 def test_tests_share_through_helpers_and_not_through_one_another():
     for path in (ROOT / "tests").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parse(path)):
             if isinstance(node, ast.ImportFrom):
                 assert not any(part.startswith("test_") for part in (node.module or "").split(".")), path

@@ -80,6 +80,7 @@ def count(work) -> int:
     return counted.get_total_flops()
 
 
+@pytest.mark.slow
 def test_the_products_are_those_of_a_layer_and_the_operations_those_of_the_network():
     """Reading the patches and writing the Gaussians is left out, and takes little."""
     factors = network.make_factors(SMALL, 300, Bench())
@@ -109,6 +110,7 @@ def small_reconstruction(capture, options):
     return reconstruct(capture.select(range(2)), options)
 
 
+@pytest.mark.slow
 def test_all_that_draws_here_is_timed_and_draws_the_same(monkeypatch):
     known = splatting.list_rasterizers(torch.device("cpu"))
     assert list(known)[-1] == "PyTorch" and len(known) == 1 + rasterize.is_compiled(torch.device("cpu"))

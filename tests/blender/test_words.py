@@ -99,6 +99,7 @@ def test_texts_use_no_programmers_words(registered):
         assert not PROGRAMMERS.search(f"{text.label} {text.tooltip}"), text
 
 
+@pytest.mark.slow
 def test_no_panel_says_a_text_twice(filmed):
     operators.put_in_scene(bpy.context, filmed, FakeCloud().to_splats())
     for panel in PANELS:

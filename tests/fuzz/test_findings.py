@@ -15,7 +15,6 @@ from backend.__main__ import main
 from backend.calibrations.load import open_capture
 from backend.errors import UserError
 from backend.facelift.gslrm import load_gslrm
-from backend.facelift.mvdiffusion import _read_weights
 from backend.formats.exchange import read_splats, write_splats
 from backend.gaussians import load_cloud, save_cloud
 from backend.import_options import ImportOptions
@@ -152,8 +151,11 @@ def test_a_name_that_is_no_text(tmp_path, capsys):
     assert "3 Gaussians" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_damaged_state_of_a_network(tmp_path):
     """Weights as FaceLift's UNet has them, with a value that is no number, are refused by name."""
+    from backend.facelift.mvdiffusion import _read_weights  # brings diffusers along, which takes seconds
+
     save_file({"conv": tiny_gslrm.random_model().free_tokens.data * np.nan}, tmp_path / "weights.safetensors")
     assert load_file(tmp_path / "weights.safetensors")["conv"].isnan().all()
     with pytest.raises(UserError, match=r"cannot be loaded .*conv"):

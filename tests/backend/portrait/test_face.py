@@ -50,6 +50,7 @@ def test_of_equal_scores_the_last_network_keeps_the_last():
     assert face._suppress(boxes, scores, 0.7) == [0]
 
 
+@pytest.mark.slow
 def test_a_large_picture_gives_the_boxes_of_the_full_search(monkeypatch):
     """Although only a smaller copy of it is searched for the smallest faces."""
     picture = np.pad(resized(1024, 1024), ((100, 300), (500, 100), (0, 0)), mode="edge")
@@ -61,6 +62,7 @@ def test_a_large_picture_gives_the_boxes_of_the_full_search(monkeypatch):
     assert max(copy.shape) == photo.LARGEST_SEARCHED and whole is picture and smallest > 50
 
 
+@pytest.mark.slow
 def test_a_face_that_a_smaller_copy_does_not_show_is_found():
     picture = np.full((2400, 3200, 3), 120, np.uint8)
     picture[1000:1120, 2000:2120] = resized(120, 120)

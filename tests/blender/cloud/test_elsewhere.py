@@ -21,7 +21,7 @@ from blender_addon.panels.result import FACET4D_PT_result
 from blender_addon.run import operators
 from tests.helpers.stage import FakeCloud
 
-pytestmark = pytest.mark.blender
+pytestmark = [pytest.mark.blender, pytest.mark.slow]
 
 
 @pytest.fixture
@@ -38,7 +38,6 @@ def instanced(scene, make_gaussians):
     return made, empty
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("degrees", [60, 120, 180])
 def test_a_turned_instance_shows_the_cloud_turned(studio, instanced, make_gaussians, tmp_path, degrees):
     gaussians = make_gaussians(300, scale=np.full((300, 3), [0.12, 0.08, 0.03]))

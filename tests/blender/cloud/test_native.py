@@ -146,6 +146,7 @@ def test_older_blender_draws_points_and_says_where_native_splats_are(registered,
     assert "Blender 5.3 draws these splats itself; here they are points." in draw(FACET4D_PT_result)
 
 
+@pytest.mark.slow
 def test_a_file_of_another_blender_gets_the_nodes_that_this_one_has(registered, make_gaussians):
     build_cloud(registered, make_gaussians(5), "Head", 1, 49)
     group = evaluation_group()

@@ -18,7 +18,7 @@ from blender_addon.cloud.newer_files import mend_file
 from blender_addon.cloud.object import cloud_modifier, draws_natively, is_cloud, read_cloud
 from blender_addon.panels.result import FACET4D_PT_result
 
-pytestmark = pytest.mark.blender
+pytestmark = [pytest.mark.blender, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -60,6 +60,7 @@ def is_position(index: ast.expr) -> bool:
     return isinstance(index, ast.Slice | ast.UnaryOp) or isinstance(getattr(index, "value", None), int)
 
 
+@pytest.mark.slow
 def test_a_material_that_an_older_version_linked_wrongly_is_mended(scene, make_gaussians):
     """Blender 5.3 put a socket that is not used at the head of the node."""
     build_cloud(scene, make_gaussians(5), "Head", 1, 49)

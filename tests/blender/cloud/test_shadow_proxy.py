@@ -94,6 +94,7 @@ def test_a_shadow_proxy_that_catches_shows_what_falls_on_it(studio, make_gaussia
     assert alpha[28:36, 34:].max() < 0.1
 
 
+@pytest.mark.slow
 def test_a_second_shadow_proxy_is_refused_until_the_first_is_gone(registered, make_gaussians):
     cloud = build_cloud(registered, make_gaussians(10), "Head", 1, 49)
     bpy.context.view_layer.objects.active = cloud

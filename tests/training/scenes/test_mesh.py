@@ -138,6 +138,7 @@ def test_rotations_turn_right_handed():
     assert np.allclose(matrices[..., 0], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_the_cuda_kernels_equal_their_twin(device, tmp_path, monkeypatch):
     """On a machine without a GPU, the kernels run on the CPU."""
