@@ -365,7 +365,7 @@ def test_the_result_panel_offers_the_clouds_inputs_and_the_right_colors(filmed, 
     bpy.ops.facet4d.reconstruct()
     filmed.view_settings.view_transform = "AgX"
     shown = draw(FACET4D_PT_result)
-    for text in ("4D Cloud: 3 Gaussians, 4 pictures, 0 s", "Timing", "Opacity", "Size", "Look", "Source Colors"):
+    for text in ("4D Cloud: 3 Gaussians, 4 pictures, 0 s", "Timing", "Opacity", "Size", "Appearance", "Source Colors"):
         assert text in shown
 
 
