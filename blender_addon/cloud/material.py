@@ -22,7 +22,7 @@ import bpy
 from bpy.types import Material, Scene, ShaderNodeTree
 
 from .._backend import splats
-from .nodes import VERSION_KEY, find_stamped
+from .nodes import VERSION_KEY, find_stamped, is_older
 from .tree_builder import TreeBuilder
 
 MATERIAL_NAME = "Facet4D Splats"
@@ -70,7 +70,7 @@ def _splat_group() -> ShaderNodeTree:
         groups[0].interface.new_socket("Color", in_out="OUTPUT", socket_type="NodeSocketColor")
         groups[0].interface.new_socket("Alpha", in_out="OUTPUT", socket_type="NodeSocketFloat")
     for group in groups:
-        if group.get(VERSION_KEY, 0) < GROUP_VERSION:
+        if is_older(group, GROUP_VERSION):
             _build(group)
             group[VERSION_KEY] = GROUP_VERSION
     return groups[0]

@@ -116,7 +116,7 @@ def evaluation_group() -> GeometryNodeTree:
         groups = [bpy.data.node_groups.new(GROUP_NAME, "GeometryNodeTree")]
         groups[0].is_modifier = True
     for group in groups:
-        if group.get(VERSION_KEY, 0) < GROUP_VERSION or group.get(NATIVE_KEY, False) != has_native:
+        if is_older(group, GROUP_VERSION) or group.get(NATIVE_KEY, False) != has_native:
             _build(group)
             group[VERSION_KEY], group[NATIVE_KEY] = GROUP_VERSION, has_native
     return groups[0]
@@ -125,6 +125,12 @@ def evaluation_group() -> GeometryNodeTree:
 def is_evaluation_group(group: NodeTree | None) -> bool:
     """Tell whether the node group is an evaluation group of any version."""
     return group is not None and group.bl_idname == "GeometryNodeTree" and VERSION_KEY in group
+
+
+def is_older(data_block: ID, version: int) -> bool:
+    """Tell whether a data-block bears an older version, or something that somebody else wrote in its place."""
+    stored = data_block.get(VERSION_KEY)
+    return not (isinstance(stored, (int, float)) and stored >= version)
 
 
 def find_stamped(data_blocks: Iterable[Block]) -> list[Block]:

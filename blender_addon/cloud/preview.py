@@ -75,7 +75,7 @@ def remove_unfinished() -> None:
     """
     if jobs.current:
         return
-    for cloud in [ob for ob in bpy.data.objects if MARK in ob and not ob.library]:
+    for cloud in [ob for ob in bpy.data.objects if isinstance(ob.get(MARK), str) and not ob.library]:
         if replaced := bpy.data.objects.get(cloud[MARK]):
             replaced.hide_viewport = False
         _remove(cloud)

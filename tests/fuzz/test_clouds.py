@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from backend.errors import UserError
 from backend.formats.exchange import frame_times, read_splats, write_clip, write_splats
 from backend.formats.ply import PROPERTIES, PROPERTIES_4D, write_ply, write_ply_4d
+from backend.formats.spz import write_spz
 from backend.gaussians import load_cloud, save_cloud
 from backend.splats import ARRAYS, MovingSplats, is_clip
 from tests.helpers import mutations
@@ -133,6 +134,27 @@ def test_spz(folder, content):
     check(ends_well(read_splats, folder / "cloud.spz"), folder)
 
 
+@pytest.fixture(scope="module")
+def spz_4(folder) -> bytes:
+    write_spz(recorded_cloud(), folder / "good.spz", 0.0, version=4)
+    return (folder / "good.spz").read_bytes()
+
+
+@given(data=st.data())
+def test_spz_4(folder, spz_4, data):
+    """Of version 4 are the sizes of the streams and what zstd has packed."""
+    (folder / "cloud.spz").write_bytes(data.draw(mutations.files(spz_4, 32 + 16 * spz_4[15])))
+    check(ends_well(read_splats, folder / "cloud.spz"), folder)
+
+
+@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 300), min_size=10, max_size=12), st.integers(0, 255))
+def test_sizes_of_spz_4(folder, spz_4, sizes, count):
+    table = b"".join(size.to_bytes(8, "little") for size in sizes)
+    content = spz_4[:15] + bytes([count]) + spz_4[16:32] + table + spz_4[32 + len(table) :]
+    (folder / "cloud.spz").write_bytes(content)
+    check(ends_well(read_splats, folder / "cloud.spz"), folder)
+
+
 @given(mutations.files(np.arange(160, dtype="<f4").tobytes()))
 def test_splat(folder, content):
     (folder / "cloud.splat").write_bytes(content[: len(content) // 32 * 32] if len(content) % 2 else content)
@@ -140,9 +162,11 @@ def test_splat(folder, content):
 
 
 @pytest.mark.parametrize("write", [write_ply_4d, lambda cloud, path: write_ply(cloud, path, 0.0)])
-def test_the_good_files_are_read(folder, write):
+def test_the_good_files_are_read(folder, spz_4, write):
     write(recorded_cloud(), folder / "good.ply")
     assert len(read_splats(folder / "good.ply")) > 2
+    (folder / "good.spz").write_bytes(spz_4)
+    assert len(read_splats(folder / "good.spz")) > 2
 
 
 CLOUD = random_cloud(3).to_splats()

@@ -4,6 +4,7 @@
 from io import BytesIO
 
 import numpy as np
+import pillow_heif
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,26 @@ from tests.helpers.movie_files import write_movie
 
 pytestmark = pytest.mark.slow
 
-FORMATS = ("png", "jpg", "webp", "tif", "bmp", "gif", "tga", "ppm", "jp2", "dds", "sgi", "psd", "exr", "hdr")
+pillow_heif.register_heif_opener()
+
+FORMATS = (
+    "png",
+    "jpg",
+    "webp",
+    "tif",
+    "bmp",
+    "gif",
+    "tga",
+    "ppm",
+    "jp2",
+    "dds",
+    "sgi",
+    "psd",
+    "exr",
+    "hdr",
+    "heic",
+    "avif",
+)
 SIDE = 72  # read_photo wants 64
 
 

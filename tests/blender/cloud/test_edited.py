@@ -9,7 +9,9 @@ from tests.helpers.layout import draw
 from tests.helpers.points import assert_shows, points_at
 
 bpy = pytest.importorskip("bpy")
+from blender_addon.cloud.nodes import GROUP_VERSION, VERSION_KEY
 from blender_addon.cloud.object import build_cloud, make_active, read_cloud, upgrade_clouds
+from blender_addon.cloud.preview import MARK, remove_unfinished
 from blender_addon.panels.result import FACET4D_PT_result
 from blender_addon.run import operators
 
@@ -111,6 +113,18 @@ def test_foreign_properties_break_neither_panel_nor_a_new_run(
     assert "lost or changed" not in draw(FACET4D_PT_result)
     assert len(read_cloud(cloud)) == 30
     assert export(tmp_path / "head.ply") == {"FINISHED"}
+
+
+def test_what_others_wrote_in_place_of_our_marks_is_put_right_or_left(registered, cloud, make_gaussians):
+    group = cloud.modifiers[0].node_group
+    for value in ("3", [1.0, 2.0], float("nan"), {"a": 1}):
+        group[VERSION_KEY] = cloud[MARK] = value if value != "3" else 7
+        group[VERSION_KEY] = value
+        upgrade_clouds()
+        assert group[VERSION_KEY] == GROUP_VERSION
+        remove_unfinished()
+        assert cloud.name in bpy.data.objects
+    assert_shows(points_at(registered, cloud, 25), make_gaussians(50), 1.0)
 
 
 def test_edit_mode_is_named(cloud, tmp_path):
