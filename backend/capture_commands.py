@@ -68,13 +68,13 @@ def check(given: argparse.Namespace) -> None:
     from .calibrations.plans import describe_use
     from .capture import has_matte
 
-    source, matted = open_capture(given.capture, read_arguments(ImportOptions, given)), 0
-    for number, (_, frame) in enumerate(source.frames()):
-        matted += has_matte(frame.image)
+    source, mattes = open_capture(given.capture, read_arguments(ImportOptions, given)), {}
+    for number, (index, frame) in enumerate(source.frames()):
+        mattes[index] = has_matte(frame.image)
         report("Reading pictures", number / len(source.shots))
     report("Reading pictures", 1.0)
     print(source.summary())
-    print(*describe_use(source, matted), sep="\n")
+    print(*describe_use(source, mattes), sep="\n")
     _print_findings(source, given)
     if not source.findings:
         print("Nothing is odd.")

@@ -62,10 +62,10 @@ class Sieve:
             raise self._errors[0]
         if not count:
             return []
-        first = "" if count == 1 else "the first: "
+        first = ": " if count == 1 else "; the first: "
         return [
             Finding(
-                f"{count} of {count + kept} {self._kind} cannot be used and are left out; {first}{self._errors[0]}",
+                f"{count} of {count + kept} {self._kind} cannot be used and are left out{first}{self._errors[0]}",
                 "Correct that, or go on without.",
             )
         ]

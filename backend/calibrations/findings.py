@@ -9,12 +9,13 @@ from itertools import combinations
 
 import numpy as np
 
-from ..camera import Camera, cross_axes
+from ..camera import Camera, cross_axes, is_one_place
 from .calibration import Finding
 from .pictures import list_some
 
 PAST = 0.35  # of its field of view: an axis that passes the common point by more hardly shows it
 FAR = 8.0  # times the usual distance
+ASIDE = 0.999  # cosine between cameras at one point which look to the same side
 BESIDE = 0.35  # of its size: a matte whose middle is farther from where it is expected is another subject's
 CROSSED = 24  # cameras, of whose axes each two are crossed
 JUDGED = 1000  # cameras, by whose axes a crossing is judged
@@ -38,7 +39,14 @@ def examine_cameras(cameras: Sequence[Camera], names: Sequence[str]) -> list[Fin
             )
         )
     poses = np.stack([camera.camera_to_world for camera in cameras])
-    if len(np.unique(poses[:, :3].round(6), axis=0)) > 1:
+    if is_one_place(poses[:, :3, 3]) and (poses[:, :3, 2] @ poses[0, :3, 2]).min() < ASIDE:
+        findings.append(
+            Finding(
+                "All cameras stand at one point and look to different sides.",
+                "Check whether the poses are world-to-camera or camera-to-world.",
+            )
+        )
+    elif len(np.unique(poses[:, :3].round(6), axis=0)) > 1:
         findings += _examine_rig(cameras, poses, names)
     return findings
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
+from tarfile import is_tarfile
+from zipfile import is_zipfile
 
 from ..capture import TRANSFORMS
 from ..errors import UserError
@@ -61,6 +63,8 @@ def read_calibration(path: Path, options: ImportOptions) -> tuple[Calibration, L
         raise UserError(f"There is no capture at {path}; give a folder with a {TRANSFORMS} or another calibration.")
     matches = [(entry, source) for entry in FORMATS if (source := entry.find(path)) is not None]
     if not matches:
+        if path.is_file() and (is_zipfile(path) or is_tarfile(path)):
+            raise UserError(f"{path} is an archive; unpack it, and give its folder.")
         if other := _find_transforms(path):
             raise UserError(f"There is no {TRANSFORMS} in {path}, but {other} is one; give that file.")
         names = ", ".join(entry.name for entry in FORMATS)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
+from urllib.parse import unquote
 
 from ..errors import UserError
 from .pictures import PICTURES
@@ -30,14 +32,21 @@ class FrameFiles:
         Raises:
             UserError: an absolute path leads out of the folder.
         """
-        text = file_path.replace("\\", "/")
+        text = file_path.replace("\\", "/").removeprefix("file://")
         if not text.startswith("/") and not DRIVE.match(text):
-            return Path(self._find(text) or f"{self._folder}/{text}")
+            return Path(self._find(text) or self._find_otherwise(text) or f"{self._folder}/{text}")
         parts = PurePosixPath(text).parts
         for first in range(1, len(parts)):
             if path := self._find("/".join(parts[first:])):
                 return Path(path)
         raise UserError(f"The picture path '{file_path}' leads out of the capture folder; move the picture inside.")
+
+    def _find_otherwise(self, text: str) -> str | None:
+        """Return a file whose name has its accents, as macOS does, or its blanks, as in links, written otherwise."""
+        for other in (normalize("NFC", text), normalize("NFD", text), unquote(text), text.strip()):
+            if other != text and "\0" not in other and (path := self._find(other)):
+                return path
+        return None
 
     def _find(self, text: str) -> str | None:
         parent, _, name = text.rpartition("/")

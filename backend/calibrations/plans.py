@@ -6,12 +6,12 @@ from __future__ import annotations
 from .load import Source
 
 
-def describe_use(source: Source, matted: int) -> list[str]:
+def describe_use(source: Source, mattes: dict[int, bool]) -> list[str]:
     """Return a line for each thing that a reconstruction would do with a capture; what is odd is in its findings.
 
-    matted: how many of the pictures have a matte.
+    mattes: of each shot that could be read, by its number, whether it has a matte.
     """
-    shots = source.shots
+    shots, matted = [source.shots[index] for index in mattes], sum(mattes.values())
     count, held_out = len(shots), sum(shot.view.held_out for shot in shots)
     masked = sum(shot.view.mask is not None for shot in shots)
     bent = sum(not shot.view.lens.is_pinhole for shot in shots)

@@ -101,7 +101,7 @@ def _read_file(path: Path, held_out: bool, findings: list[Finding]) -> list[View
                 raise UserError(f"Frame {index} of {path} has no 'file_path'; name its picture.")
             if index in faults:
                 raise UserError(f"The pose of '{name}' {faults[index]}.")
-            time = _number(entry.get(key), f"The time of '{name}'") if key else None
+            time = _number(entry.get(key), f"The time of '{name}' in seconds") if key else None
             file, mask = files.find(name), _find_other(entry, MASKS, f"The mask of '{name}'", files)
             plate = _find_other({**shared, **entry}, PLATES, f"The plate of '{name}'", files)
             if str(file) in used:

@@ -193,7 +193,7 @@ def test_a_frame_without_time_among_others_is_left_out(folder):
     edit_frame(folder, lambda frame: frame.pop("time"))
     source = open_capture(folder)
     assert len(source.shots) == 3
-    assert "1 of 4 frames cannot be used and are left out; The time of 'view_1.png' is missing" in str(
+    assert "1 of 4 frames cannot be used and are left out: The time of 'view_1.png' in seconds is missing" in str(
         source.findings[0]
     )
 
@@ -348,6 +348,10 @@ def test_a_capture_without_any_picture_is_refused(folder):
         ("images/view_1.png", "/home/somebody/project/images/view_1.png"),
         ("images/view_1.png", "D:\\project\\images\\view_1"),
         ("../beside/view_1.png", "../beside/view_1"),
+        ("my pictures/view_1.png", "my%20pictures/view_1.png"),
+        ("e\u0301/view_1.png", "\u00e9/view_1.png"),
+        ("view_1.png", "view_1.png "),
+        ("images/view_1.png", "file:///home/somebody/images/view_1.png"),
     ],
 )
 def test_pictures_are_found_however_they_are_called(folder, stored, called):

@@ -3,6 +3,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -366,6 +367,34 @@ def test_check_says_what_a_capture_is_and_what_is_odd(captured, capsys):
     edit(captured, lambda document: document["frames"][1]["transform_matrix"][0].__setitem__(3, 500.0))
     assert main(["check", str(captured)]) == 0
     assert "Odd: 1 cameras stand more than 8 times as far away" in capsys.readouterr().out
+
+
+def test_an_archive_is_named(tmp_path, captured):
+    path = shutil.make_archive(str(tmp_path / "capture"), "zip", captured)
+    with pytest.raises(UserError, match=r"capture\.zip is an archive; unpack it"):
+        open_capture(path)
+
+
+def test_poses_that_are_inverted_on_a_circle_are_reported(captured):
+    """Then all cameras stand at one point."""
+
+    def invert(document):
+        for frame in document["frames"]:
+            pose = np.eye(4)
+            pose[:3, :3] = np.array(frame["transform_matrix"])[:3, :3]
+            pose[:3, 3] = pose[:3, :3] @ [0, 0, 3]
+            frame["transform_matrix"] = np.linalg.inv(pose).tolist()
+
+    edit(captured, invert)
+    assert "All cameras stand at one point and look to different sides." in odd(captured)
+
+
+def test_check_says_of_damaged_pictures_that_they_are_not_used(captured, capsys):
+    path = captured / NAMES[1]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert main(["check", str(captured)]) == 0
+    told = capsys.readouterr().out
+    assert "Used: all 3 pictures" in told and "1 of 4 pictures cannot be used and are left out: " in told
 
 
 def test_check_says_what_is_used_left_out_changed_and_assumed(tmp_path, capsys):
