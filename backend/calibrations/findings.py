@@ -9,13 +9,14 @@ from itertools import combinations
 
 import numpy as np
 
-from ..camera import Camera, cross_axes, is_one_place
+from ..camera import Camera, cross_axes
 from .calibration import Finding
 from .pictures import list_some
 
 PAST = 0.35  # of its field of view: an axis that passes the common point by more hardly shows it
 FAR = 8.0  # times the usual distance
-ASIDE = 0.999  # cosine between cameras at one point which look to the same side
+TOGETHER = 1e-3  # of the distance from the origin: cameras that are nearer stand at one point
+TURNED = np.radians(10.0)  # between cameras at one point: more than hands that hold one still
 BESIDE = 0.35  # of its size: a matte whose middle is farther from where it is expected is another subject's
 CROSSED = 24  # cameras, of whose axes each two are crossed
 JUDGED = 1000  # cameras, by whose axes a crossing is judged
@@ -39,10 +40,10 @@ def examine_cameras(cameras: Sequence[Camera], names: Sequence[str]) -> list[Fin
             )
         )
     poses = np.stack([camera.camera_to_world for camera in cameras])
-    if is_one_place(poses[:, :3, 3]) and (poses[:, :3, 2] @ poses[0, :3, 2]).min() < ASIDE:
+    if _turn_in_one_place(poses[:: len(poses) // JUDGED + 1]):
         findings.append(
             Finding(
-                "All cameras stand at one point and look to different sides.",
+                "Most cameras stand at one point and are turned there, which no rig does.",
                 "Check whether the poses are world-to-camera or camera-to-world.",
             )
         )
@@ -103,6 +104,17 @@ def axes_miss(poses: np.ndarray) -> float:
         return 1.0
     _, depths, past = _distances(poses, crossing)
     return float(np.median(np.where(depths > 0, past, 1.0)))
+
+
+def _turn_in_one_place(poses: np.ndarray) -> bool:
+    """Tell whether most cameras stand where another does that looks elsewhere, or is rolled about its axis.
+
+    So do those of a rig on circles whose poses are inverted.
+    """
+    places, turns = poses[:, :3, 3], poses[:, :3, :3]
+    together = np.linalg.norm(places[:, None] - places, axis=-1) <= TOGETHER * np.abs(places).max()
+    alike = np.einsum("vij,wij->vw", turns, turns)  # 1 + 2 cos of the angle between two
+    return bool((together & (alike < 1 + 2 * np.cos(TURNED))).any(1).mean() > 0.5)
 
 
 def _examine_rig(cameras: Sequence[Camera], poses: np.ndarray, names: Sequence[str]) -> list[Finding]:
