@@ -167,13 +167,16 @@ def test_moving_splats_become_a_cloud_that_moves(registered, make_gaussians, tmp
         np.testing.assert_allclose(np.median(found.position, 0), np.median(expected.position, 0), atol=0.02)
 
 
-def test_splats_without_their_attributes_are_named(registered, make_gaussians):
+def test_splats_without_their_attributes_are_named(registered, make_gaussians, tmp_path):
     splats = native_copy(registered, make_gaussians(10))
     splats.data.attributes["scale"].name = "size"
     splats.data.update_tag()
     for operator in (bpy.ops.facet4d.make_cloud, bpy.ops.facet4d.apply_transform):
         with pytest.raises(RuntimeError, match="'Head Splats' has lost or changed its scale, without which"):
             operator()
+    with pytest.raises(RuntimeError, match="'Head Splats' has lost or changed its scale, without which"):
+        bpy.ops.facet4d.export_splats(filepath=str(tmp_path / "head.ply"))
+    assert not [*tmp_path.iterdir()]
     splats.data.attributes["size"].name = "scale"
     splats.data.update_tag()
     assert bpy.ops.facet4d.make_cloud() == {"FINISHED"}
@@ -228,6 +231,22 @@ def test_what_cannot_be_applied_is_said_and_left(registered, make_gaussians):
     bpy.context.view_layer.objects.active = None
     with pytest.raises(RuntimeError, match="Select splats of Blender's own"):
         bpy.ops.facet4d.make_cloud()
+
+
+def test_linked_splats_are_exported_and_made_a_cloud_of_but_not_changed(registered, make_gaussians, tmp_path):
+    native_copy(registered, make_gaussians(10))
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "splats.blend"))
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    with bpy.data.libraries.load(str(tmp_path / "splats.blend"), link=True) as (_, wanted):
+        wanted.objects = ["Head Splats"]
+    (linked,) = wanted.objects
+    bpy.context.scene.collection.objects.link(linked)
+    make_active(bpy.context, linked)
+    with pytest.raises(RuntimeError, match="belongs to another file; choose Object > Relations > Make Local first"):
+        bpy.ops.facet4d.apply_transform()
+    assert bpy.ops.facet4d.export_splats(filepath=str(tmp_path / "head.ply")) == {"FINISHED"}
+    assert bpy.ops.facet4d.make_cloud() == {"FINISHED"}
+    assert linked.library and linked.hide_get() and not linked.hide_render
 
 
 def test_baked_files_play_without_the_cloud(registered, make_gaussians, tmp_path):

@@ -15,6 +15,7 @@ from blender_addon.cloud.preview import Preview
 from blender_addon.cloud.visibility import _is_in_view, hindrances, present
 from blender_addon.panels.result import FACET4D_PT_result
 from blender_addon.portrait.scene import FRONT
+from blender_addon.run import operators
 
 pytestmark = [pytest.mark.blender, pytest.mark.slow]  # a cloud's nodes are built for every test
 
@@ -65,6 +66,16 @@ def test_the_views_look_into_the_face_of_a_new_head(start_up, make_gaussians):
     right, up, back = region_3d.view_rotation.to_matrix().col
     assert -back.y > 0.9 and right.x > 0.9 and up.z > 0.9
     assert _is_in_view(bpy.context.space_data, region_3d, cloud.location)
+
+
+def test_a_cloud_for_a_scene_that_no_window_shows_changes_nothing_in_the_others(start_up, make_gaussians):
+    other = bpy.data.scenes.new("Other")
+    active = bpy.context.view_layer.objects.active
+    before = [ob.hide_get() for ob in start_up.objects]
+    cloud = operators.put_in_scene(bpy.context, other, make_gaussians(50))
+    assert [*other.objects] == [cloud] and other.facet4d.cloud == cloud and cloud.name not in start_up.objects
+    assert bpy.context.view_layer.objects.active == active and [ob.hide_get() for ob in start_up.objects] == before
+    assert "The collection of" in reasons(cloud)
 
 
 def test_an_unfinished_head_is_seen_in_the_scene_that_blender_starts_with(start_up, make_gaussians):
