@@ -23,6 +23,7 @@ from .ply_elements import Columns
 
 _RIGHT = ("rot_r_0", "rot_r_1", "rot_r_2", "rot_r_3")
 _VELOCITY = ("motion_0", "motion_1", "motion_2")
+_STILL = re.compile(r"n?[xyz]|f_(?:dc|rest)_\d+|opacity|scale_\d|rot_\d|red|green|blue|alpha")
 _ABOUT_TIME = re.compile(
     r"t|ttt|t_\w+|(?:mu|cov|var|sigma|std|scale|scaling|rot)_t(?:_\d+)?|rot_r_\d|(?:trbf|motion|omega|velocity)_\w+"
 )
@@ -66,6 +67,9 @@ def find_motion(values: Columns, path: Path | str) -> Motion | None:
         UserError: they store it in a way that is not read; all of it at once would look like a still cloud.
     """
     about_time = {name for name in values if _ABOUT_TIME.fullmatch(name)}
+    if unread := [name for name in values if name not in about_time and not _STILL.fullmatch(name)]:
+        more = f" and {len(unread) - 3} more" if len(unread) > 3 else ""
+        log.warning("%s has fields that are not read: %s%s.", path, ", ".join(unread[:3]), more)
     scale = next((name for name in ("scale_t", "scale_t_0") if name in about_time), "")
     with np.errstate(all="ignore"):
         if "t" in about_time and scale:

@@ -199,3 +199,10 @@ def test_splat_files_are_read(tmp_path):
         (tmp_path / "cloud.splat").write_bytes(damaged)
         with pytest.raises(UserError, match=r"not a \.splat file"):
             read_splats(tmp_path / "cloud.splat")
+
+
+@pytest.mark.parametrize("name", ["dx", "lifespan", "segment"])
+def test_properties_that_are_not_read_are_named(tmp_path, name):
+    with collecting() as warnings:
+        assert len(read_ply(write(tmp_path / "cloud.ply", columns(**{name: 0.5, "nx": 0, "f_rest_44": 0})))) == 20
+    assert [warning.partition(" has ")[2] for warning in warnings] == [f"fields that are not read: {name}."]
