@@ -311,6 +311,11 @@ def test_continuous_integration_tests_every_blender_that_build_py_knows():
     assert re.findall(r"blender: \[(.*)\]", workflow) == [", ".join(f'"{name}"' for name in known)]
 
 
+def test_the_pinned_blenders_are_among_those_that_build_py_knows():
+    known = {f"{bpy}; python_version == '{python[0]}.{python[1]}'" for bpy, python in build.BLENDERS.values()}
+    assert {pin for pin in environment.read_pins()[environment.BASE] if pin.startswith("bpy==")} <= known
+
+
 def test_lint_lock_and_zip_refuse_arguments_with_exit_code_2():
     for command in ("lint", "lock", "zip"):
         with pytest.raises(SystemExit) as refusal:
