@@ -12,8 +12,8 @@
     python3 build.py lint    check the code with ruff and its types with pyright, and that requirements/ fits
                              pyproject.toml
     python3 build.py fuzz    feed new malformed input to all readers for --minutes (60), and keep what fails in out/fuzz
-    python3 build.py soak    stop --kills (200) processes within writes, and go through --cycles (100) of runs and
-                             mishaps in Blender: nothing is lost, and nothing remains
+    python3 build.py soak    stop --kills (200) processes within writes, go through --cycles (100) of runs and mishaps
+                             in Blender, and kill batches of --shots (40): nothing is lost, and nothing remains
     python3 build.py zip     write dist/facet4d-<version>.zip, the extension that Blender installs
                              zip --with-wheels linux-x64 brings PyTorch for the processor along, for that platform;
                              --python 3.11 for that Python alone
@@ -84,7 +84,7 @@ EXTRAS = {
     "lint": ["dev", "manual", "portrait", "scale", "test"],
     "lock": ["dev"],
     "repo": ["manual"],
-    "soak": ["test"],
+    "soak": ["scale", "test"],
     "test": ["manual", "portrait", "scale", "test"],
     "zip": ["manual"],
 }

@@ -11,7 +11,7 @@ from backend.__main__ import main
 from backend.batch import cluster
 from backend.batch.shots import DONE, FAILED
 from backend.gaussians import load_cloud
-from tests.helpers.batches import command, write_capture, write_shots
+from tests.helpers.batches import BROKEN, SHOTS, command, write_capture, write_shots
 from tests.helpers.tiny_completing import write_model
 
 pytest.importorskip("ray", reason="Ray is not installed")
@@ -41,7 +41,7 @@ def nodes(monkeypatch):
 
 def test_a_batch_whose_node_is_killed_loses_nothing_and_does_nothing_twice(nodes, tmp_path, capfd, monkeypatch):
     """It is killed with all that is in work; then another one joins."""
-    write_shots(tmp_path / "shots", 11, broken=(3, 7))
+    write_shots(tmp_path / "shots", SHOTS - 1, broken=BROKEN)
     write_capture(tmp_path / "shots/shot_long", moments=40, views=2)
     out, seen, left = tmp_path / "out", [], []
     run = cluster.run_on_ray
@@ -50,7 +50,7 @@ def test_a_batch_whose_node_is_killed_loses_nothing_and_does_nothing_twice(nodes
         def take(outcome):
             seen.append(outcome)
             if len(seen) == 3:
-                left.append(12 - len(list(out.glob("shot_*.json"))))
+                left.append(SHOTS - len(list(out.glob("shot_*.json"))))
                 nodes.remove_node(*nodes.worker_nodes, allow_graceful=False)
                 nodes.add_node(num_cpus=2, object_store_memory=100 * 2**20)
             return on_outcome(outcome)
@@ -65,13 +65,13 @@ def test_a_batch_whose_node_is_killed_loses_nothing_and_does_nothing_twice(nodes
     assert main(arguments[3:]) == 1
     assert left[0] > 0
     summary = json.loads((out / "summary.json").read_text())
-    assert (summary["done"], summary["failed"], summary["open"]) == (10, 2, 0)
+    assert (summary["done"], summary["failed"], summary["open"]) == (SHOTS - 2, 2, 0)
     failed = [row["name"] for row in summary["shots"] if row["state"] == FAILED]
-    assert failed == ["shot_003", "shot_007"]
+    assert failed == [f"shot_{number:03}" for number in BROKEN]
     for row in summary["shots"]:
         assert row["state"] == FAILED or len(load_cloud(out / f"{row['name']}.safetensors")) == row["gaussians"]
     said = [line for line in capfd.readouterr().out.splitlines() if line.startswith("[")]
-    assert len(said) == len({line.split("]")[1].split(":")[0] for line in said}) == 12
+    assert len(said) == len({line.split("]")[1].split(":")[0] for line in said}) == SHOTS
     assert next(row for row in summary["shots"] if row["name"] == "shot_long")["windows"] > 3
     assert not list(out.glob("**/*.part")) and not list(out.glob("*.windows"))
     assert all(row["state"] in (DONE, FAILED) for row in summary["shots"])

@@ -15,7 +15,7 @@ from backend.batch.shots import DONE, FAILED
 from backend.batch.units import Tries, Unit
 from backend.errors import UserError
 from backend.gaussians import load_cloud
-from tests.helpers.batches import command, start, write_shots
+from tests.helpers.batches import BROKEN, SHOTS, command, start, write_shots
 from tests.helpers.tiny_completing import write_model
 
 pytestmark = pytest.mark.slow
@@ -41,18 +41,19 @@ def kill_after(out: Path, count: int, arguments: list[str]) -> dict[str, tuple[s
 
 
 def test_a_batch_that_is_killed_twice_ends_complete_and_does_nothing_twice(tmp_path):
-    arguments = command(write_shots(tmp_path / "shots", 20, broken=(7, 15)), tmp_path / "out", write_model(tmp_path))
-    first = kill_after(tmp_path / "out", 4, arguments)
-    second = kill_after(tmp_path / "out", 10, arguments)
+    arguments = command(write_shots(tmp_path / "shots", SHOTS, broken=BROKEN), tmp_path / "out", write_model(tmp_path))
+    first = kill_after(tmp_path / "out", SHOTS // 5, arguments)
+    second = kill_after(tmp_path / "out", SHOTS // 2, arguments)
     process = start(arguments)
-    assert "18 shots are done, 2 have failed" in process.communicate()[0]
+    assert f"{SHOTS - 2} shots are done, 2 have failed" in process.communicate()[0]
     assert process.returncode == 1
     final = records(tmp_path / "out")
-    assert len(first) < len(second) < len(final) == 20
+    assert len(first) < len(second) < len(final) == SHOTS
     assert first.items() <= second.items() <= final.items()
-    assert [name for name, (state, _) in sorted(final.items()) if state == FAILED] == ["shot_007", "shot_015"]
+    failed = [name for name, (state, _) in sorted(final.items()) if state == FAILED]
+    assert failed == [f"shot_{number:03}" for number in BROKEN]
     summary = json.loads((tmp_path / "out/summary.json").read_text())
-    assert (summary["done"], summary["failed"], summary["open"]) == (18, 2, 0)
+    assert (summary["done"], summary["failed"], summary["open"]) == (SHOTS - 2, 2, 0)
     for name, (state, _) in final.items():
         assert (state == DONE) == (len(list((tmp_path / "out").glob(f"{name}.safetensors"))) == 1)
         assert state == FAILED or len(load_cloud(tmp_path / "out" / f"{name}.safetensors"))
