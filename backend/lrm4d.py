@@ -29,6 +29,8 @@ from .plane_sweep import PlaneSweep
 
 PIXEL_CHANNELS = 10
 GAUSSIAN_CHANNELS = (3, 3, 3, 4, 1, 1, 1, 4)  # depth (as xyz), color, scale, left, opacity | time, time scale, right
+OPACITY = sum(GAUSSIAN_CHANNELS[:4])  # its place among these
+INVISIBLE = -30.0  # in that place
 LEVEL_CHANNELS = 32  # Fourier features of the noise level of missing pictures
 STEP_SIZES = (0.002, 0.02, 0.006, 0.0035, 0.05, 0.01, 0.007, 0.004)  # of the first refinements, for these channels
 
@@ -65,6 +67,9 @@ class LRM4DConfig:
     expansion: the hidden width of the blocks' two-layer perceptrons, in widths of the tokens; 4 in the paper. Much of
     what a network knows about heads lies there. They cost little where many pictures are read: attention, which
     compares every patch with every other, takes most of the time then.
+
+    border: patches farther than so many from those that show the subject are not read; below 0, as in the paper, all
+    are.
     """
 
     layers: int
@@ -85,6 +90,7 @@ class LRM4DConfig:
     refinements: int = 0
     completes: bool = False
     expansion: int = 4
+    border: int = -1
 
 
 SMALL = LRM4DConfig(
@@ -101,6 +107,7 @@ SMALL = LRM4DConfig(
     refinements=4,
     completes=True,
     expansion=8,
+    border=2,
 )
 BASE = LRM4DConfig(12, 768, 12)
 LARGE = LRM4DConfig(24, 1024, 16)
@@ -217,6 +224,7 @@ class LRM4D(nn.Module):
         intrinsics: Tensor,
         times: Tensor,
         noisy: Noisy | None = None,
+        kept: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run the network on B scenes with V views each; return the channels and pixels that `gaussians` decodes.
 
@@ -225,6 +233,8 @@ class LRM4D(nn.Module):
         fx fy cx cy in pixels; times [B, V] in -1..1 over the clip.
         noisy: what stands for the pictures of the last V - K cameras, which took none; K may be 0. Without it all V
         views have pictures.
+        kept [B, N]: the numbers of the patches, as `patchify` orders them, that the transformer reads; None for all.
+        The Gaussians of the others are invisible. Pictures are compared with all that the others show (PlaneSweep).
         Returns channels [B, V * H * W + free Gaussians, 20], pixels patch by patch, and those pixels' PIXEL_CHANNELS,
         width at the point nearest to the origin, and growth of the width with depth [B, V * H * W, 12].
 
@@ -252,6 +262,9 @@ class LRM4D(nn.Module):
             tokens = self.embed_norm(tokens)
         if self.config.sweep:
             tokens = tokens + self.sweep(images, camera_to_world, intrinsics, times, known)
+        patches = tokens.shape[1]
+        if kept is not None:
+            tokens = tokens.take_along_dim(kept[..., None], 1)
         if self.config.free_gaussians:
             tokens = torch.cat([tokens, self.free_tokens.expand(len(tokens), -1, -1)], 1)
         for block in self.blocks:
@@ -260,7 +273,12 @@ class LRM4D(nn.Module):
         count = tokens.shape[1] - self.config.free_gaussians
         with torch.autocast(images.device.type, enabled=False):
             tokens = tokens.float()  # bf16 in the last linear layer would move centres by a third of a pixel
-            channels = self.decode(tokens[:, :count]).reshape(len(tokens), -1, sum(GAUSSIAN_CHANNELS))
+            channels = self.decode(tokens[:, :count]).unflatten(-1, (-1, sum(GAUSSIAN_CHANNELS)))  # [B, N, P * P, 20]
+            if kept is not None:
+                others = torch.where(torch.arange(channels.shape[-1], device=kept.device) == OPACITY, INVISIBLE, 0.0)
+                others = others.expand(len(channels), patches, *channels.shape[2:])
+                channels = others.scatter(1, kept[..., None, None].expand_as(channels), channels)
+            channels = channels.flatten(1, 2)
             if self.config.free_gaussians:
                 channels = torch.cat([channels, self.decode_free(tokens[:, count:])], 1)
             focal = intrinsics[..., :2].float().log().mean(-1).exp()[..., None, None, None]  # [B, V, 1, 1, 1]

@@ -29,6 +29,18 @@ def nearest_points(origin: Tensor, direction: Tensor) -> Tensor:
     return origin - (direction * origin).sum(-1, keepdim=True) * direction
 
 
+def patches_near(shown: Tensor, patch: int, border: int, most: int | None = None) -> Tensor:
+    """Return the numbers [B, N] of the patches, as `patchify` orders them, that show the subject or are near one.
+
+    shown [B, V, H, W] bool: the pixels that show it. border: how many patches away, also diagonally, others are near.
+    most: N, if the largest number in a scene is known already. Scenes with fewer have some others at the end.
+    """
+    shows = F.max_pool2d(shown.flatten(0, 1)[:, None].float(), patch)
+    near = F.max_pool2d(shows, 2 * border + 1, 1, border).reshape(len(shown), -1)
+    most = int(near.sum(1).max()) if most is None else most
+    return near.argsort(dim=1, descending=True, stable=True)[:, :most]
+
+
 def patchify(pixels: Tensor, patch: int) -> Tensor:
     """Rearrange pixels [B, V, H, W, C] to patches [B, V * H/patch * W/patch, patch * patch * C].
 

@@ -27,7 +27,7 @@ from .lrm4d import LRM4D, LRM4DConfig, Noisy
 from .memory import default_refinements, free_memory, out_of_memory, reading_resolution, reconstruction_bytes
 from .models import load_model
 from .options import ReconstructOptions
-from .patches import patchify
+from .patches import patches_near, patchify
 from .rasterize import is_compiled, over_white_pictures, render
 from .refine import refine
 from .subject import find_subject, frame_subject
@@ -276,9 +276,13 @@ def predict(plan: Plan, progress: Progress = no_progress, on_cloud: OnCloud | No
 
 def _run(plan: Plan, views: Views, noisy: Noisy | None = None) -> Prediction:
     """Run the network, and drop the Gaussians of pixels that the matte mostly excludes."""
-    inside = patchify(views.inside[None, ..., None], plan.network.config.patch).flatten().to(plan.device)
+    config, shown, kept = plan.network.config, views.inside[None].to(plan.device), None
+    if config.border >= 0:
+        kept = patches_near(shown, config.patch, config.border)
+    inside = patchify(shown[..., None], config.patch).flatten()
+    rig = (views.poses, views.intrinsics, views.times)
     with torch.no_grad(), half_precision(plan.device):
-        channels, pixels = plan.network(views.images, views.poses, views.intrinsics, views.times, noisy=noisy)
+        channels, pixels = plan.network(views.images, *rig, noisy=noisy, kept=kept)
     bound, free = channels[:, : len(inside)], channels[:, len(inside) :]
     return torch.cat([bound[:, inside], free], 1), pixels[:, inside]
 

@@ -48,7 +48,7 @@ from .config import Batch, TrainConfig
 from .losses import GeometryErrors
 from .muon import Muon
 from .perceptual import MOBILENET, MobileNetV2
-from .predict import predict_views, shown_pixels
+from .predict import Most, count_most, predict_views
 from .scenes.sampler import SceneBatch, SceneSampler
 from .sharding import local, local_gradient, shard, whole
 from .start import load_start, widen
@@ -88,13 +88,14 @@ class Scenes:
 
     def __init__(self, sampler: SceneSampler, config: TrainConfig, device: torch.device):
         self._sampler, self._config, self._device = sampler, config, device
+        self._network = CONFIGS[config.model]
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._thread = ThreadPoolExecutor(1)
         self._made: dict[int, Future] = {}
 
-    def take(self, step: int) -> tuple[SceneBatch, int]:
-        """Return the step's scenes and the largest number of shown pixels in one; starts on the next fresh ones."""
-        batch, most_shown, ready = self._future(self.number(step)).result()
+    def take(self, step: int) -> tuple[SceneBatch, Most]:
+        """Return the step's scenes and the most that one of them shows; starts on the next fresh ones."""
+        batch, most, ready = self._future(self.number(step)).result()
         if ready is not None:
             stream = torch.cuda.current_stream(self._device)
             stream.wait_event(ready)
@@ -103,7 +104,7 @@ class Scenes:
         newest = step // (1 + self._config.replays)
         self._future(newest + 1)
         self._made = {key: value for key, value in self._made.items() if key > newest - self._config.pool}
-        return batch, most_shown
+        return batch, most
 
     def number(self, step: int) -> int:
         """Return the batch that a step trains on; the same in every process, so that all wait alike for one another."""
@@ -118,13 +119,12 @@ class Scenes:
             self._made[number] = self._thread.submit(self._sample, number)
         return self._made[number]
 
-    def _sample(self, number: int) -> tuple[SceneBatch, int, torch.Event | None]:
+    def _sample(self, number: int) -> tuple[SceneBatch, Most, torch.Event | None]:
         with torch.cuda.stream(self._stream):  # does nothing where there is none
             inputs, resolution, scenes, missing, rig = self._config.batch(number)
             targets = self._config.targets
             batch = self._sampler.sample(number, scenes, inputs, targets, resolution, missing, rig)
-            most_shown = int(shown_pixels(batch).flatten(1).sum(1).max())
-            return batch, most_shown, self._stream.record_event() if self._stream else None
+            return batch, count_most(batch, self._network), self._stream.record_event() if self._stream else None
 
 
 class Run:
@@ -193,10 +193,10 @@ class Run:
         parameters = list(self.model.parameters())  # before the network runs: then FSDP2 puts whole ones in their place
         for parameter in parameters:
             parameter.grad = None
-        batch, most_shown = self.scenes.take(self.step)
+        batch, most = self.scenes.take(self.step)
         # as good as can be after any number of refinements, or none
         refinements = self.step % (self.model.config.refinements + 1)
-        loss, decibels, errors = self.task.score(batch, most_shown, refinements, (config.seed, self.step), self.rank)
+        loss, decibels, errors = self.task.score(batch, most, refinements, (config.seed, self.step), self.rank)
         # DDP waits for every gradient, also of what this step does without
         loss = loss + sum(0 * value.sum() for value in self._sometimes_idle())
         loss.backward()
@@ -244,7 +244,8 @@ def _train(
     elif weights is not None:
         given, run.licence = load_start(weights)
         own = run.model.config
-        same = replace(given.config, resolution=own.resolution, completes=own.completes, expansion=own.expansion)
+        free = {name: getattr(own, name) for name in ("resolution", "completes", "expansion", "border")}
+        same = replace(given.config, **free)
         if same != own or given.config.expansion > own.expansion:
             raise UserError(f"The weights {weights} are of another form than '{config.model}'; train it from scratch.")
         run.start_from(widen(given.state_dict(), own))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,18 +13,32 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..complete import decide_outline, denoise
 from ..gaussians import Gaussians4D
-from ..lrm4d import LRM4D, Noisy
+from ..lrm4d import LRM4D, LRM4DConfig, Noisy
 from ..memory import reading_resolution
-from ..patches import patchify
+from ..patches import patches_near, patchify
 from ..rasterize import over_white_pictures, render
 from ..refine import refine
 from .scenes.sampler import SceneBatch
 
 
+class Most(NamedTuple):
+    """The largest numbers in one of a batch's scenes: of pixels that are drawn, and of patches that are read."""
+
+    pixels: int
+    patches: int
+
+
+def count_most(batch: SceneBatch, config: LRM4DConfig) -> Most:
+    """Count what is drawn and read of a batch's scenes by a model of a config; it waits for the GPU."""
+    shown = shown_pixels(batch)
+    patches = patches_near(shown, config.patch, max(config.border, 0)).shape[1]
+    return Most(int(shown.flatten(1).sum(1).max()), patches)
+
+
 def predict(
     model: LRM4D | DistributedDataParallel,
     batch: SceneBatch,
-    most_shown: int | None = None,
+    most: Most | None = None,
     refinements: int | None = None,
     resolution: int | None = None,
     noisy: Noisy | None = None,
@@ -34,13 +48,13 @@ def predict(
     """Reconstruct from the given views and render others: the unrefined cloud, linear color and alpha.
 
     Pixels mostly outside the mattes are not drawn, as in the product; free Gaussians and those of missing views are.
-    most_shown: the largest number of drawn pixels in a scene, if it is known already. refinements: how many of the
-    model's, else all. resolution: the side at which the network reads the pictures, else their own. noisy: what stands
-    for the missing pictures, if the scenes have such. blind: the network is not shown the known ones, so that it learns
-    what heads are like in general. first: the view that rendering starts with, by default the first target.
+    most: the most that a scene shows, if it is known already. refinements: how many of the model's, else all.
+    resolution: the side at which the network reads the pictures, else their own. noisy: what stands for the missing
+    pictures, if the scenes have such. blind: the network is not shown the known ones, so that it learns what heads are
+    like in general. first: the view that rendering starts with, by default the first target.
     """
     height, width = batch.pictures.shape[2:4]
-    cloud, drawn = reconstruct_batch(model, batch, most_shown, refinements, resolution, noisy, blind)
+    cloud, drawn = reconstruct_batch(model, batch, most, refinements, resolution, noisy, blind)
     first = batch.given if first is None else first
     rig = (part[:, first:] for part in (batch.camera_to_world, batch.intrinsics, batch.times))
     return cloud, *render(drawn, *rig, width=width, height=height)
@@ -49,7 +63,7 @@ def predict(
 def reconstruct_batch(
     model: LRM4D | DistributedDataParallel,
     batch: SceneBatch,
-    most_shown: int | None = None,
+    most: Most | None = None,
     refinements: int | None = None,
     resolution: int | None = None,
     noisy: Noisy | None = None,
@@ -60,14 +74,17 @@ def reconstruct_batch(
     pictures = _resized(batch.pictures.permute(0, 1, 4, 2, 3), resolution)
     given = [part[:, start : batch.given] for part in (batch.camera_to_world, batch.intrinsics, batch.times)]
     given[1] = given[1] * (pictures.shape[-1] / batch.pictures.shape[3])
-    with torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.is_cuda):
-        channels, pixels = model(pictures[:, start:], *given, noisy=noisy)
     network = bare(model)
     config = network.config
+    shown, kept = shown_pixels(batch, resolution)[:, start:], None
+    if config.border >= 0:
+        kept = patches_near(shown, config.patch, config.border, most and most.patches)
+    with torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.is_cuda):
+        channels, pixels = model(pictures[:, start:], *given, noisy=noisy, kept=kept)
     cloud = network.gaussians(channels, pixels)
-    shown = shown_pixels(batch, resolution)[:, start:]
     shown = patchify(shown[..., None], config.patch).flatten(1)
-    order = shown.byte().argsort(dim=1, descending=True, stable=True)[:, : most_shown or int(shown.sum(1).max())]
+    count = most.pixels if most else int(shown.sum(1).max())
+    order = shown.byte().argsort(dim=1, descending=True, stable=True)[:, :count]
     shown, pixels = shown.take_along_dim(order, 1), pixels.take_along_dim(order[..., None], 1)
     free = channels[:, channels.shape[1] - config.free_gaussians :]
     channels = torch.cat([channels.take_along_dim(order[..., None], 1), free], 1)

@@ -20,7 +20,7 @@ from ..rasterize import over_white_pictures
 from .config import TrainConfig
 from .losses import GeometryErrors, geometry_errors, perceptual_distance, reconstruction_loss
 from .perceptual import MobileNetV2
-from .predict import bare, predict
+from .predict import Most, bare, predict
 from .scenes.sampler import SceneBatch
 
 PERCEIVED = 4  # views of a scene that the perceptual term of missing pictures looks at in a step
@@ -44,19 +44,19 @@ class Task:
     def __init__(self, network: LRM4D | DistributedDataParallel, config: TrainConfig, features: MobileNetV2 | None):
         self.network, self.config, self.features = network, config, features
 
-    def score(self, batch: SceneBatch, most_shown: int, refinements: int, seed: tuple[int, int], rank: int) -> Outcome:
+    def score(self, batch: SceneBatch, most: Most, refinements: int, seed: tuple[int, int], rank: int) -> Outcome:
         """Score what the network makes of a batch; the seed decides all that is random, with the process's rank.
 
-        most_shown: see `predict`. refinements: how many are made where no picture is missing.
+        most: see `predict`. refinements: how many are made where no picture is missing.
         """
         if batch.given > batch.known:
-            return self._complete(batch, most_shown, seed, rank)
-        return self._reconstruct(batch, most_shown, refinements)
+            return self._complete(batch, most, seed, rank)
+        return self._reconstruct(batch, most, refinements)
 
-    def _reconstruct(self, batch: SceneBatch, most_shown: int, refinements: int) -> Outcome:
+    def _reconstruct(self, batch: SceneBatch, most: Most, refinements: int) -> Outcome:
         """Score the targets of a batch whose cameras all have pictures."""
         config = self.config
-        cloud, color, alpha = predict(self.network, batch, most_shown, refinements)
+        cloud, color, alpha = predict(self.network, batch, most, refinements)
         truth = batch.images[:, batch.given :]
         weights = (config.ssim_weight, config.alpha_weight, self._emphasis(batch, color.shape[1]))
         loss, decibels = reconstruction_loss(color, alpha, truth, *weights)
@@ -68,7 +68,7 @@ class Task:
         loss = loss + sum(weight * error for weight, error in zip(weights, errors, strict=True))
         return Outcome(loss, decibels, errors)
 
-    def _complete(self, batch: SceneBatch, most_shown: int, seed: tuple[int, int], rank: int) -> Outcome:
+    def _complete(self, batch: SceneBatch, most: Most, seed: tuple[int, int], rank: int) -> Outcome:
         """Score all views of a batch with missing cameras, or the unknown ones if the network was shown no picture."""
         config = self.config
         chance = np.random.default_rng(seed)  # the same in all processes
@@ -76,9 +76,9 @@ class Task:
         first = batch.known if blind else 0
         noise, level = draw_noise(batch, (*seed, rank))
         own = bool(chance.random() < config.own_share)
-        pictures = self._imagine(batch, most_shown, noise, blind) if own else true_pictures(batch)
+        pictures = self._imagine(batch, most, noise, blind) if own else true_pictures(batch)
         noisy = Noisy(mix(pictures, noise, level), level)
-        cloud, color, alpha = predict(self.network, batch, most_shown, 0, noisy=noisy, blind=blind, first=first)
+        cloud, color, alpha = predict(self.network, batch, most, 0, noisy=noisy, blind=blind, first=first)
         truth = batch.images[:, first:]
         weights = (config.ssim_weight, config.missing_alpha_weight, self._emphasis(batch, color.shape[1]))
         loss, decibels = reconstruction_loss(color, alpha, truth, *weights)
@@ -94,13 +94,13 @@ class Task:
 
     @torch.no_grad()
     @torch.compiler.set_stance("force_eager")  # compiling another variant would cost more than it saves
-    def _imagine(self, batch: SceneBatch, most_shown: int, noise: Tensor, blind: bool) -> Tensor:
+    def _imagine(self, batch: SceneBatch, most: Most, noise: Tensor, blind: bool) -> Tensor:
         """Draw the missing pictures that the network makes of noise alone, [B, M, 3, R, R], sRGB-encoded, 0..1."""
         rig = (batch.camera_to_world, batch.intrinsics, batch.times)
         poses, intrinsics, times = (part[:, : batch.given] for part in rig)
         given = replace(batch, camera_to_world=poses, intrinsics=intrinsics, times=times)
         noisy = Noisy(noise, noise.new_ones(len(noise)))
-        views = predict(bare(self.network), given, most_shown, 0, noisy=noisy, blind=blind, first=batch.known)[1:]
+        views = predict(bare(self.network), given, most, 0, noisy=noisy, blind=blind, first=batch.known)[1:]
         return over_white_pictures(*decide_outline(*views))
 
     def _emphasis(self, batch: SceneBatch, views: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 
 from backend.color import linear_to_srgb
 from backend.lrm4d import BASE, LARGE, LRM4D, SMALL, LRM4DConfig, Noisy
-from backend.patches import patchify, rays
+from backend.patches import patches_near, patchify, rays
 from backend.rasterize import render
 from tests.helpers.tiny_lrm import rig
 
@@ -227,6 +227,36 @@ def test_the_level_of_noise_tells_in_the_cloud():
     model = completing()
     low, high = (model(images[:, :1], *views, Noisy(noisy, torch.full((2,), level)))[0] for level in (0.2, 0.9))
     assert (low - high).abs().mean() > 0.01
+
+
+def test_patches_that_are_not_read_change_nothing_but_themselves():
+    """In a batch, of patches in any order; and no patch is left out where all are named."""
+    images, *views = rig()
+    model = tiny(SWEEPING)
+    kept = torch.tensor([[4, 0, 2, 16], [1, 3, 17, 5]])
+    channels, pixels = model(images, *views, kept=kept)
+    whole, all_pixels = model(images, *views)
+    assert torch.equal(pixels, all_pixels) and channels.shape == whole.shape
+    cloud = model.gaussians(channels, pixels)
+    read = torch.zeros(2, 18, dtype=torch.bool).scatter(1, kept, True).repeat_interleave(64, 1)
+    assert torch.equal(cloud.opacity > 1e-9, read)
+    for scene, order in enumerate(kept):
+        parts = [part[scene : scene + 1] for part in (images, *views)]
+        alone, _ = model(*parts, kept=order.flip(0)[None])
+        assert torch.allclose(alone[0], channels[scene], atol=1e-5)
+    shuffled = torch.randperm(18, generator=torch.Generator().manual_seed(0)).expand(2, -1)
+    assert torch.allclose(model(images, *views, kept=shuffled)[0], whole, atol=1e-5)
+
+
+def test_patches_near_the_subject_are_read():
+    shown = torch.zeros(2, 2, 32, 40, dtype=torch.bool)
+    shown[0, 0, 9, 17] = True  # row 1, column 2 of 4 x 5
+    shown[1, 1, 31, 39] = True
+    assert [sorted(row) for row in patches_near(shown, 8, 0).tolist()] == [[7], [39]]
+    near = patches_near(shown, 8, 1)
+    assert near.shape == (2, 9) and sorted(near[0].tolist()) == [1, 2, 3, 6, 7, 8, 11, 12, 13]
+    assert set(near[1].tolist()) > {33, 34, 38, 39}  # and others, so that both scenes have as many
+    assert patches_near(shown, 8, 1, most=12).shape == (2, 12)
 
 
 def test_a_model_that_has_not_learned_it_refuses_missing_pictures():

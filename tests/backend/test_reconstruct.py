@@ -64,6 +64,22 @@ def test_what_the_mattes_cut_away_is_not_in_the_cloud(model):
     assert 0 < len(reconstruct(capture, CPU_24, model)) <= pixels < 3 * 24 * 24
 
 
+def test_a_model_with_a_border_reads_only_patches_near_the_mattes(model, monkeypatch):
+    near = LRM4D(replace(CONFIG, border=0)).eval().requires_grad_(False)
+    near.load_state_dict(model.state_dict())
+    read, forward = [], near.forward
+
+    def noted(*given, kept: torch.Tensor, noisy: None):
+        read.append(kept.shape[1])
+        return forward(*given, noisy=noisy, kept=kept)
+
+    monkeypatch.setattr(near, "forward", noted)
+    capture, options = small_capture(), replace(CPU_24, resolution=96)
+    pixels = sum((frame.image[..., 3] >= 128).sum() for frame in capture.square(96).inputs().frames)
+    assert 0 < len(reconstruct(capture, options, near)) <= pixels
+    assert pixels / 64 <= read[0] < 3 * 12 * 12
+
+
 @pytest.mark.parametrize("size", [0.01, 1.0, 300.0])
 def test_a_moved_and_scaled_rig_gives_the_moved_and_scaled_cloud(model, size):
     capture = small_capture()

@@ -118,9 +118,9 @@ def test_a_step_reads_what_the_last_one_drew_with_its_outline_decided(model, pho
     black = torch.zeros(1, 1, 16, 16, 3)
     read, forward = [], model.forward
 
-    def reading(*given, noisy: Noisy):
+    def reading(*given, noisy: Noisy, kept: torch.Tensor | None):
         read.append(noisy.pictures)
-        return forward(*given, noisy=noisy)
+        return forward(*given, noisy=noisy, kept=kept)
 
     monkeypatch.setattr("backend.reconstruct.render", lambda *_, **__: (black, alpha))
     monkeypatch.setattr(model, "forward", reading)

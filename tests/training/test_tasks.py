@@ -16,7 +16,7 @@ from backend.rasterize import over_white_srgb
 from backend.training import validate
 from backend.training.config import TrainConfig, read_config
 from backend.training.loop import train
-from backend.training.predict import predict, predict_completed, predict_views, shown_pixels
+from backend.training.predict import count_most, predict, predict_completed, predict_views, shown_pixels
 from backend.training.scenes.photo_rigs import CLIP, PHOTOS
 from backend.training.scenes.sampler import SceneSampler
 from backend.training.tasks import Task, draw_noise, true_pictures
@@ -56,12 +56,12 @@ def test_noise_is_mixed_with_the_truth_or_with_what_the_network_makes_of_noise(b
     model, given = network(), []
     monkeypatch.setattr(model, "forward", spy(model.forward, given))
     task = Task(model, replace(CONFIG, own_share=own, blind_share=0.0), None)
-    task.score(batch, 256, 0, (0, 1), 0)
+    task.score(batch, count_most(batch, COMPLETING), 0, (0, 1), 0)
     noise, level = draw_noise(batch, (0, 1, 0))
     pictures = true_pictures(batch)
     if own:
         torch.testing.assert_close(given[0], Noisy(noise, torch.ones(2)))
-        color, alpha = predict(model, batch, 256, 0, noisy=given[0], first=batch.known)[1:]
+        color, alpha = predict(model, batch, None, 0, noisy=given[0], first=batch.known)[1:]
         pictures = over_white_srgb(*decide_outline(color, alpha))[:, :2].permute(0, 1, 4, 2, 3)
         given = given[1:2]
     torch.testing.assert_close(given, [Noisy(mix(pictures, noise, level), level)])
@@ -70,11 +70,22 @@ def test_noise_is_mixed_with_the_truth_or_with_what_the_network_makes_of_noise(b
 def spy(forward: Callable, given: list[Noisy]) -> Callable:
     """Note what stands for the missing pictures in every call of a network's `forward`."""
 
-    def noted(*args, noisy: Noisy):
+    def noted(*args, noisy: Noisy, kept: torch.Tensor | None):
         given.append(noisy)
-        return forward(*args, noisy=noisy)
+        return forward(*args, noisy=noisy, kept=kept)
 
     return noted
+
+
+def test_a_border_changes_nothing_where_all_patches_are_near_the_subject(batch):
+    """Missing views show the subject everywhere, and a border of a whole picture reaches all of the others."""
+    near = LRM4D(replace(COMPLETING, border=2)).requires_grad_(False)
+    near.load_state_dict(network().state_dict())
+    most = count_most(batch, near.config)
+    assert most.patches == batch.given * (16 // near.config.patch) ** 2
+    noisy = Noisy(*draw_noise(batch, (1, 2)))
+    (_, color, _), (_, same, _) = (predict(model, batch, most, 0, noisy=noisy) for model in (network(), near))
+    torch.testing.assert_close(same, color)
 
 
 def test_missing_views_are_drawn_whole_and_known_ones_inside_their_mattes(batch):
