@@ -17,7 +17,7 @@ from .arguments import add_arguments, join_points, read_arguments, read_indices,
 from .batch.command import add_batch, batch
 from .bench.command import add_bench, bench
 from .capture_commands import CAPTURE, add_check, add_import, check, import_, open_take, read_capture
-from .console import report, show_any_text, stop_when_told
+from .console import BROKEN_PIPE, drop_output, report, show_any_text, stop_when_told
 from .errors import UserError
 from .files import check_target, writing, writing_several
 from .logs import Console, Strict, attach, detach, log
@@ -37,7 +37,8 @@ EXTRAS = dict.fromkeys(("av", "diffusers", "transformers"), "portrait") | {"pyar
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    It is 1 if shots of a batch have failed, 2 for an error that one line explains, and 130 if the user stops it.
+    It is 1 if shots of a batch have failed, 2 for an error that one line explains, 130 if the user stops it, and 141 if
+    whoever reads the output, such as `head`, stops reading.
     """
     show_any_text()
     given = _parser().parse_args(join_points(sys.argv[1:] if arguments is None else arguments))
@@ -58,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         print(f"Error: The Python packages are incomplete ({error}); run: python3 build.py install", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        drop_output()
+        return 128 + BROKEN_PIPE
     except OSError as error:
         if error.filename is None:  # for example a library of a package that was not installed to its end
             what = f"{error}; if nothing else explains it, set up again with: python3 build.py install"

@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a program in a terminal does: shows progress, and cleans up when it is told to stop."""
 
+import os
 import signal
 import sys
 from io import TextIOWrapper
 
+BROKEN_PIPE = 13  # the number of SIGPIPE, which Windows lacks
+
 
 def report(stage: str, fraction: float) -> None:
     """Show the progress of a task on the terminal's last line; without a terminal, nothing. It is a `Progress`."""
-    if sys.stderr.isatty():
+    if sys.stderr and sys.stderr.isatty():
         print(f"\r{stage:40} {100 * fraction:3.0f} %", end="\n" if fraction >= 1 else "", file=sys.stderr, flush=True)
+
+
+def drop_output() -> None:
+    """Let what is still to be printed go nowhere, so that Python does not complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_any_text() -> None:

@@ -20,7 +20,7 @@ from ..camera import Y_UP_TO_Z_UP, Z_UP_TO_Y_UP
 from ..color import color_from_harmonic, harmonic_from_color
 from ..errors import UserError
 from ..files import read_file, writing
-from ..rotations import scalar_first, scalar_last
+from ..rotations import normalize, scalar_first, scalar_last
 from ..splats import STATIC_SIGMA, MovingSplats
 from .faulty_rows import sift
 
@@ -234,7 +234,8 @@ def _unpack_rotation(packed: np.ndarray) -> np.ndarray:
     xyzw = np.empty((len(values), 4))
     is_largest = (values >> 30)[:, None] == np.arange(4)
     xyzw[is_largest], xyzw[~is_largest] = largest, others.ravel()
-    return scalar_first(xyzw).astype(np.float32)
+    # no writer makes three that are longer than one together
+    return normalize(scalar_first(xyzw)).astype(np.float32)
 
 
 def _unpack_rotation_v2(packed: np.ndarray) -> np.ndarray:

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The command line tells every warning once and in plain words, and --strict makes errors of them."""
 
+import os
+import shlex
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,3 +78,23 @@ def test_a_set_up_that_was_interrupted_is_named(monkeypatch, capsys, error, told
     monkeypatch.setattr(command_line, "_info", fail)
     assert command_line.main(["info"]) == 2
     assert told in capsys.readouterr().err
+
+
+ROOT = Path(__file__).parents[2]
+CHECK = [sys.executable, "-m", "backend", "check", str(ROOT / "backend" / "demo_capture")]
+
+
+def test_who_stops_reading_the_output_is_no_error():
+    """As head does: the command ends without a word."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(CHECK, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the shell closes the streams")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_stream_that_is_closed_stops_no_command(closed):
+    command = f"{shlex.join(CHECK)} {closed}"
+    assert subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, check=False).returncode == 0

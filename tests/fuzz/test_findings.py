@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the other tests here have found, each with the sentence that it now ends in."""
 
+import gzip
 import json
 import os
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +104,15 @@ def test_a_cloud_of_huge_gaussians(tmp_path):
     save_cloud(cloud, tmp_path / "cloud.safetensors")
     with pytest.raises(UserError, match="not finite or have no size"):
         load_cloud(tmp_path / "cloud.safetensors")
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_an_spz_whose_rotations_are_longer_than_one(tmp_path, version):
+    head = struct.pack("<4sIIBBBB", b"NGSP", version, 1, 0, 12, 0, 0)
+    body = bytes(9) + b"\xff" * 7 + (b"\xff" * 4 if version == 3 else b"\0\0\0")
+    (tmp_path / "cloud.spz").write_bytes(gzip.compress(head + body))
+    rotation = read_splats(tmp_path / "cloud.spz").rotation
+    np.testing.assert_allclose(np.linalg.norm(rotation, axis=1), 1, atol=1e-6)
 
 
 def test_a_picture_of_a_kind_that_pillow_only_half_knows(tmp_path):
