@@ -18,6 +18,7 @@ from .keys import made_keys
 from .object import (
     active_cloud,
     cloud_modifier,
+    draws_natively,
     find_cloud_modifier,
     inner_box,
     is_cloud,
@@ -205,19 +206,22 @@ class FACET4D_OT_show_cloud(CloudOperator, Operator):
 
 
 class FACET4D_OT_show_in_solid(CloudOperator, Operator):
-    """Show the cloud as colored ellipsoids, which Solid mode can draw, and let the viewport use their colors.
-    Renders still show splats"""
+    """Let the viewport show the cloud's colors, without the light that Solid mode adds. Before Blender 5.3 it shows
+    ellipsoids then; renders still show splats"""
 
     bl_idname = "facet4d.show_in_solid"
     bl_label = "Show Colors in Solid Mode"
 
     def execute(self, context: Context) -> set[str]:
-        modifier = cloud_modifier(require_cloud(context))
-        compat.set_input(modifier, "Display", "Ellipsoids")
-        compat.set_input(modifier, "Display in Renders", False)
+        cloud = require_cloud(context)
         shading = getattr(context.space_data, "shading", None)
         if shading:
-            shading.type, shading.color_type, shading.light = "SOLID", "VERTEX", "FLAT"
+            shading.type, shading.light = "SOLID", "FLAT"
+        if not draws_natively(cloud):
+            compat.set_input(cloud_modifier(cloud), "Display", "Ellipsoids")
+            compat.set_input(cloud_modifier(cloud), "Display in Renders", False)
+            if shading:
+                shading.color_type = "VERTEX"
         return {"FINISHED"}
 
 

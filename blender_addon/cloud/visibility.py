@@ -73,11 +73,15 @@ def present(context: Context, scene: Scene, cloud: Object, turn: Quaternion | No
     subject = cloud_subject(cloud)
     hide_start_up_cube(view_layer, [subject.centre])
     show_in_views(context, scene, subject, turn)
-    if not draws_natively(cloud):
-        for area in _views(context, scene):
-            shading = area.spaces.active.shading
-            if shading.type == "SOLID" and shading.color_type != "VERTEX":
-                shading.type = "MATERIAL"  # Solid mode has no colors for points
+    is_native = draws_natively(cloud)
+    for area in _views(context, scene):
+        shading = area.spaces.active.shading
+        if shading.type == "SOLID" and is_native:
+            shading.light = (
+                "FLAT"  # a light of the studio would show the scattered normals of splats, dark and speckled
+            )
+        elif shading.type == "SOLID" and shading.color_type != "VERTEX":
+            shading.type = "MATERIAL"  # Solid mode has no colors for points
 
 
 def hindrances(context: Context, cloud: Object) -> Iterator[str]:

@@ -139,7 +139,7 @@ class FACET4D_PT_result(SidebarPanel, Panel):
     def _draw_looks(self, context: Context, is_native: bool) -> None:
         """Draw the settings of the window and the scene on which the look of the cloud depends.
 
-        is_native: whether Blender draws the splats itself. Then Solid mode shows colors, and Cycles needs no bounces.
+        is_native: whether Blender draws the splats itself. Then Solid mode needs flat light, and Cycles no bounces.
         """
         layout = self.layout
         shading = getattr(context.space_data, "shading", None)
@@ -150,8 +150,8 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         button.on = not is_source
         if shading:
             row.prop(shading, "type", text="", expand=True)
-            is_plain = shading.type in {"SOLID", "WIREFRAME"} and shading.color_type != "VERTEX"
-            if is_plain and not is_native:  # no colors
+            is_solid = shading.type in {"SOLID", "WIREFRAME"}
+            if is_solid and (shading.light != "FLAT" if is_native else shading.color_type != "VERTEX"):  # no colors
                 layout.operator(FACET4D_OT_show_in_solid.bl_idname, icon="SHADING_SOLID")
         if not is_native and (warning := material.bounces_warning(context.scene)):
             draw_text(context, layout, warning, "ERROR")

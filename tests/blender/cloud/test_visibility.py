@@ -54,8 +54,17 @@ def test_a_new_cloud_is_seen_in_the_scene_that_blender_starts_with(start_up, mak
     present(bpy.context, start_up, cloud)
     assert reasons(cloud) == "" and _is_in_view(bpy.context.space_data, region_3d, cloud.location)
     assert cube.hide_get() and cube.hide_render
-    colors = "SOLID" if draws_natively(cloud) else "MATERIAL"
-    assert bpy.context.space_data.shading.type == colors
+    shading = bpy.context.space_data.shading
+    assert (shading.type, shading.light) == (("SOLID", "FLAT") if draws_natively(cloud) else ("MATERIAL", "STUDIO"))
+
+
+def test_colors_in_solid_mode_are_one_button_away(start_up, make_gaussians):
+    cloud, shading = head_in(start_up, make_gaussians), bpy.context.space_data.shading
+    shading.type = "SOLID"
+    assert "Show Colors in Solid Mode" in draw(FACET4D_PT_result)
+    assert bpy.ops.facet4d.show_in_solid() == {"FINISHED"}
+    assert shading.light == "FLAT" and "Show Colors in Solid Mode" not in draw(FACET4D_PT_result)
+    assert (shading.color_type == "VERTEX") == (not draws_natively(cloud))
 
 
 def test_the_views_look_into_the_face_of_a_new_head(start_up, make_gaussians):
