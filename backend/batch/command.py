@@ -62,7 +62,7 @@ def batch(given: argparse.Namespace) -> int:
             states = _run(shots, given, values.get("device", "auto"), states)
         finally:
             counts = write_summary(shots, states, given.out)
-    print(f"{counts[DONE]} shots are done, {counts[FAILED]} have failed: {given.out / SUMMARY}.html")
+    print(f"Shots: {counts[DONE]} done, {counts[FAILED]} failed; see {given.out / SUMMARY}.html")
     return int(counts[FAILED] > 0)
 
 

@@ -45,7 +45,7 @@ def test_a_batch_that_is_killed_twice_ends_complete_and_does_nothing_twice(tmp_p
     first = kill_after(tmp_path / "out", SHOTS // 5, arguments)
     second = kill_after(tmp_path / "out", SHOTS // 2, arguments)
     process = start(arguments)
-    assert f"{SHOTS - 2} shots are done, 2 have failed" in process.communicate()[0]
+    assert f"Shots: {SHOTS - 2} done, 2 failed" in process.communicate()[0]
     assert process.returncode == 1
     final = records(tmp_path / "out")
     assert len(first) < len(second) < len(final) == SHOTS
