@@ -23,6 +23,7 @@ from .lrm4d import LRM4D
 from .options import ReconstructOptions
 from .reconstruct import DEFAULTS, NothingFound, OnCloud, make_plan, reconstruct
 from .splats import MIN_OPACITY
+from .still import Stillness, keep_still_once
 from .take import Take, Window, plan_windows
 from .version import read_version
 
@@ -57,11 +58,15 @@ def reconstruct_take(
         return reconstruct(take.read(pictures), options, network, centre, progress, on_cloud)
     log.info(_describe(windows, take, folder))
     clouds: list[Gaussians4D] = []
+    middles: list[float] = []
+    stillness = Stillness()
     with saying_once():
-        for cloud in _reconstruct_windows(take, windows, options, network, centre, progress, folder):
+        for middle, cloud in _reconstruct_windows(take, windows, options, network, centre, progress, folder, stillness):
             clouds.append(cloud)
+            middles.append(middle)
             if on_cloud and len(cloud) and len(clouds) < len(windows):
                 on_cloud(join_windows(clouds, take.times))
+        clouds = keep_still_once(clouds, middles, stillness, options.device, progress)
     return join_windows(clouds, take.times)
 
 
@@ -84,9 +89,11 @@ def _reconstruct_windows(
     centre: Sequence[float] | np.ndarray | None,
     progress: Progress,
     folder: Path | None,
-) -> Iterator[Gaussians4D]:
-    """Yield the cloud of each window that shows something, faded. Arguments and errors are those of reconstruct_take.
+    stillness: Stillness,
+) -> Iterator[tuple[float, Gaussians4D]]:
+    """Yield the middle and the cloud of each window that shows something, faded; stillness sees all pictures.
 
+    Other arguments and errors are those of reconstruct_take.
     The pictures of one window at a time are in memory. The first window decides on network and resolution for all.
     """
     chosen: ReconstructOptions | None = None
@@ -97,6 +104,7 @@ def _reconstruct_windows(
 
         report("Reading pictures", 0.0)
         capture = take.read(window.pictures)
+        stillness.add(capture)
         name = f"{KEPT}{_fingerprint(capture, window, options, centre)}.safetensors"
         kept = folder / name if folder else None
         cloud = _load_finished(kept)
@@ -111,7 +119,7 @@ def _reconstruct_windows(
             if kept:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 save_cloud(cloud, kept)
-        yield cloud
+        yield window.middle, cloud
 
 
 def reconstruct_window(

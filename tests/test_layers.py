@@ -21,7 +21,7 @@ BACKEND = (
     ("windows",),
     ("evaluate", "reconstruct"),
     ("models",),
-    ("complete", "refine"),
+    ("complete", "refine", "still"),
     ("lrm4d", "rasterize"),
     ("plane_sweep", "splat_cpu", "splat_cuda"),
     ("patches", "splat_loops", "splatting", "nvrtc"),

@@ -38,7 +38,9 @@ def make_take(moments=96, cameras=8, rate=30.0, jitter=0.0, size=16) -> Take:
     image = random.integers(0, 256, (size, size, 4), dtype=np.uint8)
 
     def read(numbers):
-        return Capture([Frame(used[number], float(times[number]), image, str(number)) for number in numbers])
+        return Capture(
+            [Frame(used[n], float(times[n]), np.roll(image, n, 0), str(n)) for n in numbers]  # all of it changes
+        )
 
     return Take(used, times.tolist(), read)
 
