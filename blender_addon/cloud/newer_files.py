@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import bpy
 from bpy.types import AnimData, FCurve, Object
+from bpy_extras import anim_utils
 
 from .. import compat
 from . import cache
@@ -54,7 +55,7 @@ def foreign_note(shown: Object) -> str | None:
 
 def _restore_splats() -> None:
     """Let Blender draw our independent splats as such again, if an older Blender has saved them as points."""
-    if bpy.data.version >= FIRST_WITH_SPLATS:
+    if tuple(bpy.data.version) >= FIRST_WITH_SPLATS:
         return
     for points in bpy.data.pointclouds:
         if METADATA_KEY in points and points.library is None and native_fault(points.name, points) is None:
@@ -94,8 +95,8 @@ def _curves(animation: AnimData) -> Iterator[FCurve]:
     strips = [strip for track in animation.nla_tracks for strip in track.strips if strip.action]
     for action in {animation.action, *(strip.action for strip in strips)} - {None}:
         if action.library is None:
-            for bag in (bag for layer in action.layers for strip in layer.strips for bag in strip.channelbags):
-                yield from bag.fcurves
+            bags = (anim_utils.action_get_channelbag_for_slot(action, slot) for slot in action.slots)
+            yield from (curve for bag in bags if bag for curve in bag.fcurves)
     yield from animation.drivers
 
 

@@ -204,7 +204,7 @@ def _build(group: GeometryNodeTree) -> None:
     def as_rotation(color: NodeSocket) -> NodeSocket:
         wxyz = tree.node("FunctionNodeSeparateColor", Color=color)
         quaternion = {"W": wxyz["Red"], "X": wxyz["Green"], "Y": wxyz["Blue"], "Z": wxyz["Alpha"]}
-        return tree.node("FunctionNodeQuaternionToRotation", **quaternion)["Rotation"]
+        return tree.node("FunctionNodeQuaternionToRotation", None, **quaternion)["Rotation"]
 
     def as_native(points: NodeSocket, radiance: NodeSocket, rotation: NodeSocket) -> NodeSocket:
         bounds = group_input[REACH], tree.vector("SCALE", tint, Scale=group_input[BRIGHTEST])
