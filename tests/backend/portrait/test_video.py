@@ -135,6 +135,7 @@ def test_dissolves_are_found_and_their_frames_left_out(length, speed):
     assert abs(last.start - 20 - length) <= slack and last.stop == 40 + length
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("speed", [0.5, 1, 2, 4, 8])
 def test_what_moves_or_comes_closer_is_no_dissolve(speed):
     person, cat = data.astronaut(), data.chelsea()
