@@ -10,6 +10,7 @@ of the nodes that it does not know but their names. Before 5.2 it cannot even re
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import bpy
 from bpy.types import AnimData, FCurve, Object
@@ -95,8 +96,9 @@ def _curves(animation: AnimData) -> Iterator[FCurve]:
     strips = [strip for track in animation.nla_tracks for strip in track.strips if strip.action]
     for action in {animation.action, *(strip.action for strip in strips)} - {None}:
         if action.library is None:
-            bags = (anim_utils.action_get_channelbag_for_slot(action, slot) for slot in action.slots)
-            yield from (curve for bag in bags if bag for curve in bag.fcurves)
+            for slot in action.slots:
+                bag: Any = anim_utils.action_get_channelbag_for_slot(action, slot)
+                yield from bag.fcurves if bag else ()
     yield from animation.drivers
 
 
