@@ -9,7 +9,7 @@ where the ones in question begin and end, and a new frame costs no more in a cli
 from bpy.types import NodeSocket
 
 from .moment_nodes import Read
-from .tree_builder import TreeBuilder
+from .tree_builder import Outputs, TreeBuilder
 
 SOURCE = "source"  # the attribute that holds which of the vertices a point was made of
 
@@ -23,7 +23,13 @@ def near_points(
     seconds between the middle of another one's time and its last moment.
     """
     count, lasting, longest = order
-    first, end = _search(tree, geometry, (lasting, count), now, longest)
+    inputs = {"Geometry": geometry, "Now": now, "Count": count, "Lasting": lasting, "Longest": longest}
+    return tree.group("Facet4D Near", _near_points, **inputs)["Points"]
+
+
+def _near_points(tree: TreeBuilder, given: Outputs) -> dict[str, NodeSocket]:
+    lasting = given["Lasting"]
+    first, end = _search(tree, given["Geometry"], (lasting, given["Count"]), given["Now"], given["Longest"])
     shown = tree.math("ADD", lasting, tree.math("SUBTRACT", end, first))
     points = tree.node("GeometryNodePoints", Count=shown, Radius=0.0)["Points"]
     index = tree.node("GeometryNodeInputIndex")["Index"]
@@ -31,7 +37,7 @@ def near_points(
     source = tree.math("MULTIPLY_ADD", is_other, tree.math("SUBTRACT", first, lasting), index)
     properties = {"data_type": "INT", "domain": "POINT"}
     kind = "GeometryNodeStoreNamedAttribute"
-    return tree.node(kind, properties, Geometry=points, Name=SOURCE, Value=source)["Geometry"]
+    return {"Points": tree.node(kind, properties, Geometry=points, Name=SOURCE, Value=source)["Geometry"]}
 
 
 def reader(tree: TreeBuilder, geometry: NodeSocket) -> tuple[NodeSocket, Read]:

@@ -34,7 +34,7 @@ from .tree_builder import TreeBuilder
 Block = TypeVar("Block", bound=ID)
 
 GROUP_NAME = "Facet4D Evaluate"
-GROUP_VERSION = 10
+GROUP_VERSION = 11
 VERSION_KEY = "facet4d_version"
 NATIVE_KEY = "facet4d_native_branch"  # whether the group can hand its splats to Blender, which 5.2 cannot read
 

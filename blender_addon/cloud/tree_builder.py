@@ -1,11 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Node trees written as expressions, with sockets by identifier or name: Blender's versions add and reorder them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import bpy
 from bpy.types import GeometryNodeTree, Node, NodeSocket, NodeTree
+
+INNER_KEY = "facet4d_inner"  # marks groups inside of ours
+_SOCKETS = {
+    "VALUE": "NodeSocketFloat",
+    "INT": "NodeSocketInt",
+    "BOOLEAN": "NodeSocketBool",
+    "VECTOR": "NodeSocketVector",
+    "OBJECT": "NodeSocketObject",
+    "GEOMETRY": "NodeSocketGeometry",
+}  # types of a group's sockets, by those of the sockets that they are linked with
 
 
 class Outputs:
@@ -26,8 +36,14 @@ class TreeBuilder:
     """A node tree written as expressions: arguments are sockets to link or values to set, results are sockets."""
 
     def __init__(self, tree: NodeTree):
+        """Clear the tree. Groups of ours that were in it are removed, unless somebody else uses them."""
         self.tree = tree
+        self._groups: dict[str, NodeTree] = {}
+        inner = {node.node_tree for node in tree.nodes if INNER_KEY in (getattr(node, "node_tree", None) or ())}
         tree.nodes.clear()
+        for group in inner:
+            if not group.users:
+                bpy.data.node_groups.remove(group)
 
     def node(self, kind: str, properties: dict | None = None, **inputs) -> Outputs:
         """Add a node, link or set its inputs, and return its outputs; see `link`."""
@@ -49,6 +65,26 @@ class TreeBuilder:
             else:
                 socket.default_value = value
         return Outputs(node)
+
+    def group(self, name: str, build: Callable[..., Mapping[str, NodeSocket]], **inputs: NodeSocket) -> Outputs:
+        """Add a group of Geometry Nodes, link its inputs, and return its outputs.
+
+        build: a function of a builder and of the outputs of the group's input node; it returns what the group's
+        outputs are linked to. It is called once for a name; more nodes of the same name share the group. Blender goes
+        through the whole tree for each node and link that is made, so several small trees are made sooner than one.
+        """
+        if name not in self._groups:
+            inner = self._groups[name] = bpy.data.node_groups.new(name, "GeometryNodeTree")
+            inner[INNER_KEY] = True
+            for key, socket in inputs.items():
+                inner.interface.new_socket(key, in_out="INPUT", socket_type=_SOCKETS[socket.type])
+            builder = TreeBuilder(inner)
+            results = build(builder, builder.node("NodeGroupInput"))
+            for key, socket in results.items():
+                inner.interface.new_socket(key, in_out="OUTPUT", socket_type=_SOCKETS[socket.type])
+            builder.node("NodeGroupOutput", **results)
+            builder.arrange()
+        return self.node("GeometryNodeGroup", {"node_tree": self._groups[name]}, **inputs)
 
     def outputs(self, node: Node) -> Outputs:
         """Return the outputs of a node."""

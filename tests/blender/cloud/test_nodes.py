@@ -34,6 +34,18 @@ def test_every_link_joins_sockets_that_the_running_blender_uses(scene):
     assert len(links) > 250 and unused == []
 
 
+@pytest.mark.slow
+def test_a_tree_that_is_built_again_leaves_none_of_its_groups_behind_and_those_of_others_alone(scene):
+    group = evaluation_group()
+    before = {inner.name for inner in bpy.data.node_groups}
+    theirs = bpy.data.node_groups.new("Theirs", "GeometryNodeTree")
+    group.nodes.new("GeometryNodeGroup").node_tree = theirs
+    group[VERSION_KEY] = 1
+    assert evaluation_group() == group
+    assert {inner.name for inner in bpy.data.node_groups} == before | {"Theirs"}
+    assert len(before) == 4
+
+
 def test_sockets_have_names_and_no_positions(scene):
     tree = TreeBuilder(bpy.data.node_groups.new("Any", "ShaderNodeTree"))
     mix = tree.node("ShaderNodeMix", {"data_type": "VECTOR"}, A=(1, 2, 3))
