@@ -19,13 +19,36 @@ from backend.options import ReconstructOptions
 from backend.splats import MovingSplats
 
 
+@pytest.fixture(scope="session")
+def nodes_file(tmp_path_factory) -> str:
+    """A .blend that holds the nodes that evaluate clouds, which take longer to build than to load."""
+    import bpy
+
+    from blender_addon.cloud.nodes import evaluation_group
+
+    path = str(tmp_path_factory.mktemp("nodes") / "nodes.blend")
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    bpy.data.libraries.write(path, {evaluation_group()})
+    return path
+
+
 @pytest.fixture
-def scene():
+def empty_scene():
     """An empty scene with factory settings, 24 frames a second."""
     import bpy
 
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     return bpy.context.scene
+
+
+@pytest.fixture
+def scene(empty_scene, nodes_file):
+    """The empty scene, in a file that has the nodes that evaluate clouds, as once there has been one."""
+    import bpy
+
+    with bpy.data.libraries.load(nodes_file) as (present, wanted):
+        wanted.node_groups = [name for name in present.node_groups if name == "Facet4D Evaluate"]
+    return empty_scene
 
 
 @pytest.fixture
