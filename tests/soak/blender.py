@@ -116,6 +116,7 @@ def mishaps(file: Path) -> dict[str, object]:
 
 def run_with(mishap: str, file: Path, dice: random.Random) -> None:
     """Start a run, let something happen in the midst of it, and wait for its end."""
+    others = set(threading.enumerate())  # such as tqdm's, which never ends
     operator = ModalRun()
     operator._start(bpy.context)
     moment, end, is_over = dice.randrange(12), time.monotonic() + PATIENCE, False
@@ -133,9 +134,8 @@ def run_with(mishap: str, file: Path, dice: random.Random) -> None:
         is_over = bool(operator.modal(bpy.context, event) & {"FINISHED", "CANCELLED"})
         time.sleep(0.001)
     assert jobs.current is None
-    for thread in threading.enumerate():  # a run that was cancelled ends at its next report
-        if thread is not threading.current_thread():
-            thread.join(PATIENCE)
+    for thread in set(threading.enumerate()) - others:  # a run that was cancelled ends at its next report
+        thread.join(PATIENCE)
 
 
 def play(mishap: str, capture: Path, model: Path, file: Path, dice: random.Random) -> None:
