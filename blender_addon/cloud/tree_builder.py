@@ -84,7 +84,7 @@ class TreeBuilder:
                 inner.interface.new_socket(key, in_out="OUTPUT", socket_type=_SOCKETS[socket.type])
             builder.node("NodeGroupOutput", **results)
             builder.arrange()
-        return self.node("GeometryNodeGroup", {"node_tree": self._groups[name]}, **inputs)
+        return self.link(self.add("GeometryNodeGroup", {"node_tree": self._groups[name]}), **inputs)
 
     def outputs(self, node: Node) -> Outputs:
         """Return the outputs of a node."""
