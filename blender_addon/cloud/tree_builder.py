@@ -82,7 +82,7 @@ class TreeBuilder:
             results = build(builder, builder.node("NodeGroupInput"))
             for key, socket in results.items():
                 inner.interface.new_socket(key, in_out="OUTPUT", socket_type=_SOCKETS[socket.type])
-            builder.node("NodeGroupOutput", **results)
+            builder.link(builder.add("NodeGroupOutput"), **results)
             builder.arrange()
         return self.link(self.add("GeometryNodeGroup", {"node_tree": self._groups[name]}), **inputs)
 
