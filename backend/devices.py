@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from .errors import UserError
+from .errors import UserError, first_line
 
 DEVICES = ("cpu", "cuda")
 
@@ -29,7 +29,7 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"The device '{name}' cannot be used ({_first_line(error)}); choose 'auto' or 'cpu'.") from None
+        raise UserError(f"The device '{name}' cannot be used ({first_line(error)}); choose 'auto' or 'cpu'.") from None
     return device
 
 
@@ -43,10 +43,6 @@ def _multiplies_bf16() -> bool:
     """Return whether this processor multiplies matrices of bf16 itself; where it does not, they take longer."""
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # an older PyTorch does not tell
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from .errors import first_line
 from .logs import log
 from .nvrtc import Kernels, load_kernels
 from .patches import nearest_points, patchify, rays
@@ -34,8 +35,9 @@ def compile_kernels(device: torch.device) -> Kernels | None:
     try:
         return load_kernels(SOURCE, device)
     except Exception as error:  # compilers fail with many kinds of errors
-        reason = str(error).strip().split("\n")[0]
-        log.warning("The plane sweep's kernel cannot be used (%s); slower PyTorch code stands for it.", reason)
+        log.warning(
+            "The plane sweep's kernel cannot be used (%s); slower PyTorch code stands for it.", first_line(error)
+        )
         return None
 
 

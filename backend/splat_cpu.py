@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .errors import first_line
 from .gaussians import ConditionedGaussians
 from .logs import log
 from .splats import LOW_PASS, MAX_ALPHA, MIN_OPACITY, MIN_TRANSMITTANCE, NEAR
@@ -45,8 +46,7 @@ def load_loops() -> ModuleType | None:
 
         try_to_splat(splat_pictures, torch.device("cpu"))
     except Exception as error:  # compilers fail with many kinds of errors
-        reason = str(error).strip().split("\n")[0]
-        log.warning("Numba cannot be used (%s); pictures are made by slower PyTorch code.", reason)
+        log.warning("Numba cannot be used (%s); pictures are made by slower PyTorch code.", first_line(error))
         return None
     return splat_loops
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .errors import first_line
 from .gaussians import ConditionedGaussians
 from .logs import log
 from .nvrtc import Kernels, load_kernels
@@ -46,8 +47,9 @@ def works(device: torch.device) -> bool:
         _kernels(device)
         try_to_splat(splat_pictures, device)
     except Exception as error:  # compilers fail with many kinds of errors
-        reason = str(error).strip().split("\n")[0]
-        log.warning("The splatting kernels cannot be used (%s); pictures are made by slower PyTorch code.", reason)
+        log.warning(
+            "The splatting kernels cannot be used (%s); pictures are made by slower PyTorch code.", first_line(error)
+        )
         return False
     return True
 

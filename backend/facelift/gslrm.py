@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ..cache import load_or_make
 from ..color import color_from_harmonic
-from ..errors import UserError
+from ..errors import UserError, first_line
 from ..gaussians import Gaussians4D
 from ..lrm4d import Block
 from ..models import not_finite
@@ -245,7 +245,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise UserError(f"There is no GS-LRM checkpoint at {path}; choose the official .pt file.") from None
     except Exception as error:  # of a damaged pickle, PyTorch raises many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"The checkpoint {path} is damaged ({reason}); delete it and download it again.") from None
     # FaceLift also saves the VGG-19 of its perceptual loss
     return {name: value for name, value in state.items() if not name.startswith("loss_calculator.")}
