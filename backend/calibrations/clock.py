@@ -109,7 +109,8 @@ def _cameras_apart(shots: list[Shot]) -> list[Finding]:
     """Return whether cameras that filmed did so when most others had not begun or were done."""
     films: dict[str, list[float]] = defaultdict(list)
     for shot in shots:
-        films[shot.camera].append(shot.time)
+        if not shot.alone:  # else it is one of many pictures, each calibrated by itself
+            films[shot.camera].append(shot.time)
     spans = {camera: (min(times), max(times)) for camera, times in films.items() if len(times) > 1}
     if len(spans) < 2:
         return []

@@ -73,3 +73,4 @@ def _write_binary(folder, cameras, names, poses, model, parameters):
         data += struct.pack("<i7di", 10 * number, *pose, number) + name.encode() + b"\0"
         data += struct.pack("<Q", number) + struct.pack("<ddq", 1.5, 2.5, -1) * number
     (folder / "images.bin").write_bytes(data)
+    (folder / "points3D.bin").write_bytes(struct.pack("<Q", 0))

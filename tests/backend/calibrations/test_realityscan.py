@@ -9,62 +9,23 @@ import pytest
 from backend.calibrations.load import load_capture, open_capture
 from tests.helpers import spots
 from tests.helpers.complaints import complaint
+from tests.helpers.realityscan_files import csv_line, xmp_text
 
 RIG = spots.rig()
-XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/">
-  <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-    <rdf:Description xcr:Version="3" xcr:PosePrior="locked" xcr:Coordinates="absolute"
-       xcr:DistortionModel="{model}" xcr:FocalLength35mm="{focal!r}"
-       xcr:Skew="0" xcr:AspectRatio="1" xcr:PrincipalPointU="{u!r}"
-       xcr:PrincipalPointV="{v!r}" xcr:CalibrationPrior="exact"
-       xcr:CalibrationGroup="-1" xcr:DistortionGroup="-1" xcr:InTexturing="1"
-       xcr:InMeshing="1" xmlns:xcr="http://www.capturingreality.com/ns/xcr/1.1#">
-      <xcr:Rotation>{rotation}</xcr:Rotation>
-      <xcr:Position>{position}</xcr:Position>
-      <xcr:DistortionCoeficients>{coefficients}</xcr:DistortionCoeficients>
-    </rdf:Description>
-  </rdf:RDF>
-</x:xmpmeta>
-"""
-
-
-def text(array) -> str:
-    return " ".join(repr(float(value)) for value in np.ravel(array))
 
 
 def write_xmp(folder, model="perspective", coefficients="0 0 0 0 0 0", project=None):
     for index, camera in enumerate(RIG):
         spots.save(folder / f"shot{index}.jpg", camera, project)
-        (folder / f"shot{index}.xmp").write_text(
-            XMP.format(
-                model=model,
-                coefficients=coefficients,
-                focal=36 * camera.fx / 160,
-                u=(camera.cx - 80) / 160,
-                v=(camera.cy - 60) / 160,
-                rotation=text(camera.camera_to_world[:3, :3].T),
-                position=text(camera.position),
-            )
-        )
+        (folder / f"shot{index}.xmp").write_text(xmp_text(camera, model, coefficients))
     return folder
-
-
-def angles(camera) -> tuple[float, float, float]:
-    """Heading, pitch and roll in degrees.
-
-    The sensor's axes (right, up, back) are turned by the roll about its y, then by the pitch about x, then clockwise by
-    the heading: the product's entries give the angles.
-    """
-    right, up, back = (camera.camera_to_world[:3, :3] * [1, -1, -1]).T
-    return tuple(np.degrees([np.arctan2(up[0], up[1]), np.arcsin(up[2]), np.arctan2(-right[2], back[2])]))
 
 
 def write_csv(folder, head="#name,x,y,alt,heading,pitch,roll,f,px,py,k1,k2,k3,k4,t1,t2", terms=(0,) * 6, project=None):
     lines = [head]
     for index, camera in enumerate(RIG):
         spots.save(folder / f"shot{index}.jpg", camera, project)
-        values = (*camera.position, *angles(camera), 36 * camera.fx / 160, 3 / 160, -2 / 160, *terms)
-        lines.append(f"shot{index}.jpg,{','.join(repr(float(value)) for value in values)}")
+        lines.append(csv_line(f"shot{index}.jpg", camera, terms))
     (folder / "cameras.csv").write_text("\n".join(lines) + "\n")
     return folder
 
