@@ -70,13 +70,22 @@ class JobOperator(OperatorMixin):
         return self.preview is not None and self.preview.was_shown
 
     def execute(self, context: Context) -> set[str]:
-        """Run the job and wait for it, in scripts and background mode."""
+        """Run the job and wait for it, in scripts and background mode. Ctrl+C cancels it."""
         self._start(context)
+        try:
+            self._wait()
+        except KeyboardInterrupt:
+            self.job.cancel()
+            self._wait()
+            self._finish(context)
+            raise
+        return self._finish(context)
+
+    def _wait(self) -> None:
         while not self.job.done:
             if not self.job.gathering:
                 time.sleep(MODAL_INTERVAL)
             self.job.update()
-        return self._finish(context)
 
     def invoke(self, context: Context, _event: Event) -> set[str]:
         if bpy.app.background:

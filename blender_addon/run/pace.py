@@ -65,7 +65,8 @@ def _measure_cpu() -> float:
     """Return NUMPY times the pace of matrix products; 0 until a thread has measured it, which starts now."""
     global _measuring
     if _measuring is None:
-        _measuring = threading.Thread(target=_time_products, daemon=True)
+        # no daemon: it ends soon, and Blender 4.5 as a module hangs at exit where one still runs
+        _measuring = threading.Thread(target=_time_products)
         _measuring.start()
     return _cpu_pace
 

@@ -2,6 +2,10 @@
 """A run puts one cloud into the scene, or says why not and touches nothing; it is estimated, and remembered."""
 
 import json
+import signal
+import subprocess
+import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -196,6 +200,25 @@ def test_a_second_run_waits_for_the_first(running):
         bpy.ops.facet4d.reconstruct()
 
 
+def test_ctrl_c_cancels_a_run_that_a_script_waits_for(filmed, backend_gives):
+    """Blender 4.5 as a module would hang at exit while the worker still runs."""
+    workers = []
+
+    def work(capture, progress):
+        workers.append(threading.current_thread())
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        while True:
+            progress("Predicting", 0.5)
+            time.sleep(0.01)
+
+    backend_gives(work)
+    before = {ob.name for ob in filmed.objects}
+    with pytest.raises(RuntimeError, match="KeyboardInterrupt"):
+        bpy.ops.facet4d.reconstruct()
+    assert jobs.current is None and not workers[0].is_alive()
+    assert {ob.name for ob in filmed.objects} == before
+
+
 def test_the_cancel_button_needs_a_run():
     jobs.current = None
     blender_addon.register()
@@ -385,6 +408,17 @@ def test_seconds_follow_the_paces_of_the_last_runs(filmed, backend_gives, monkey
         pace.remember_pace(False, known.operations)
     assert estimate.estimate(filmed, shots(4)).seconds == pytest.approx(1, rel=1e-3)
     assert pace.find_pace(on_gpu=True) == 0  # a GPU's runs are counted apart
+
+
+def test_blender_ends_while_the_pace_is_measured():
+    """Blender 4.5 as a module hangs at exit where a thread still runs, so Python must wait for this one."""
+    code = (
+        "import atexit, blender_addon; from blender_addon.run import pace;"
+        "blender_addon.register(); pace.TRIALS = 20; pace.find_pace(False); blender_addon.unregister();"
+        "atexit.register(lambda: print('measuring', pace._measuring.is_alive()))"
+    )
+    child = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT, timeout=60)
+    assert child.returncode == 0 and "measuring False" in child.stdout
 
 
 # seconds of reconstructions of so many pictures at a resolution, from docs/performance.md: with and without bf16
