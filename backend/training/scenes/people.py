@@ -17,6 +17,7 @@ from .appearance import draw_look, paint_body, paint_eyes, paint_hair
 from .busts import BUST, AnnyBust, Outfit, Wardrobe, framed_part
 from .heads import AnnyHead, HeadModel, IctHead, Part
 from .motion import Performances, smooth_curves
+from .reaching import GROUP_SHARE, Reaching
 from .shading import Material, Noise, Surfaces
 from .textures import Textures
 from .transfer import to_device
@@ -75,11 +76,15 @@ class People:
             self._wardrobe = Wardrobe(assets, bust, split)
         self._performances = [Performances(assets, model.expressions, split) for model in self.models]
         self._wear = [(Hats(model), Glasses(model)) for model in self.models]
+        self._reaching = [Reaching(model) for model in self.models]
         self._noise, self._device = noise, torch.device(device)
         self._attach = cache(HeadModel.attach)
 
-    def draw(self, rng: np.random.Generator, tau: np.ndarray, bust: bool = False) -> Surfaces:
-        """Draw people of a random topology at clip times tau [S, V], in centimetres: heads, or busts if they are."""
+    def draw(self, rng: np.random.Generator, tau: np.ndarray, bust: bool = False, reached: bool = False) -> Surfaces:
+        """Draw people of a random topology at clip times tau [S, V], in centimetres: heads, or busts if they are.
+
+        reached: in some groups hands, things or loose hair reach before some of the faces.
+        """
         model = int(rng.integers(2))
         hair = None if rng.random() < _BALD_SHARE else str(rng.choice(self._hair))
         brows = str(rng.choice(self._brows)) if rng.random() < _BROW_MESH_SHARE else None
@@ -89,7 +94,11 @@ class People:
             model = self.bust
             wears_mesh = self._wardrobe.names and rng.random() < _TOP_SHARE
             top = str(rng.choice(self._wardrobe.names)) if wears_mesh else None
-        return self.draw_with(rng, tau, model, hair, brows, dressed=True, beard=beard, top=top)
+        people = self.draw_with(rng, tau, model, hair, brows, dressed=True, beard=beard, top=top)
+        if reached and rng.random() < GROUP_SHARE:
+            reaching = self._reaching[model]
+            return people.joined(*reaching.draw(rng, tau, people.vertices, people.material), reaching.faces)
+        return people
 
     def draw_with(
         self,

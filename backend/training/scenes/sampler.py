@@ -166,7 +166,7 @@ class SceneSampler:
         tau = np.stack([rig.tau for rig in rigs])
         times = np.concatenate([tau, *instants(tau, inputs + missing)], 1)
         drawn_people = self._people if people else None
-        surfaces = drawn_people.draw(rng, times, bust) if drawn_people else self._shapes.draw(rng, times)
+        surfaces = drawn_people.draw(rng, times, bust, self._faulty) if drawn_people else self._shapes.draw(rng, times)
         world = np.stack([draw_world(rng) for _ in rigs])
         lights = draw_lights(rng, surfaces.material.albedo, self._environments)
         surfaces.vertices = fit_ball(surfaces.vertices, tau.shape[1], surfaces.framed)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, grid_sample, normalize
+from torch.nn.functional import avg_pool2d, grid_sample, normalize, pad
 
 from . import mesh
 from .textures import Textures
@@ -62,6 +62,21 @@ class Surfaces:
     framed: Tensor | None = None  # [N] bool: the vertices that rigs look at, else all
     textures: Textures | None = None
     features: Tensor | None = None  # [N, 2] in 0..1: a head's eyes with lids, and its mouth with lips
+
+    def joined(self, vertices: Tensor, material: Material, faces: Tensor) -> Surfaces:
+        """Return these meshes and another, that rigs do not look at and that has no picture or feature."""
+        count, more = self.vertices.shape[2], vertices.shape[2]
+        framed = self.framed
+        if framed is None:
+            framed = torch.ones(count, dtype=torch.bool, device=faces.device)
+        return Surfaces(
+            torch.cat([self.vertices, vertices], 2),
+            torch.cat([self.faces, faces + count]),
+            Material.concatenate([self.material, material]),
+            pad(framed, (0, more)),
+            None if self.textures is None else self.textures.joined(len(faces)),
+            None if self.features is None else pad(self.features, (0, 0, 0, more)),
+        )
 
 
 @dataclass

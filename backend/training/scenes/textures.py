@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import grid_sample, pad
 
 from ...color import srgb_to_linear
 from .transfer import constant
@@ -57,6 +57,10 @@ class Textures:
         colors = grid_sample(self.images, grid[None, None, None], align_corners=True, padding_mode="border")[0, :, 0, 0]
         grey = (colors * constant(_LUMA, colors.device)[:, None]).sum(0, keepdim=True)
         return torch.lerp(grey, colors, saturation)
+
+    def joined(self, count: int) -> Textures:
+        """Return the pictures on these faces and, after them, on so many that have none."""
+        return replace(self, corner_uv=pad(self.corner_uv, (0, 0, 0, 0, 0, count)), slot=pad(self.slot, (0, count)))
 
 
 class Pictures:

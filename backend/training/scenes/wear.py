@@ -34,7 +34,7 @@ class Hats:
         self._skull = (above & (head.regions["ear"] < 0.5)).nonzero()[:, 0]
         self._top = (y[self._skull] > 2.5).nonzero()[:, 0]
         self.rest = eyes.expand((_CROWN + _BRIM) * _AROUND, -1)
-        self.faces = _faces(_grid(_CROWN + _BRIM, _AROUND), eyes.device)
+        self.faces = _faces(grid(_CROWN + _BRIM, _AROUND), eyes.device)
 
     def draw(
         self, rng: np.random.Generator, body: Tensor, eyes: Tensor, hair: Tensor | None
@@ -147,8 +147,8 @@ class Glasses:
             "ear": ear & (y > y[ear].amax() - 1),
         }
         self._regions = {name: mask.nonzero()[:, 0] for name, mask in regions.items()}
-        pieces = [_grid(_RIM, _SECTION, closed=True)] * 2 + [_grid(2, _RIM)] * 2
-        pieces += [_grid(_BRIDGE, _SECTION)] + [_grid(_TEMPLE, _SECTION)] * 2
+        pieces = [grid(_RIM, _SECTION, closed=True)] * 2 + [grid(2, _RIM)] * 2
+        pieces += [grid(_BRIDGE, _SECTION)] + [grid(_TEMPLE, _SECTION)] * 2
         self._sizes = [_RIM * _SECTION] * 2 + [2 * _RIM] * 2 + [_BRIDGE * _SECTION] + [_TEMPLE * _SECTION] * 2
         offsets = np.cumsum([0, *self._sizes[:-1]])
         self.faces = _faces(np.concatenate([p + o for p, o in zip(pieces, offsets, strict=True)]), eyes.device)
@@ -271,7 +271,7 @@ def _tube(path: Tensor, across: Tensor, other: Tensor, thickness: Tensor) -> Ten
     return (path[:, :, None] + thickness[..., None, None] * section).flatten(1, 2)
 
 
-def _grid(rows: int, columns: int, closed: bool = False) -> np.ndarray:
+def grid(rows: int, columns: int, closed: bool = False) -> np.ndarray:
     """Return the triangles [F, 3] of a grid whose columns close to a ring; its rows do so if `closed`."""
     row, column = np.mgrid[: rows if closed else rows - 1, :columns]
     down, right = (row + 1) % rows, (column + 1) % columns
