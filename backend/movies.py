@@ -198,4 +198,6 @@ def _open(path: Path | str) -> Iterator[Any]:
                 raise UserError(f"{path} has a codec that is not known; convert it to another format, such as mp4.")
             yield container
     except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{path} cannot be decoded ({error}); convert it to another format, such as mp4.") from None
+        raise UserError(
+            f"{path} cannot be decoded ({error.strerror or error}); convert it to another format, such as mp4."
+        ) from None

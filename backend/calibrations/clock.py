@@ -21,11 +21,16 @@ from .shots import STILL, Shot
 from .times import TimeTable, exact_rate, frame_numbers, read_table, seconds_in_names, timecode_seconds
 
 LONGEST = 86_400.0  # seconds of a clip: a day
+JOINTS = "/_-. "  # between the parts of names
 UNEVEN = 0.2  # of a frame's duration: a movie whose frames differ by more has a variable rate
 
 
-def set_times(shots: list[Shot], library: Library, options: ImportOptions) -> tuple[list[Shot], list[Finding]]:
+def set_times(
+    shots: list[Shot], cameras: set[str], library: Library, options: ImportOptions
+) -> tuple[list[Shot], list[Finding]]:
     """Return the shots that the options choose with their times, in their order, and what is odd about these.
+
+    cameras: the names of all that are calibrated, also of those without pictures.
 
     Raises:
         UserError: it cannot be told when a picture was taken; the message says what to give.
@@ -33,9 +38,14 @@ def set_times(shots: list[Shot], library: Library, options: ImportOptions) -> tu
     rate = exact_rate(options.fps) if options.fps else None
     table = read_table(options.times, rate) if options.times else TimeTable()
     named = {*table.offsets, *(camera for camera, _ in table.frames)}
-    if named and (unknown := sorted(named - (known := {shot.camera for shot in shots}))):
-        raise UserError(f"{options.times} names camera '{unknown[0]}'; the cameras are {list_some(sorted(known))}.")
     findings: list[Finding] = []
+    if named:
+        shots = _name_cameras(shots, findings)
+    if unknown := sorted(named - cameras - (known := {shot.camera for shot in shots})):
+        raise UserError(
+            f"{options.times} names camera '{unknown[0]}', but the cameras with pictures are "
+            f"{list_some(sorted(known))}; correct the name, restore its pictures, or take it out of the table."
+        )
     starts = _movie_starts(shots, library, table, rate, findings)
     timed, untimed = [], []
     for shot in shots:
@@ -166,6 +176,7 @@ def _times_of_pictures(
             f"Camera '{crowd.camera}' took several pictures, such as {crowd.file}, but nothing tells when; give the "
             "frames a second of their numbers with --fps, or a table with --times."
         )
+    shots = _name_cameras(shots, findings)
     numbers = _numbers(shots, findings)
     first = min(numbers)
     result = []
@@ -179,13 +190,10 @@ def _times_of_pictures(
 
 
 def _numbers(shots: list[Shot], findings: list[Finding]) -> list[int]:
-    """Return the frame number of each shot; frames that a camera lacks are added to the findings."""
+    """Return the frame number of each shot; frames that a camera or all cameras lack are added to the findings."""
     groups: dict[str, list[int]] = defaultdict(list)
-    if all(shot.named for shot in shots) and not all(shot.view.frame is not None for shot in shots):
-        groups = _gather_by_place(shots, findings)
-    else:
-        for index, shot in enumerate(shots):
-            groups[shot.camera].append(index)
+    for index, shot in enumerate(shots):
+        groups[shot.camera].append(index)
     result = [0] * len(shots)
     for camera, members in groups.items():
         own = [shots[index].view.frame for index in members]
@@ -202,17 +210,48 @@ def _numbers(shots: list[Shot], findings: list[Finding]) -> list[int]:
                     "Nothing is to be done; the other cameras fill in. Restore the pictures if they are only lost.",
                 )
             )
+    findings += _dropped_frames(result)
     return result
 
 
-def _gather_by_place(shots: list[Shot], findings: list[Finding]) -> dict[str, list[int]]:
-    """Gather pictures, each calibrated by itself, by camera: by their names without the number that counts frames.
+def _dropped_frames(numbers: list[int]) -> list[Finding]:
+    """Return whether frames are missing between the others, of all cameras."""
+    every = np.unique(numbers)
+    steps = np.diff(every)
+    usual = min(steps, default=0)
+    gaps = np.flatnonzero(steps > usual)
+    if not len(gaps) or 2 * len(gaps) >= len(steps):  # else too few tell what is usual
+        return []
+    count, first = int((steps[gaps] // usual - 1).sum()), every[gaps[0]] + usual
+    return [
+        Finding(
+            f"No camera has {count} of {count + len(every)} frames, such as {first}.",
+            "Nothing is to be done; the times of the others are right. Restore the pictures if they are only lost.",
+        )
+    ]
 
-    Which of several numbers does is told by the poses: without it, the pictures of one name were taken at one place.
+
+def _name_cameras(shots: list[Shot], findings: list[Finding]) -> list[Shot]:
+    """Return the shots with the names of their cameras, where pictures are calibrated each by itself and have no frame.
+
+    A camera's pictures have one name but for the number that counts frames. Which of several numbers does is told by
+    the poses: without it, the pictures of one name were taken at one place.
 
     Raises:
         UserError: the numbers of the names differ in count, or no number leaves cameras that stand still.
     """
+    apart = [index for index, shot in enumerate(shots) if shot.named and shot.view.frame is None]
+    if len(apart) < len(shots) and len({shots[index].camera for index in apart}) == len(apart):
+        return shots  # they are called as cameras, of which others took several pictures
+    result = [*shots]
+    for camera, members in _gather_by_place([shots[index] for index in apart], findings).items():
+        for member in members:
+            result[apart[member]] = replace(shots[apart[member]], camera=camera)
+    return result
+
+
+def _gather_by_place(shots: list[Shot], findings: list[Finding]) -> dict[str, list[int]]:
+    """Return the numbers of the shots of each camera, see _name_cameras."""
     places = np.stack([shot.view.camera_to_world[:3, 3] for shot in shots])
     size = float(np.linalg.norm(places - places.mean(0), axis=1).max()) or 1.0
     names = [re.split(r"(\d+)", PurePosixPath(shot.file).with_suffix("").as_posix()) for shot in shots]
@@ -220,7 +259,8 @@ def _gather_by_place(shots: list[Shot], findings: list[Finding]) -> dict[str, li
     for column in range(1, min(map(len, names)), 2):
         groups: dict[str, list[int]] = defaultdict(list)
         for index, parts in enumerate(names):
-            groups["".join((*parts[:column], "#", *parts[column + 1 :]))].append(index)
+            before, after = "".join(parts[:column]), "".join(parts[column + 1 :])
+            groups[f"{before.rstrip(JOINTS)}{after}".strip(JOINTS)].append(index)
         if max(map(len, groups.values())) > 1:
             spread = max(float(np.ptp(places[members], axis=0).max()) for members in groups.values())
             fitting.append((spread, groups))

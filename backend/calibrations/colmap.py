@@ -82,16 +82,24 @@ def read_colmap(path: Path, _: Library) -> Calibration:
     if _is_model(path):
         views = _read_model(path, _read_times(path), findings)
         return Calibration("COLMAP", path, views, findings)
-    views = []
+    sieve, views, kept = Sieve("frames"), [], 0
     for frame, model in _frame_models(path):
-        for view in _read_model(model, None, findings):
-            name = f"{model.relative_to(path).parts[0]}/{view.name}"
-            views.append(View(name, view.lens, view.camera_to_world, frame=frame))
+        with sieve:
+            for view in _read_model(model, None, findings):
+                name = f"{model.relative_to(path).parts[0]}/{view.name}"
+                views.append(View(name, view.lens, view.camera_to_world, frame=frame))
+            kept += 1
+    findings += sieve.findings(kept)
     return Calibration("COLMAP", path, views, findings + _compare_worlds(views))
 
 
 def _is_model(folder: Path) -> bool:
-    return any((folder / f"images{ending}").is_file() for ending in (".bin", ".txt"))
+    """Tell whether a folder has a model, also one that lacks its pictures or cameras, which is to be told."""
+
+    def has(part: str, ending: str) -> bool:
+        return (folder / f"{part}{ending}").is_file()
+
+    return any(has("images", e) or (has("cameras", e) and has("points3D", e)) for e in (".bin", ".txt"))
 
 
 def _frame_models(folder: Path) -> list[tuple[int, Path]]:
@@ -126,7 +134,8 @@ def _compare_worlds(views: list[View]) -> list[Finding]:
 
 def _read_model(folder: Path, times: dict[int, int] | None, findings: list[Finding]) -> list[View]:
     """Return the views of a model; times: nanoseconds by the pictures' numbers, if they are known."""
-    ending = ".bin" if (folder / "images.bin").is_file() else ".txt"
+    binary = [(folder / f"{part}.bin").is_file() for part in ("images", "cameras")]
+    ending = ".bin" if binary[0] or (binary[1] and not (folder / "images.txt").is_file()) else ".txt"
     cameras = _read_file(folder / f"cameras{ending}", _cameras_binary if ending == ".bin" else _cameras_text)
     images = _read_file(folder / f"images{ending}", _images_binary if ending == ".bin" else _images_text)
     if not images:
@@ -153,6 +162,10 @@ def _read_model(folder: Path, times: dict[int, int] | None, findings: list[Findi
 def _read_file(path: Path, parse: Callable[[bytes], Any]) -> Any:
     try:
         return parse(read_file(path, _LARGEST_MODEL))
+    except _UnsupportedError as error:
+        raise _unsupported(*error.args, path) from None
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; export the whole model again.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); export the whole model again.") from None
     except (struct.error, ValueError, IndexError) as error:
@@ -195,7 +208,7 @@ def _cameras_binary(data: bytes) -> dict[int, _Camera]:
         camera, model, width, height = reader.take("iiQQ")
         name, known = CAMERA_MODELS.get(model, (f"number {model}", None))
         if known is None:
-            raise _unsupported(name, camera)
+            raise _UnsupportedError(name, camera)
         count = len(known.parameters.split())
         cameras[camera] = (name, width, height, list(reader.take(f"{count}d")))
     return cameras
@@ -266,7 +279,7 @@ def _lens(written: _Camera, path: Path, camera: int) -> Lens:
     model, width, height, values = written
     known = CAMERA_MODELS[_NUMBERS[model]][1] if model in _NUMBERS else None
     if known is None:
-        raise _unsupported(model, camera)
+        raise _unsupported(model, camera, path)
     names = known.parameters.split()
     if len(values) != len(names) or min(width, height) < 1:
         raise UserError(
@@ -294,11 +307,14 @@ def _lens(written: _Camera, path: Path, camera: int) -> Lens:
     )
 
 
-def _unsupported(model: str, camera: int) -> UserError:
-    names = ", ".join(name for name, known in CAMERA_MODELS.values() if known)
+class _UnsupportedError(Exception):
+    """A camera's model, called by its name and the camera's number, cannot be read."""
+
+
+def _unsupported(model: str, camera: int, path: Path) -> UserError:
     return UserError(
-        f"Camera {camera} has COLMAP's model {model}, which cannot be read; undistort the pictures with COLMAP's "
-        f"image_undistorter, or use one of {names}."
+        f"Camera {camera} in {path} has COLMAP's model {model}, which cannot be read; undistort the pictures with "
+        "COLMAP's image_undistorter, or use OPENCV, FULL_OPENCV or OPENCV_FISHEYE."
     )
 
 

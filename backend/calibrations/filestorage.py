@@ -48,12 +48,17 @@ def read_storage(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is nested too deeply; {_FIX}.") from None
 
 
+_MATRIX = {"type_id", "rows", "cols", "dt", "data"}
+
+
 def _with_matrices(value: Any, what: str) -> Any:
     """Return a value with its maps of rows, cols and data as arrays."""
     if isinstance(value, list):
         return [_with_matrices(item, what) for item in value]
     if not isinstance(value, dict):
         return value
+    if value and value.keys() <= _MATRIX and "data" not in value:
+        raise UserError(f"The matrix {what} is cut off; {_FIX}.")
     if not {"rows", "cols", "data"} <= value.keys():
         return {name: _with_matrices(item, what) for name, item in value.items()}
     try:

@@ -22,11 +22,12 @@ from .pictures import Library, pictures_folder
 class Format:
     """A format.
 
-    find: returns what a file or folder holds of it, for `read`, or None. inner: the names of folders for calibrations,
-    beside which the pictures are.
+    files: how they are called. find: returns what a file or folder holds of it, for `read`, or None. inner: the names
+    of folders for calibrations, beside which the pictures are.
     """
 
     name: str
+    files: str
     find: Callable[[Path], Path | None]
     read: Callable[[Path, Library], Calibration]
     inner: tuple[str, ...] = ()
@@ -35,15 +36,21 @@ class Format:
 MOST_TRIED = 50  # files that are looked into for a transforms.json of another name
 
 FORMATS = (
-    Format("transforms.json", transforms.find, transforms.read_transforms),
-    Format("Metashape", metashape.find, metashape.read_metashape),
-    Format("RealityScan CSV", realityscan.find_csv, realityscan.read_csv),
-    Format("RealityScan XMP", realityscan.find_xmp, realityscan.read_xmp),
-    Format("NeRSemble", nersemble.find, nersemble.read_nersemble, ("calibration",)),
-    Format("LLFF", llff.find, llff.read_llff),
-    Format("EasyMocap", opencv.find_easymocap, opencv.read_easymocap),
-    Format("OpenCV", opencv.find_opencv, opencv.read_opencv, ("calibration",)),
-    Format("COLMAP", colmap.find, colmap.read_colmap, ("0", "sparse", "colmap", "distorted")),
+    Format("transforms.json", "", transforms.find, transforms.read_transforms),
+    Format("Metashape", "an XML file", metashape.find, metashape.read_metashape),
+    Format("RealityScan CSV", "", realityscan.find_csv, realityscan.read_csv),
+    Format("RealityScan XMP", "beside the pictures", realityscan.find_xmp, realityscan.read_xmp),
+    Format("NeRSemble", nersemble.FILE, nersemble.find, nersemble.read_nersemble, ("calibration",)),
+    Format("LLFF", llff.FILE, llff.find, llff.read_llff),
+    Format("EasyMocap", f"{opencv.INTRI} and {opencv.EXTRI}", opencv.find_easymocap, opencv.read_easymocap),
+    Format("OpenCV", "YAML, XML or JSON of FileStorage", opencv.find_opencv, opencv.read_opencv, ("calibration",)),
+    Format(
+        "COLMAP",
+        "cameras and images, .bin or .txt",
+        colmap.find,
+        colmap.read_colmap,
+        ("0", "sparse", "colmap", "distorted"),
+    ),
 )
 
 
@@ -67,8 +74,11 @@ def read_calibration(path: Path, options: ImportOptions) -> tuple[Calibration, L
             raise UserError(f"{path} is an archive; unpack it, and give its folder.")
         if other := _find_transforms(path):
             raise UserError(f"There is no {TRANSFORMS} in {path}, but {other} is one; give that file.")
-        names = ", ".join(entry.name for entry in FORMATS)
-        raise UserError(f"There is no capture at {path} that can be read; the formats are {names}.")
+        names = ", ".join(f"{entry.name} ({entry.files})" if entry.files else entry.name for entry in FORMATS)
+        raise UserError(
+            f"There is no capture at {path} that can be read; give the folder or the file of a calibration. The "
+            f"formats are {names}."
+        )
     entry, source = matches[0]
     if len(matches) > 1 and entry.name != TRANSFORMS:
         raise UserError(f"{path} holds both {source} and {matches[1][1]}; name the one to read.")

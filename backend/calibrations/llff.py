@@ -8,22 +8,25 @@ then come the near and the far bound.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from tokenize import TokenError
 
 import numpy as np
 
 from ..errors import UserError
-from .calibration import Calibration, Sieve, View, check_pose
+from .calibration import Calibration, Finding, Sieve, View, check_pose
 from .lens import Lens
-from .pictures import Library, is_movie
+from .pictures import Library, is_movie, list_some
 
 FILE = "poses_bounds.npy"
 
 
 def find(path: Path) -> Path | None:
     """Return the poses_bounds.npy that a file or folder is or holds."""
-    return next((file for file in (path, path / FILE) if file.name == FILE and file.is_file()), None)
+    file = path / FILE if path.is_dir() else path
+    return file if file.suffix.lower() == ".npy" and file.is_file() else None
 
 
 def read_llff(path: Path, library: Library) -> Calibration:
@@ -38,8 +41,9 @@ def read_llff(path: Path, library: Library) -> Calibration:
         raise UserError(f"{path} cannot be read as an array ({error}); make it again.") from None
     if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind != "f":
         raise UserError(f"{path} must hold 17 numbers a camera, but its shape is {rows.shape}; make it again.")
+    names = _names(library, len(rows), path)
     sieve, views = Sieve("cameras"), []
-    for name, row in zip(_names(library, len(rows), path), rows.astype(np.float64), strict=True):
+    for name, row in zip(names, rows.astype(np.float64), strict=True):
         with sieve:
             if not np.isfinite(row).all():
                 raise UserError(f"The pose of camera '{name}' in {path} is not finite; make the file again.")
@@ -53,7 +57,23 @@ def read_llff(path: Path, library: Library) -> Calibration:
             width, height = round(width), round(height)
             lens = Lens(width, height, focal, focal, 0.5 * width, 0.5 * height)
             views.append(View(name, lens, check_pose(np.stack([right, down, -back, place], 1), name)))
-    return Calibration("LLFF", path, views, sieve.findings(len(views)))
+    return Calibration("LLFF", path, views, sieve.findings(len(views)) + _unlike(names, path))
+
+
+def _unlike(names: list[str], path: Path) -> list[Finding]:
+    """Return whether names are unlike the others, so that they may be out of the order in which poses were written."""
+    alike = [re.sub(r"\d+", "#", name) for name in names]
+    usual = Counter(alike).most_common(1)[0][0]
+    odd = [name for name, kind in zip(names, alike, strict=True) if kind != usual]
+    if not odd or len(odd) == len(names) - 1:
+        return []
+    return [
+        Finding(
+            f"{path.name} has no names, so its poses are those of the files in alphabetical order, but some are not "
+            f"called as the others: {list_some(odd)}.",
+            "Rename them if they were called otherwise when the poses were made.",
+        )
+    ]
 
 
 def _names(library: Library, count: int, path: Path) -> list[str]:
@@ -66,5 +86,5 @@ def _names(library: Library, count: int, path: Path) -> list[str]:
             return names
     raise UserError(
         f"{path} has {count} poses, but {library.root} has {len(movies)} movies, {len(folders)} folders and "
-        f"{len(pictures)} pictures; keep there those of its cameras alone."
+        f"{len(pictures)} pictures; restore what is missing there, and keep those of its cameras alone."
     )

@@ -40,7 +40,7 @@ from .fitting import ORIENTATION, Fitter, fit_lens, is_doubtful, save_plate, tur
 from .formats import read_calibration
 from .lens import Lens
 from .pictures import Library, list_some
-from .shots import Shot, find_shots
+from .shots import Shot, camera_name, find_shots
 
 COPIED = (".png", ".jpg", ".jpeg", ".webp")  # endings of pictures that need no change
 DEFAULTS = ImportOptions()
@@ -197,7 +197,8 @@ def open_capture(path: Path | str, options: ImportOptions = DEFAULTS) -> Source:
     """
     calibration, library, place = read_calibration(Path(path), options)
     shots, findings = find_shots(calibration, library, options)
-    shots, more = set_times(shots, library, options)
+    cameras = {camera_name(view) for view in calibration.views}
+    shots, more = set_times(shots, cameras, library, options)
     findings = [*calibration.findings, *findings, *more]
     source = Source(calibration.format, place, library, [], [], options, findings)
     sieve, checked = Sieve("pictures"), set()

@@ -15,22 +15,25 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from ..files import read_file
+from ..files import read_file, read_head
 from .calibration import Calibration, Finding, Sieve, View, check_pose
 from .findings import axes_miss
 from .lens import Lens
-from .pictures import Library
+from .pictures import Library, calibrated_size
 
 FILE = "camera_params.json"
 SIZE = (2200, 3208)  # of the data set's pictures
 KEYS = ("world_2_cam", "cam_2_world")
+BACKWARDS = np.diag([1.0, -1.0, -1.0, 1.0])
 CLEARLY = 0.25  # of the other's miss: poses of that direction look at one point
 
 
 def find(path: Path) -> Path | None:
     """Return the camera_params.json that a file or folder is or holds."""
-    places = [path] if path.name == FILE else [path / FILE, path / "calibration" / FILE]
-    return next((place for place in places if place.is_file()), None)
+    if path.is_file():
+        is_renamed = path.suffix.lower() == ".json" and any(f'"{key}"'.encode() in read_head(path) for key in KEYS)
+        return path if path.name == FILE or is_renamed else None
+    return next((place for place in (path / FILE, path / "calibration" / FILE) if place.is_file()), None)
 
 
 def read_nersemble(path: Path, library: Library) -> Calibration:
@@ -46,13 +49,15 @@ def read_nersemble(path: Path, library: Library) -> Calibration:
     key = next((key for key in KEYS if isinstance(document, dict) and isinstance(document.get(key), dict)), None)
     if key is None or not document[key] or "intrinsics" not in document:
         raise UserError(f"{path} needs 'world_2_cam' with a pose for each camera, and 'intrinsics'; download it again.")
-    sieve, lenses, given = Sieve("cameras"), {}, []
+    sieve, lenses, given, usual = Sieve("cameras"), {}, [], library.usual_size(document[key])
     for name, pose in document[key].items():
         with sieve:
             matrix = check_pose(_matrix(pose, name, path), name)
             intrinsics = document["intrinsics"]
             intrinsics = intrinsics.get(name) if isinstance(intrinsics, dict) else intrinsics
-            lenses[name] = _lens(_matrix(intrinsics, name, path), library.size(name), name, path)
+            matrix_of_lens = _matrix(intrinsics, name, path)
+            size = calibrated_size(matrix_of_lens[:2, 2], library.size(name), usual)
+            lenses[name] = _lens(matrix_of_lens, size, name, path)
             given.append(matrix)
     findings = sieve.findings(len(given))
     poses, more = _direct(np.stack(given), np.linalg.inv(given), key, path)
@@ -63,7 +68,8 @@ def read_nersemble(path: Path, library: Library) -> Calibration:
 def _direct(given: np.ndarray, inverse: np.ndarray, key: str, path: Path) -> tuple[np.ndarray, list[Finding]]:
     """Return camera-to-world [V, 4, 4]: as the key says, unless only the other way the cameras look at one point."""
     named, other = (inverse, given) if key == KEYS[0] else (given, inverse)
-    if len(given) < 3 or not axes_miss(other) < CLEARLY * axes_miss(named):
+    miss = min(axes_miss(named), axes_miss(named @ BACKWARDS))  # of other axes than OpenCV's is told later
+    if len(given) < 3 or not axes_miss(other) < CLEARLY * miss:
         return named, []
     actual = KEYS[1 - KEYS.index(key)]
     finding = Finding(

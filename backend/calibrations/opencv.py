@@ -19,7 +19,7 @@ from ..files import read_head
 from .calibration import Calibration, Sieve, View, check_pose, invert_pose
 from .filestorage import ENDINGS, read_storage
 from .lens import EQUIDISTANT, PERSPECTIVE, Lens
-from .pictures import Library
+from .pictures import Library, calibrated_size
 
 INTRI, EXTRI = "intri.yml", "extri.yml"
 NAMES = {
@@ -29,6 +29,9 @@ NAMES = {
     "translation": ("T", "t", "translation_vector", "translation", "tvec"),
     "pose": ("extrinsic_matrix", "extrinsics", "extrinsic_parameters", "world_to_camera", "RT"),
 }
+# words in the names of models, as OpenCV, ROS and Kalibr call them
+FISHEYES = ("fisheye", "equidistant", "kannala")
+PERSPECTIVES = ("pinhole", "perspective", "opencv", "brown", "plumb_bob", "rational", "radtan", "radial", "none")
 PIXEL = 0.5  # from OpenCV's origin to ours, the corner of the first pixel
 
 
@@ -46,12 +49,14 @@ def read_easymocap(folder: Path, library: Library) -> Calibration:
     """
     for name in (INTRI, EXTRI):
         if not (folder / name).is_file():
-            raise UserError(f"{folder / name} is missing; EasyMocap's calibration is {INTRI} and {EXTRI}.")
+            raise UserError(
+                f"{folder / name} is missing; put it there, for EasyMocap's calibration is {INTRI} and {EXTRI}."
+            )
     intri, extri = read_storage(folder / INTRI), read_storage(folder / EXTRI)
     names = [_name(name) for name in _list(extri.get("names") or intri.get("names"))]
     if not names:
-        raise UserError(f"{folder / EXTRI} has no list of names; it names the cameras.")
-    sieve, views = Sieve("cameras"), []
+        raise UserError(f"{folder / EXTRI} has no list 'names'; add one of the cameras' names.")
+    sieve, views, usual = Sieve("cameras"), [], library.usual_size(names)
     for name in names:
         nodes = {"camera_matrix": intri.get(f"K_{name}"), "dist": intri.get(f"dist_{name}", intri.get(f"D_{name}"))}
         nodes |= {"image_width": intri.get(f"W_{name}"), "image_height": intri.get(f"H_{name}")}
@@ -59,7 +64,7 @@ def read_easymocap(folder: Path, library: Library) -> Calibration:
         nodes |= {"rotation": extri.get(f"Rot_{name}", extri.get(f"R_{name}")), "translation": extri.get(f"T_{name}")}
         nodes = {key: value for key, value in nodes.items() if value is not None}
         with sieve:
-            views.append(_view(name, nodes, f"camera '{name}' in {folder}", library))
+            views.append(_view(name, nodes, f"camera '{name}' in {folder}", library, usual))
     return Calibration("EasyMocap", folder, views, sieve.findings(len(views)))
 
 
@@ -89,15 +94,19 @@ def read_opencv(path: Path, library: Library) -> Calibration:
     for file in files:
         with sieve:
             stored[file] = read_storage(file)
+    cameras = []
     for file, nodes in stored.items():
         maps = {name: node for name, node in nodes.items() if isinstance(node, dict)}
-        for name, own in (maps or {file.stem: nodes}).items():
-            with sieve:
-                views.append(_view(name, own, f"camera '{name}' in {file}", library))
+        cameras += [(file, name, own) for name, own in (maps or {file.stem: nodes}).items()]
+    usual = library.usual_size(name for _, name, _ in cameras)
+    for file, name, own in cameras:
+        with sieve:
+            views.append(_view(name, own, f"camera '{name}' in {file}", library, usual))
     return Calibration("OpenCV", path, views, sieve.findings(len(views)))
 
 
-def _view(name: str, nodes: dict[str, Any], where: str, library: Library) -> View:
+def _view(name: str, nodes: dict[str, Any], where: str, library: Library, usual: tuple[int, int] | None) -> View:
+    """Return the camera of some nodes; usual: the size of most cameras' pictures."""
     matrix = _array(nodes, "matrix", (3, 3), where)
     bends = _array(nodes, "distortion", None, where, np.zeros(0)).ravel()
     whole = _array(nodes, "pose", None, where, np.zeros(0))
@@ -111,22 +120,33 @@ def _view(name: str, nodes: dict[str, Any], where: str, library: Library) -> Vie
         raise UserError(f"The translation of {where} has {translation.size} numbers instead of 3; correct it.")
     # checked before it is inverted, which takes the rotation's transpose for its inverse
     outward = check_pose(np.column_stack([rotation, translation.ravel()]), name)
-    lens = _lens(matrix, bends, _size(nodes, library, name), _is_fisheye(nodes), where)
+    size = _size(nodes) or calibrated_size(matrix[:2, 2], library.size(name), usual)
+    lens = _lens(matrix, bends, size, _is_fisheye(nodes, where), where)
     return View(name, lens, invert_pose(outward[:3, :3], outward[:3, 3]))
 
 
-def _size(nodes: dict[str, Any], library: Library, name: str) -> tuple[int, int]:
+def _size(nodes: dict[str, Any]) -> tuple[int, int] | None:
+    """Return the width and height that are told, or None."""
     size = nodes.get("image_size", nodes.get("imageSize", (nodes.get("image_width"), nodes.get("image_height"))))
     try:
         width, height = (round(float(side)) for side in np.ravel(size))
-        return (width, height) if min(width, height) > 0 else library.size(name)
+        return (width, height) if min(width, height) > 0 else None
     except (TypeError, ValueError, OverflowError):
-        return library.size(name)  # it is not told
+        return None
 
 
-def _is_fisheye(nodes: dict[str, Any]) -> bool:
+def _is_fisheye(nodes: dict[str, Any], where: str) -> bool:
+    """Tell whether a lens is a fisheye.
+
+    Raises:
+        UserError: it is neither that nor one of OpenCV's perspective models.
+    """
     model = str(nodes.get("camera_model", nodes.get("distortion_model", ""))).lower()
-    return any(word in model for word in ("fisheye", "equidistant", "kannala")) or bool(nodes.get("fisheye_model"))
+    if not any(word in model for word in (*FISHEYES, *PERSPECTIVES)) and model:
+        raise UserError(
+            f"The camera model '{model}' of {where} cannot be read; calibrate it as OpenCV's pinhole or fisheye."
+        )
+    return any(word in model for word in FISHEYES) or bool(nodes.get("fisheye_model"))
 
 
 def _lens(matrix: np.ndarray, bends: np.ndarray, size: tuple[int, int], fisheye: bool, where: str) -> Lens:
@@ -164,7 +184,10 @@ def _array(
     except (TypeError, ValueError, OverflowError):
         array = np.full(0, np.nan)
     if value is None or (shape and array.shape != shape) or not np.isfinite(array).all():
-        raise UserError(f"{where} has no {kind} of finite numbers; it is called {NAMES[kind][0]}.")
+        raise UserError(
+            f"{where[0].upper()}{where[1:]} has no {kind} of finite numbers; calibrate it, and store that as "
+            f"{NAMES[kind][0]}."
+        )
     return array
 
 

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from os.path import splitext
 from pathlib import Path, PurePosixPath
@@ -69,13 +70,16 @@ class Library:
         """
         path = PurePosixPath(name.replace("\\", "/"))
         alike = self._by_stem.get(path.stem, []) + self._by_stem.get(path.name, [])
-        named = [file for file in alike if PurePosixPath(file).name == path.name] or [*dict.fromkeys(alike)]
-        wanted, folders = path.parts[:-1], {file: PurePosixPath(file).parts[:-1] for file in named}
-        same = [file for file in named if folders[file] == wanted]
-        ending = [file for file in named if wanted and folders[file][-len(wanted) :] == wanted]
-        within = [file for file in named if _in_order(wanted, folders[file])]
-        bare = [file for file in named if not folders[file]]
-        return next((files[0] for files in (same, ending, within, bare) if len(files) == 1), None)
+        wanted, folders = path.parts[:-1], {file: PurePosixPath(file).parts[:-1] for file in alike}
+        same = [file for file, own in folders.items() if own == wanted]
+        ending = [file for file, own in folders.items() if wanted and own[-len(wanted) :] == wanted]
+        within = [file for file, own in folders.items() if _in_order(wanted, own)]
+        bare = [file for file, own in folders.items() if not own]
+        for files in (same, ending, within, bare):
+            files = [file for file in files if PurePosixPath(file).name == path.name] or files
+            if len(files) == 1:
+                return files[0]
+        return None
 
     def of_camera(self, camera: str) -> list[str]:
         """Return the pictures, or the movie, of a camera: in its folder, called by its name, or with it in theirs."""
@@ -122,6 +126,25 @@ class Library:
             return self.movie(file).width, self.movie(file).height
         with open_picture(self.path(file)) as picture:
             return picture.size
+
+    def usual_size(self, names: Iterable[str]) -> tuple[int, int] | None:
+        """Return the size that most of what a calibration calls by some names has; None if nothing of it is there."""
+        sizes: Counter[tuple[int, int]] = Counter()
+        for name in names:
+            with suppress(UserError):
+                sizes[self.size(name)] += 1
+        return sizes.most_common(1)[0][0] if sizes else None
+
+
+def calibrated_size(centre: Sequence[float], own: tuple[int, int], usual: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the size of the pictures that a camera was calibrated for, where the calibration does not tell it.
+
+    centre: the principal point in pixels. own, usual: the sizes of the camera's pictures and of most cameras'. A camera
+    of half the resolution has its principal point in the middle of the others' pictures.
+    """
+    if usual is None or abs(own[0] * usual[1] - own[1] * usual[0]) > 0.01 * own[0] * usual[1]:
+        return own
+    return min(own, usual, key=lambda size: sum((c / side - 0.5) ** 2 for c, side in zip(centre, size, strict=True)))
 
 
 def is_movie(file: str) -> bool:

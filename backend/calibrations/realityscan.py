@@ -37,7 +37,7 @@ def find_xmp(path: Path) -> Path | None:
 
 
 def _is_xmp(path: Path) -> bool:
-    return shows(path, b"capturingreality.com")
+    return shows(path, b"capturingreality.com") or shows(path, b" xcr:")  # of one that is cut off
 
 
 def read_xmp(folder: Path, library: Library) -> Calibration:
@@ -83,7 +83,7 @@ def _read_xmp(path: Path, library: Library) -> View:
     model = fields.get("DistortionModel", "perspective")
     bends = get("DistortionCoeficients", 6, "0 0 0 0 0 0")
     if model not in ("perspective", "division", *BROWN):
-        raise UserError(f"The distortion model {model} of {path} cannot be read; use one of {', '.join(BROWN)}.")
+        raise UserError(f"The distortion model {model} of {path} cannot be read; align with one of {', '.join(BROWN)}.")
     size = library.size(path.stem)
     centre = (get("PrincipalPointU", default="0")[0], get("PrincipalPointV", default="0")[0])
     lens = _lens(size, get("FocalLength35mm")[0], centre, bends * (model != "perspective"), model == "division")

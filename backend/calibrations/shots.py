@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from os.path import isfile, splitext
 from pathlib import Path, PurePosixPath
@@ -11,7 +12,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..import_options import ImportOptions
-from .calibration import Calibration, Finding, View
+from .calibration import Calibration, Finding, Sieve, View
 from .pictures import Library, is_movie, list_some
 
 STILL = 1e-3  # of the rig's size: cameras that are nearer to one another are one camera that stands still
@@ -23,7 +24,8 @@ class Shot:
 
     file: its path, relative to the library's root. frame: which of a movie, counted from 0; None for a picture file.
     named: whether the calibration calls the picture itself by its name; else it calls the camera, which may have taken
-    many. alone: whether it is the view's only one. time: in seconds, NaN until it is known.
+    many. alone: whether it is the view's only one. camera: its name in tables, as the calibration calls it, without
+    folder and ending; where that calls pictures, `clock` finds the cameras. time: in seconds, NaN until it is known.
     """
 
     view: View
@@ -31,12 +33,8 @@ class Shot:
     frame: int | None
     named: bool
     alone: bool
+    camera: str
     time: float = float("nan")
-
-    @property
-    def camera(self) -> str:
-        """Return the name of the camera in tables: as the calibration calls it, without folder and ending."""
-        return splitext(self.view.name.replace("\\", "/").rpartition("/")[2])[0]
 
     @property
     def name(self) -> str:
@@ -61,8 +59,11 @@ def find_shots(calibration: Calibration, library: Library, options: ImportOption
     named = [not camera and bool(files) for files, camera in zip(taken, cameras, strict=True)]
     # what the calibration does not call as a picture it calls as a camera; that has the pictures which are left
     claimed = {file for files in taken for file in files}
+    called = Counter(camera_name(view) for view in views)
     for view, files in zip(views, taken, strict=True):
-        if not files and view.file is None:
+        if (
+            not files and view.file is None and called[camera_name(view)] == 1
+        ):  # what several are called is a frame's name
             files += [file for file in library.of_camera(view.name) if file not in claimed]
     without = [view.name for view, files in zip(views, taken, strict=True) if not files]
     if len(without) == len(views):
@@ -86,29 +87,40 @@ def find_shots(calibration: Calibration, library: Library, options: ImportOption
             "as its camera, or add --fixed-rig if the cameras stand still and were calibrated several times."
         )
     unused = sorted({*library.files} - {*used}) if views[0].file is None else []
-    shots = []
+    sieve, shots = Sieve("pictures and movies"), []
     for view, files, is_named in zip(views, taken, named, strict=True):
         for file in files:
-            frames = range(len(library.movie(file).times)) if is_movie(file) else [None]
-            shots += [Shot(view, file, frame, is_named, len(files) * len(frames) == 1) for frame in frames]
-    return shots, _unmatched(without, len(calibration.views), unused)
+            with sieve:
+                frames = range(len(library.movie(file).times)) if is_movie(file) else [None]
+                alone = len(files) * len(frames) == 1
+                shots += [Shot(view, file, frame, is_named, alone, camera_name(view)) for frame in frames]
+    findings = _unmatched(without, len(calibration.views), unused, any(named))
+    return shots, findings + sieve.findings(len({shot.file for shot in shots}))
 
 
-def _unmatched(without: list[str], count: int, unused: list[str]) -> list[Finding]:
-    """Return which of so many cameras lack a picture, and which pictures a camera."""
+def camera_name(view: View) -> str:
+    """Return the name of a view without folder and ending, which is its camera's if the calibration calls cameras."""
+    return splitext(view.name.replace("\\", "/").rpartition("/")[2])[0]
+
+
+def _unmatched(without: list[str], count: int, unused: list[str], named: bool) -> list[Finding]:
+    """Return which of so many cameras lack a picture, and which pictures a camera; named: whether the calibration calls
+    pictures."""
     findings = []
     if without:
         findings.append(
             Finding(
                 f"{len(without)} of {count} cameras have no picture: {list_some(without)}.",
-                "They are left out; restore their pictures if you need them.",
+                "They are left out; restore their pictures, or call these as the calibration does, if you need them.",
             )
         )
     if unused:
         findings.append(
             Finding(
                 f"{len(unused)} pictures have no camera in the calibration: {list_some(unused)}.",
-                "Calibrate them too; if the cameras stand still, add --fixed-rig.",
+                "Calibrate them too; if the cameras stand still, add --fixed-rig."
+                if named
+                else "Calibrate their cameras too, or give the pictures their cameras' names.",
             )
         )
     return findings

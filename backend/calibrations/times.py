@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -145,8 +146,15 @@ def frame_numbers(files: Sequence[str], camera: str) -> list[int]:
     numbers = [tuple(map(int, re.findall(r"\d+", str(PurePosixPath(file).with_suffix(""))))) for file in files]
     if len(files) == 1:
         return [numbers[0][-1] if numbers[0] else 0]
+    usual = Counter(map(len, numbers)).most_common(1)[0][0]
+    if odd := [file for file, row in zip(files, numbers, strict=True) if len(row) != usual]:
+        alike = next(file for file, row in zip(files, numbers, strict=True) if len(row) == usual)
+        raise UserError(
+            f"The name of {odd[0]}, a picture of camera '{camera}', is unlike those of the others, such as {alike}, "
+            "whose numbers count frames; rename it, take it away, or give a table of times with --times."
+        )
     columns = set()
-    if len({len(row) for row in numbers}) == 1:
+    if usual:
         columns = {column for column in zip(*numbers, strict=True) if len(set(column)) == len(files)}
     if len(columns) != 1:
         what = "several numbers" if columns else "no number"

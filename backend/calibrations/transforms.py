@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -30,7 +31,7 @@ from ..picture_files import LARGEST_PICTURE, read_size
 from .calibration import Calibration, Finding, Sieve, View, examine_poses
 from .frame_files import FrameFiles
 from .lens import EQUIDISTANT, PERSPECTIVE, Lens
-from .pictures import Library, list_some
+from .pictures import Library, calibrated_size, list_some
 
 SPLITS = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
 BROWN_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE", "FULL_OPENCV")
@@ -215,32 +216,46 @@ class _Lenses:
     """Reads the lenses of frames; those that say the same have one.
 
     names: of all frames' pictures. Where neither a frame nor the document tells the size of a picture, it does itself,
-    or the first that is there.
+    or most of those that are there, if all frames have one lens or its principal point is in the middle of theirs.
     """
 
     def __init__(self, document: dict[str, Any], files: FrameFiles, names: list[str]) -> None:
         self._shared = {key: document[key] for key in LENS & document.keys() if document[key] is not None}
         self._files, self._names = files, names
         self._known: dict[str, Lens] = {}
+        self._sizes: dict[Path, tuple[int, int]] = {}
 
     def read(self, entry: dict, name: str, file: Path) -> Lens:
         """Return the lens of the frame whose picture has a name and a path."""
         own = {key: entry[key] for key in sorted(entry.keys() & LENS) if entry[key] is not None}
-        if all(key in own or key in self._shared for key in SIZE):
-            size = ()
-        else:
-            size = read_size(file) if isfile(file) else self._first_size
+        size = () if {**self._shared, **own}.keys() >= {*SIZE} else self._size(own, file)
         key = repr((own, size))
         if key not in self._known:
             self._known[key] = _read_lens({**self._shared, **own, **dict(zip(SIZE, size, strict=False))}, name)
         return self._known[key]
 
+    def _size(self, own: dict, file: Path) -> tuple[int, int]:
+        """Return the size of the pictures that a frame's lens is meant for; own: what the frame tells of it itself."""
+        usual = self._usual_size
+        if not isfile(file):
+            return usual
+        size = self._sizes.get(file) or read_size(file)
+        centre = [{**self._shared, **own}.get(key) for key in ("cx", "cy")]
+        if all(isinstance(value, int | float) and abs(value) <= LARGEST for value in centre):
+            return calibrated_size(centre, size, usual)
+        return size if own.keys() & {*FOCAL} else calibrated_size([0.5 * side for side in usual], size, usual)
+
     @cached_property
-    def _first_size(self) -> tuple[int, int]:
+    def _usual_size(self) -> tuple[int, int]:
         for name in self._names:
             with suppress(UserError):
-                return read_size(self._files.find(name))
-        raise UserError(f"None of the {len(self._names)} pictures, such as '{self._names[0]}', is there; restore them.")
+                file = self._files.find(name)
+                self._sizes[file] = read_size(file)
+        if not self._sizes:
+            raise UserError(
+                f"None of the {len(self._names)} pictures, such as '{self._names[0]}', is there; restore them."
+            )
+        return Counter(self._sizes.values()).most_common(1)[0][0]
 
 
 def _read_lens(entry: dict, name: str) -> Lens:

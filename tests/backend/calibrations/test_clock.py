@@ -63,6 +63,22 @@ def test_frames_that_a_camera_lacks_are_reported_and_change_no_time(rig):
     ]
 
 
+def test_frames_that_no_camera_has_are_reported(rig):
+    shoot(rig, "{camera}/{frame:02d}.png", (1, 3, 7, 9, 11, 13))
+    assert times(rig, fps=10) == pytest.approx([0, 0.2, 0.6, 0.8, 1.0, 1.2] * 4)
+    (text,) = found(rig, fps=10)
+    assert text.startswith("No camera has 1 of 7 frames, such as 5. Nothing is to be done; the times of the others are")
+
+
+def test_a_picture_that_is_called_unlike_the_others_is_named(rig):
+    shoot(rig, "{camera}/{frame}.png", (1, 2, 3))
+    spots.save(rig / "images" / "cam1" / "notes.png", RIG[1])
+    with pytest.raises(
+        UserError, match=r"The name of cam1/notes\.png, a picture of camera 'cam1', is unlike .* rename it"
+    ):
+        times(rig, fps=10)
+
+
 def test_names_with_seconds_or_timecode_need_no_numbers(rig):
     shoot(rig, "{camera}/{frame}.png", ("a_0.50s", "b_1.25s"))
     assert times(rig) == [0.5, 1.25] * 4
@@ -121,7 +137,10 @@ def test_a_table_tells_times_or_offsets(rig, table, expected):
             r"The time 'soon' in line 3 of .*times\.csv is neither seconds nor a timecode",
         ),
         ("camera,frame,time\ncam0,one,1\n", "The frame 'one' in line 2"),
-        ("camera,offset\ncam9,1\n", r"names camera 'cam9'; the cameras are cam0, cam1, cam2 and 1 more"),
+        (
+            "camera,offset\ncam9,1\n",
+            r"names camera 'cam9', but the cameras with pictures are cam0, cam1, cam2 and 1 more; ",
+        ),
         ("camera,frame,time\ncam0,1,0.5\n", "The table of times lacks frame 2 of camera 'cam0'"),
         ("picture,time\ncam0/1.png,1\n", r"1 pictures have a time but 7 have none, such as cam0/2\.png"),
         ("camera,offset\ncam0,00:00:01:00\n", "needs a rate; give it with --fps"),
@@ -162,6 +181,34 @@ def test_pictures_that_are_calibrated_each_by_itself_have_times_too(tmp_path, la
     shoot(tmp_path, layout, (5, 6, 8))
     assert times(tmp_path, fps=10) == pytest.approx([0] * 4 + [0.1] * 4 + [0.3] * 4)
     assert "read as one moment. If the subject moved, give" in str(open_capture(tmp_path).findings[0])
+
+
+@pytest.mark.parametrize("layout", ["{camera}/{frame:04d}.png", "{frame:04d}/{camera}.png"])
+def test_cameras_of_pictures_that_are_calibrated_each_by_itself_have_rows_in_tables(tmp_path, layout):
+    names = [layout.format(camera=camera, frame=frame) for frame in (5, 6) for camera in CAMERAS]
+    write_model(tmp_path / "sparse", RIG * 2, names)
+    shoot(tmp_path, layout, (5, 6))
+    offsets = _write(tmp_path / "offsets.csv", "camera,offset\ncam1,1\n")
+    assert times(tmp_path, fps=10, times=offsets) == pytest.approx([0, 1, 0, 0, 0.1, 1.1, 0.1, 0.1])
+    rows = "".join(f"cam{index},{frame},{index + frame}\n" for index in range(4) for frame in (5, 6))
+    table = _write(tmp_path / "times.csv", f"camera,frame,time\n{rows}")
+    assert times(tmp_path, times=table) == pytest.approx([5, 6, 7, 8, 6, 7, 8, 9])
+
+
+def test_a_picture_with_another_ending_is_its_cameras_own(tmp_path):
+    """Cameras that all call a picture 0001 do not have one another's."""
+    names = [f"{camera}/{frame:04d}.png" for frame in (1, 2) for camera in CAMERAS]
+    write_model(tmp_path / "sparse", RIG * 2, names)
+    shoot(tmp_path, "{camera}/{frame:04d}.png", (1, 2))
+    picture = tmp_path / "images" / "cam2" / "0001.png"
+    picture.rename(picture.with_suffix(".bmp"))
+    spots.save(tmp_path / "images" / "cam9" / "0001.png", RIG[0])  # of a camera that is not calibrated
+    source = open_capture(tmp_path, ImportOptions(fps=10))
+    assert [shot.time for shot in source.shots] == pytest.approx([0] * 4 + [0.1] * 4)
+    assert source.shots[2].file == "cam2/0001.bmp"
+    picture.with_suffix(".bmp").unlink()
+    source = open_capture(tmp_path, ImportOptions(fps=10))
+    assert [shot.file for shot in source.shots[:3]] == ["cam0/0001.png", "cam1/0001.png", "cam3/0001.png"]
 
 
 def test_a_part_of_a_clip_is_chosen(rig):

@@ -201,6 +201,21 @@ def test_a_camera_of_half_the_resolution_is_brought_to_that_of_the_others(captur
     assert len(load_capture(captured, ImportOptions(longest_side=80)).frames) == 4
 
 
+@pytest.mark.parametrize("own", [(), ("fl_x", "fl_y", "cx", "cy")])
+def test_pictures_of_half_the_resolution_are_known_where_sizes_are_not_told(captured, own):
+    """A lens without a size is that of most pictures, unless it is one picture's own and its middle is there."""
+
+    def untold(document):
+        for entry in document["frames"]:
+            values = {key: entry.pop(key) for key in ("fl_x", "fl_y", "cx", "cy", "w", "h")}
+            entry.update({key: values[key] for key in own})
+        document.update({key: values[key] for key in ("fl_x", "fl_y", "cx", "cy") if key not in own})
+
+    edit(captured, untold)
+    Image.open(captured / "cam2.png").resize((80, 60)).save(captured / "cam2.png")
+    spots.assert_same_cameras(open_capture(captured).cameras, RIG)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [(b"v/1\x01 an OpenEXR", r"cam2\.exr cannot be read as a picture"), (b"", "cannot be read as a")],
@@ -420,7 +435,7 @@ def test_check_says_what_is_used_left_out_changed_and_assumed(tmp_path, capsys):
 
 
 def test_what_is_no_capture_is_named(tmp_path, capsys):
-    with pytest.raises(UserError, match=r"There is no capture at .* that can be read; the formats are"):
+    with pytest.raises(UserError, match=r"There is no capture at .* that can be read; give the folder or the file of"):
         open_capture(tmp_path)
     assert main(["import", str(tmp_path / "gone"), "--out", str(tmp_path / "out")]) == 2
     assert "There is no capture at" in capsys.readouterr().err

@@ -164,8 +164,12 @@ def test_storage_is_read_as_it_is_written(tmp_path):
     ("old", "new", "sentence"),
     [
         ("   rows: 3", "   rows: 4", r"matrix 'camera_matrix' in .*cam0\.yml has not as many numbers as it says"),
-        ("camera_matrix", "cameramatrix", r"cam0\.yml has no matrix of finite numbers; it is called camera_matrix"),
-        ("R: ", "S: ", r"cam0\.yml has no rotation of finite numbers; it is called R"),
+        (
+            "camera_matrix",
+            "cameramatrix",
+            r"cam0\.yml has no matrix of finite numbers; calibrate it, and store that as cam",
+        ),
+        ("R: ", "S: ", r"cam0\.yml has no rotation of finite numbers; calibrate it, and store that as R"),
         ("   cols: 3", "  cols: 3", r"cam0\.yml is not as FileStorage writes it \(line \d+ "),
         ("camera_matrix:", "camera_matrix", r"not as FileStorage writes it \(line \d+ is no 'name: value'\)"),
         (" ]\n", "\n", r"'camera_matrix' in .*cam0\.yml has not as many numbers"),
@@ -189,8 +193,9 @@ def test_half_of_an_easymocap_calibration_is_named(tmp_path):
     easymocap(tmp_path)
     text = (tmp_path / "extri.yml").read_text()
     (tmp_path / "extri.yml").write_text(text.replace("T_02", "T_20"))
-    assert re.search(r"camera '02' in .* has no translation of finite numbers", complaint(tmp_path))
+    assert re.search(r"Camera '02' in .* has no translation of finite numbers", complaint(tmp_path))
     (tmp_path / "extri.yml").unlink()
     assert re.search(
-        r"extri\.yml is missing; EasyMocap's calibration is intri\.yml and extri\.yml", complaint(tmp_path)
+        r"extri\.yml is missing; put it there, for EasyMocap's calibration is intri\.yml and extri\.yml",
+        complaint(tmp_path),
     )

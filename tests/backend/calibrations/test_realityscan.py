@@ -95,7 +95,7 @@ def test_a_csv_with_k1_alone_is_doubted(tmp_path):
         (
             "perspective",
             "rationalP2D1",
-            r"The distortion model rationalP2D1 of .*shot2\.xmp cannot be read; use one of",
+            r"The distortion model rationalP2D1 of .*shot2\.xmp cannot be read; align with one of",
         ),
         ('Skew="0"', 'Skew="0.1"', r"shot2\.xmp has a skew or an aspect ratio"),
         ("absolute", "relative", r"The coordinates in .*shot2\.xmp are relative"),

@@ -76,6 +76,6 @@ def test_what_cannot_be_converted_is_said(scene, tmp_path):
     with pytest.raises(RuntimeError, match="give the frames a second of their numbers with 'Frames a Second'"):
         bpy.ops.facet4d.import_capture(directory=str(folder))
     (folder / "sparse" / "0" / "cameras.txt").unlink()
-    with pytest.raises(RuntimeError, match=r"cameras\.txt cannot be read"):
+    with pytest.raises(RuntimeError, match=r"cameras\.txt is missing"):
         bpy.ops.facet4d.import_capture(directory=str(folder))
     assert not bpy.data.images

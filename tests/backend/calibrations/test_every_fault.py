@@ -1,0 +1,415 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong with a take of any format is told in a sentence that names the file, line or camera, and the fix."""
+
+import json
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.calibrations.load import open_capture, read_capture
+from backend.capture import Capture
+from backend.errors import UserError
+from backend.import_options import ImportOptions
+from tests.helpers import one_take
+from tests.helpers.movie_files import write_movie
+from tests.helpers.one_take import CAMERAS, FORMATS, FRAMES, Format
+
+NO_FILE = (
+    r"There is no capture at TAKE that can be read; give the folder or the file of a calibration\. The formats are"
+)
+FLAWED = {name: form for name, form in FORMATS.items() if not form.films}  # movies are tested by themselves
+
+
+def told(folder: Path, options: ImportOptions) -> str:
+    """Return all that is said of a take, with TAKE for its folder."""
+    try:
+        source = open_capture(folder, options)
+        read_capture(source)
+        text = "\n".join(map(str, source.findings))
+    except UserError as error:
+        text = str(error)
+    return text.replace(str(folder), "TAKE")
+
+
+def check(name: str, folder: Path, options: ImportOptions, sentences: dict[str, str], usual: str = "") -> None:
+    text, wanted = told(folder, options), sentences.get(name, usual)
+    assert re.search(wanted, text), text
+    assert "Errno" not in text and "Traceback" not in text
+    assert all(re.fullmatch(r"([A-Z1-9'/]|\w+\.\w+ ).*\.", line) for line in text.splitlines()), text
+
+
+MISSING = {
+    "COLMAP text": r"TAKE/sparse/0/cameras\.txt is missing; export the whole model again\.",
+    "COLMAP binary": r"TAKE/sparse/0/cameras\.bin is missing; export the whole model again\.",
+    "COLMAP of a still rig": r"TAKE/sparse/0/cameras\.bin is missing; export",
+    "colmap4d": r"TAKE/sparse/0/cameras\.bin is missing; export",
+    "movies": r"TAKE/sparse/0/cameras\.txt is missing; export",
+    "COLMAP a frame": r"1 of 3 frames cannot be used .* TAKE/frame_0001/sparse/0/cameras\.bin is missing; export",
+    "RealityScan XMP": r"1 pictures have no camera in the calibration: cam2_0001\.png\. Calibrate them too",
+    "EasyMocap": r"TAKE/intri\.yml is missing; put it there, for EasyMocap's calibration is intri\.yml and extri\.yml",
+    **{
+        f"OpenCV {kind}": r"3 pictures have no camera in the calibration: cam2.0000\.png, .* Calibrate their cam"
+        for kind in ("YAML", "XML", "JSON")
+    },
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_calibration_that_is_missing_is_named(tmp_path, name):
+    options = FORMATS[name].write(tmp_path)
+    (tmp_path / FORMATS[name].files[0]).unlink()
+    check(name, tmp_path, options, MISSING, NO_FILE)
+
+
+@pytest.mark.parametrize("name", [name for name, form in FORMATS.items() if len(form.files) > 1])
+def test_the_other_half_of_a_calibration_is_named_where_it_is_missing(tmp_path, name):
+    form = FORMATS[name]
+    options = form.write(tmp_path)
+    (tmp_path / form.files[1]).unlink()
+    check(name, tmp_path, options, {}, rf"TAKE/{re.escape(form.files[1])} is missing; (export the whole|put it there)")
+
+
+RENAMED = {
+    **MISSING,
+    "nerfstudio": r"There is no transforms\.json in TAKE, but TAKE/old_transforms\.json is one; give that file\.",
+    "instant-ngp": r"There is no transforms\.json in TAKE, but TAKE/old_transforms\.json is one; give that file\.",
+    "D-NeRF": r"There is no transforms\.json in TAKE, but TAKE/old_transforms_train\.json is one; give that file\.",
+    # the name of these is free
+    "Metashape": r"\A\Z",
+    "RealityScan CSV": r"\A\Z",
+    "RealityScan XMP": r"There is no picture or movie for 'old_cam2_0001' below TAKE, .* name the folder of the",
+    **{
+        f"OpenCV {kind}": r"1 of 4 cameras have no picture: old_cam2\. .* call these"
+        for kind in ("YAML", "XML", "JSON")
+    },
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_calibration_of_another_name_is_found_or_the_name_is_told(tmp_path, name):
+    options = FORMATS[name].write(tmp_path)
+    file = tmp_path / FORMATS[name].files[0]
+    file.rename(file.with_name(f"old_{file.name}"))
+    check(name, tmp_path, options, RENAMED, NO_FILE)
+
+
+@pytest.mark.parametrize("name", ["NeRSemble", "LLFF", "nerfstudio"])
+def test_a_calibration_of_another_name_is_read_if_it_is_given(tmp_path, name):
+    options = FORMATS[name].write(tmp_path)
+    file = (tmp_path / FORMATS[name].files[0]).rename(tmp_path / f"old{Path(FORMATS[name].files[0]).suffix}")
+    assert len(open_capture(file, options).shots) == 12
+
+
+CUT = {
+    "Metashape": r"TAKE/cameras\.xml cannot be read as XML \(unclosed token: line \d+, column \d+\); export the cam",
+    "COLMAP text": r"Camera \d in TAKE/sparse/0/cameras\.txt has \d parameters, but OPENCV has 8 .* export the model",
+    "movies": r"TAKE/sparse/0/cameras\.txt is not as COLMAP writes it: line \d is no camera; export the model",
+    "COLMAP a frame": r"1 of 3 frames .* TAKE/frame_0001/sparse/0/cameras\.bin is not as COLMAP .* export the model",
+    "RealityScan XMP": r"1 of 12 .*: TAKE/cam2_0001\.xmp cannot be read as XML .* export the registration's XMP",
+    "RealityScan CSV": r"1 of \d lines .*: The line 7 of TAKE/cameras\.csv has \d+ values instead of 16; export it",
+    "LLFF": r"TAKE/poses_bounds\.npy cannot be read as an array .* make it again",
+    "Neural 3D Video": r"TAKE/poses_bounds\.npy cannot be read as an array .* make it again",
+    "NeRSemble": r"TAKE/calibration/camera_params\.json cannot be read as JSON .* download it again",
+    "EasyMocap": r"TAKE/intri\.yml is not as FileStorage writes it \(a list does not end\); write it again",
+    "OpenCV YAML": r"1 of 4 cameras .*: (The matrix 'R' in TAKE/cam2\.yml is cut off; write it|Camera 'cam2' in .*)",
+    "OpenCV XML": r"1 of 4 cameras .*: TAKE/cam2\.xml cannot be read as XML .* write it again with OpenCV's",
+    "OpenCV JSON": r"1 of 4 cameras .*: TAKE/cam2\.json is not as FileStorage writes it .* write it again",
+    **{
+        name: r"TAKE/transforms(_train)?\.json cannot be read as JSON \(.* line 1 column \d+ .*\); export the capture"
+        for name in ("nerfstudio", "instant-ngp", "D-NeRF")
+    },
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_half_a_calibration_is_named(tmp_path, name):
+    options = FORMATS[name].write(tmp_path)
+    file = tmp_path / FORMATS[name].files[0]
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    usual = r"TAKE/sparse/0/cameras\.bin is not as COLMAP writes it: it is cut off or malformed; export the model again"
+    check(name, tmp_path, options, CUT, usual)
+
+
+def _write_over(folder: Path, file: str, old: str, new: str) -> None:
+    text, count = re.subn(old.encode(), new.encode(), (folder / file).read_bytes())
+    assert count
+    (folder / file).write_bytes(text)
+
+
+def _binary_model(folder: Path, file: str, number: int) -> None:
+    start = struct.pack("<QiiQQ", 12 if "frame" not in file else 4, 1, 4, one_take.WIDTH, one_take.HEIGHT)
+    data = (folder / file).read_bytes()
+    assert data[4:].startswith(start[4:]) or data.startswith(struct.pack("<Q", 4))
+    (folder / file).write_bytes(data[:12] + struct.pack("<i", number) + data[16:])
+
+
+# of each format that has camera models, one that no lens here describes; COLMAP's by its number
+MODELS: dict[str, tuple[Callable[..., None], tuple[str | int, ...], str]] = {
+    "nerfstudio": (
+        _write_over,
+        ('"OPENCV"', '"ORTHOPHOTO"'),
+        "The camera model 'ORTHOPHOTO' of 'images/cam0_0000.png' .* export",
+    ),
+    "instant-ngp": (
+        _write_over,
+        ('"is_fisheye"', '"ftheta_p0": 1.0, "is_fisheye"'),
+        "The camera model 'ftheta_p0' of 'images/cam0_0000.png' cannot be read; export pictures of a perspective",
+    ),
+    "COLMAP text": (_write_over, ("OPENCV", "EUCM"), "Camera 1 in TAKE/.*txt has COLMAP's model EUCM, .* undistort"),
+    "movies": (_write_over, ("OPENCV", "EUCM"), "Camera 1 in TAKE/.*txt has COLMAP's model EUCM, .* undistort"),
+    **{
+        name: (
+            _binary_model,
+            (11,),
+            "Camera 1 in TAKE/.*bin has COLMAP's model RAD_TAN_THIN_PRISM_FISHEYE, .* undistort",
+        )
+        for name in ("COLMAP binary", "COLMAP a frame", "COLMAP of a still rig", "colmap4d")
+    },
+    "Metashape": (
+        _write_over,
+        ('type="frame"', 'type="spherical"'),
+        "The sensor 'Alpha 7' in TAKE/cameras.xml is of type spherical, which cannot be read; undistort its photos",
+    ),
+    "RealityScan XMP": (
+        _write_over,
+        ("brown4t2", "rationalP2D1"),
+        "The distortion model rationalP2D1 of TAKE/cam2_0001.xmp cannot be read; align with one of brown3",
+    ),
+    "EasyMocap": (
+        _write_over,
+        (r"cols: 5(\n.*\n +data: \[)[^]]*", r"cols: 3\1 0.1, 0.2, 0.3 "),
+        "The distortion of camera '00' in TAKE has 3 coefficients; 0, 4, 5, 8, 12, 14 can be read",
+    ),
+    "OpenCV YAML": (
+        _write_over,
+        ("image_width", "camera_model: omnidirectional\nimage_width"),
+        "The camera model 'omnidirectional' of camera 'cam2' in TAKE/cam2.yml cannot be read; calibrate it as OpenCV's",
+    ),
+    "OpenCV XML": (
+        _write_over,
+        ("<image_width>", "<distortion_model>ocam</distortion_model><image_width>"),
+        "The camera model 'ocam' of camera 'cam2' in TAKE/cam2.xml cannot be read; calibrate it as OpenCV's",
+    ),
+    "OpenCV JSON": (
+        _write_over,
+        ('"image_width"', '"camera_model": "double sphere", "image_width"'),
+        "The camera model 'double sphere' of camera 'cam2' in TAKE/cam2.json cannot be read; calibrate it as OpenCV's",
+    ),
+}
+# D-NeRF, LLFF, Neural 3D Video, NeRSemble and the CSV of RealityScan know one model each, and do not name it
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_camera_model_that_is_not_supported_is_named(tmp_path, name):
+    options = FORMATS[name].write(tmp_path)
+    spoil, arguments, sentence = MODELS[name]
+    spoil(tmp_path, FORMATS[name].files[0], *arguments)
+    check(name, tmp_path, options, {}, sentence)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_wrong_axes_are_told(tmp_path, name):
+    flipped = [
+        replace(camera, camera_to_world=camera.camera_to_world @ one_take.FLIP)
+        for camera in one_take.rig(FORMATS[name].central)
+    ]
+    options = FORMATS[name].write(tmp_path, flipped)
+    check(
+        name, tmp_path, options, {}, "The cameras look away from the point where their axes cross.* export them again"
+    )
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_picture_that_is_missing_or_renamed_is_told(tmp_path, name):
+    form = FORMATS[name]
+    options = form.write(tmp_path)
+    file = tmp_path / form.name(2, 1)
+    file.rename(file.with_name(f"other{file.suffix}"))
+    by_name = (
+        r"1 of 12 cameras have no picture: \S*2\S*1\S*\. They are left out; restore their pictures, or call these as"
+    )
+    by_camera = (
+        r"The name of \S*2/other\.png, a picture of camera '\w*2', is unlike those of the others, such as \S*2/0+\."
+        r"png, whose numbers count frames; rename it, take it away, or give a table"
+    )
+    sentences = dict.fromkeys(("COLMAP of a still rig", "LLFF", "EasyMocap", "OpenCV YAML"), by_camera)
+    sentences |= dict.fromkeys(
+        ("NeRSemble", "OpenCV XML", "OpenCV JSON"),
+        r"1 pictures have no camera in the calibration: \S*other\.png\. Calibrate their cameras too, or give the(.|\n)*"
+        r"Camera '\w*2' lacks 1 of 3 frames, such as 1\. .* Restore the pictures if they are only lost",
+    )
+    sentences |= dict.fromkeys(
+        ("RealityScan XMP", "RealityScan CSV"),
+        r"There is no picture or movie for 'cam2_0001(\.png)?' below TAKE.*, .* name the folder of the pictures",
+    )
+    sentences["Neural 3D Video"] = r"its poses are those of the files in alphabetical order, .*: other\.mp4\. Rename"
+    sentences["COLMAP a frame"] = (
+        r"1 of 12 cameras have no picture: frame_0001/cam2\.png\. .* restore their pictures, or"
+    )
+    sentences["movies"] = r"1 of 4 cameras have no picture: cam2\.png\. .* call these as the calibration does"
+    check(name, tmp_path, options, sentences, by_name)
+
+
+@pytest.mark.parametrize("name", [name for name, form in FLAWED.items() if form.options.fps])
+def test_a_frame_that_a_camera_dropped_changes_no_time_and_is_told(tmp_path, name):
+    form = FORMATS[name]
+    options = form.write(tmp_path)
+    (tmp_path / form.name(2, 1)).unlink()
+    check(name, tmp_path, options, {}, r"Camera '\w*2' lacks 1 of 3 frames, such as 1\. Nothing is to be done")
+    times = sorted(shot.time for shot in open_capture(tmp_path, options).shots)
+    assert times == pytest.approx([0.0] * 4 + [0.04] * 3 + [0.08] * 4)
+
+
+NO_TIMES = (
+    r"Nothing tells when the 12 pictures were taken, so they are read as one moment\. .* with --fps, or a table with"
+)
+
+
+@pytest.mark.parametrize("name", [name for name, form in FLAWED.items() if form.options.fps])
+def test_times_that_nothing_tells_are_asked_for(tmp_path, name):
+    options = replace(FORMATS[name].write(tmp_path), fps=0.0)
+    crowd = (
+        r"Camera '\w+' took several pictures, such as \S+\.png, but nothing tells when; give .* with --fps, or a table"
+    )
+    each = ("COLMAP text", "COLMAP binary", "Metashape", "RealityScan XMP", "RealityScan CSV")
+    check(name, tmp_path, options, dict.fromkeys(each, NO_TIMES), crowd)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        (
+            "camera,offset\ncam9,0.5\n",
+            r"TAKE/t\.csv names camera 'cam9', but the cameras with pictures are .* correct the",
+        ),
+        (
+            "picture,time\nnone.png,1\n",
+            r"The table of times names 1 pictures that there are not: none\.png\. Restore them",
+        ),
+        ("picture,time\nnone.png,soon\n", r"The time 'soon' in line 2 of TAKE/t\.csv is neither seconds .* correct it"),
+    ],
+)
+def test_a_table_of_times_that_does_not_fit_is_named(tmp_path, name, table, sentence):
+    options = FORMATS[name].write(tmp_path)
+    (tmp_path / "t.csv").write_text(table)
+    check(name, tmp_path, replace(options, times=tmp_path / "t.csv"), {}, sentence)
+
+
+def _drop_times(folder: Path, name: str) -> None:
+    document = json.loads((folder / name).read_text())
+    for entry in document["frames"][::2]:
+        del entry["time"]
+    del document["frames"][1]["time"]
+    (folder / name).write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize("name", ["nerfstudio", "D-NeRF", "colmap4d"])
+def test_times_of_a_calibration_that_lack_pictures_are_named(tmp_path, name):
+    """The others keep no times of their own."""
+    options = FORMATS[name].write(tmp_path)
+    if name == "colmap4d":
+        (tmp_path / "sparse/0/times.txt").write_text("10 0\n20 0\n")
+        sentence = r"The times beside TAKE/sparse/0 lack the picture 'cam2_0000\.png' \(number 30\); export them again"
+    else:
+        _drop_times(tmp_path, FORMATS[name].files[0])
+        sentence = r"TAKE/transforms\w*\.json gives a time for 5 of 12 frames; give one to every frame, or to none"
+    check(name, tmp_path, options, {}, sentence)
+
+
+def _save_exr(path: Path, pixels: np.ndarray) -> None:
+    """Write sRGB levels [H, W, 3] as linear light, by sRGB's formula."""
+    levels = pixels / 255
+    light = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4).astype(np.float32)
+    with av.open(str(path), "w", format="image2") as file:
+        stream = file.add_stream("exr", rate=1)
+        stream.height, stream.width = light.shape[:2]
+        stream.pix_fmt = "gbrpf32le"
+        file.mux(stream.encode(av.VideoFrame.from_ndarray(light, format="gbrpf32le")))
+        file.mux(stream.encode())
+
+
+def read(form: Format, folder: Path, options: ImportOptions) -> Capture:
+    source = open_capture(folder, options)
+    assert source.findings == []
+    return read_capture(source)
+
+
+@pytest.mark.parametrize("name", FLAWED)
+def test_pictures_of_16_bits_and_exr_are_read_as_the_others(tmp_path, name):
+    """The cameras 1 and 2 have other pictures than the calibration knew; nothing is to be said."""
+    form = FORMATS[name]
+    (tmp_path / "plain").mkdir()
+    expected = read(form, tmp_path / "plain", form.write(tmp_path / "plain"))
+    (tmp_path / "deep").mkdir()
+    options = form.write(tmp_path / "deep")
+    for frame in FRAMES:
+        path = tmp_path / "deep" / form.name(1, frame)
+        gray = np.asarray(Image.open(path))[..., 0]
+        Image.fromarray(257 * gray.astype(np.uint16)).save(path)
+        path = tmp_path / "deep" / form.name(2, frame)
+        _save_exr(path.with_suffix(".exr"), np.asarray(Image.open(path)))
+        path.unlink()
+    found = read(form, tmp_path / "deep", options)
+    assert [frame.time for frame in found.frames] == [frame.time for frame in expected.frames]
+    for ours, other in zip(found.frames, expected.frames, strict=True):
+        assert np.abs(ours.image[..., :1].astype(int) - other.image[..., :1]).max() <= 1
+        np.testing.assert_array_equal(ours.camera.camera_to_world, other.camera.camera_to_world)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_camera_of_half_the_resolution_is_brought_to_that_of_the_others_and_told(tmp_path, name):
+    form = FORMATS[name]
+    options = form.write(tmp_path)
+    small = [
+        np.asarray(Image.fromarray(one_take.picture(one_take.rig()[2], f, form.bends)).resize((24, 18))) for f in FRAMES
+    ]
+    if form.films:
+        write_movie(tmp_path / form.name(2, 0), small, [frame / one_take.RATE for frame in FRAMES])
+    for frame in FRAMES if not form.films else ():
+        Image.fromarray(small[frame]).save(tmp_path / form.name(2, frame))
+    check(
+        name,
+        tmp_path,
+        options,
+        {},
+        r"3 pictures are read as 48 x 36, such as one of 24 x 18 .*: \S*2\S*, \S*, \S*2\S*\. ",
+    )
+    assert len(open_capture(tmp_path, options).shots) == len(CAMERAS) * len(FRAMES)
+
+
+@pytest.mark.parametrize("name", [name for name, form in FORMATS.items() if form.films])
+def test_a_movie_of_a_variable_rate_keeps_its_times_and_is_told(tmp_path, name):
+    """Folders of pictures have no rate."""
+    form = FORMATS[name]
+    options = form.write(tmp_path)
+    shown = [one_take.picture(one_take.rig()[2], frame, form.bends) for frame in FRAMES]
+    write_movie(tmp_path / form.name(2, 0), shown, [0.0, 0.04, 0.12])
+    check(
+        name,
+        tmp_path,
+        options,
+        {},
+        r"The frames of cam0?2\.\w+ last 40\.0 to 80\.0 ms: its rate .* as they are stored; check",
+    )
+    own = [shot.time for shot in open_capture(tmp_path, options).shots if "2." in shot.file]
+    assert np.diff(own) == pytest.approx([0.04, 0.08], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", [name for name, form in FORMATS.items() if form.films])
+def test_a_movie_that_is_cut_off_is_left_out_and_named(tmp_path, name):
+    form = FORMATS[name]
+    options = form.write(tmp_path)
+    file = tmp_path / form.name(2, 0)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    check(
+        name, tmp_path, options, {}, r"1 of 4 .*: TAKE/\S*cam0?2\.\w+ cannot be decoded \(Invalid data .*\); convert it"
+    )
+    assert len(open_capture(tmp_path, options).shots) == 9
