@@ -67,14 +67,17 @@ def check(given: argparse.Namespace) -> None:
     from .calibrations.load import open_capture
     from .calibrations.plans import describe_use
     from .capture import has_matte
+    from .subject import cut_axes, outline_matte
 
-    source, mattes = open_capture(given.capture, read_arguments(ImportOptions, given)), {}
+    source, mattes, cut = open_capture(given.capture, read_arguments(ImportOptions, given)), {}, 0
     for number, (index, frame) in enumerate(source.frames()):
         mattes[index] = has_matte(frame.image)
+        outline = outline_matte(frame.image)
+        cut += bool(outline and cut_axes(outline, frame.camera.width, frame.camera.height).any())
         report("Reading pictures", number / len(source.shots))
     report("Reading pictures", 1.0)
     print(source.summary())
-    print(*describe_use(source, mattes), sep="\n")
+    print(*describe_use(source, mattes, cut), sep="\n")
     _print_findings(source, given)
     if not source.findings:
         print("Nothing is odd.")

@@ -47,6 +47,11 @@ def outline_matte(image: np.ndarray) -> Outline | None:
     return Outline(box, np.concatenate(points).astype(np.float64))
 
 
+def cut_axes(outline: Outline, width: int, height: int) -> np.ndarray:
+    """Tell along which axes [2] a border of a picture cuts a matte."""
+    return (outline.box[:2] <= 0) | (outline.box[2:] >= [width, height])
+
+
 def find_subject(frames: Sequence[Frame]) -> Ball | None:
     """Return the ball around the subject that the mattes tell; None where they do not.
 
@@ -74,8 +79,8 @@ def find_subject(frames: Sequence[Frame]) -> Ball | None:
 def _middle_seen(camera: Camera, outline: Outline) -> np.ndarray:
     """Return the middle [2] of a matte's box in pixels, and along an axis where it is cut the picture's."""
     size = np.array([camera.width, camera.height], np.float64)
-    first, last = outline.box[:2], outline.box[2:]
-    return np.where((first <= 0) | (last >= size), size, first + last) / 2
+    cut = cut_axes(outline, camera.width, camera.height)
+    return np.where(cut, size, outline.box[:2] + outline.box[2:]) / 2
 
 
 def _cross_most(positions: np.ndarray, directions: np.ndarray) -> np.ndarray | None:

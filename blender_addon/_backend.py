@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follo
     import backend.portrait.matting_models
     import backend.portrait.photo
     import backend.portrait.pipeline
+    from backend import aim as aim
     from backend import camera as camera
     from backend import capture as capture
     from backend import color as color

@@ -27,7 +27,7 @@ BACKEND = (
     ("patches", "splat_loops", "splatting", "nvrtc"),
     ("calibrations/",),
     ("subject", "take"),
-    ("gaussians", "capture", "formats/", "head_motion"),
+    ("aim", "gaussians", "capture", "formats/", "head_motion"),
     ("camera", "splats", "memory", "download", "cache", "devices"),
     ("movies",),
     ("picture_files",),

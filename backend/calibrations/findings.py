@@ -5,21 +5,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
 
+from ..aim import JUDGED, PAST, find_aim, parts_past
 from ..camera import Camera, cross_axes
 from .calibration import Finding
 from .pictures import list_some
 
-PAST = 0.35  # of its field of view: an axis that passes the common point by more hardly shows it
 FAR = 8.0  # times the usual distance
 TOGETHER = 1e-3  # of the distance from the origin: cameras that are nearer stand at one point
 TURNED = np.radians(10.0)  # between cameras at one point: more than hands that hold one still
 BESIDE = 0.35  # of its size: a matte whose middle is farther from where it is expected is another subject's
-CROSSED = 24  # cameras, of whose axes each two are crossed
-JUDGED = 1000  # cameras, by whose axes a crossing is judged
 NARROWEST, WIDEST = np.radians([2.0, 130.0])  # fields of view that lenses have
 
 
@@ -97,15 +94,6 @@ def examine_mattes(
     return [] if len(chosen) == sum(time == moment for time in times) else None
 
 
-def axes_miss(poses: np.ndarray) -> float:
-    """Return by how much half of the axes of poses [V, 4, 4] miss where most cross: a sine, or 1 if that is behind."""
-    crossing = _crossing_of_most(poses)
-    if crossing is None:
-        return 1.0
-    _, depths, past = _distances(poses, crossing)
-    return float(np.median(np.where(depths > 0, past, 1.0)))
-
-
 def _turn_in_one_place(poses: np.ndarray) -> bool:
     """Tell whether most cameras stand where another does that looks elsewhere, or is rolled about its axis.
 
@@ -118,11 +106,10 @@ def _turn_in_one_place(poses: np.ndarray) -> bool:
 
 
 def _examine_rig(cameras: Sequence[Camera], poses: np.ndarray, names: Sequence[str]) -> list[Finding]:
-    crossing = _crossing_of_most(poses)
-    if crossing is None:
+    aim = find_aim(poses)
+    if aim is None:
         return []
-    distances, depths, past = _distances(poses, crossing)
-    if np.median(depths) < 0:
+    if np.median(aim.depths) < 0:
         return [
             Finding(
                 "The cameras look away from the point where their axes cross.",
@@ -130,13 +117,13 @@ def _examine_rig(cameras: Sequence[Camera], poses: np.ndarray, names: Sequence[s
                 "z backward), or are inverted: export them again.",
             )
         ]
-    off = past / np.sin([camera.half_field_of_view for camera in cameras])
+    off = parts_past(aim, cameras)
     findings = []
     if np.median(off) > PAST:
         findings.append(
             Finding(
-                f"The cameras do not look at one point: half of the axes pass it by {np.degrees(np.median(past)):.0f} "
-                "degrees or more.",
+                "The cameras do not look at one point: half of the axes pass it by "
+                f"{aim.median_degrees:.0f} degrees or more.",
                 "Check whether the poses are world-to-camera or camera-to-world; if they are right, tell the subject's "
                 "centre with --centre.",
                 of_axes=True,
@@ -150,7 +137,8 @@ def _examine_rig(cameras: Sequence[Camera], poses: np.ndarray, names: Sequence[s
                 of_axes=True,
             )
         )
-    if far := [name for name, ratio in zip(names, distances / np.median(distances), strict=True) if ratio > FAR]:
+    ratios = aim.distances / np.median(aim.distances)
+    if far := [name for name, ratio in zip(names, ratios, strict=True) if ratio > FAR]:
         findings.append(
             Finding(
                 f"{len(far)} cameras stand more than {FAR:g} times as far away as the others: {list_some(far)}.",
@@ -158,23 +146,3 @@ def _examine_rig(cameras: Sequence[Camera], poses: np.ndarray, names: Sequence[s
             )
         )
     return findings
-
-
-def _crossing_of_most(poses: np.ndarray) -> np.ndarray | None:
-    """Return the crossing of two cameras' axes that half of all axes pass nearest; None where all are parallel.
-
-    A least-squares point would be drawn away by the very cameras that are to be found.
-    """
-    few, some = poses[:: len(poses) // CROSSED + 1], poses[:: len(poses) // JUDGED + 1]
-    pairs = (few[[first, second]] for first, second in combinations(range(len(few)), 2))
-    crossings = (cross_axes(pair[:, :3, 3], pair[:, :3, 2]) for pair in pairs)
-    known = [crossing for crossing in crossings if crossing is not None]
-    return min(known, key=lambda crossing: float(np.median(_distances(some, crossing)[2])), default=None)
-
-
-def _distances(poses: np.ndarray, point: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the cameras' distances to a point, its depths, and the sines by which the axes pass it, each [V]."""
-    ways = point - poses[:, :3, 3]
-    distances = np.maximum(np.linalg.norm(ways, axis=1), 1e-12)
-    depths = np.einsum("vi,vi->v", ways, poses[:, :3, 2])
-    return distances, depths, np.sqrt(np.maximum(1 - (depths / distances) ** 2, 0))

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from ..aim import axes_miss
 from ..errors import UserError
 from ..files import read_file, read_head
 from .calibration import Calibration, Finding, Sieve, View, check_pose
-from .findings import axes_miss
 from .lens import Lens
 from .pictures import Library, calibrated_size
 

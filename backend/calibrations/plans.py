@@ -6,10 +6,10 @@ from __future__ import annotations
 from .load import Source
 
 
-def describe_use(source: Source, mattes: dict[int, bool]) -> list[str]:
+def describe_use(source: Source, mattes: dict[int, bool], cut: int) -> list[str]:
     """Return a line for each thing that a reconstruction would do with a capture; what is odd is in its findings.
 
-    mattes: of each shot that could be read, by its number, whether it has a matte.
+    mattes: of each shot that could be read, by its number, whether it has a matte. cut: how many of them borders cut.
     """
     shots, matted = [source.shots[index] for index in mattes], sum(mattes.values())
     count, held_out = len(shots), sum(shot.view.held_out for shot in shots)
@@ -26,6 +26,8 @@ def describe_use(source: Source, mattes: dict[int, bool]) -> list[str]:
         lines.append(f"Assumed: {matted} pictures have a matte, so the subject is cut out as --background says")
     elif matted < count:
         lines.append(f"Assumed: {count - matted} pictures without a matte show the subject and nothing else")
+    if cut:
+        lines.append(f"Left open: what the border cuts off the subject in {cut} of {matted} pictures with a matte")
     if count > 1 and len({shot.time for shot in shots}) == 1:
         lines.append("Assumed: all pictures are of one moment, because their times are equal or not told")
     return lines

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from bpy.app.handlers import load_pre, persistent, redo_post, undo_post
@@ -21,6 +22,9 @@ from .._backend import errors
 from .cameras import Placement, frame_camera, slot_placement
 from .fingerprint import fingerprint_camera, fingerprint_scene
 from .pictures import Picture, picture_at, slot_source
+
+if TYPE_CHECKING:
+    from backend.camera import Camera
 
 GAPS, MISSING = "gaps", "file missing"  # states of cameras without some or all of their files
 
@@ -270,6 +274,8 @@ def _survey_aim(cameras: Sequence[Object], scene: Scene, result: Survey) -> None
     except errors.UserError as error:
         result.findings.append(Finding(str(error)))
         return
+    if target is None:
+        result.findings += _survey_crossing(pinholes)
     for camera, pinhole in zip(cameras, pinholes, strict=True):
         depth = pinhole.forward @ (centre - pinhole.position)
         x, y = pinhole.project(centre) if depth > 0 else (-1, -1)
@@ -277,6 +283,18 @@ def _survey_aim(cameras: Sequence[Object], scene: Scene, result: Survey) -> None
             text = f"'{camera.name}' does not look at the subject; turn it, or leave it out."
             fix = "facet4d.aim" if scene.facet4d.source == "RENDER" else "facet4d.leave_out"
             result.findings.append(Finding(text, camera, "not looking at the subject", forbids=False, fix=fix))
+
+
+def _survey_crossing(pinholes: Sequence["Camera"]) -> list[Finding]:
+    """Return a finding if the optical axes do not meet, which then tell the subject's centre badly."""
+    aim = backend.aim.find_aim(np.stack([pinhole.camera_to_world for pinhole in pinholes]))
+    if aim is None or np.median(backend.aim.parts_past(aim, pinholes)) <= backend.aim.PAST:
+        return []
+    text = (
+        f"The cameras do not look at one point, which half of them miss by {aim.median_degrees:.0f} degrees or more; a "
+        "Target at the subject's centre tells where it is, as mattes do"
+    )
+    return [Finding(text, forbids=False)]
 
 
 @persistent

@@ -424,14 +424,28 @@ def test_check_says_what_is_used_left_out_changed_and_assumed(tmp_path, capsys):
     (tmp_path / "transforms.json").write_text(json.dumps(document))
     assert main(["check", str(tmp_path)]) == 0
     told = capsys.readouterr().out.splitlines()
-    assert told[1:7] == [
+    assert told[1:8] == [
         "Used: 2 of 3 pictures",
         "Left out: 1 pictures, which are held out to be compared with",
         "Used: the masks of 1 pictures, as their mattes",
         "Changed: the distortion of the lens is taken out of 3 pictures",
         "Assumed: 1 pictures have a matte, so the subject is cut out as --background says",
+        "Left open: what the border cuts off the subject in 1 of 1 pictures with a matte",
         "Assumed: all pictures are of one moment, because their times are equal or not told",
     ]
+
+
+def test_check_says_how_many_pictures_cut_the_subject(tmp_path, capsys):
+    frames = []
+    for index, camera in enumerate(RIG):
+        image = np.full((120, 160, 4), 255, np.uint8)
+        image[..., 3] = 0
+        image[40:80, 60 : 160 if index == 2 else 100, 3] = 255
+        frames.append(Frame(camera, 0.0, image, f"cam{index}"))
+    save_capture(Capture(frames), tmp_path)
+    assert main(["check", str(tmp_path)]) == 0
+    told = "Left open: what the border cuts off the subject in 1 of 4 pictures with a matte"
+    assert told in capsys.readouterr().out.splitlines()
 
 
 def test_what_is_no_capture_is_named(tmp_path, capsys):

@@ -91,6 +91,20 @@ def test_a_camera_that_looks_elsewhere_is_named_and_can_be_left_out(ring):
     assert not survey(bpy.context).findings
 
 
+def test_axes_that_do_not_meet_are_told_unless_a_target_tells_the_centre(ring, scene):
+    for number, camera in enumerate(ring):  # each looks past the next one
+        camera.rotation_euler.z += math.radians(10)
+        camera.rotation_euler.x += math.radians((-1) ** number * 9)
+    bpy.context.view_layer.update()
+    notes = [finding.text for finding in survey(bpy.context).findings if finding.camera is None]
+    assert len(notes) == 1 and notes[0].startswith("The cameras do not look at one point, which half of them miss by")
+    assert not survey(bpy.context).problems
+    scene.facet4d.target = bpy.data.objects.new("Centre", None)
+    scene.collection.objects.link(scene.facet4d.target)
+    bpy.context.view_layer.update()
+    assert not [finding for finding in survey(bpy.context).findings if finding.camera is None]
+
+
 def test_a_chosen_centre_decides_what_the_subject_is(ring, scene):
     scene.facet4d.target = centre = bpy.data.objects.new("Centre", None)
     centre.location = (0, 0, 50)
