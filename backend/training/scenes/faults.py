@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The faults of real captures: uneven exposure, soft lenses, noise, rough or missing mattes, wrong calibration.
+"""The faults of real captures: uneven exposure, soft lenses, noise, rough or missing mattes, wrong calibration; and
+those of photos that people have lying about (snapshots.py).
 
 They are added only to the input views that the model gets, not to the truth that the loss compares with. A scene's
 grade, its tone and saturation, belongs to its look and therefore to the truth.
@@ -7,6 +8,7 @@ grade, its tone and saturation, belongs to its look and therefore to the truth.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -15,8 +17,10 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pad
 
 from ...color import linear_to_srgb, srgb_to_linear
+from . import snapshots
 from .motion import rotations
 from .rigs import Rig
+from .shading import Lights
 from .transfer import constant, to_device
 
 _LUMA = (0.2126, 0.7152, 0.0722)
@@ -24,6 +28,8 @@ _LUMA = (0.2126, 0.7152, 0.0722)
 _MISCALIBRATED, _GRADED, _MONOCHROME = 0.2, 0.3, 0.03
 _UNEVEN, _SOFT, _NOISY, _COMPRESSED = 0.35, 0.25, 0.25, 0.2
 _ROUGH_MATTE, _NO_MATTE = 0.2, 0.08
+_BLURRED, _ENLARGED, _SHARPENED, _BLOCKY, _COARSE_MATTE = 0.1, 0.06, 0.08, 0.1, 0.12
+_HARD_LIGHT = 0.1
 
 
 def miscalibrate(rng: np.random.Generator, rig: Rig, inputs: int) -> Rig:
@@ -64,6 +70,26 @@ def grade(rng: np.random.Generator, images: Tensor) -> Tensor:
     return torch.cat([srgb_to_linear(encoded) * alpha, alpha], -1)
 
 
+def harden(rng: np.random.Generator, lights: Lights) -> Lights:
+    """Return lights of which some scenes' are one hard lamp from a side, as bright as theirs, and little else."""
+    scenes = len(lights.ambient)
+    hard = rng.random((scenes, 1, 1)) < _HARD_LIGHT
+    azimuth, height = rng.choice([-1, 1], scenes) * rng.uniform(0.5, 1.9, scenes), rng.uniform(0, 0.8, scenes)
+    ring = np.sqrt(1 - height**2)
+    direction = np.stack([ring * np.sin(azimuth), height, ring * np.cos(azimuth)], -1)[:, None]
+    rest, wrap = rng.uniform(0.15, 0.45, (scenes, 1, 1)), rng.uniform(0, 0.1, (scenes, 1, 1))
+    device = lights.ambient.device
+    hard, direction, rest, wrap = to_device(device, hard, direction, rest, wrap)
+    lost = (1 - rest) * (lights.ambient[:, :1] + 0.5 * lights.color.sum(1, keepdim=True))
+    key = torch.arange(lights.color.shape[1], device=device)[:, None] == 0
+    return Lights(
+        torch.lerp(lights.ambient, rest * lights.ambient, hard),
+        torch.where(key, torch.lerp(lights.direction, direction, hard), lights.direction),
+        torch.lerp(lights.color, torch.where(key, 2.5 * lost, rest * lights.color), hard),
+        torch.lerp(lights.wrap, wrap.expand_as(lights.wrap), hard),
+    )
+
+
 def photograph(
     rng: np.random.Generator, images: Tensor, camera: np.ndarray, camera_to_world: Tensor, intrinsics: Tensor
 ) -> Tensor:
@@ -83,6 +109,8 @@ def photograph(
 
     bare = choose(_NO_MATTE)
     rough = choose(_ROUGH_MATTE) & ~bare
+    coarse = choose(_COARSE_MATTE) & ~bare & ~rough
+    sharpened, blocky = choose(_SHARPENED), choose(_BLOCKY)
     error = rng.normal(0, 0.1, (scenes, inputs, 1)) + rng.normal(0, 0.04, (scenes, inputs, 3))
     gain = np.exp(choose(_UNEVEN) * np.take_along_axis(error, camera[..., None], 1))
     numbers = {
@@ -90,7 +118,7 @@ def photograph(
         "noise": draw(0.004, 0.02, _NOISY),
         "subsampled": choose(_COMPRESSED),
         "bare": bare,
-        "backed": bare | rough,
+        "backed": bare | rough | coarse | sharpened | blocky,
         "growth": rough * rng.uniform(-1, 1, (scenes, 1, 1)),
         "feather": rough * rng.uniform(0, 1, (scenes, 1, 1)),
     }
@@ -98,19 +126,30 @@ def photograph(
     blur, noise, subsampled, bare, backed, growth, feather, gain = to_device(
         images.device, *spread, gain.reshape(-1, 3, 1, 1)
     )
+
+    def befall(fault: Callable[[np.random.Generator, Tensor], Tensor], chosen: np.ndarray, pictures: Tensor) -> Tensor:
+        """Return pictures [S * I, C, R, R], of which those of the chosen scenes [S, 1, 1] have a fault."""
+        parts = zip(pictures.split(inputs), chosen[:, 0, 0], strict=True)
+        return torch.cat([fault(rng, part) if at_fault else part for part, at_fault in parts])
+
     backdrop = _backdrop(rng, camera_to_world, intrinsics, resolution)
+    backdrop = befall(snapshots.clutter, coarse & choose(0.5), backdrop)
     pictures = images.permute(0, 1, 4, 2, 3).flatten(0, 1)
     pictures = torch.lerp(pictures, _soften(pictures), blur)
+    pictures = befall(snapshots.blur, choose(_BLURRED), pictures)
+    pictures = befall(snapshots.enlarge, choose(_ENLARGED), pictures)
     color, alpha = pictures.split([3, 1], 1)
     light = torch.where(backed > 0, color + (1 - alpha) * backdrop, color / alpha.clamp_min(1e-6))
     photo = linear_to_srgb(light * gain)
     generator = torch.Generator(images.device).manual_seed(int(rng.integers(2**62)))
     photo = photo + noise * torch.randn(photo.shape, generator=generator, device=photo.device)
     photo = torch.lerp(photo, _subsample_chroma(photo), subsampled)
-    photo = (photo.clamp(0, 1) * 255).round() / 255
+    photo = befall(snapshots.compress, blocky, befall(snapshots.sharpen, sharpened, photo).clamp(0, 1))
+    photo = (photo * 255).round() / 255
     grown, shrunk = max_pool2d(alpha, 3, 1, 1), -max_pool2d(-alpha, 3, 1, 1)
     matte = torch.lerp(torch.lerp(alpha, grown, growth.clamp_min(0)), shrunk, (-growth).clamp_min(0))
     matte = torch.maximum(torch.lerp(matte, _soften(matte), feather), bare)
+    matte = befall(snapshots.roughen, coarse, matte)
     pictures = photo * matte + (1 - matte)
     return pictures.unflatten(0, (scenes, inputs)).permute(0, 1, 3, 4, 2).contiguous()
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...color import linear_to_srgb
 from .environments import Environment, read_environments
-from .faults import grade, miscalibrate, photograph
+from .faults import grade, harden, miscalibrate, photograph
 from .mesh import transform
 from .motion import rotations
 from .people import People
@@ -169,6 +169,8 @@ class SceneSampler:
         surfaces = drawn_people.draw(rng, times, bust, self._faulty) if drawn_people else self._shapes.draw(rng, times)
         world = np.stack([draw_world(rng) for _ in rigs])
         lights = draw_lights(rng, surfaces.material.albedo, self._environments)
+        if self._faulty:
+            lights = harden(rng, lights)
         surfaces.vertices = fit_ball(surfaces.vertices, tau.shape[1], surfaces.framed)
         return self._photograph(rng, surfaces, lights, rigs, world, inputs, missing, resolution)
 

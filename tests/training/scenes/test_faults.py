@@ -9,9 +9,13 @@ import torch
 from torch.nn.functional import max_pool2d
 
 from backend.training.scenes import faults, mesh, rigs
-from backend.training.scenes.sampler import SceneSampler, over_white_encoded
+from backend.training.scenes.sampler import SceneSampler, draw_lights, over_white_encoded
 
-SHARES = ("MISCALIBRATED", "GRADED", "MONOCHROME", "UNEVEN", "SOFT", "NOISY", "COMPRESSED", "ROUGH_MATTE", "NO_MATTE")
+OF_PICTURES = (
+    *("UNEVEN", "SOFT", "NOISY", "COMPRESSED", "ROUGH_MATTE", "NO_MATTE"),
+    *("BLURRED", "ENLARGED", "SHARPENED", "BLOCKY", "COARSE_MATTE"),
+)
+SHARES = ("MISCALIBRATED", "GRADED", "MONOCHROME", "HARD_LIGHT", *OF_PICTURES)
 
 
 @pytest.fixture
@@ -53,9 +57,13 @@ def test_without_faults_pictures_are_the_truth_over_white_in_eight_bits(only, ba
 
 @pytest.mark.slow
 def test_validation_has_no_faults(only):
+    only()
+    clean = sample(split="val")
     only(*SHARES)
     batch = sample(split="val")
     assert torch.equal(batch.pictures, over_white_encoded(batch.images[:, :4]))
+    for name, field in vars(clean).items():
+        assert torch.equal(getattr(batch, name), field), name
 
 
 def test_exposure_differs_between_cameras_and_not_within_one(only, ball):
@@ -67,7 +75,7 @@ def test_exposure_differs_between_cameras_and_not_within_one(only, ball):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["UNEVEN", "SOFT", "NOISY", "COMPRESSED", "ROUGH_MATTE", "NO_MATTE"])
+@pytest.mark.parametrize("name", OF_PICTURES)
 def test_the_truth_does_not_carry_what_befalls_the_pictures(only, name):
     only()
     clean = sample()
@@ -102,6 +110,28 @@ def test_rough_mattes_change_the_outline_alone(only, ball):
         assert difference[core].max() <= 0.5 / 255 + 1e-6 and difference[far].max() <= 1e-6
         fringes += difference[outside].max() > 0.05
     assert 5 < fringes < 20  # some mattes are too large, some too small
+
+
+def test_most_scenes_have_no_fault_of_a_snapshot():
+    shares = (faults._BLURRED, faults._ENLARGED, faults._SHARPENED, faults._BLOCKY, faults._COARSE_MATTE)
+    assert 0.6 < np.prod(1 - np.array(shares)) < 0.7
+
+
+def test_hard_light_comes_from_a_side_and_leaves_the_other_dark(only):
+    """As bright as before in all, with one lamp that casts shadows; the other scenes keep their lights."""
+    albedo, rng = torch.full((200, 4, 3), 0.3), np.random.default_rng(0)
+    lights = draw_lights(rng, albedo)
+    only()
+    for before, after in zip(vars(lights).values(), vars(faults.harden(rng, lights)).values(), strict=True):
+        assert torch.equal(before, after)
+    only("HARD_LIGHT")
+    hard = faults.harden(rng, lights)
+    assert torch.allclose(hard.direction.norm(dim=-1), torch.ones(200, 3), atol=1e-5)
+    assert (hard.direction[:, 0, 0].abs() > 0.25).all() and (hard.wrap[:, 0] <= 0.1).all()
+    assert (hard.ambient[:, 0] < 0.5 * lights.ambient[:, 0]).all()
+    received = [x.ambient[:, 0].mean(-1) + 0.4 * x.color.sum(1).mean(-1) for x in (lights, hard)]
+    ratio = received[1] / received[0]
+    assert 0.7 < ratio.median() < 1.4 and ratio.min() > 0.5 and ratio.max() < 2
 
 
 def test_a_grade_is_one_look_for_all_views(only, ball):
