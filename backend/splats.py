@@ -7,6 +7,7 @@ Conditioned on time, a 4D Gaussian has a constant covariance, a mean affine in t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -113,6 +114,17 @@ class MovingSplats:
             higher = harmonics.turn(higher, outer @ inner).astype(np.float32)
         return replace(self, position=position, velocity=velocity, scale=scale, rotation=rotation, higher=higher)
 
+    def change_clock(self, pace: float, shift: float) -> MovingSplats:
+        """Return the same cloud by another clock, which shows pace * t + shift at a time t; pace: positive."""
+        first, last = self.time_range
+        return replace(
+            self,
+            velocity=(self.velocity / pace).astype(np.float32),
+            time_mean=(pace * self.time_mean.astype(np.float64) + shift).astype(np.float32),
+            time_sigma=(pace * self.time_sigma).astype(np.float32),
+            time_range=(pace * first + shift, pace * last + shift),
+        )
+
     def to_4d(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return mean, scale, left and right [N, 4], the fields of the same Gaussians as a gaussians.Gaussians4D."""
         if not self.velocity.any():  # the axes are known
@@ -162,6 +174,23 @@ class MovingSplats:
         arrays = (mean[:, :3], along / sigma, mean[:, 3], sigma[:, 0], *shape, opacity, color)
         values = (np.asarray(array, np.float32) for array in arrays)
         return cls(*values, compositing=compositing, time_range=time_range)
+
+
+def join(clouds: Sequence[MovingSplats]) -> MovingSplats:
+    """Return the splats of clouds in one world and of one clock as a cloud, which blends as the first one."""
+    arrays = {name: np.concatenate([getattr(cloud, name) for cloud in clouds]) for name in ARRAYS}
+    counts = [0 if cloud.higher is None else cloud.higher.shape[1] for cloud in clouds]
+    higher = np.zeros((len(arrays["position"]), max(counts), 3), np.float32)
+    start = 0
+    for cloud, count in zip(clouds, counts, strict=True):
+        if cloud.higher is not None:
+            higher[start : start + len(cloud), :count] = cloud.higher
+        start += len(cloud)
+    ranges = np.array([cloud.time_range for cloud in clouds])
+    clip = float(ranges[:, 0].min()), float(ranges[:, 1].max())
+    return MovingSplats(
+        **arrays, compositing=clouds[0].compositing, time_range=clip, higher=higher if max(counts) else None
+    )
 
 
 def scale_and_rotation(factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

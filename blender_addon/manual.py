@@ -27,7 +27,7 @@ _SECTIONS = (
     *((f"bpy.ops.facet4d.{name}", "input") for name in ("load_*", "add_rig", "add_pictures", "open_picture", "aim")),
     *((f"bpy.ops.facet4d.{name}", "input") for name in ("leave_out", "make_perspective")),
     *((f"bpy.ops.facet4d.{name}", "result") for name in ("retime", "add_crop_box", "match_*", "raise_*", "show_in_*")),
-    ("bpy.ops.facet4d.add_shadow_proxy", "result"),
+    *((f"bpy.ops.facet4d.{name}", "result") for name in ("add_shadow_proxy", "join_clouds")),
     ("bpy.ops.facet4d.release_gpu_memory", "run"),
     ("bpy.types.facet4d_pg_scene.compare*", "result"),
     ("bpy.types.facet4d_pg_*", "input"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import writing_several
 from ..logs import log
-from ..splats import STATIC_SIGMA, MovingSplats
+from ..splats import STATIC_SIGMA, MovingSplats, join
 from .gltf import write_glb
 from .ksplat import read_ksplat
 from .ply import read_ply, write_ply, write_ply_4d
@@ -140,14 +140,10 @@ def join_sequence(frames: Sequence[MovingSplats], frames_per_second: float) -> M
     at the frames' times only. A single frame is visible at all times.
     """
     times = np.arange(len(frames), dtype=np.float32) / np.float32(frames_per_second)
-    joined = {
-        field.name: np.concatenate([getattr(frame, field.name) for frame in frames])
-        for field in fields(MovingSplats)[:8]
-    }
-    joined["time_mean"] = np.repeat(times, [len(frame) for frame in frames])
+    joined, mean = join(frames), np.repeat(times, [len(frame) for frame in frames])
     window = 1 / (6 * frames_per_second) if len(frames) > 1 else STATIC_SIGMA
-    joined["time_sigma"] = np.full_like(joined["time_mean"], window)
-    return MovingSplats(**joined, compositing=frames[0].compositing, time_range=(0.0, float(times[-1])))
+    clip = (0.0, float(times[-1]))
+    return replace(joined, time_mean=mean, time_sigma=np.full_like(mean, window), time_range=clip, higher=None)
 
 
 def frame_times(cloud: MovingSplats, frames_per_second: float) -> list[float]:

@@ -39,6 +39,15 @@ def key_time(cloud: Object, path: str, frames: tuple[float, float], times: tuple
     remember(cloud, keys=[float(value) for key in keys for value in key])
 
 
+def plays_as_made(cloud: Object, path: str, modifier: NodesModifier) -> bool:
+    """Tell whether a clip plays once, as its keys were set when the cloud was made. path: see key_time."""
+    names, curve, known = compat.input_names(modifier), compat.find_fcurve(cloud, path), made_keys(cloud)
+    plain = {"Speed": 1.0, "Phase": 0.0, "Loop": False, "Time Step": 0.0}
+    if curve is None or known is None or not _has_keys(curve, np.reshape(known, (2, 2))) or len(curve.modifiers):
+        return False
+    return all(compat.get_input(modifier, name) == value for name, value in plain.items() if name in names)
+
+
 def _has_keys(curve: FCurve, keys: np.ndarray) -> bool:
     """Tell whether the curve's keys (frame, value) are exactly these."""
     points = np.array([point.co for point in curve.keyframe_points])

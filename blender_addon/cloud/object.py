@@ -250,7 +250,7 @@ def joined_note(cloud: Object) -> str | None:
         return None
     return (
         f"{now - count:,} Gaussians of others were joined to '{cloud.name}'. If their objects were turned or scaled, "
-        "their shapes and motions are not; undo the join and keep such clouds apart."
+        "their shapes and motions are not; undo that, and use Join Clouds instead."
     )
 
 

@@ -10,10 +10,11 @@ from bpy.types import Context, Object, Operator, Scene
 from mathutils import Vector
 
 from .. import compat
-from .._backend import errors
+from .._backend import errors, logs
 from ..mixins import OperatorMixin
 from ..option_properties import recall_settings
 from . import material, visibility
+from .join import join_clouds
 from .keys import made_keys
 from .object import (
     active_cloud,
@@ -113,10 +114,43 @@ class FACET4D_OT_blend_takes(CloudOperator, Operator):
         return {"FINISHED"}
 
 
+class FACET4D_OT_join_clouds(CloudOperator, Operator):
+    """Add the other selected clouds to the active one, where and when they show. Shapes and motions turn with their
+    objects, which Blender's own Join leaves out"""
+
+    bl_idname = "facet4d.join_clouds"
+    bl_label = "Join Clouds"
+
+    @classmethod
+    def obstacle(cls, active: Object, scene: Scene) -> str:
+        return "" if active == bpy.context.object and _other_clouds(bpy.context) else "Select the clouds to join"
+
+    def execute(self, context: Context) -> set[str]:
+        cloud, others = require_cloud(context), _other_clouds(context)
+        count = len(others)
+        try:
+            with logs.collecting() as warnings:
+                join_clouds(context.scene, cloud, others, context.evaluated_depsgraph_get())
+        except errors.UserError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        for warning in warnings:
+            self.report({"WARNING"}, warning)
+        self.report({"INFO"}, f"{count + 1} clouds are '{cloud.name}' now: {len(cloud.data.vertices):,} Gaussians")
+        return {"FINISHED"}
+
+
+def _other_clouds(context: Context) -> list[Object]:
+    """Return the selected clouds of this file that are not active."""
+    return [
+        other for other in context.selected_objects if is_cloud(other) and other != context.object and not other.library
+    ]
+
+
 def _other_cloud(context: Context) -> Object | None:
     """Return the selected cloud that is not active, if there is exactly one and it belongs to this file."""
-    others = [other for other in context.selected_objects if is_cloud(other) and other != context.object]
-    return others[0] if len(others) == 1 and is_cloud(context.object) and not others[0].library else None
+    others = _other_clouds(context)
+    return others[0] if len(others) == 1 and is_cloud(context.object) else None
 
 
 class FACET4D_OT_reuse_settings(CloudOperator, Operator):
@@ -260,6 +294,7 @@ class FACET4D_OT_raise_bounces(Operator):
 CLASSES = (
     FACET4D_OT_retime,
     FACET4D_OT_blend_takes,
+    FACET4D_OT_join_clouds,
     FACET4D_OT_reuse_settings,
     FACET4D_OT_add_crop_box,
     FACET4D_OT_add_shadow_proxy,

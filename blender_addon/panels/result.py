@@ -17,6 +17,7 @@ from ..cloud.operators import (
     FACET4D_OT_add_crop_box,
     FACET4D_OT_add_shadow_proxy,
     FACET4D_OT_blend_takes,
+    FACET4D_OT_join_clouds,
     FACET4D_OT_match_source_colors,
     FACET4D_OT_raise_bounces,
     FACET4D_OT_retime,
@@ -107,6 +108,8 @@ class FACET4D_PT_result(SidebarPanel, Panel):
             body.operator(FACET4D_OT_track_head.bl_idname, icon="EMPTY_AXIS")
             body.operator_context = "INVOKE_DEFAULT"
             body.operator(FACET4D_OT_attach.bl_idname, icon="BONE_DATA")
+        if len(context.view_layer.objects.selected) > 1:
+            layout.operator(FACET4D_OT_join_clouds.bl_idname, icon="SNAP_VOLUME")
         row = layout.row()
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(FACET4D_OT_export_splats.bl_idname, icon="EXPORT")

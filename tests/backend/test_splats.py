@@ -54,3 +54,25 @@ def test_turning_needs_no_decomposition(monkeypatch):
     monkeypatch.setattr(splats, "scale_and_rotation", lambda factor: pytest.fail("decomposed"))
     cloud = cloud_of(5)
     np.testing.assert_allclose(cloud.transform(Y_UP_TO_Z_UP).scale, cloud.scale, rtol=1e-6)
+
+
+def test_another_clock_shows_the_same_at_its_times():
+    cloud = cloud_of(20)
+    cloud.time_mean, cloud.time_range = random.normal(size=20).astype(np.float32), (-1.0, 2.0)
+    slow = cloud.change_clock(4.0, 10.0)
+    assert slow.time_range == (6.0, 18.0)
+    for time in (-1.0, 0.3, 2.0):
+        for ours, expected in zip(slow.at(4 * time + 10), cloud.at(time), strict=True):
+            np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_joined_splats_keep_their_values_and_harmonics():
+    first, second, third = cloud_of(3), cloud_of(2), cloud_of(4)
+    first.time_range, third.time_range = (1.0, 3.0), (2.0, 5.0)
+    second.higher, third.higher = np.full((2, 3, 3), 0.2, np.float32), np.full((4, 8, 3), 0.4, np.float32)
+    joined = splats.join([first, second, third])
+    assert joined.time_range == (0.0, 5.0) and first.higher is None and splats.join([first, first]).higher is None
+    for name in splats.ARRAYS:
+        np.testing.assert_array_equal(getattr(joined, name)[3:5], getattr(second, name))
+    assert joined.higher.shape == (9, 8, 3)
+    assert [joined.higher[index].sum() for index in (0, 3, 5)] == pytest.approx([0, 1.8, 9.6], rel=1e-5)
