@@ -21,7 +21,8 @@ from .gaussians import Gaussians4D, concatenate, load_cloud, save_cloud
 from .logs import log, saying_once
 from .lrm4d import LRM4D
 from .options import ReconstructOptions
-from .reconstruct import DEFAULTS, NothingFound, OnCloud, make_plan, reconstruct
+from .planning import DEFAULTS, make_plan
+from .reconstruct import NothingFound, OnCloud, reconstruct
 from .splats import MIN_OPACITY
 from .still import Stillness, keep_still_once
 from .take import Take, Window, plan_windows

@@ -56,9 +56,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture
 def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reconstruction from small pictures, without refinements, which take minutes where no subject is shown."""
-    from backend import memory, reconstruct
+    from backend import memory, planning
 
-    monkeypatch.setattr(reconstruct, "default_refinements", lambda *_: 0)
-    monkeypatch.setattr(reconstruct, "is_compiled", lambda _: True)
+    monkeypatch.setattr(planning, "default_refinements", lambda *_: 0)
+    monkeypatch.setattr(planning, "is_compiled", lambda _: True)
     monkeypatch.setattr(memory, "CPU_TOKENS", 1)
     monkeypatch.setattr(memory, "MIN_CPU_RESOLUTION", 64)

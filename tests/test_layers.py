@@ -20,6 +20,7 @@ BACKEND = (
     ("portrait/",),
     ("windows",),
     ("evaluate", "reconstruct"),
+    ("planning",),
     ("models",),
     ("complete", "refine", "still"),
     ("lrm4d", "rasterize"),

@@ -33,9 +33,10 @@ from ..logs import collecting
 from ..lrm4d import LRM4D
 from ..models import load_model
 from ..options import FACELIFT_MODEL, PortraitOptions, ReconstructOptions
+from ..planning import make_plan
 from ..portrait.mattes import cut_out_take
 from ..portrait.pipeline import Completion, Sitting, read_sitting
-from ..reconstruct import make_plan, reconstruct
+from ..reconstruct import reconstruct
 from ..take import Take, Window, plan_windows
 from ..version import read_version
 from ..windows import forget_finished, join_windows, reconstruct_window

@@ -25,13 +25,14 @@ from ..gaussians import Gaussians4D
 from ..memory import gpu_memory_errors
 from ..options import OFF, PortraitOptions, ReconstructOptions
 from ..picture_files import is_picture
+from ..planning import DEFAULTS
 from ..portrait.matte import cut_from_white, lay_over_white
 from ..portrait.matting_models import BUNDLED
 from ..portrait.photo import CROP, METRES_PER_UNIT, Box, head_camera, prepare_front, read_photo
 from ..portrait.pipeline import Portrait
 from ..portrait.sequence import join_sequence
 from ..portrait.video import read_front_views
-from ..reconstruct import DEFAULTS, reconstruct
+from ..reconstruct import reconstruct
 from .gslrm import COMMAND_LINE_FILTER, GSLRM, PostFilter, check_gslrm, load_gslrm_halved
 
 if TYPE_CHECKING:

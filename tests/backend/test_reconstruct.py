@@ -152,7 +152,7 @@ def test_progress_rises_and_cancels(model):
 
 
 def test_too_many_pictures_say_what_they_need(model, monkeypatch):
-    monkeypatch.setattr("backend.reconstruct._free_memory", lambda device: 2**10)
+    monkeypatch.setattr("backend.planning._free_memory", lambda device: 2**10)
     with pytest.raises(UserError, match=r"GiB are needed.*fewer pictures or a lower resolution"):
         reconstruct(small_capture(), CPU_24, model)
 

@@ -16,7 +16,8 @@ from backend.errors import Cancelled, UserError
 from backend.gaussians import load_cloud
 from backend.lrm4d import LRM4D, LRM4DConfig, Noisy
 from backend.options import ReconstructOptions
-from backend.reconstruct import make_plan, predict, reconstruct
+from backend.planning import make_plan
+from backend.reconstruct import predict, reconstruct
 from tests.helpers.captures import small_capture
 
 CONFIG = LRM4DConfig(layers=2, width=32, heads=2, opacity_bias=0.0, pixel_bound=True, refinements=2, completes=True)
@@ -155,7 +156,7 @@ def test_progress_names_the_step_and_stops_there(model, photo):
 def test_too_many_missing_views_say_what_to_lower(model, photo, monkeypatch):
     sizes = CONFIG.layers, CONFIG.width, CONFIG.patch
     few, many = (memory.reconstruction_bytes(*sizes, (1 + views) * 4, missing=views) for views in (1, 8))
-    monkeypatch.setattr("backend.reconstruct._free_memory", lambda device: (few + many) / 2)
+    monkeypatch.setattr("backend.planning._free_memory", lambda device: (few + many) / 2)
     assert len(make_plan(photo, replace(SMALL, complete=1), model, CENTRE).missing) == 1
     with pytest.raises(UserError, match=r"GiB are needed.*complete fewer views, use fewer pictures or a lower resol"):
         make_plan(photo, replace(SMALL, complete=8), model, CENTRE)

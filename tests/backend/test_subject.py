@@ -11,7 +11,7 @@ from backend.camera import Camera, normalise_rig
 from backend.capture import Capture, Frame
 from backend.lrm4d import LRM4D, LRM4DConfig
 from backend.options import ReconstructOptions
-from backend.reconstruct import make_plan
+from backend.planning import make_plan
 from backend.subject import MARGIN, find_subject, subject_square
 from tests.helpers.cameras import look_at
 

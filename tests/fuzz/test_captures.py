@@ -15,7 +15,7 @@ from backend.capture import Capture
 from backend.import_options import ImportOptions
 from backend.lrm4d import LRM4D
 from backend.options import ReconstructOptions
-from backend.reconstruct import make_plan
+from backend.planning import make_plan
 from tests.helpers import calibration_files, mutations
 from tests.helpers.limits import ends_well
 from tests.helpers.tiny_run import TINY

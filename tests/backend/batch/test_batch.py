@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from backend import memory, reconstruct
+from backend import memory, planning
 from backend.__main__ import main
 from backend.batch import local, steps
 from backend.batch.manifest import read_shots
@@ -203,7 +203,7 @@ def test_a_full_disk_stops_the_batch_and_it_goes_on_later(batch, tmp_path, capsy
 
 def test_a_shot_that_no_memory_holds_is_recorded_with_what_to_lower(batch, tmp_path, monkeypatch):
     write_shots(tmp_path / "shots", 1)
-    monkeypatch.setattr(reconstruct, "free_memory", lambda: 2**20)
+    monkeypatch.setattr(planning, "free_memory", lambda: 2**20)
     monkeypatch.setattr(memory, "free_memory", lambda: 2**40)
     assert batch() == (1, ["shot_000"])
     assert "use fewer pictures or a lower resolution" in record(tmp_path, "shot_000")["error"]
