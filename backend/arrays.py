@@ -23,3 +23,8 @@ def choose(condition: Any, yes: Array, no: Array) -> Any:
 def constant_like(values: np.ndarray, array: Array) -> Any:
     """Return constants in the same form as an array: as they are, or as a tensor of its type and device."""
     return values if isinstance(array, np.ndarray) else array.new_tensor(values)
+
+
+def to_floats(array: Array) -> Any:
+    """Return an array as float32."""
+    return array.astype(np.float32) if isinstance(array, np.ndarray) else array.float()

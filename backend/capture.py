@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from .arrays import Array, to_floats
 from .camera import Camera
 from .errors import UserError
 from .files import writing_several
@@ -154,12 +155,12 @@ def has_matte(image: np.ndarray) -> bool:
     return float((image[..., 3] < 128).mean()) >= LEAST_CLEAR
 
 
-def over_white(image: np.ndarray) -> np.ndarray:
-    """Composite RGBA uint8 [..., 4] over white on its encoded values; return float32 [..., 3] in 0..1.
+def over_white(image: Array) -> Any:
+    """Composite RGBA uint8 [..., 4] over white on its encoded values; return float32 [..., 3] in 0..1, of its kind.
 
     This is the network's input.
     """
-    image = image.astype(np.float32) / 255
+    image = to_floats(image) / 255
     alpha = image[..., 3:]
     return image[..., :3] * alpha + (1 - alpha)
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reconstructs a capture as 4D Gaussians in the capture's own world and clock, in three steps: plan, predict, place.
+"""Reconstructs a capture as 4D Gaussians in the capture's own world and clock: plan, read, predict, place.
 
+The first two steps, `prepare`, are work of a processor. The others, `compute`, are that of the device, so that a batch
+prepares the next captures meanwhile.
 Where no picture shows the subject, cameras without pictures are added and their pictures denoised; see complete.py.
 """
 
@@ -12,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .capture import Capture, over_white
@@ -25,6 +28,7 @@ from .patches import patches_near, patchify
 from .planning import DEFAULTS, Plan, make_plan, memory_errors
 from .rasterize import over_white_pictures, render
 from .refine import refine
+from .subject import SOLID
 
 OnCloud = Callable[[Gaussians4D], None]
 """A function that is given the cloud as it is before it is refined, placed and on the CPU; where views are completed,
@@ -43,15 +47,38 @@ class NothingFound(UserError):
 
 
 class Views(NamedTuple):
-    """The network's inputs: pictures [1, K, 3, R, R] over white, poses [1, V, 4, 4] in its own world, intrinsics
-    [1, V, 4], and times [1, V] from -1 to 1; and the pixels [V, R, R] that show the subject, of the last V - K views,
-    which have no pictures, all."""
+    """The network's inputs, of K views with pictures and V - K without.
+
+    images [K, R, R, 4]: RGBA uint8; as floats over white they would be three times as large. poses [1, V, 4, 4]: in the
+    network's own world. intrinsics [1, V, 4]. times [1, V]: from -1 to 1. inside [N]: the numbers of the pixels that
+    show the subject, as `patchify` orders them, and of all of the views without pictures. kept [1, P]: the patches that
+    are read, as for LRM4D.forward.
+    """
 
     images: Tensor
     poses: Tensor
     intrinsics: Tensor
     times: Tensor
     inside: Tensor
+    kept: Tensor | None
+
+    def pin(self) -> Views:
+        """Return the views in memory from which a GPU fetches them by itself, while other work goes on."""
+        return self._map(Tensor.pin_memory)
+
+    def to(self, device: torch.device) -> Views:
+        """Return the views on a device; pinned ones without waiting for it."""
+        return self._map(lambda part: part.to(device, non_blocking=True))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Views:
+        return Views(*(part if part is None else change(part) for part in self))
+
+
+class Prepared(NamedTuple):
+    """All that `compute` needs: a plan, and the network's inputs in main memory."""
+
+    plan: Plan
+    views: Views
 
 
 def reconstruct(
@@ -75,13 +102,38 @@ def reconstruct(
         UserError: the capture or an option cannot be used, or memory is too small.
         Cancelled: whatever `progress` raises, between two layers or views at the latest.
     """
+    return compute(prepare(capture, options, network, centre, progress), progress, on_cloud).to("cpu")
+
+
+def prepare(
+    capture: Capture,
+    options: ReconstructOptions = DEFAULTS,
+    network: LRM4D | None = None,
+    centre: Sequence[float] | np.ndarray | None = None,
+    progress: Progress = no_progress,
+) -> Prepared:
+    """Plan a reconstruction and read the network's inputs: all that can be done before its device is needed.
+
+    Arguments and errors are those of `reconstruct`.
+    """
     plan = make_plan(capture, options, network, centre, progress)
     with memory_errors(plan):
-        cloud = predict(plan, progress, on_cloud)
-        return place(cloud, plan, progress)
+        views = _read_views(plan)
+        return Prepared(plan, views.pin() if plan.device.type == "cuda" else views)
 
 
-def predict(plan: Plan, progress: Progress = no_progress, on_cloud: OnCloud | None = None) -> Gaussians4D:
+def compute(prepared: Prepared, progress: Progress = no_progress, on_cloud: OnCloud | None = None) -> Gaussians4D:
+    """Reconstruct what was prepared; the cloud is that of `reconstruct`, but on the plan's device.
+
+    Raises:
+        UserError, Cancelled: as `reconstruct`.
+    """
+    with memory_errors(prepared.plan):
+        cloud = predict(prepared, progress, on_cloud)
+        return place(cloud, prepared.plan, progress)
+
+
+def predict(prepared: Prepared, progress: Progress = no_progress, on_cloud: OnCloud | None = None) -> Gaussians4D:
     """Predict the subject's Gaussians, refine and prune them; they are in the network's world and clock.
 
     on_cloud: see OnCloud. Refinements go towards the known pictures alone, so Gaussians that none of them sees stay as
@@ -90,43 +142,43 @@ def predict(plan: Plan, progress: Progress = no_progress, on_cloud: OnCloud | No
     Raises:
         NothingFound: the mattes of all pictures are empty, so that all would be imagined.
     """
-    network, views = plan.network, _read_views(plan)
+    plan, views = prepared
+    if len(plan.missing) and not (views.inside < len(views.images) * plan.resolution**2).any():
+        raise NothingFound("The pictures show nothing: their mattes are empty; cut the subject out again.")
+    network, views = plan.network, views.to(plan.device)
+    images = over_white(views.images).permute(0, 3, 1, 2)[None]
     if len(plan.missing):
-        if not views.inside[: -len(plan.missing)].any():
-            raise NothingFound("The pictures show nothing: their mattes are empty; cut the subject out again.")
-        channels, pixels = _complete(plan, views, part_of(progress, 0.1, 0.8), on_cloud)
+        channels, pixels = _complete(plan, views, images, part_of(progress, 0.1, 0.8), on_cloud)
         refining = part_of(progress, 0.8, 0.9)
     else:
         with report_blocks(network.blocks, lambda done: progress("Predicting Gaussians", 0.1 + 0.4 * done)):
-            channels, pixels = _run(plan, views)
+            channels, pixels = _run(plan, views, images)
         refining = part_of(progress, 0.5, 0.9)
         if on_cloud and plan.refinements:
             on_cloud(_unrefined(plan, channels, pixels))
     decode = partial(network.gaussians, pixels=pixels)
     if plan.refinements and channels.shape[1]:
-        known = views.images.shape[1]
-        rig = (part[:, :known] for part in (views.poses, views.intrinsics, views.times))
+        rig = (part[:, : len(views.images)] for part in (views.poses, views.intrinsics, views.times))
         steps = network.step_sizes[: plan.refinements].detach()
-        channels = refine(channels, decode, views.images, *rig, step_sizes=steps, progress=refining)
+        channels = refine(channels, decode, images, *rig, step_sizes=steps, progress=refining)
     return decode(channels).select(0).prune()
 
 
-def _run(plan: Plan, views: Views, noisy: Noisy | None = None) -> Prediction:
-    """Run the network, and drop the Gaussians of pixels that the matte mostly excludes."""
-    config, shown, kept = plan.network.config, views.inside[None].to(plan.device), None
-    if config.border >= 0:
-        kept = patches_near(shown, config.patch, config.border)
-    inside = patchify(shown[..., None], config.patch).flatten()
+def _run(plan: Plan, views: Views, images: Tensor, noisy: Noisy | None = None) -> Prediction:
+    """Run the network, and drop the Gaussians of pixels that the matte mostly excludes.
+
+    images [1, K, 3, R, R]: those of the views, over white.
+    """
     rig = (views.poses, views.intrinsics, views.times)
     with torch.no_grad(), half_precision(plan.device):
-        channels, pixels = plan.network(views.images, *rig, noisy=noisy, kept=kept)
-    bound, free = channels[:, : len(inside)], channels[:, len(inside) :]
-    return torch.cat([bound[:, inside], free], 1), pixels[:, inside]
+        channels, pixels = plan.network(images, *rig, noisy=noisy, kept=views.kept)
+    bound, free = channels[:, : pixels.shape[1]], channels[:, pixels.shape[1] :]
+    return torch.cat([bound[:, views.inside], free], 1), pixels[:, views.inside]
 
 
-def _complete(plan: Plan, views: Views, progress: Progress, on_cloud: OnCloud | None) -> Prediction:
+def _complete(plan: Plan, views: Views, images: Tensor, progress: Progress, on_cloud: OnCloud | None) -> Prediction:
     """Predict in steps, from noise in place of the missing views to what the network draws there; return the last."""
-    network, known, side = plan.network, views.images.shape[1], plan.resolution
+    network, known, side = plan.network, len(views.images), plan.resolution
     rig = tuple(part[:, known:] for part in (views.poses, views.intrinsics, views.times))
     # drawn on the CPU, so that a seed means the same noise on every device
     generator = torch.Generator().manual_seed(plan.seed)
@@ -137,7 +189,10 @@ def _complete(plan: Plan, views: Views, progress: Progress, on_cloud: OnCloud | 
             drawn = render(network.gaussians(*prediction), *rig, width=side, height=side)
         return over_white_pictures(*decide_outline(*drawn))
 
-    predictions = denoise(lambda pictures, level: _run(plan, views, Noisy(pictures, level)), draw, noise, plan.steps)
+    def run(pictures: Tensor, level: Tensor) -> Prediction:
+        return _run(plan, views, images, Noisy(pictures, level))
+
+    predictions = denoise(run, draw, noise, plan.steps)
 
     def report(step: int, done: float) -> None:
         progress(f"Completing, step {step + 1} of {plan.steps}", (step + done) / plan.steps)
@@ -151,7 +206,7 @@ def _complete(plan: Plan, views: Views, progress: Progress, on_cloud: OnCloud | 
 
 
 def place(cloud: Gaussians4D, plan: Plan, progress: Progress = no_progress) -> Gaussians4D:
-    """Transform a predicted cloud to the capture's world and clock, on the CPU.
+    """Transform a predicted cloud to the capture's world and clock.
 
     Raises:
         NothingFound: the network has predicted nothing visible.
@@ -166,11 +221,11 @@ def place(cloud: Gaussians4D, plan: Plan, progress: Progress = no_progress) -> G
 
 def _unrefined(plan: Plan, channels: Tensor, pixels: Tensor) -> Gaussians4D:
     """Return a prediction as a cloud in the capture's world and clock, on the CPU."""
-    return _in_capture(plan.network.gaussians(channels, pixels).select(0).prune(), plan)
+    return _in_capture(plan.network.gaussians(channels, pixels).select(0).prune(), plan).to("cpu")
 
 
 def _in_capture(cloud: Gaussians4D, plan: Plan) -> Gaussians4D:
-    """Return a cloud, even an empty one, in the capture's world and clock, on the CPU.
+    """Return a cloud, even an empty one, in the capture's world and clock.
 
     It is decomposed where it is, which a GPU does many times faster, and of a single moment only once, by `freeze`.
     """
@@ -178,29 +233,31 @@ def _in_capture(cloud: Gaussians4D, plan: Plan) -> Gaussians4D:
     first, last = plan.capture.time_range
     if first == last:
         cloud = cloud.freeze()
-    return cloud.transform(plan.normalisation.inverse(), half, middle).to("cpu")
+    return cloud.transform(plan.normalisation.inverse(), half, middle)
 
 
 def _read_views(plan: Plan) -> Views:
     """Read the network's inputs: resize the pictures, and transform cameras and times to the network's world."""
-    frames, missing = plan.capture.cut_squares(plan.squares, plan.resolution).frames, plan.missing
+    frames = plan.capture.cut_squares(plan.squares, plan.resolution).frames
+    missing, config = plan.missing, plan.network.config
     middle, half = _clock(plan.capture)
-    pictures = np.stack([over_white(frame.image) for frame in frames])
-    inside = np.stack([frame.image[..., 3] >= 128 for frame in frames])
+    images = torch.from_numpy(np.stack([frame.image for frame in frames]))
     poses = np.concatenate([np.stack([frame.camera.camera_to_world for frame in frames]), missing.poses])
     intrinsics = np.stack([frame.camera.intrinsics for frame in frames])
     intrinsics = np.concatenate([intrinsics, np.tile(intrinsics[missing.like], (len(missing), 1))])
     times = np.array([*(frame.time for frame in frames), *missing.times])
+    shown = F.pad(images[..., 3] >= SOLID, (0, 0, 0, 0, 0, len(missing)), value=True)[None]
 
     def tensor(values: np.ndarray) -> Tensor:
-        return torch.as_tensor(values, dtype=torch.float32, device=plan.device)[None]
+        return torch.as_tensor(values, dtype=torch.float32)[None]
 
     return Views(
-        images=torch.from_numpy(pictures).permute(0, 3, 1, 2)[None].to(plan.device),
+        images=images,
         poses=tensor(plan.normalisation.apply_pose(poses)),
         intrinsics=tensor(intrinsics),
         times=tensor((times - middle) / half),
-        inside=torch.from_numpy(np.pad(inside, ((0, len(missing)), (0, 0), (0, 0)), constant_values=True)),
+        inside=patchify(shown[..., None], config.patch).flatten().nonzero()[:, 0],
+        kept=patches_near(shown, config.patch, config.border) if config.border >= 0 else None,
     )
 
 

@@ -7,12 +7,14 @@ A finished window can be kept in a folder, so that a run that was interrupted go
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from .capture import Capture
 from .devices import pick_device
@@ -114,7 +116,8 @@ def _reconstruct_windows(
                 first = capture if number == 0 else take.read(windows[0].pictures)
                 plan = make_plan(first, options, network, centre, report)
                 chosen, network = replace(options, resolution=plan.resolution), plan.network
-            cloud = reconstruct_window(capture, window, chosen, network, centre, report)
+            make = partial(reconstruct, capture, chosen, network, centre, report)
+            cloud = fade_window(make, window, pick_device(options.device))
             if cloud is None:
                 continue
             if kept:
@@ -123,26 +126,17 @@ def _reconstruct_windows(
         yield window.middle, cloud
 
 
-def reconstruct_window(
-    capture: Capture,
-    window: Window,
-    options: ReconstructOptions,
-    network: LRM4D | None = None,
-    centre: Sequence[float] | np.ndarray | None = None,
-    progress: Progress = no_progress,
-) -> Gaussians4D | None:
-    """Reconstruct a window of a take, and return its cloud, faded; None, with a warning, if its pictures show nothing.
+def fade_window(make: Callable[[], Gaussians4D], window: Window, device: torch.device) -> Gaussians4D | None:
+    """Return the cloud of a window, faded, on the CPU; None, with a warning, if its pictures show nothing.
 
-    capture: the window's pictures. options: with the resolution of the take's first window. Other arguments and errors
-    are those of reconstruct.reconstruct.
+    make: reconstructs the window's pictures, with the resolution of the take's first window. device: that fades.
     """
     try:
-        cloud = reconstruct(capture, options, network, centre, progress)
+        cloud = make()
     except NothingFound:
         log.warning("Nothing was found in the pictures around %.3g s; the cloud is empty there.", window.middle)
         return None
-    cloud = cloud.to(pick_device(options.device)).fade(window.middle, window.deviation).to("cpu")
-    return cloud.prune(MIN_OPACITY)
+    return cloud.to(device).fade(window.middle, window.deviation).to("cpu").prune(MIN_OPACITY)
 
 
 def join_windows(clouds: Sequence[Gaussians4D], times: Sequence[float]) -> Gaussians4D:

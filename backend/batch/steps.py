@@ -39,7 +39,7 @@ from ..portrait.pipeline import Completion, Sitting, read_sitting
 from ..reconstruct import reconstruct
 from ..take import Take, Window, plan_windows
 from ..version import read_version
-from ..windows import forget_finished, join_windows, reconstruct_window
+from ..windows import fade_window, forget_finished, join_windows
 from .shots import DONE, FAILED, Shot, describe_input, read_record, stamp, state_of, write_record
 from .strip import Sight, choose_inputs, draw_strip, look_at, score
 from .units import JOIN, WHOLE, Outcome, Tries, Unit, Unwritable
@@ -231,7 +231,8 @@ class Predictor:
             return reconstruct(capture, chosen, network, shot.centre)
         if options.resolution is None:
             chosen = replace(options, resolution=self._resolution(shot, decoded.unit.stamp))
-        cloud = reconstruct_window(capture, decoded.window, chosen, network, shot.centre)
+        make = functools.partial(reconstruct, capture, chosen, network, shot.centre)
+        cloud = fade_window(make, decoded.window, pick_device(options.device))
         return _nothing() if cloud is None else cloud
 
     def _portrait(self, source: Any, options: PortraitOptions) -> Gaussians4D:

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageCms
 
 from backend.calibrations.load import load_capture, open_capture, open_take, read_capture
@@ -106,6 +107,7 @@ def test_square_pictures_show_the_same_points_at_the_projected_pixels(width, hei
 def test_mattes_are_laid_over_white_on_encoded_values():
     image = np.array([[[0, 100, 200, 128], [10, 20, 30, 0], [10, 20, 30, 255]]], np.uint8)
     expected = [[(1 - 128 / 255), (100 * 128 / 255 + 127) / 255, (200 * 128 / 255 + 127) / 255]]
+    assert torch.equal(over_white(torch.from_numpy(image)), torch.from_numpy(over_white(image)))
     assert over_white(image)[0] == pytest.approx(
         np.array([*expected, [1, 1, 1], np.array([10, 20, 30]) / 255]), abs=1e-6
     )

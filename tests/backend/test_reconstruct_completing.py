@@ -17,7 +17,7 @@ from backend.gaussians import load_cloud
 from backend.lrm4d import LRM4D, LRM4DConfig, Noisy
 from backend.options import ReconstructOptions
 from backend.planning import make_plan
-from backend.reconstruct import predict, reconstruct
+from backend.reconstruct import predict, prepare, reconstruct
 from tests.helpers.captures import small_capture
 
 CONFIG = LRM4DConfig(layers=2, width=32, heads=2, opacity_bias=0.0, pixel_bound=True, refinements=2, completes=True)
@@ -167,11 +167,12 @@ def test_refinements_leave_what_no_known_picture_sees_alone(model, photo):
     model = copy.deepcopy(model)
     model.decode.weight *= 30
     model.config = replace(CONFIG, depth_range=6.0, scale_limit=0.01)  # small Gaussians all over the place
-    plain, refined = (make_plan(photo, replace(SMALL, refinements=count), model, CENTRE) for count in (0, 2))
-    before, after = (predict(plan) for plan in (plain, refined))
-    camera = plain.capture.frames[0].camera
+    plain, refined = (prepare(photo, replace(SMALL, refinements=count), model, CENTRE) for count in (0, 2))
+    before, after = (predict(prepared) for prepared in (plain, refined))
+    plan = plain.plan
+    camera = plan.capture.frames[0].camera
     assert len(before) == len(after)
-    pixel = camera.project(plain.normalisation.inverse().apply_points(before.at(torch.zeros(1)).mean[0].numpy()))
+    pixel = camera.project(plan.normalisation.inverse().apply_points(before.at(torch.zeros(1)).mean[0].numpy()))
     outside = torch.from_numpy((np.abs(pixel - camera.width / 2) > camera.width).any(-1))
     assert outside.any() and not outside.all()
     assert torch.equal(before.mean[outside], after.mean[outside])

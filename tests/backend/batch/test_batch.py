@@ -167,7 +167,7 @@ def test_a_long_take_is_divided_and_joined_to_what_reconstruct_makes(batch, tmp_
 
 def test_a_long_take_goes_on_with_the_windows_that_it_lacks(batch, tmp_path, monkeypatch):
     write_capture(tmp_path / "shots/long", moments=40, views=2)
-    make, left = steps.reconstruct_window, [2]
+    make, left = steps.fade_window, [2]
 
     def make_two(*arguments):
         left[0] -= 1
@@ -175,9 +175,9 @@ def test_a_long_take_goes_on_with_the_windows_that_it_lacks(batch, tmp_path, mon
             raise KeyboardInterrupt
         return make(*arguments)
 
-    monkeypatch.setattr(steps, "reconstruct_window", make_two)
+    monkeypatch.setattr(steps, "fade_window", make_two)
     assert batch()[0] == 130
-    monkeypatch.setattr(steps, "reconstruct_window", make)
+    monkeypatch.setattr(steps, "fade_window", make)
     code, units = batch()
     assert code == 0 and len(units) == 1 + record(tmp_path, "long")["windows"] - 2
 
