@@ -22,8 +22,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .camera import Similarity
+from .color import srgb_to_linear
 from .errors import UserError
 from .files import writing
+from .principal_axes import principal_axes
 from .rotations import (
     isoclinic_from_quaternion,
     isoclinic_from_rotation,
@@ -50,7 +52,8 @@ class MovingGaussians(NamedTuple):
     """N 3D Gaussians of constant shape on straight paths, any leading batch dimensions: 4D Gaussians, seen from time.
 
     mean [..., N, 3] at the time middle [..., N], at which opacity [..., N] is largest; velocity [..., N, 3]; variance
-    [..., N] of the opacity in time; covariance [..., N, 3, 3].
+    [..., N] of the opacity in time; covariance [..., N, 3, 3]; radiance [..., N, 3], the color in the light in which
+    they are composited.
     """
 
     mean: Tensor
@@ -59,6 +62,7 @@ class MovingGaussians(NamedTuple):
     variance: Tensor
     covariance: Tensor
     opacity: Tensor
+    radiance: Tensor
 
     def at(self, times: Tensor) -> ConditionedGaussians:
         """Condition the Gaussians on times [..., V], by eq. 2 and 10 of 4D-LRM."""
@@ -132,7 +136,9 @@ class Gaussians4D:
         """Return the same Gaussians as 3D ones that move; conditioning these on a time is cheap."""
         velocity, variance, shape = self.motion()
         covariance = (shape[..., :, None, :] * shape[..., None, :, :]).sum(-1)
-        return MovingGaussians(self.mean[..., :3], self.mean[..., 3], velocity, variance, covariance, self.opacity)
+        radiance = srgb_to_linear(self.color) if self.compositing == "linear" else self.color
+        path = self.mean[..., :3], self.mean[..., 3], velocity
+        return MovingGaussians(*path, variance, covariance, self.opacity, radiance)
 
     def at(self, times: Tensor) -> ConditionedGaussians:
         """Condition the Gaussians on times [..., V]."""
@@ -179,7 +185,7 @@ class Gaussians4D:
         precise = self.to(torch.float64)
         velocity, variance, shape = precise.motion()
         elapsed = time - precise.mean[..., 3:]
-        scale, axes = _principal_axes(shape)
+        scale, axes = principal_axes(shape)
         spatial = torch.zeros_like(precise.factor())
         spatial[..., :3, :3], spatial[..., 3, 3] = axes, 1
         turn = isoclinic_from_rotation(spatial)[0].float()
@@ -245,16 +251,8 @@ def concatenate(clouds: Sequence[Gaussians4D]) -> Gaussians4D:
 
 def _decompose(factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return scale, left and right [..., 4] of Gaussians with covariance factor factor^T, factor [..., 4, 4]."""
-    scale, axes = _principal_axes(factor)
+    scale, axes = principal_axes(factor)
     return scale, *isoclinic_from_rotation(axes)
-
-
-def _principal_axes(factor: Tensor) -> tuple[Tensor, Tensor]:
-    """Return standard deviations [..., D] and axes [..., D, D] in SO(D) of factor factor^T, factor [..., D, K]."""
-    axes, scale, _ = torch.linalg.svd(factor, full_matrices=False)
-    flip = torch.ones_like(scale)
-    flip[..., 0] = torch.linalg.det(axes).sign()
-    return scale, axes * flip[..., None, :]
 
 
 def save_cloud(cloud: Gaussians4D, path: Path | str) -> None:

@@ -22,8 +22,10 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import decode_cuda
 from .color import SH_C0
-from .gaussians import Gaussians4D, concatenate
+from .gaussians import Gaussians4D, MovingGaussians, concatenate
+from .nvrtc import try_to_load
 from .patches import nearest_points, patchify, rays
 from .plane_sweep import PlaneSweep
 
@@ -309,6 +311,17 @@ class LRM4D(nn.Module):
         if free.shape[1]:
             cloud = concatenate([cloud, self._activate(free, free[..., :3])])
         return cloud
+
+    def moving_gaussians(self, channels: Tensor, pixels: Tensor) -> MovingGaussians:
+        """Decode channels as `gaussians` does, to what is drawn; on an NVIDIA GPU by one kernel.
+
+        It is differentiable in the channels.
+        """
+        source = decode_cuda.SOURCE
+        kernels = try_to_load(source, channels.device, "decode Gaussians") if channels.is_cuda else None
+        if kernels is None:
+            return self.gaussians(channels, pixels).to_moving()
+        return decode_cuda.decode(kernels, channels, pixels, vars(self.config))
 
     def _activate(
         self,

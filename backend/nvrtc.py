@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 
 from .download import CACHE
+from .errors import first_line
 from .files import replacing
+from .logs import log
 
 
 class CompileError(Exception):
@@ -116,6 +118,21 @@ def load_kernels(source: Path, device: torch.device) -> Kernels:
         with replacing(kept) as partial:
             partial.write_bytes(binary)
     return kernels
+
+
+@functools.cache
+def try_to_load(source: Path, device: torch.device, work: str) -> Kernels | None:
+    """Return the kernels of a source as `load_kernels` does; if they cannot be had, warn once and say why.
+
+    work: what they do, for the warning.
+    """
+    try:
+        return load_kernels(source, device)
+    except Exception as error:  # compilers fail with many kinds of errors
+        log.warning(
+            "The kernels that %s cannot be used (%s); slower PyTorch code stands for them.", work, first_line(error)
+        )
+        return None
 
 
 def _find_library() -> ctypes.CDLL:

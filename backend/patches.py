@@ -33,12 +33,22 @@ def patches_near(shown: Tensor, patch: int, border: int, most: int | None = None
     """Return the numbers [B, N] of the patches, as `patchify` orders them, that show the subject or are near one.
 
     shown [B, V, H, W] bool: the pixels that show it. border: how many patches away, also diagonally, others are near.
-    most: N, if the largest number in a scene is known already. Scenes with fewer have some others at the end.
+    most: the largest number in a scene, if it is known already. N is that or a little more; scenes with fewer have some
+    others at the end.
     """
     shows = F.max_pool2d(shown.flatten(0, 1)[:, None].float(), patch)
     near = F.max_pool2d(shows, 2 * border + 1, 1, border).reshape(len(shown), -1)
     most = int(near.sum(1).max()) if most is None else most
-    return near.argsort(dim=1, descending=True, stable=True)[:, :most]
+    return near.argsort(dim=1, descending=True, stable=True)[:, : _round_up(most)]
+
+
+def _round_up(count: int) -> int:
+    """Return the next number of the form 4, 5, 6 or 7 times a power of two.
+
+    A GPU's attention is planned anew for every length, which takes longer than the attention itself.
+    """
+    step = 1 << max(0, count.bit_length() - 3)
+    return -(-count // step) * step
 
 
 def patchify(pixels: Tensor, patch: int) -> Tensor:

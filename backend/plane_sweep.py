@@ -16,9 +16,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from .errors import first_line
-from .logs import log
-from .nvrtc import Kernels, load_kernels
+from .nvrtc import Kernels, try_to_load
 from .patches import nearest_points, patchify, rays
 
 SOURCE = Path(__file__).with_name("sweep_kernels.cu")
@@ -27,18 +25,6 @@ THREADS = 256
 
 class _Constants(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_float) for name in ("radius", "agreement", "white"))
-
-
-@functools.cache
-def compile_kernels(device: torch.device) -> Kernels | None:
-    """Return the compiled kernel for a CUDA device; if it cannot be had, warn and say why."""
-    try:
-        return load_kernels(SOURCE, device)
-    except Exception as error:  # compilers fail with many kinds of errors
-        log.warning(
-            "The plane sweep's kernel cannot be used (%s); slower PyTorch code stands for it.", first_line(error)
-        )
-        return None
 
 
 class PlaneSweep(nn.Module):
@@ -83,7 +69,7 @@ class PlaneSweep(nn.Module):
         apart = (times[:, None] - times[:, :known, None]).abs()
         others = ~torch.eye(known, images.shape[1], dtype=torch.bool, device=images.device)
         weights = (torch.exp(-apart / self.MOMENT) + 0.02) * others  # [B, known, V]: of each picture for each view
-        kernels = compile_kernels(images.device) if images.is_cuda else None
+        kernels = try_to_load(SOURCE, images.device, "compare pictures") if images.is_cuda else None
         sweep = functools.partial(self._launch, kernels) if kernels else self._compare_all
         return sweep(cells, eyes, nearest_points(origin, direction), direction, weights)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from . import splat_cpu, splat_cuda
 from .camera import Camera
-from .color import linear_to_srgb, srgb_to_linear
+from .color import linear_to_srgb
 from .errors import Progress, no_progress
 from .gaussians import ConditionedGaussians, Gaussians4D, MovingGaussians
 from .splats import LOW_PASS, MAX_ALPHA, MIN_OPACITY, MIN_TRANSMITTANCE, NEAR
@@ -53,28 +53,22 @@ def render(
     clock; leading dimensions are the cloud's. Returns premultiplied color [..., V, H, W, 3] in the cloud's compositing
     light (linear, or encoded for "srgb") and alpha [..., V, H, W], both float32.
     """
-    return render_moving(gaussians.to_moving(), radiance(gaussians), camera_to_world, intrinsics, times, width, height)
-
-
-def radiance(gaussians: Gaussians4D) -> Tensor:
-    """Return the color [..., N, 3] of Gaussians in the light in which they are composited."""
-    return srgb_to_linear(gaussians.color) if gaussians.compositing == "linear" else gaussians.color
+    return render_moving(gaussians.to_moving(), camera_to_world, intrinsics, times, width, height)
 
 
 def render_moving(
     gaussians: MovingGaussians,
-    color: Tensor,
     camera_to_world: Tensor,
     intrinsics: Tensor,
     times: Tensor,
     width: int,
     height: int,
 ) -> tuple[Tensor, Tensor]:
-    """Render as `render` does, from Gaussians4D.to_moving and `radiance`, which several calls can share."""
+    """Render as `render` does, from Gaussians4D.to_moving, which several calls can share."""
     splats = gaussians.at(times)
     drawable = splats.mean.dtype == torch.float32 and splats.opacity.shape[-1]
     rasterize = _pick_rasterizer(splats.mean.device) if drawable else _rasterize_torch
-    return rasterize(splats, color, torch.linalg.inv(camera_to_world), intrinsics, width, height)
+    return rasterize(splats, gaussians.radiance, torch.linalg.inv(camera_to_world), intrinsics, width, height)
 
 
 def name_rasterizer(device: torch.device) -> str:

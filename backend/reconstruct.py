@@ -26,7 +26,7 @@ from .lrm4d import LRM4D, Noisy
 from .options import ReconstructOptions
 from .patches import patches_near, patchify
 from .planning import DEFAULTS, Plan, make_plan, memory_errors
-from .rasterize import over_white_pictures, render
+from .rasterize import over_white_pictures, render_moving
 from .refine import refine
 from .subject import SOLID
 
@@ -156,12 +156,12 @@ def predict(prepared: Prepared, progress: Progress = no_progress, on_cloud: OnCl
         refining = part_of(progress, 0.5, 0.9)
         if on_cloud and plan.refinements:
             on_cloud(_unrefined(plan, channels, pixels))
-    decode = partial(network.gaussians, pixels=pixels)
+    decode = partial(network.moving_gaussians, pixels=pixels)
     if plan.refinements and channels.shape[1]:
         rig = (part[:, : len(views.images)] for part in (views.poses, views.intrinsics, views.times))
         steps = network.step_sizes[: plan.refinements].detach()
         channels = refine(channels, decode, images, *rig, step_sizes=steps, progress=refining)
-    return decode(channels).select(0).prune()
+    return network.gaussians(channels, pixels).select(0).prune()
 
 
 def _run(plan: Plan, views: Views, images: Tensor, noisy: Noisy | None = None) -> Prediction:
@@ -186,7 +186,7 @@ def _complete(plan: Plan, views: Views, images: Tensor, progress: Progress, on_c
 
     def draw(prediction: Prediction) -> Tensor:
         with torch.no_grad():
-            drawn = render(network.gaussians(*prediction), *rig, width=side, height=side)
+            drawn = render_moving(network.moving_gaussians(*prediction), *rig, width=side, height=side)
         return over_white_pictures(*decide_outline(*drawn))
 
     def run(pictures: Tensor, level: Tensor) -> Prediction:

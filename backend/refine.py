@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from .errors import Progress, no_progress
-from .gaussians import Gaussians4D, MovingGaussians
+from .gaussians import MovingGaussians
 from .lrm4d import GAUSSIAN_CHANNELS
-from .rasterize import over_white_srgb, radiance, render_moving
+from .rasterize import over_white_srgb, render_moving
 
 MAX_STEP = 3.0  # of one Gaussian, in units of the step size
 MAX_SPLATS = 2**23  # that a GPU renders at once, over all views; with what their gradient needs, some gigabytes
@@ -24,7 +24,7 @@ MAX_SPLATS = 2**23  # that a GPU renders at once, over all views; with what thei
 
 def refine(
     channels: Tensor,
-    decode: Callable[[Tensor], Gaussians4D],
+    decode: Callable[[Tensor], MovingGaussians],
     images: Tensor,
     camera_to_world: Tensor,
     intrinsics: Tensor,
@@ -52,7 +52,7 @@ def refine(
 
 def _gradient(
     channels: Tensor,
-    decode: Callable[[Tensor], Gaussians4D],
+    decode: Callable[[Tensor], MovingGaussians],
     images: Tensor,
     rig: tuple[Tensor, Tensor, Tensor],
     report: Callable[[float], None],
@@ -64,12 +64,11 @@ def _gradient(
     """
     with torch.enable_grad():
         variables = channels.detach().requires_grad_()
-        cloud = decode(variables)
-        decoded = [*cloud.to_moving(), radiance(cloud)]
+        decoded = decode(variables)
     leaves = [part.detach().requires_grad_() for part in decoded]
     totals = [torch.zeros_like(part) for part in leaves]
     count = images.shape[1]
-    chunk = max(1, MAX_SPLATS // cloud.opacity.numel()) if images.is_cuda else 1
+    chunk = max(1, MAX_SPLATS // decoded.opacity.numel()) if images.is_cuda else 1
     for first in range(0, count, chunk):
         report(first / count)
         views = (part[:, first : first + chunk] for part in (images, *rig))
@@ -83,10 +82,10 @@ def _gradient(
 def _gradients_by_leaves(
     leaves: list[Tensor], images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of some views' squared differences by the parts of MovingGaussians and by the color."""
+    """Return the gradients of some views' squared differences by the parts of MovingGaussians."""
     with torch.enable_grad():
-        gaussians, color = MovingGaussians(*leaves[:-1]), leaves[-1]
-        rendered, alpha = render_moving(gaussians, color, camera_to_world, intrinsics, times, *images.shape[:-3:-1])
+        size = images.shape[:-3:-1]
+        rendered, alpha = render_moving(MovingGaussians(*leaves), camera_to_world, intrinsics, times, *size)
         error = (over_white_srgb(rendered, alpha) - images.movedim(2, -1)).square().sum()
         return torch.autograd.grad(error, leaves)
 

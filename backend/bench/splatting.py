@@ -32,8 +32,8 @@ def measure_splatting(bench: Bench) -> None:
     cloud = reconstruct(capture, options).to(device)
     views, times = _views(capture.square(side), device)
     for count in (1, len(capture.frames)) if bench.on_gpu and not bench.quick else (1,):
-        splats = cloud.to_moving().at(times[-count:])
-        color = rasterize.radiance(cloud)
+        gaussians = cloud.to_moving()
+        splats, color = gaussians.at(times[-count:]), gaussians.radiance
         title = f"{count} view{'s' if count > 1 else ''} of {side} px, {len(cloud):,} Gaussians"
         for name, draw in list_rasterizers(device).items():
             work = Work(draw, splats, color, tuple(part[-count:] for part in views), side)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..color import linear_to_srgb
 from ..evaluate import psnr, ssim
-from ..gaussians import Gaussians4D
+from ..gaussians import MovingGaussians
 from ..patches import patchify
 from ..rasterize import over_white_srgb
 from .perceptual import MobileNetV2
@@ -62,7 +62,7 @@ class GeometryErrors(NamedTuple):
 
 
 def geometry_errors(
-    cloud: Gaussians4D, times: Tensor, points: Tensor, velocity: Tensor, covered: Tensor, patch: int
+    cloud: MovingGaussians, times: Tensor, points: Tensor, velocity: Tensor, covered: Tensor, patch: int
 ) -> GeometryErrors:
     """Measure how far each pixel's Gaussian is, at its picture's time, from the surface that the pixel shows.
 
@@ -75,14 +75,13 @@ def geometry_errors(
 
     clock = reorder(times[..., None, None, None].expand(*covered.shape, 1))
     subject = reorder(covered[..., None].float())[..., 0]
-    speed, variance, _ = cloud.motion()
-    elapsed = clock - cloud.mean[..., 3:]
-    position = cloud.mean[..., :3] + speed * elapsed
-    opacity = cloud.opacity * torch.exp(-0.5 * elapsed[..., 0].square() / variance)
+    elapsed = clock[..., 0] - cloud.middle
+    position = cloud.mean + cloud.velocity * elapsed[..., None]
+    opacity = cloud.opacity * torch.exp(-0.5 * elapsed.square() / cloud.variance)
 
     def distance(value: Tensor, truth: Tensor) -> Tensor:
         length = ((value - reorder(truth)).square().sum(-1) + 1e-6).sqrt()
         return (subject * length).sum() / subject.sum().clamp_min(1)
 
     empty = ((1 - subject) * opacity).sum() / (1 - subject).sum().clamp_min(1)
-    return GeometryErrors(distance(position, points), distance(speed, velocity), empty)
+    return GeometryErrors(distance(position, points), distance(cloud.velocity, velocity), empty)

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ..complete import decide_outline, denoise
-from ..gaussians import Gaussians4D
+from ..gaussians import MovingGaussians
 from ..lrm4d import LRM4D, LRM4DConfig, Noisy
 from ..memory import reading_resolution
 from ..patches import patches_near, patchify
-from ..rasterize import over_white_pictures, render
+from ..rasterize import over_white_pictures, render_moving
 from ..refine import refine
 from .scenes.sampler import SceneBatch
 
@@ -44,7 +44,7 @@ def predict(
     noisy: Noisy | None = None,
     blind: bool = False,
     first: int | None = None,
-) -> tuple[Gaussians4D, Tensor, Tensor]:
+) -> tuple[MovingGaussians, Tensor, Tensor]:
     """Reconstruct from the given views and render others: the unrefined cloud, linear color and alpha.
 
     Pixels mostly outside the mattes are not drawn, as in the product; free Gaussians and those of missing views are.
@@ -57,7 +57,7 @@ def predict(
     cloud, drawn = reconstruct_batch(model, batch, most, refinements, resolution, noisy, blind)
     first = batch.given if first is None else first
     rig = (part[:, first:] for part in (batch.camera_to_world, batch.intrinsics, batch.times))
-    return cloud, *render(drawn, *rig, width=width, height=height)
+    return cloud, *render_moving(drawn, *rig, width=width, height=height)
 
 
 def reconstruct_batch(
@@ -68,7 +68,7 @@ def reconstruct_batch(
     resolution: int | None = None,
     noisy: Noisy | None = None,
     blind: bool = False,
-) -> tuple[Gaussians4D, Gaussians4D]:
+) -> tuple[MovingGaussians, MovingGaussians]:
     """Return the unrefined cloud of all pixels, and the refined one of the drawn ones; arguments as of `predict`."""
     start = batch.known if blind else 0
     pictures = _resized(batch.pictures.permute(0, 1, 4, 2, 3), resolution)
@@ -81,7 +81,7 @@ def reconstruct_batch(
         kept = patches_near(shown, config.patch, config.border, most and most.patches)
     with torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.is_cuda):
         channels, pixels = model(pictures[:, start:], *given, noisy=noisy, kept=kept)
-    cloud = network.gaussians(channels, pixels)
+    cloud = network.moving_gaussians(channels, pixels)
     shown = patchify(shown[..., None], config.patch).flatten(1)
     count = most.pixels if most else int(shown.sum(1).max())
     order = shown.byte().argsort(dim=1, descending=True, stable=True)[:, :count]
@@ -90,10 +90,9 @@ def reconstruct_batch(
     channels = torch.cat([channels.take_along_dim(order[..., None], 1), free], 1)
     shown = F.pad(shown, (0, free.shape[1]), value=True)
 
-    def drawn(channels: Tensor) -> Gaussians4D:
-        cloud = network.gaussians(channels, pixels)
-        cloud.opacity = cloud.opacity * shown
-        return cloud
+    def drawn(channels: Tensor) -> MovingGaussians:
+        cloud = network.moving_gaussians(channels, pixels)
+        return cloud._replace(opacity=cloud.opacity * shown)
 
     if config.refinements and refinements != 0:
         known = [part[:, : batch.known] for part in given]
@@ -112,18 +111,18 @@ def predict_completed(model: LRM4D, batch: SceneBatch, steps: int, seed: int = 0
     missing = slice(batch.known, batch.given)
     rig = (batch.camera_to_world, batch.intrinsics, batch.times)
 
-    def reconstructed(pictures: Tensor, level: Tensor) -> Gaussians4D:
+    def reconstructed(pictures: Tensor, level: Tensor) -> MovingGaussians:
         return reconstruct_batch(model, batch, refinements=0, noisy=Noisy(pictures, level))[1]
 
-    def drawn(cloud: Gaussians4D) -> Tensor:
-        views = render(cloud, *(part[:, missing] for part in rig), width=width, height=height)
+    def drawn(cloud: MovingGaussians) -> Tensor:
+        views = render_moving(cloud, *(part[:, missing] for part in rig), width=width, height=height)
         return over_white_pictures(*decide_outline(*views))
 
     generator = torch.Generator(batch.times.device).manual_seed(seed)
     shape = (len(batch.times), batch.given - batch.known, 3, height, width)
     noise = torch.randn(shape, generator=generator, device=batch.times.device)
     (cloud,) = deque(denoise(reconstructed, drawn, noise, steps), maxlen=1)  # the last one
-    return render(cloud, *(part[:, batch.given :] for part in rig), width=width, height=height)
+    return render_moving(cloud, *(part[:, batch.given :] for part in rig), width=width, height=height)
 
 
 def predict_views(model: LRM4D, batch: SceneBatch) -> tuple[Tensor, Tensor]:

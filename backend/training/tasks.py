@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ..complete import decide_outline, mix
-from ..gaussians import Gaussians4D
+from ..gaussians import MovingGaussians
 from ..lrm4d import LRM4D, Noisy
 from ..rasterize import over_white_pictures
 from .config import TrainConfig
@@ -108,11 +108,11 @@ class Task:
         emphasis = self.config.feature_weight * batch.features.any(-1).float()
         return F.pad(emphasis, (0, 0, 0, 0, views - emphasis.shape[1], 0))
 
-    def _geometry(self, cloud: Gaussians4D, batch: SceneBatch, first: int) -> GeometryErrors:
+    def _geometry(self, cloud: MovingGaussians, batch: SceneBatch, first: int) -> GeometryErrors:
         """Measure the Gaussians of the given views from the first on."""
         parts = (batch.times[:, : batch.given], batch.points, batch.velocity, batch.covered)
         times, points, velocity, covered = (part[:, first:] for part in parts)
-        bound = cloud.map(lambda value: value[:, : covered[0].numel()])  # without free Gaussians
+        bound = MovingGaussians(*(value[:, : covered[0].numel()] for value in cloud))  # without free Gaussians
         return geometry_errors(bound, times, points, velocity, covered, bare(self.network).config.patch)
 
 

@@ -74,10 +74,10 @@ def test_a_model_with_a_border_reads_only_patches_near_the_mattes(model, monkeyp
         return forward(*given, noisy=noisy, kept=kept)
 
     monkeypatch.setattr(near, "forward", noted)
-    capture, options = small_capture(), replace(CPU_24, resolution=96)
-    pixels = sum((frame.image[..., 3] >= 128).sum() for frame in capture.square(96).inputs().frames)
+    capture, options = small_capture(), replace(CPU_24, resolution=192)
+    pixels = sum((frame.image[..., 3] >= 128).sum() for frame in capture.square(192).inputs().frames)
     assert 0 < len(reconstruct(capture, options, near)) <= pixels
-    assert pixels / 64 <= read[0] < 3 * 12 * 12
+    assert pixels / 64 <= read[0] < 3 * 24 * 24
 
 
 @pytest.mark.parametrize("size", [0.01, 1.0, 300.0])

@@ -123,7 +123,7 @@ def test_a_step_reads_what_the_last_one_drew_with_its_outline_decided(model, pho
         read.append(noisy.pictures)
         return forward(*given, noisy=noisy, kept=kept)
 
-    monkeypatch.setattr("backend.reconstruct.render", lambda *_, **__: (black, alpha))
+    monkeypatch.setattr("backend.reconstruct.render_moving", lambda *_, **__: (black, alpha))
     monkeypatch.setattr(model, "forward", reading)
     reconstruct(photo, replace(SMALL, complete=1), model, CENTRE)
     kept = noise_levels(2)[1]  # of the noise

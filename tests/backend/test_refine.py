@@ -14,7 +14,7 @@ from backend.evaluate import score_cloud
 from backend.gaussians import Gaussians4D
 from backend.lrm4d import GAUSSIAN_CHANNELS, LRM4D, LRM4DConfig
 from backend.options import ReconstructOptions
-from backend.rasterize import over_white_srgb, render
+from backend.rasterize import over_white_srgb, render, render_moving
 from backend.reconstruct import reconstruct
 from backend.refine import refine
 from tests.helpers.tiny_lrm import rig
@@ -52,7 +52,7 @@ def error(channels, model, pixels, images, poses) -> float:
 
 
 def refined(channels, model, pixels, images, poses, steps):
-    return refine(channels, lambda value: model.gaussians(value, pixels), images, *poses, steps)
+    return refine(channels, lambda value: model.moving_gaussians(value, pixels), images, *poses, steps)
 
 
 @pytest.mark.slow
@@ -87,10 +87,10 @@ def test_a_gaussian_of_the_wrong_color_takes_on_the_pictures():
         color = 0.5 + channels[..., 3:6]
         still = torch.tensor([1.0, 0, 0, 0]).expand(1, 1, 4)
         place, scale = torch.tensor([[[0, 0, 2.0, 0]]]), torch.tensor([[[0.5, 0.5, 0.5, 9.0]]])
-        return Gaussians4D(place, scale, still, still, torch.full((1, 1), 0.9), color)
+        return Gaussians4D(place, scale, still, still, torch.full((1, 1), 0.9), color).to_moving()
 
     def picture(channels):
-        color, alpha = render(decode(channels), pose, intrinsics, times, 8, 8)
+        color, alpha = render_moving(decode(channels), pose, intrinsics, times, 8, 8)
         return over_white_srgb(color, alpha).movedim(-1, 2)
 
     start, wanted = torch.zeros(1, 1, 20), torch.zeros(1, 1, 20)
@@ -110,7 +110,9 @@ def test_scenes_of_a_batch_and_parts_of_the_views_do_not_matter(scene):
 
     def gradient(first: int, last: int) -> torch.Tensor:
         some = [part[:, first:last] for part in (images, *poses)]
-        return refinement._gradient(channels, lambda value: model.gaussians(value, pixels), some[0], some[1:], ignore)
+        return refinement._gradient(
+            channels, lambda value: model.moving_gaussians(value, pixels), some[0], some[1:], ignore
+        )
 
     direction, whole = sum(gradient(view, view + 1) for view in range(3)), gradient(0, 3)
     torch.testing.assert_close(direction, whole, atol=1e-6, rtol=1e-3)

@@ -322,7 +322,7 @@ def test_geometry_errors_measure_distance_at_the_pictures_time():
     speed, variance, _ = cloud.motion()
     cloud.mean[..., :3] = points.view(1, 64, 3) - 0.5 * speed + torch.tensor([0.0, 0.3, 0.4])
     velocity = speed.view(1, 1, 8, 8, 3) + torch.tensor([0.2, 0.0, 0.0])
-    errors = geometry_errors(cloud, times, points, velocity, covered, patch=8)
+    errors = geometry_errors(cloud.to_moving(), times, points, velocity, covered, patch=8)
     assert errors.position.item() == pytest.approx(0.5, abs=1e-4)
     assert errors.velocity.item() == pytest.approx(0.2, abs=1e-3)
     assert errors.empty.item() == pytest.approx(0.6 * torch.exp(-0.125 / variance[0, 0]).item(), abs=1e-4)
