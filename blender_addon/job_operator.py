@@ -2,7 +2,7 @@
 """The base of all operators that run a job, and the operators that cancel it and show the preferences."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import bpy
 from bpy.app.handlers import persistent
@@ -14,6 +14,8 @@ from .cloud.preview import Preview
 from .mixins import OperatorMixin
 
 MODAL_INTERVAL = 0.25  # seconds
+
+_renders = False  # whether Blender renders, also without a window, where a script's handlers run meanwhile
 
 
 class JobOperator(OperatorMixin):
@@ -36,7 +38,7 @@ class JobOperator(OperatorMixin):
     def poll(cls, context: Context) -> bool:
         if jobs.current:
             cls.poll_message_set("Another run is not finished; wait for it or cancel it")
-        elif bpy.app.is_job_running("RENDER"):
+        elif _renders or bpy.app.is_job_running("RENDER"):
             cls.poll_message_set("Blender is rendering; wait for it or cancel it")
         elif missing := missing_packages(cls.packages):
             cls.poll_message_set(f"Python packages are missing ({', '.join(missing)}); see the add-on's preferences")
@@ -229,17 +231,42 @@ def _cancel_before_load(*_: object) -> None:
     jobs.cancel()
 
 
+@persistent
+def _note_render(*_: object) -> None:
+    global _renders
+    _renders = True
+
+
+@persistent
+def _note_render_end(*_: object) -> None:
+    global _renders
+    _renders = False
+
+
 CLASSES = (FACET4D_OT_show_preferences, FACET4D_OT_cancel)
+
+
+def _handlers() -> tuple[tuple[list, Callable], ...]:
+    known = bpy.app.handlers
+    return (
+        (known.load_pre, _cancel_before_load),
+        (known.render_init, _note_render),
+        (known.render_complete, _note_render_end),
+        (known.render_cancel, _note_render_end),
+    )
 
 
 def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
-    bpy.app.handlers.load_pre.append(_cancel_before_load)
+    for handlers, function in _handlers():
+        handlers.append(function)
 
 
 def unregister() -> None:
     jobs.cancel()
-    bpy.app.handlers.load_pre.remove(_cancel_before_load)
+    for handlers, function in _handlers():
+        handlers.remove(function)
+    _note_render_end()
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)

@@ -8,6 +8,7 @@ is written with samples, as the keys of Time play it; the looks of the modifier 
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import bpy
@@ -145,15 +146,19 @@ class FACET4D_UH_splats(USDHook):
 def register() -> None:
     """Start to take part in exports where Blender has splats and USD's Python library.
 
-    Blender ends without a message where it calls a hook and that library was not imported.
+    Blender ends without a message where it calls a hook and that library was not imported. As a module, Blender has to
+    add the library's folder to Python's path first; it is needed no longer once the library is imported.
     """
     if not HAS_USD or not compat.has_native_splats():
         return
+    path = list(sys.path)
     try:
         bpy.utils.expose_bundled_modules()
         import pxr.Usd  # noqa: F401  # pyright: ignore[reportMissingImports] (inside Blender)
     except ImportError:
         return
+    finally:
+        sys.path[:] = path
     bpy.utils.register_class(FACET4D_UH_splats)  # pyright: ignore[reportArgumentType] (not in the stubs)
 
 

@@ -75,9 +75,9 @@ def frame_camera(camera: Object, render: RenderSettings) -> "Camera":
 
 
 def frame_size(render: RenderSettings) -> tuple[int, int]:
-    """Return width and height of the whole frame in pixels."""
+    """Return width and height of the whole frame in pixels, each at least 1."""
     percentage = render.resolution_percentage
-    return render.resolution_x * percentage // 100, render.resolution_y * percentage // 100
+    return max(1, render.resolution_x * percentage // 100), max(1, render.resolution_y * percentage // 100)
 
 
 def crop_to_border(camera: "Camera", render: RenderSettings) -> "Camera":

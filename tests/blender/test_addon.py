@@ -123,6 +123,33 @@ def test_no_run_starts_while_blender_renders(filmed, monkeypatch):
         bpy.ops.facet4d.reconstruct()
 
 
+def test_no_run_starts_in_a_handler_of_a_render(filmed, monkeypatch):
+    """As in a script of a render farm; after a render, also one that has failed, runs can start."""
+    from blender_addon import job_operator
+
+    monkeypatch.setattr(job_operator, "missing_packages", lambda _packages: [])
+    filmed.render.engine, filmed.cycles.samples = "CYCLES", 1
+    allowed = []
+
+    def ask(*_: object) -> None:
+        allowed.append(bpy.ops.facet4d.reconstruct.poll())
+
+    handlers = (bpy.app.handlers.render_pre, bpy.app.handlers.render_post)
+    for each in handlers:
+        each.append(ask)
+    try:
+        bpy.ops.render.render()
+        filmed.render.filepath = "/dev/null/nowhere/"
+        filmed.frame_end = filmed.frame_start
+        with pytest.raises(RuntimeError, match="cannot save"):
+            bpy.ops.render.render(animation=True)
+    finally:
+        for each in handlers:
+            each.remove(ask)
+    assert len(allowed) >= 3 and not any(allowed)
+    assert bpy.ops.facet4d.reconstruct.poll()
+
+
 @pytest.mark.slow
 def test_registering_and_looking_at_the_scene_import_no_torch():
     code = (
