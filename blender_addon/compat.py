@@ -60,6 +60,17 @@ def find_fcurve(owner: Object | Camera, data_path: str, index: int = 0) -> FCurv
     return channels.fcurves.find(data_path, index=index) if channels else None
 
 
+def has_strips(owner: Object, data_path: str) -> bool:
+    """Tell whether strips of the NLA play the path, over which keys of an action would go."""
+    tracks = owner.animation_data.nla_tracks if owner.animation_data else ()
+    strips = [strip for track in tracks if not track.mute for strip in track.strips if strip.action and not strip.mute]
+    for strip in strips:
+        channels = anim_utils.action_get_channelbag_for_slot(strip.action, strip.action_slot)
+        if channels and channels.fcurves.find(data_path):
+            return True
+    return False
+
+
 def has_native_splats() -> bool:
     """Tell whether Blender itself draws Gaussian splats, as 5.3 does."""
     kind = PointCloud.bl_rna.properties.get("type")

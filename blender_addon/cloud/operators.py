@@ -30,6 +30,8 @@ from .retime import blend, retime
 from .runs import last_run, run_settings
 from .shadow_proxy import add_shadow_proxy, shadow_proxy
 
+_TWO_CLOUDS = "Select two clouds; the active one is the first take"
+
 
 class CloudOperator(OperatorMixin):
     """An operator on the active cloud. changes: whether it changes the cloud, which must then belong to this file."""
@@ -77,9 +79,9 @@ class FACET4D_OT_retime(CloudOperator, Operator):
 
     @classmethod
     def obstacle(cls, active: Object, scene: Scene) -> str:
-        return (
-            "" if made_keys(active) else "The cloud has lost the keys that it was made with; set keys of Time by hand"
-        )
+        if not made_keys(active):
+            return "The cloud has lost the keys that it was made with; set keys of Time by hand"
+        return _strips_note(active, "Time")
 
     def execute(self, context: Context) -> set[str]:
         retime(require_cloud(context), self.preset, context.scene.frame_current_final)
@@ -97,19 +99,23 @@ class FACET4D_OT_blend_takes(CloudOperator, Operator):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        if _other_cloud(context) is None:
-            cls.poll_message_set("Select two clouds; the active one is the first take")
-            return False
-        return super().poll(context)
+        other = _other_cloud(context)
+        if other is None:
+            cls.poll_message_set(_TWO_CLOUDS)
+        elif note := _strips_note(other, "Opacity"):
+            cls.poll_message_set(note)
+        else:
+            return super().poll(context)
+        return False
 
     @classmethod
     def obstacle(cls, active: Object, scene: Scene) -> str:
-        return "" if is_cloud(active) else "Select two clouds; the active one is the first take"
+        return _strips_note(active, "Opacity") if is_cloud(active) else _TWO_CLOUDS
 
     def execute(self, context: Context) -> set[str]:
         start, other = context.scene.frame_current, _other_cloud(context)
         if other is None:  # a script has called it
-            raise errors.UserError("Select two clouds; the active one is the first take.")
+            raise errors.UserError(f"{_TWO_CLOUDS}.")
         blend(require_cloud(context), other, start, start + self.length)
         return {"FINISHED"}
 
@@ -145,6 +151,16 @@ def _other_clouds(context: Context) -> list[Object]:
     return [
         other for other in context.selected_objects if is_cloud(other) and other != context.object and not other.library
     ]
+
+
+def _strips_note(cloud: Object, name: str) -> str:
+    """Return why an input of a cloud cannot be keyed, empty if it can."""
+    modifier = find_cloud_modifier(cloud)
+    if modifier is None or name not in compat.input_names(modifier):
+        return ""
+    if not compat.has_strips(cloud, compat.input_path(modifier, name)):
+        return ""
+    return f"Strips in the NLA play the {name} of '{cloud.name}'; change or mute them there"
 
 
 def _other_cloud(context: Context) -> Object | None:

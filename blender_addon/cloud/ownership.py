@@ -20,11 +20,13 @@ def put_beside(neighbour: Object, added: Object) -> None:
         collection.objects.link(added)
 
 
-def hide(ob: Object) -> None:
-    """Hide an object from views and renders, from renders only if it belongs to this file."""
+def hide(ob: Object) -> str:
+    """Hide an object from views and, if it belongs to this file, from renders; return what to say of it."""
     ob.hide_set(True)
     if ob.library is None:
         ob.hide_render = True
+        return f"'{ob.name}' is hidden"
+    return f"'{ob.name}' is hidden here, but renders show it: it belongs to another file, so exclude its collection"
 
 
 def own_action(animated: Object) -> Action:

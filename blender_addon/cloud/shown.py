@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,13 @@ NATIVE_TYPES = {
     "rotation": ("QUATERNION",),
     "radiance:base": ("FLOAT4", "FLOAT_COLOR"),
 }
+# what our own nodes give the points that older Blenders draw
+_POINT_TYPES = {
+    "scale": ("FLOAT_VECTOR",),
+    "rotation": ("FLOAT_COLOR",),
+    "alpha": ("FLOAT",),
+    "radiance": ("FLOAT_COLOR",),
+}
 HIGHER = "radiance:sh_"  # the names of the higher harmonics begin so
 
 
@@ -43,26 +50,30 @@ def shown_gaussians(cloud: Object, depsgraph: Depsgraph, time: float) -> MovingS
     time: in seconds, of the returned Gaussians.
 
     Raises:
-        UserError: the cloud shows points or ellipsoids, its data were changed or made by a newer version, or
-            evaluated_cloud raises it.
+        UserError: the cloud shows points or ellipsoids, its data were changed, by modifiers too, or made by a newer
+            version, or evaluated_cloud raises it.
     """
     check_cloud(cloud)
     evaluated = evaluated_cloud(cloud, depsgraph)
     geometry = evaluated.evaluated_geometry()  # owns the points, so it must live while they are read
     points = geometry.pointcloud
-    if points is None and not (geometry.mesh and geometry.mesh.vertices):
+    if points is None and not (geometry.mesh and geometry.mesh.vertices) and geometry.instances_pointcloud() is None:
         return read_cloud(cloud).select(np.zeros(0, int))
-    stored = points.attributes if points else {}
+    is_native = points is not None and (compat.is_splats(points) or "radiance:base" in points.attributes)
+    if points is None or ("solid" in points.attributes and not is_native):
+        raise errors.UserError(
+            f"'{cloud.name}' shows no splats; set its Display to Splats, and remove modifiers that change them."
+        )
+    if reason := _fault(cloud.name, points, NATIVE_TYPES if is_native else _POINT_TYPES):
+        raise errors.UserError(reason)
     light = read_metadata(cloud.data)["compositing"]
-    if "radiance:base" in stored:
+    if is_native:
         shown = _native_gaussians(points, light, time)
-    elif "solid" not in stored and all(name in stored for name in ("alpha", "radiance", "scale", "rotation")):
+    else:
         names = ("position", "scale", "rotation", "alpha", "radiance")
-        position, scale, rotation, alpha, radiance = (read_attribute(stored[name]) for name in names)
+        position, scale, rotation, alpha, radiance = (read_attribute(points.attributes[name]) for name in names)
         colors = color.linear_to_srgb(radiance[:, :3]).astype(np.float32)
         shown = _still(position, scale, rotation, alpha, colors, light, time)
-    else:
-        raise errors.UserError(f"'{cloud.name}' shows no splats; set its Display to Splats.")
     return _drop_unseen(shown).transform(np.array(evaluated.matrix_world))
 
 
@@ -110,8 +121,13 @@ def is_native_splats(obj: Any) -> bool:
 
 def native_fault(name: str, points: Any) -> str | None:
     """Return why Blender's splats in some points cannot be read, and what to do, in one sentence; None if they can."""
+    return _fault(name, points, NATIVE_TYPES)
+
+
+def _fault(name: str, points: Any, known: Mapping[str, tuple[str, ...]]) -> str | None:
+    """Return why points that need attributes of known types hold no splats, None if they do."""
     changed = []
-    for attribute, types in NATIVE_TYPES.items():
+    for attribute, types in known.items():
         stored = points.attributes.get(attribute)
         if stored is None or stored.domain != "POINT" or stored.data_type not in types:
             changed.append(attribute)

@@ -94,14 +94,14 @@ class FACET4D_OT_make_cloud(Operator):
         cloud = build_cloud(scene, gaussians, f"{splats.name} Cloud", first, last)
         if len(frames) > 1:
             compat.set_input(cloud_modifier(cloud), "Time Step", 1 / fps)
-        hide(splats)
+        hidden = hide(splats)
         make_active(context, cloud)
         if note := fit_density(cloud):
             self.report({"WARNING"}, note)
         prepare_scene(scene, cloud)
         for warning in warnings:
             self.report({"WARNING"}, warning)
-        self.report({"INFO"}, f"{cloud.name}: {len(gaussians):,} Gaussians; '{splats.name}' is hidden")
+        self.report({"WARNING" if splats.library else "INFO"}, f"{cloud.name}: {len(gaussians):,} Gaussians; {hidden}")
         return {"FINISHED"}
 
 
@@ -162,9 +162,10 @@ class FACET4D_OT_bake_cache(CloudOperator, ExportHelper, Operator):
             return {"CANCELLED"}
         for warning in warnings:
             self.report({"WARNING"}, warning)
-        hide(cloud)
+        hidden = hide(cloud)
         make_active(context, player)
-        self.report({"INFO"}, f"'{player.name}' plays the files; '{cloud.name}' is hidden, and can be deleted")
+        advice = hidden if cloud.library else f"{hidden}, and can be deleted"
+        self.report({"WARNING" if cloud.library else "INFO"}, f"'{player.name}' plays the files; {advice}")
         return {"FINISHED"}
 
 

@@ -77,9 +77,7 @@ def present(context: Context, scene: Scene, cloud: Object, turn: Quaternion | No
     for area in _views(context, scene):
         shading = area.spaces.active.shading
         if shading.type == "SOLID" and is_native:
-            shading.light = (
-                "FLAT"  # a light of the studio would show the scattered normals of splats, dark and speckled
-            )
+            shading.light = "FLAT"  # the studio's light falls on the scattered normals of splats, dark and speckled
         elif shading.type == "SOLID" and shading.color_type != "VERTEX":
             shading.type = "MATERIAL"  # Solid mode has no colors for points
 

@@ -9,13 +9,16 @@ from tests.helpers.layout import draw
 from tests.helpers.points import assert_shows, points_at
 
 bpy = pytest.importorskip("bpy")
-from blender_addon.cloud.nodes import GROUP_VERSION, VERSION_KEY
-from blender_addon.cloud.object import build_cloud, make_active, read_cloud, upgrade_clouds
+from blender_addon import compat
+from blender_addon.cloud.nodes import GROUP_VERSION, NATIVE_SPLATS, VERSION_KEY
+from blender_addon.cloud.object import build_cloud, cloud_modifier, make_active, read_cloud, upgrade_clouds
 from blender_addon.cloud.preview import MARK, remove_unfinished
+from blender_addon.cloud.tree_builder import TreeBuilder
 from blender_addon.panels.result import FACET4D_PT_result
 from blender_addon.run import operators
 
 pytestmark = [pytest.mark.blender, pytest.mark.slow]  # a cloud's nodes are built for every test
+needs_native = pytest.mark.skipif(not compat.has_native_splats(), reason="Blender draws splats from 5.3 on")
 
 
 @pytest.fixture
@@ -125,6 +128,42 @@ def test_what_others_wrote_in_place_of_our_marks_is_put_right_or_left(registered
         remove_unfinished()
         assert cloud.name in bpy.data.objects
     assert_shows(points_at(registered, cloud, 25), make_gaussians(50), 1.0)
+
+
+def add_nodes(cloud, kind: str, **values) -> None:
+    """Let an artist's own modifier, with a single node, change what a cloud shows."""
+    group = bpy.data.node_groups.new("Own", "GeometryNodeTree")
+    for way in ("INPUT", "OUTPUT"):
+        group.interface.new_socket("Geometry", in_out=way, socket_type="NodeSocketGeometry")
+    tree = TreeBuilder(group)
+    first = "Points" if kind == "GeometryNodeInstanceOnPoints" else "Geometry"
+    changed = tree.add(kind)
+    tree.link(changed, **{first: tree.node("NodeGroupInput")["Geometry"]}, **values)
+    tree.node("NodeGroupOutput", Geometry=changed.outputs[0])
+    cloud.modifiers.new("Own", "NODES").node_group = group
+    bpy.context.view_layer.update()
+
+
+@pytest.mark.parametrize("is_native", [False, pytest.param(True, marks=needs_native)])
+@pytest.mark.parametrize(
+    ("kind", "values", "sentence"),
+    [
+        ("GeometryNodeRemoveAttribute", {"Name": "rotation"}, "has lost or changed its rotation, without which"),
+        ("GeometryNodeStoreNamedAttribute", {"Name": "scale"}, "has lost or changed its scale, without which"),
+        ("GeometryNodeInstanceOnPoints", {}, "shows no splats; .* remove modifiers that change them"),
+    ],
+)
+def test_what_modifiers_take_from_the_splats_is_named(registered, cloud, tmp_path, is_native, kind, values, sentence):
+    if "Remove" in kind and not compat.has_native_splats():
+        pytest.skip("the node leaves the attribute in older Blenders")
+    compat.set_input(cloud_modifier(cloud), NATIVE_SPLATS, is_native)
+    add_nodes(cloud, kind, **values)
+    with pytest.raises(RuntimeError, match=sentence):
+        export(tmp_path / "head.ply")
+    assert not [*tmp_path.iterdir()]
+    cloud.modifiers["Own"].show_viewport = False
+    bpy.context.view_layer.update()
+    assert export(tmp_path / "head.ply") == {"FINISHED"}
 
 
 def test_edit_mode_is_named(cloud, tmp_path):

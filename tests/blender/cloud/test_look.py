@@ -76,7 +76,7 @@ def test_a_gaussian_looks_as_it_must_under_any_transform(studio, make_gaussians,
             studio.collection.objects.unlink(cloud)
             empty.instance_type, empty.instance_collection = "COLLECTION", heads
     aim(studio, (1, -4, 0.5))
-    studio.cycles.samples = 32
+    studio.cycles.samples = 64
     picture = photograph(studio, tmp_path, 40)
     expected = ray_space_picture(gaussians, 0, studio, 40, PLACEMENTS[placement])
     np.testing.assert_allclose(picture, expected, atol=0.02)  # Cycles averages over the pixel, the formula does not

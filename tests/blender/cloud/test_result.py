@@ -135,6 +135,24 @@ def test_strips_play_a_cloud_in_layers_of_time(scene, make_gaussians):
         assert_shows(points_at(scene, cloud, frame), gaussians, time)
 
 
+@pytest.mark.parametrize("name", ["Time", "Opacity"])
+def test_what_strips_play_is_changed_there_and_not_by_keys_over_them(registered, make_gaussians, name):
+    takes = [build_cloud(registered, make_gaussians(5, seed=seed), f"Take {seed}", 1, 49) for seed in (0, 1)]
+    make_active(bpy.context, takes[0])
+    takes[1].select_set(True)
+    bpy.ops.facet4d.blend_takes(length=20)
+    keyed = takes[0] if name == "Time" else takes[1]
+    animation = keyed.animation_data
+    strip = animation.nla_tracks.new().strips.new("Played", 1, animation.action)
+    strip.action_slot, animation.action = animation.action_slot, None
+    operator = {"Time": bpy.ops.facet4d.retime, "Opacity": bpy.ops.facet4d.blend_takes}[name]
+    with pytest.raises(RuntimeError, match=f"Strips in the NLA play the {name} of '{keyed.name}'; change or mute them"):
+        operator()
+    assert animation.action is None
+    strip.mute = True
+    assert operator() == {"FINISHED"}
+
+
 def test_a_retimed_cloud_keeps_its_retiming_when_it_is_replaced(scene, make_gaussians):
     cloud = build_cloud(scene, make_gaussians(5), "Head", 1, 49)
     retime(cloud, "REVERSE", 1)

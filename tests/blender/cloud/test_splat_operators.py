@@ -233,7 +233,7 @@ def test_what_cannot_be_applied_is_said_and_left(registered, make_gaussians):
         bpy.ops.facet4d.make_cloud()
 
 
-def test_linked_splats_are_exported_and_made_a_cloud_of_but_not_changed(registered, make_gaussians, tmp_path):
+def test_linked_splats_are_exported_and_made_a_cloud_of_but_not_changed(registered, make_gaussians, tmp_path, capfd):
     native_copy(registered, make_gaussians(10))
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "splats.blend"))
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
@@ -247,6 +247,7 @@ def test_linked_splats_are_exported_and_made_a_cloud_of_but_not_changed(register
     assert bpy.ops.facet4d.export_splats(filepath=str(tmp_path / "head.ply")) == {"FINISHED"}
     assert bpy.ops.facet4d.make_cloud() == {"FINISHED"}
     assert linked.library and linked.hide_get() and not linked.hide_render
+    assert "'Head Splats' is hidden here, but renders show it: it belongs to another file" in capfd.readouterr().out
 
 
 def test_baked_files_play_without_the_cloud(registered, make_gaussians, tmp_path):
