@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Small captures, made of noise."""
+"""Small captures, made of noise, and changes of what their files say."""
 
+import json
 import struct
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
+from backend.calibrations.load import open_capture
 from backend.camera import Camera
 from backend.capture import Capture, Frame
+from backend.import_options import ImportOptions
 from tests.helpers.cameras import ring
 
 
@@ -18,6 +23,19 @@ def small_capture(count=4, width=24, height=24) -> Capture:
         camera = Camera(camera.camera_to_world, 31.0, 33.0, width / 2 - 1, height / 2 + 2, width, height)
         frames.append(Frame(camera, 0.25 * (index // 2), image, f"view_{index}", held_out=index == 3))
     return Capture(frames)
+
+
+def edit(folder: Path, change: Callable[[dict], object]) -> None:
+    """Change the document in a folder's transforms.json."""
+    path = folder / "transforms.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def odd(folder: Path, **options) -> str:
+    """Return all that is found odd with a capture as it is opened."""
+    return " ".join(str(finding) for finding in open_capture(folder, ImportOptions(**options)).findings)
 
 
 DISPLAY_P3 = np.array([[0.51512, 0.29198, 0.15710], [0.24120, 0.69225, 0.06657], [-0.00105, 0.04189, 0.78407]])

@@ -6,6 +6,7 @@ format, and shares nothing with the readers: lenses, poses and times are turned 
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from backend.calibrations.load import open_capture, read_capture
 from backend.camera import Camera
+from backend.errors import UserError
 from backend.import_options import ImportOptions
 from tests.helpers import opencv_files, spots
 from tests.helpers.cameras import look_at
@@ -334,3 +337,22 @@ FORMATS = {
         options=ImportOptions(times=Path("times.csv"), start=(HEAD - 0.5) / RATE),
     ),
 }
+
+
+def told(folder: Path, options: ImportOptions) -> str:
+    """Return all that is said of a take, with TAKE for its folder."""
+    try:
+        source = open_capture(folder, options)
+        read_capture(source)
+        text = "\n".join(map(str, source.findings))
+    except UserError as error:
+        text = str(error)
+    return text.replace(str(folder), "TAKE")
+
+
+def check(name: str, folder: Path, options: ImportOptions, sentences: dict[str, str], usual: str = "") -> None:
+    """Check that what is said of a take of a format has the sentence for it, or the usual one, and is plain."""
+    text, wanted = told(folder, options), sentences.get(name, usual)
+    assert re.search(wanted, text), text
+    assert "Errno" not in text and "Traceback" not in text
+    assert all(re.fullmatch(r"([A-Z1-9'/]|\w+\.\w+ ).*\.", line) for line in text.splitlines()), text
