@@ -46,6 +46,22 @@ def _multiplies_bf16() -> bool:
 
 
 @contextmanager
+def beside(device: torch.device) -> Iterator[None]:
+    """Run a block's work beside what other threads give a GPU later; at its end the GPU is through with it.
+
+    In one queue with a prediction, everything small that a thread waits for would wait for that first.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    stream = torch.cuda.Stream(device, priority=-1)  # small work before large
+    stream.wait_stream(torch.cuda.default_stream(device))
+    with torch.cuda.stream(stream):
+        yield
+    stream.synchronize()  # or memory that is given back could be used while it is still read
+
+
+@contextmanager
 def report_blocks(blocks: nn.ModuleList, report: Callable[[float], None]) -> Iterator[None]:
     """Report the fraction that is done before each of a network's blocks runs; `report` may raise to stop."""
     count = len(blocks)

@@ -62,8 +62,15 @@ class Scores:
         return asdict(self)
 
 
-def score_pictures(names: Sequence[str], pictures: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> Scores:
+def score_pictures(
+    names: Sequence[str],
+    pictures: Sequence[np.ndarray],
+    truth: Sequence[np.ndarray],
+    device: torch.device | str = "cpu",
+) -> Scores:
     """Score RGBA uint8 pictures [H, W, 4] against the truth, both composited over white on their encoded values.
+
+    device: that computes the scores.
 
     Raises:
         UserError: a picture is smaller than SSIM's window of 11 pixels.
@@ -72,7 +79,7 @@ def score_pictures(names: Sequence[str], pictures: Sequence[np.ndarray], truth: 
     for name, picture, true in zip(names, pictures, truth, strict=True):
         if min(true.shape[:2]) < 11:
             raise UserError(f"'{name}' is smaller than 11 pixels and cannot be scored; use larger pictures.")
-        x, y = (torch.from_numpy(over_white(image)) for image in (picture, true))
+        x, y = (over_white(torch.tensor(image, device=device)) for image in (picture, true))
         scores[name] = {"psnr": round(float(psnr(x, y)), 4), "ssim": round(float(ssim(x, y)), 5)}
     means = {key: round(float(np.mean([score[key] for score in scores.values()])), 4) for key in ("psnr", "ssim")}
     return Scores(means["psnr"], means["ssim"], scores)
@@ -89,4 +96,4 @@ def score_cloud(cloud: Gaussians4D, targets: Capture, progress: Progress = no_pr
         raise UserError("There are no pictures to score against; hold some out with --inputs or --targets.")
     pictures = render_pictures(cloud, [(frame.camera, frame.time) for frame in targets.frames], progress)
     names = [frame.name for frame in targets.frames]
-    return score_pictures(names, pictures, [frame.image for frame in targets.frames])
+    return score_pictures(names, pictures, [frame.image for frame in targets.frames], cloud.mean.device)

@@ -3,8 +3,8 @@
 
     python -m scripts.batch_cost out/summary.json --shots 100000 --gpus 64 --cores 16 --disk 2
 
-The work of a shot flows through four places: processors decode it, a GPU computes it, and the disk that all machines
-share reads and writes it. The slowest place sets the pace of a long batch.
+The work of a shot flows through five places: processors decode and prepare it, a GPU computes it, a thread beside it
+scores it, and the disk that all machines share reads and writes it. The slowest place sets the pace of a long batch.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from typing import NamedTuple
 
 
 class Cost(NamedTuple):
-    """What one shot takes on average: seconds of a processor, of the GPU and of the thread that writes, and bytes."""
+    """What one shot takes on average: seconds of the processors ahead of the GPU, of the GPU, and of the threads that
+    score and write, and bytes."""
 
     pictures: float
     decode: float
     predict: float
+    score: float
     write: float
     bytes_in: float
     bytes_out: float
@@ -38,16 +40,21 @@ def read_cost(summary: Path) -> Cost:
     rows = [row for row in rows if row["pictures"] and row["windows"] == 1]
     if not rows:
         raise SystemExit(f"{summary} has no finished captures; measure with some.")
-    rows.sort(key=lambda row: row["seconds"]["predict"])
+    rows.sort(key=lambda row: sum(row["seconds"].values()))
     kept = rows[: -len({row["versions"]["machine"] for row in rows})] or rows
 
     def mean(values: list[float]) -> float:
         return sum(values) / len(values)
 
-    seconds = [mean([row["seconds"][step] for row in kept]) for step in ("decode", "predict", "write")]
+    def seconds(*steps: str) -> float:
+        return mean([sum(row["seconds"].get(step, 0.0) for step in steps) for row in kept])
+
     return Cost(
         mean([row["pictures"] for row in kept]),
-        *seconds,
+        seconds("decode", "prepare"),
+        seconds("predict"),
+        seconds("score"),
+        seconds("write"),
         mean([row["bytes_in"] for row in kept]),
         mean([row["bytes_out"] for row in kept]),
     )
@@ -61,6 +68,7 @@ def predict_seconds(cost: Cost, shots: int, gpus: int, cores: int, disk: float) 
     return {
         "decoding": shots * cost.decode / (gpus * cores),
         "GPUs": shots * cost.predict / gpus,
+        "scoring": shots * cost.score / gpus,
         "reading": shots * cost.bytes_in / disk,
         "writing": shots * cost.bytes_out / disk,
     }
@@ -80,7 +88,8 @@ def main() -> None:
     if given.gpu_seconds is not None:
         cost = cost._replace(predict=given.gpu_seconds)
     print(f"a shot of {cost.pictures:.0f} pictures: {cost.decode:.3f} s to decode, {cost.predict:.3f} s on the GPU,")
-    print(f"{cost.write:.3f} s to write, {cost.bytes_in / 1e6:.2f} MB in, {cost.bytes_out / 1e6:.2f} MB out")
+    print(f"{cost.score:.3f} s to score, {cost.write:.3f} s to write, {cost.bytes_in / 1e6:.2f} MB in,")
+    print(f"{cost.bytes_out / 1e6:.2f} MB out")
     places = predict_seconds(cost, given.shots, given.gpus, given.cores, 1e9 * given.disk)
     for place, seconds in sorted(places.items(), key=lambda item: -item[1]):
         print(f"{place:10} {seconds / 60:10.1f} minutes")

@@ -144,11 +144,14 @@ class _Predict:
         from .steps import Predictor
 
         _listen(strict)
-        self._predictor = Predictor(tries)
+        self._tries, self._predictor = tries, Predictor(tries)
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
+        from .steps import score
+
         try:
-            return {"predicted": pickle.dumps(self._predictor.predict(pickle.loads(row["decoded"])))}
+            predicted = self._predictor.predict(pickle.loads(row["decoded"]))
+            return {"predicted": pickle.dumps(score(self._tries, predicted))}
         except Exception:  # its GPU cannot be used any more; Ray starts another actor
             traceback.print_exc()
             os._exit(1)

@@ -9,25 +9,25 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import queue
 import signal
+import sys
 import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import UserError
 from ..logs import Strict, attach, log
+from .stages import run_stages
 from .units import Outcome, Tries, Unit, Unwritable
 
-AHEAD = 4  # units that a process has besides the one in work: decoded, or being decoded
-DECODERS = 3  # threads that decode
+AHEAD = 6  # units that a process has besides the one on its GPU: being decoded, decoded, scored or written
+SWITCH = 0.0005  # seconds after which a thread gives Python's lock to another that asks for it, as the GPU's often does
 MOST_DEATHS = 3  # of a GPU's processes in a row that finished nothing; as many as a unit is tried
 
 OnOutcome = Callable[[Outcome], Sequence[Unit]]
@@ -123,42 +123,24 @@ def _work(connection: Connection, gpu: str | None, tries: Tries, strict: bool) -
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     attach(*([Strict()] if strict else [logging.NullHandler()]))
-    decoding = ThreadPoolExecutor(DECODERS)
-    decoded: queue.Queue[Future] = queue.Queue()
-    threading.Thread(target=_receive, args=(connection, decoding, decoded, tries), daemon=True).start()
+    sys.setswitchinterval(SWITCH)
     try:
-        _predict_all(connection, decoded, tries)
+        _run_all(connection, tries)
     except BaseException:
         traceback.print_exc()
         os._exit(1)  # what other threads do is done again elsewhere
 
 
-def _receive(connection: Connection, decoding: ThreadPoolExecutor, decoded: queue.Queue[Future], tries: Tries) -> None:
-    while True:
+def _run_all(connection: Connection, tries: Tries) -> NoReturn:
+    from .steps import Failure, Predictor, decode, score, split, write
+
+    lock, predictor = threading.Lock(), Predictor(tries)
+
+    def receive() -> Unit:
         try:
-            unit = connection.recv()
+            return connection.recv()
         except (EOFError, OSError):
             os._exit(0)  # the first process has ended, perhaps without a word
-        decoded.put(decoding.submit(_decode, tries, unit))
-
-
-def _decode(tries: Tries, unit: Unit) -> tuple:
-    """Return a unit and what it was decoded to, or the list of the units that it consists of."""
-    from .steps import Failure, decode, split
-
-    units = split(tries, unit)
-    if isinstance(units, Failure):
-        return unit, units
-    if [part.number for part in units] != [unit.number]:
-        return unit, units
-    return unit, decode(tries, units[0])
-
-
-def _predict_all(connection: Connection, decoded: queue.Queue[Future], tries: Tries) -> None:
-    from .steps import Predictor, write
-
-    lock, writing = threading.Lock(), ThreadPoolExecutor(1)
-    predictor = Predictor(tries)
 
     def send(unit: Unit, result: object) -> None:
         with lock:
@@ -167,18 +149,24 @@ def _predict_all(connection: Connection, decoded: queue.Queue[Future], tries: Tr
             except OSError:
                 os._exit(0)
 
-    def finish(unit: Unit, predicted: Any) -> None:
+    def begin(unit: Unit) -> tuple[Unit, Any] | None:
+        """Decode a unit; send back the units of which it consists, if it is not one itself."""
+        units = split(tries, unit)
+        if isinstance(units, Failure):
+            return unit, units
+        if [part.number for part in units] != [unit.number]:
+            return send(unit, units)
+        return unit, predictor.prepare_ahead(decode(tries, units[0]))
+
+    def finish(unit: Unit, scored: Any) -> None:
         try:
-            send(unit, write(predicted))
+            send(unit, write(scored))
         except Unwritable as error:
             send(unit, f"{error} The batch stops; the same command goes on from here.")
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
 
-    while True:
-        unit, result = decoded.get().result()
-        if isinstance(result, list):
-            send(unit, result)
-        else:
-            writing.submit(finish, unit, predictor.predict(result))
+    run_stages(
+        receive,
+        begin,
+        lambda given: (given[0], predictor.predict(given[1])),
+        [lambda given: (given[0], score(tries, given[1])), lambda given: finish(*given)],
+    )

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The steps of a unit of work, wherever they run: split, decode on a processor, predict on a GPU, and write.
+"""The steps of a unit of work, wherever they run: split and decode on a processor, prepare, predict and score on the
+device, and write.
 
 Each step of a unit (units.py) is a function of what the step before returned. A step that fails returns a Failure,
 which the later ones pass on, so that one broken shot stops no other.
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import platform
+import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Sequence
@@ -23,7 +25,7 @@ from PIL import Image
 from ..calibrations.load import open_capture, open_take
 from ..camera import Camera
 from ..capture import Capture, Frame
-from ..devices import pick_device
+from ..devices import beside, pick_device
 from ..errors import UserError
 from ..facelift.pipeline import FaceLift
 from ..facelift.weights import FOLDER, FaceLiftWeights, find_weights
@@ -36,12 +38,12 @@ from ..options import FACELIFT_MODEL, PortraitOptions, ReconstructOptions
 from ..planning import make_plan
 from ..portrait.mattes import cut_out_take
 from ..portrait.pipeline import Completion, Sitting, read_sitting
-from ..reconstruct import reconstruct
+from ..reconstruct import Prepared, compute, prepare
 from ..take import Take, Window, plan_windows
 from ..version import read_version
 from ..windows import fade_window, forget_finished, join_windows
 from .shots import DONE, FAILED, Shot, describe_input, read_record, stamp, state_of, write_record
-from .strip import Sight, choose_inputs, draw_strip, look_at, score
+from .strip import Sight, choose_inputs, draw_strip, look_at, score_inputs
 from .units import JOIN, WHOLE, Outcome, Tries, Unit, Unwritable
 
 T = TypeVar("T")
@@ -68,7 +70,10 @@ class Failure:
 
 @dataclass
 class Decoded:
-    """A unit's input in memory: pictures, a person, the path of a photo, or the clouds of windows; and its sight."""
+    """A unit's input in memory: pictures, a person, the path of a photo, or the clouds of windows; and its sight.
+
+    prepared: of pictures, once that is done.
+    """
 
     unit: Unit
     report: Report
@@ -76,15 +81,18 @@ class Decoded:
     window: Window | None = None
     times: Sequence[float] = ()
     sight: Sight | None = None
+    prepared: Prepared | None = None
 
 
 @dataclass
 class Predicted:
-    """A unit's cloud on the CPU, and its strip uint8 [H, W, 3]."""
+    """A unit's cloud on any device, and its sight; once it is scored, its cloud on the CPU, and its strip uint8
+    [H, W, 3]."""
 
     unit: Unit
     report: Report
     cloud: Gaussians4D
+    sight: Sight | None = None
     strip: np.ndarray | None = None
 
 
@@ -200,44 +208,60 @@ def decode(tries: Tries, unit: Unit) -> Decoded | Failure | Outcome:
 
 
 class Predictor:
-    """Makes clouds, one after the other, and keeps the last networks that it used."""
+    """Makes clouds, one after the other, and keeps the last networks that it used; other threads may prepare units."""
 
     def __init__(self, tries: Tries):
         self._tries = tries
-        self._network = functools.lru_cache(maxsize=2)(load_model)
-        self._portraits = functools.lru_cache(maxsize=2)(_make_portraits)
-        self._resolution = functools.lru_cache(maxsize=64)(self._first_resolution)
+        self._network = _keep(load_model, 2)
+        self._portraits = _keep(_make_portraits, 2)
+        self._resolution = _keep(self._first_resolution, 64)
+
+    def prepare_ahead(self, decoded: Decoded | Failure | Outcome) -> Decoded | Failure | Outcome:
+        """Prepare a unit's pictures before its turn; for a processor, `predict` does that itself.
+
+        How much of a processor's memory is free is known only when no other prediction is using it.
+        """
+        if not isinstance(decoded, Decoded) or pick_device(decoded.unit.shot.options.device).type == "cpu":
+            return decoded
+        return _prepare(self._tries, decoded.unit, decoded.report, decoded, self)
 
     def predict(self, decoded: Decoded | Failure | Outcome) -> Predicted | Failure | Outcome:
-        """Make a unit's cloud; of a shot also the strip and the scores."""
+        """Make a unit's cloud."""
+        if isinstance(decoded, Decoded) and decoded.prepared is None:
+            decoded = cast(Decoded | Failure, _prepare(self._tries, decoded.unit, decoded.report, decoded, self))
         if not isinstance(decoded, Decoded):
             return decoded
         return _predict(self._tries, decoded.unit, decoded.report, decoded, self)
 
+    def prepare(self, decoded: Decoded) -> Prepared | None:
+        """Prepare a unit's pictures; return None if its input is none.
+
+        Raises:
+            UserError: as reconstruct.prepare.
+        """
+        shot, options = decoded.unit.shot, decoded.unit.shot.options
+        if isinstance(options, PortraitOptions) or not isinstance(decoded.source, Capture):
+            return None
+        if decoded.window is not None and options.resolution is None:
+            options = replace(options, resolution=self._resolution(shot, decoded.unit.stamp))
+        return prepare(decoded.source, options, self._load(options), shot.centre)
+
     def cloud(self, decoded: Decoded) -> Gaussians4D:
-        """Return the cloud of a unit's input.
+        """Return the cloud of a unit's input, on any device.
 
         Raises:
             UserError: as reconstruct.reconstruct.
         """
-        shot, source = decoded.unit.shot, decoded.source
-        options = shot.options
-        if isinstance(options, PortraitOptions):
-            return self._portrait(source, options)
+        source, options, prepared = decoded.source, decoded.unit.shot.options, decoded.prepared
         if isinstance(source, list):
             return join_windows(source, decoded.times)
-        network, chosen, capture = self._load(options), options, cast(Capture, source)
+        if prepared is None:
+            pipeline: Any = self._portraits(options)
+            return (pipeline.complete if isinstance(pipeline, Completion) else pipeline.run)(source).cloud
         if decoded.window is None:
-            return reconstruct(capture, chosen, network, shot.centre)
-        if options.resolution is None:
-            chosen = replace(options, resolution=self._resolution(shot, decoded.unit.stamp))
-        make = functools.partial(reconstruct, capture, chosen, network, shot.centre)
-        cloud = fade_window(make, decoded.window, pick_device(options.device))
+            return compute(prepared)
+        cloud = fade_window(functools.partial(compute, prepared), decoded.window, prepared.plan.device)
         return _nothing() if cloud is None else cloud
-
-    def _portrait(self, source: Any, options: PortraitOptions) -> Gaussians4D:
-        pipeline = self._portraits(options)
-        return (pipeline.complete(source) if isinstance(pipeline, Completion) else pipeline.run(source)).cloud
 
     def _load(self, options: ReconstructOptions) -> LRM4D:
         return self._network(options.model, pick_device(options.device))
@@ -249,18 +273,48 @@ class Predictor:
         return make_plan(take.read(windows[0].pictures), options, self._load(options), shot.centre).resolution
 
 
+def _keep(function: Callable[..., T], count: int) -> Callable[..., T]:
+    """Return a function that keeps its last results; a thread waits for what another one is making."""
+    kept, lock = functools.lru_cache(count)(function), threading.Lock()
+
+    def call(*arguments: Any) -> T:
+        with lock:
+            return kept(*arguments)
+
+    return call
+
+
+@step("prepare")
+def _prepare(_unit: Unit, _report: Report, decoded: Decoded, predictor: Predictor) -> Decoded:
+    return replace(decoded, prepared=predictor.prepare(decoded))
+
+
 @step("predict")
 def _predict(unit: Unit, report: Report, decoded: Decoded, predictor: Predictor) -> Predicted:
     cloud = predictor.cloud(decoded)
     report.record["gaussians"] = len(cloud)
     device = pick_device(unit.shot.options.device)
     report.record["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    if decoded.sight is None:
-        return Predicted(unit, report, cloud)
-    there = cloud.to(device)
-    report.record |= score(there, decoded.sight)
-    report.record["camera"] = _describe_camera(decoded.sight.inputs.frames[0].camera)
-    return Predicted(unit, report, cloud, draw_strip(there, decoded.sight))
+    return Predicted(unit, report, cloud, decoded.sight)
+
+
+@step("score")
+def _score(unit: Unit, report: Report, predicted: Predicted) -> Predicted:
+    sight, strip, device = predicted.sight, None, pick_device(unit.shot.options.device)
+    with beside(device):
+        if sight is not None:
+            there = predicted.cloud.to(device)
+            report.record |= score_inputs(there, sight)
+            report.record["camera"] = _describe_camera(sight.inputs.frames[0].camera)
+            strip = draw_strip(there, sight)
+        return Predicted(unit, report, predicted.cloud.to("cpu"), strip=strip)
+
+
+def score(tries: Tries, predicted: Predicted | Failure | Outcome) -> Predicted | Failure | Outcome:
+    """Find the scores and draw the strip of a shot, and bring its cloud to the CPU."""
+    if not isinstance(predicted, Predicted):
+        return predicted
+    return _score(tries, predicted.unit, predicted.report, predicted)
 
 
 def write(predicted: Predicted | Failure | Outcome) -> Outcome:

@@ -50,7 +50,7 @@ def _up(cameras: Sequence[Camera]) -> np.ndarray:
     return mean / np.linalg.norm(mean) if np.linalg.norm(mean) > 0.1 else ups[0]
 
 
-def score(cloud: Gaussians4D, sight: Sight) -> dict[str, float]:
+def score_inputs(cloud: Gaussians4D, sight: Sight) -> dict[str, float]:
     """Return the mean scores of a cloud's pictures against the inputs that were chosen."""
     scores = score_cloud(cloud, sight.inputs)
     return {"psnr": scores.psnr, "ssim": scores.ssim}

@@ -55,7 +55,7 @@ def start(arguments: list[str]) -> subprocess.Popen:
 
 def run_here(units, tries, gpus, on_outcome, strict=False) -> None:
     """Take the steps of units one after another in this process, in place of local.run_locally."""
-    from backend.batch.steps import Failure, Predictor, Unwritable, decode, split, write
+    from backend.batch.steps import Failure, Predictor, Unwritable, decode, score, split, write
     from backend.errors import UserError
 
     predictor, waiting = Predictor(tries), list(units)
@@ -64,6 +64,6 @@ def run_here(units, tries, gpus, on_outcome, strict=False) -> None:
         for part in [parts] if isinstance(parts, Failure) else parts:
             decoded = part if isinstance(part, Failure) else decode(tries, part)
             try:
-                waiting += on_outcome(write(predictor.predict(decoded)))
+                waiting += on_outcome(write(score(tries, predictor.predict(decoded))))
             except Unwritable as error:
                 raise UserError(str(error)) from None

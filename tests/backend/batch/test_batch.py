@@ -133,7 +133,7 @@ def test_a_record_tells_how_a_cloud_was_made(batch, tmp_path):
     found = record(tmp_path, "shot_000")
     assert found["settings"]["seed"] == 7 and found["settings"]["weights"]
     assert found["versions"].keys() == {"facet4d", "python", "torch", "machine"}
-    assert found["seconds"].keys() == {"decode", "predict", "write"} and found["device"] == "CPU"
+    assert found["seconds"].keys() == {"decode", "prepare", "predict", "score", "write"} and found["device"] == "CPU"
     assert len(found["files"]) == 4 and found["bytes_in"] == sum(size for size, _ in found["files"].values())
     assert found["bytes_out"] == (tmp_path / "out/shot_000.safetensors").stat().st_size
     assert found["pictures"] == 3 and found["windows"] == 1 and 5 < found["psnr"] < 30
