@@ -3,10 +3,12 @@
 //
 // V views see C clouds of N splats: the first V / C views see the first cloud, and so on. A row is a view's splat, number
 // view * N + splat. A tile has SIDE x SIDE pixels; the tiles of all views are numbered view by view, row by row. A pair
-// is a row and a tile that it touches. Projection is computed in double precision, because the covariances of thin
-// splats cancel; its time does not matter beside compositing.
+// is a row and a tile that it touches. Each warp draws a rectangle of WIDE x HIGH pixels of its tile, and passes over the
+// rows that do not reach into it: most splats are a few pixels large. Projection is computed in double precision,
+// because the covariances of thin splats cancel; its time does not matter beside compositing.
 
 const int SIDE = 16, PIXELS = SIDE * SIDE, SUMS = 9;
+const int LANES = 32, WIDE = 8, HIGH = 4;
 const unsigned ALL = 0xffffffff;  // lanes of a warp
 
 struct View {
@@ -15,10 +17,10 @@ struct View {
   float low_x, low_y, high_x, high_y;  // limits of directions for the affine approximation
 };
 
-// What compositing needs to know of a row besides its color: its centre in pixels, its opacity, its depth, and the
-// inverse of its covariance in the picture.
+// What compositing needs to know of a row besides its color: its centre in pixels, its opacity, its depth, the inverse of
+// its covariance in the picture, and how many pixels it reaches to the sides, up or down at most.
 struct __align__(16) Record {
-  float x, y, opacity, depth, a, b, c, unused;
+  float x, y, opacity, depth, a, b, c, reach;
 };
 
 struct Limits {
@@ -86,7 +88,8 @@ extern "C" __global__ void project(const View* views, const float* mean, const f
   boxes[row] = box;
   counts[row] = (box.z - box.x) * (box.w - box.y);
   Record record = {(float)x, (float)y, (float)alpha, (float)p.z,
-                   (float)(high / determinant), (float)(-p.xy / determinant), (float)(wide / determinant), 0};
+                   (float)(high / determinant), (float)(-p.xy / determinant), (float)(wide / determinant),
+                   (float)fmax(half_width, half_height) * 1.0001f + 0.001f};
   records[row] = record;
 }
 
@@ -127,15 +130,40 @@ __device__ float alpha_at(float4 place, float4 shape, float dx, float dy, const 
   return alpha >= limits.min_alpha ? fminf(alpha, limits.max_alpha) : 0.0f;
 }
 
+// The pixels of a thread and its warp.
+struct Place {
+  int lane, column, line;
+  float x, y, middle_x, middle_y;  // of the thread's pixel, and of the warp's rectangle
+};
+
+__device__ Place find_place() {
+  int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
+  int left = blockIdx.x * SIDE + warp % (SIDE / WIDE) * WIDE, top = blockIdx.y * SIDE + warp / (SIDE / WIDE) * HIGH;
+  int column = left + lane % WIDE, line = top + lane / WIDE;
+  return {lane, column, line, column + 0.5f, line + 0.5f, left + WIDE / 2.0f, top + HIGH / 2.0f};
+}
+
+// Tell, as bits, which of the batch's LANES rows from the first on reach a pixel of the warp.
+__device__ unsigned rows_within_reach(const Batch& batch, int first, int size, const Place& at) {
+  int k = first + at.lane;
+  bool near = false;
+  if (k < size) {
+    float4 place = batch.place[k];
+    float reach = batch.shape[k].w;  // pixels are half a pixel within the rectangle's border
+    near = fabsf(place.x - at.middle_x) < reach + (WIDE - 1) / 2.0f;
+    near = near && fabsf(place.y - at.middle_y) < reach + (HIGH - 1) / 2.0f;
+  }
+  return __ballot_sync(ALL, near);
+}
+
 // One block a tile, one thread a pixel: composite the tile's rows front to back into picture [V, H, W], premultiplied.
 extern "C" __global__ void composite(const Record* records, const float* color, const long long* bounds,
                                      const int* members, float4* picture, Limits limits, int splats, int views_each,
                                      int width, int height) {
   __shared__ Batch batch;
-  int column = blockIdx.x * SIDE + threadIdx.x % SIDE, line = blockIdx.y * SIDE + threadIdx.x / SIDE;
-  float x = column + 0.5f, y = line + 0.5f;
+  Place at = find_place();
   size_t tile = ((size_t)blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
-  bool inside = column < width && line < height, done = !inside;
+  bool inside = at.column < width && at.line < height, done = !inside;
   float4 sum = make_float4(0, 0, 0, 0);
   float transmittance = 1;
   long long end = bounds[tile + 1];
@@ -144,19 +172,23 @@ extern "C" __global__ void composite(const Record* records, const float* color, 
     if (start + threadIdx.x < end) load(batch, records, color, members[start + threadIdx.x], splats, views_each);
     __syncthreads();
     int size = end - start < PIXELS ? (int)(end - start) : PIXELS;
-    for (int k = 0; k < size && !done; k++) {
-      float4 place = batch.place[k];
-      float alpha = alpha_at(place, batch.shape[k], x - place.x, y - place.y, limits);
-      if (alpha == 0) continue;
-      float after = transmittance * (1 - alpha), weight = alpha * transmittance;
-      done = after <= limits.complete;
-      if (done) break;
-      float3 rgb = batch.color[k];
-      sum.x += weight * rgb.x, sum.y += weight * rgb.y, sum.z += weight * rgb.z, sum.w += weight;
-      transmittance = after;
+    for (int first = 0; first < size; first += LANES) {
+      unsigned near = rows_within_reach(batch, first, size, at);
+      for (; near && !done; near &= near - 1) {
+        int k = first + __ffs(near) - 1;
+        float4 place = batch.place[k];
+        float alpha = alpha_at(place, batch.shape[k], at.x - place.x, at.y - place.y, limits);
+        if (alpha == 0) continue;
+        float after = transmittance * (1 - alpha), weight = alpha * transmittance;
+        done = after <= limits.complete;
+        if (done) break;
+        float3 rgb = batch.color[k];
+        sum.x += weight * rgb.x, sum.y += weight * rgb.y, sum.z += weight * rgb.z, sum.w += weight;
+        transmittance = after;
+      }
     }
   }
-  if (inside) picture[((size_t)blockIdx.z * height + line) * width + column] = sum;
+  if (inside) picture[((size_t)blockIdx.z * height + at.line) * width + at.column] = sum;
 }
 
 // Return, in each of the first eight lanes, the sum over the warp of the value that belongs to it: values[order[lane]]
@@ -181,15 +213,14 @@ extern "C" __global__ void composite_backward(const Record* records, const float
                                               float* sums, Limits limits, int splats, int views_each, int width,
                                               int height) {
   __shared__ Batch batch;
-  int column = blockIdx.x * SIDE + threadIdx.x % SIDE, line = blockIdx.y * SIDE + threadIdx.x / SIDE;
-  int lane = threadIdx.x % 32, place_of_lane = (lane & 1) * 4 + (lane & 2) + ((lane & 4) >> 2);
-  float x = column + 0.5f, y = line + 0.5f;
+  Place at = find_place();
+  int lane = at.lane, place_of_lane = (lane & 1) * 4 + (lane & 2) + ((lane & 4) >> 2);
   size_t tile = ((size_t)blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
-  bool done = !(column < width && line < height);
+  bool done = !(at.column < width && at.line < height);
   float4 slope = make_float4(0, 0, 0, 0);
   float transmittance = 1, behind = 0;  // what the splats behind add to the loss
   if (!done) {
-    size_t pixel = ((size_t)blockIdx.z * height + line) * width + column;
+    size_t pixel = ((size_t)blockIdx.z * height + at.line) * width + at.column;
     float4 drawn = picture[pixel];
     slope = gradient[pixel];
     behind = slope.x * drawn.x + slope.y * drawn.y + slope.z * drawn.z + slope.w * drawn.w;
@@ -200,31 +231,33 @@ extern "C" __global__ void composite_backward(const Record* records, const float
     if (start + threadIdx.x < end) load(batch, records, color, members[start + threadIdx.x], splats, views_each);
     __syncthreads();
     int size = end - start < PIXELS ? (int)(end - start) : PIXELS;
-    for (int k = 0; k < size; k++) {
-      float4 place = batch.place[k];
-      float dx = x - place.x, dy = y - place.y;
-      float alpha = done ? 0.0f : alpha_at(place, batch.shape[k], dx, dy, limits);
-      float after = transmittance * (1 - alpha);
-      if (alpha > 0 && after <= limits.complete) done = true, alpha = 0;
-      if (!__any_sync(ALL, alpha > 0)) continue;
-      float values[8] = {0, 0, 0, 0, 0, 0, 0, 0}, blue = 0;
-      if (alpha > 0) {
-        float3 rgb = batch.color[k];
-        float weight = alpha * transmittance;
-        float added = weight * (slope.x * rgb.x + slope.y * rgb.y + slope.z * rgb.z + slope.w);
-        behind -= added;
-        transmittance = after;
-        float e = alpha < limits.max_alpha ? added - alpha / (1 - alpha) * behind : 0.0f;
-        values[0] = e * dx, values[1] = e * dy, values[2] = e * dx * dx, values[3] = e * dx * dy;
-        values[4] = e * dy * dy, values[5] = e, values[6] = weight * slope.x, values[7] = weight * slope.y;
-        blue = weight * slope.z;
+    for (int first = 0; first < size; first += LANES)
+      for (unsigned near = rows_within_reach(batch, first, size, at); near; near &= near - 1) {
+        int k = first + __ffs(near) - 1;
+        float4 place = batch.place[k];
+        float dx = at.x - place.x, dy = at.y - place.y;
+        float alpha = done ? 0.0f : alpha_at(place, batch.shape[k], dx, dy, limits);
+        float after = transmittance * (1 - alpha);
+        if (alpha > 0 && after <= limits.complete) done = true, alpha = 0;
+        if (!__any_sync(ALL, alpha > 0)) continue;
+        float values[8] = {0, 0, 0, 0, 0, 0, 0, 0}, blue = 0;
+        if (alpha > 0) {
+          float3 rgb = batch.color[k];
+          float weight = alpha * transmittance;
+          float added = weight * (slope.x * rgb.x + slope.y * rgb.y + slope.z * rgb.z + slope.w);
+          behind -= added;
+          transmittance = after;
+          float e = alpha < limits.max_alpha ? added - alpha / (1 - alpha) * behind : 0.0f;
+          values[0] = e * dx, values[1] = e * dy, values[2] = e * dx * dx, values[3] = e * dx * dy;
+          values[4] = e * dy * dy, values[5] = e, values[6] = weight * slope.x, values[7] = weight * slope.y;
+          blue = weight * slope.z;
+        }
+        float sum = sum_of_eight(values, lane);
+        for (int step = 16; step; step /= 2) blue += __shfl_xor_sync(ALL, blue, step);
+        float* target = sums + (size_t)SUMS * batch.row[k];
+        if (lane < 8) atomicAdd(target + place_of_lane, sum);
+        if (lane == 8) atomicAdd(target + 8, blue);
       }
-      float sum = sum_of_eight(values, lane);
-      for (int step = 16; step; step /= 2) blue += __shfl_xor_sync(ALL, blue, step);
-      float* target = sums + (size_t)SUMS * batch.row[k];
-      if (lane < 8) atomicAdd(target + place_of_lane, sum);
-      if (lane == 8) atomicAdd(target + 8, blue);
-    }
   }
 }
 

@@ -52,7 +52,8 @@ static jmp_buf scheduler;
 static void (*body)(void*);
 static void* body_argument;
 static float exchanged[2][1024];
-static int counted, count, voted[32], vote[32];
+static int counted, count;
+static unsigned voted[32], vote[32];
 
 static void wait(State state) {
   running->state = state;
@@ -71,12 +72,14 @@ inline int __syncthreads_count(bool predicate) {
   wait(AT_BLOCK);
   return counted;
 }
-inline bool __any_sync(unsigned, bool predicate) {
+inline unsigned __ballot_sync(unsigned, bool predicate) {
   int warp = threadIdx.x / 32;
-  vote[warp] |= predicate;
+  vote[warp] |= (unsigned)predicate << threadIdx.x % 32;
   wait(AT_WARP);
   return voted[warp];
 }
+inline bool __any_sync(unsigned mask, bool predicate) { return __ballot_sync(mask, predicate); }
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
 inline float __shfl_xor_sync(unsigned, float value, int mask) {
   float* slots = exchanged[running->exchanges++ % 2];
   slots[threadIdx.x] = value;
