@@ -102,36 +102,21 @@ def photograph(
     scenes, inputs, resolution = images.shape[:3]
 
     def choose(share: float) -> np.ndarray:
-        return rng.random((scenes, 1, 1)) < share
+        return rng.random(scenes) < share
 
-    def draw(low: float, high: float, share: float = 1.0) -> np.ndarray:
-        return choose(share) * rng.uniform(low, high, (scenes, 1, 1))
+    def befall(fault: Callable[[np.random.Generator, Tensor], Tensor], chosen: np.ndarray, pictures: Tensor) -> Tensor:
+        """Return pictures [S * I, C, R, R], of which those of the chosen scenes [S] have a fault."""
+        parts = zip(pictures.split(inputs), chosen, strict=True)
+        return torch.cat([fault(rng, part) if at_fault else part for part, at_fault in parts])
 
     bare = choose(_NO_MATTE)
     rough = choose(_ROUGH_MATTE) & ~bare
     coarse = choose(_COARSE_MATTE) & ~bare & ~rough
     sharpened, blocky = choose(_SHARPENED), choose(_BLOCKY)
-    error = rng.normal(0, 0.1, (scenes, inputs, 1)) + rng.normal(0, 0.04, (scenes, inputs, 3))
-    gain = np.exp(choose(_UNEVEN) * np.take_along_axis(error, camera[..., None], 1))
-    numbers = {
-        "blur": draw(0.3, 1, _SOFT),
-        "noise": draw(0.004, 0.02, _NOISY),
-        "subsampled": choose(_COMPRESSED),
-        "bare": bare,
-        "backed": bare | rough | coarse | sharpened | blocky,
-        "growth": rough * rng.uniform(-1, 1, (scenes, 1, 1)),
-        "feather": rough * rng.uniform(0, 1, (scenes, 1, 1)),
-    }
-    spread = [np.repeat(value, inputs, 0)[..., None] for value in numbers.values()]
-    blur, noise, subsampled, bare, backed, growth, feather, gain = to_device(
-        images.device, *spread, gain.reshape(-1, 3, 1, 1)
-    )
-
-    def befall(fault: Callable[[np.random.Generator, Tensor], Tensor], chosen: np.ndarray, pictures: Tensor) -> Tensor:
-        """Return pictures [S * I, C, R, R], of which those of the chosen scenes [S, 1, 1] have a fault."""
-        parts = zip(pictures.split(inputs), chosen[:, 0, 0], strict=True)
-        return torch.cat([fault(rng, part) if at_fault else part for part, at_fault in parts])
-
+    blur = choose(_SOFT) * rng.uniform(0.3, 1, scenes)
+    growth, feather = rough * rng.uniform(-1, 1, scenes), rough * rng.uniform(0, 1, scenes)
+    numbers = bare, bare | rough | coarse | sharpened | blocky, blur, growth, feather
+    bare, backed, blur, growth, feather = _spread(images.device, inputs, *numbers)
     backdrop = _backdrop(rng, camera_to_world, intrinsics, resolution)
     backdrop = befall(snapshots.clutter, coarse & choose(0.5), backdrop)
     pictures = images.permute(0, 1, 4, 2, 3).flatten(0, 1)
@@ -140,10 +125,7 @@ def photograph(
     pictures = befall(snapshots.enlarge, choose(_ENLARGED), pictures)
     color, alpha = pictures.split([3, 1], 1)
     light = torch.where(backed > 0, color + (1 - alpha) * backdrop, color / alpha.clamp_min(1e-6))
-    photo = linear_to_srgb(light * gain)
-    generator = torch.Generator(images.device).manual_seed(int(rng.integers(2**62)))
-    photo = photo + noise * torch.randn(photo.shape, generator=generator, device=photo.device)
-    photo = torch.lerp(photo, _subsample_chroma(photo), subsampled)
+    photo = _expose(rng, light, camera)
     photo = befall(snapshots.compress, blocky, befall(snapshots.sharpen, sharpened, photo).clamp(0, 1))
     photo = (photo * 255).round() / 255
     grown, shrunk = max_pool2d(alpha, 3, 1, 1), -max_pool2d(-alpha, 3, 1, 1)
@@ -152,6 +134,26 @@ def photograph(
     matte = befall(snapshots.roughen, coarse, matte)
     pictures = photo * matte + (1 - matte)
     return pictures.unflatten(0, (scenes, inputs)).permute(0, 1, 3, 4, 2).contiguous()
+
+
+def _expose(rng: np.random.Generator, light: Tensor, camera: np.ndarray) -> Tensor:
+    """Return sRGB-encoded photos [S * I, 3, R, R] of linear light, by cameras [S, I] that differ, are noisy, or store
+    few samples of chroma in some scenes."""
+    scenes, inputs = camera.shape
+    error = rng.normal(0, 0.1, (scenes, inputs, 1)) + rng.normal(0, 0.04, (scenes, inputs, 3))
+    uneven = rng.random((scenes, 1, 1)) < _UNEVEN
+    (gain,) = to_device(light.device, np.exp(uneven * np.take_along_axis(error, camera[..., None], 1)))
+    level = (rng.random(scenes) < _NOISY) * rng.uniform(0.004, 0.02, scenes)
+    noise, subsampled = _spread(light.device, inputs, level, rng.random(scenes) < _COMPRESSED)
+    photo = linear_to_srgb(light * gain.view(-1, 3, 1, 1))
+    generator = torch.Generator(light.device).manual_seed(int(rng.integers(2**62)))
+    photo = photo + noise * torch.randn(photo.shape, generator=generator, device=photo.device)
+    return torch.lerp(photo, _subsample_chroma(photo), subsampled)
+
+
+def _spread(device: torch.device, inputs: int, *numbers: np.ndarray) -> list[Tensor]:
+    """Return each scene's numbers [S] for all of its pictures, [S * I, 1, 1, 1]."""
+    return to_device(device, *(np.repeat(number, inputs)[:, None, None, None] for number in numbers))
 
 
 def _backdrop(rng: np.random.Generator, camera_to_world: Tensor, intrinsics: Tensor, resolution: int) -> Tensor:

@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 
 from . import hands
 from .appearance import absorb, draw_look
-from .hands import BORDER, CUP, FOREARM, HAIR, KINDS, MICROPHONE, PALM, PHONE, THING, TOUCH
+from .hands import BORDER, CUP, FOREARM, HAIR, KINDS, MICROPHONE, PHONE, THING, THUMB, TOUCH
 from .heads import HeadModel
 from .mesh import transform
 from .motion import rotations, smooth_curves
@@ -212,11 +212,11 @@ def _draw_shapes(rng: np.random.Generator, kind: np.ndarray, places: list[Place]
 def _paint(
     rng: np.random.Generator, kind: np.ndarray, surface: np.ndarray, sleeve: np.ndarray, skin: Tensor
 ) -> Material:
-    """Paint the skin of hands, mostly in the head's own color [S, 3], their nails, sleeves and things; or hair."""
+    """Paint the skin of hands, mostly in the heads' own color [S, 3], nails, sleeves and things; or hair."""
     scenes, device = len(kind), skin.device
     stranger = draw_look(rng, scenes, device)
     masks = np.zeros((*surface.shape[:4], 4))  # of nails, cloth, things and hair
-    masks[:, :PALM, 7:9, hands.BACK, 0] = 1
+    masks[:, :THUMB, 7:9, hands.BACK, 0] = 1
     masks[:, FOREARM, ..., 1] = sleeve[:, :, None]
     masks[:, THING, ..., 2] = 1
     masks[kind == HAIR] = [0, 0, 0, 1]
