@@ -23,6 +23,7 @@ from .errors import UserError
 from .files import writing_several
 
 TRANSFORMS = "transforms.json"
+SOLID = 128  # alpha of a pixel that shows the subject
 LEAST_CLEAR = 0.001  # share of a picture that a matte leaves out, if it is one
 MOST_CUT = 0.05  # of a square's side: what its picture is longer by may be left out
 LARGEST = 1e12  # the cube of a larger number overflows float32
@@ -133,8 +134,8 @@ def _middle_square(image: np.ndarray, choose: Callable[[int, int], int] = min) -
 
 
 def _cuts_matte(frame: Frame, square: Square) -> bool:
-    if not has_matte(frame.image):
-        return False  # background may be cut off
+    if square.side == max(frame.image.shape[:2]) or not has_matte(frame.image):
+        return False  # nothing is cut off, or background, which may be
     outside = frame.image[..., 3].copy()
     outside[square.top : square.top + square.side, square.left : square.left + square.side] = 0
     return bool(outside.any())
@@ -152,7 +153,12 @@ def _cut_square(frame: Frame, square: Square, resolution: int) -> Frame:
 
 def has_matte(image: np.ndarray) -> bool:
     """Tell whether the alpha of RGBA uint8 [H, W, 4] is a matte. A few odd pixels, or hardly clear ones, are none."""
-    return float((image[..., 3] < 128).mean()) >= LEAST_CLEAR
+    return is_matte(image[..., 3] >= SOLID)
+
+
+def is_matte(solid: np.ndarray) -> bool:
+    """Tell whether an alpha is a matte by the pixels [H, W] bool that are SOLID."""
+    return solid.size - np.count_nonzero(solid) >= LEAST_CLEAR * solid.size
 
 
 def over_white(image: Array) -> Any:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .capture import Capture, over_white
+from .capture import SOLID, Capture, over_white
 from .complete import decide_outline, denoise
 from .devices import half_precision, report_blocks
 from .errors import Progress, UserError, no_progress, part_of
@@ -28,7 +28,6 @@ from .patches import patches_near, patchify
 from .planning import DEFAULTS, Plan, make_plan, memory_errors
 from .rasterize import over_white_pictures, render_moving
 from .refine import refine
-from .subject import SOLID
 
 OnCloud = Callable[[Gaussians4D], None]
 """A function that is given the cloud as it is before it is refined, placed and on the CPU; where views are completed,

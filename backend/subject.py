@@ -12,10 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from .camera import Camera, Similarity, cross_axes, is_one_place, normalise_rig
-from .capture import Frame, Square, has_matte
+from .capture import SOLID, Frame, Square, is_matte
 from .memory import MAX_ENLARGEMENT
 
-SOLID = 128  # alpha of a pixel that shows the subject
 STRAY = 3.0  # times as far as half of the rays pass their common point at most: the matte is wrong
 MARGIN = 1.25  # radius of the ball that pictures should show over that of the ball which just holds the mattes
 
@@ -38,7 +37,7 @@ def outline_matte(image: np.ndarray) -> Outline | None:
     """Return the outline of the matte of a picture RGBA uint8 [H, W, 4]; None if it has none or an empty one."""
     solid = image[..., 3] >= SOLID
     rows = np.flatnonzero(solid.any(1))
-    if not len(rows) or not has_matte(image):
+    if not len(rows) or not is_matte(solid):
         return None
     lefts = solid[rows].argmax(1)
     rights = solid.shape[1] - solid[rows, ::-1].argmax(1)
