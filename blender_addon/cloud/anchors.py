@@ -21,7 +21,7 @@ def set_anchors(mesh: Mesh) -> None:
     """Choose vertices that are spread evenly over the mesh's list, mark them, and remember where they are."""
     position = vertex_positions(mesh)
     chosen = np.unique(np.linspace(0, len(position) - 1, ANCHORS).astype(int)) if len(position) else np.zeros(0, int)
-    marks = np.zeros(len(position), np.int32)
+    marks = np.zeros(len(position), np.int8)
     marks[chosen] = np.arange(1, len(chosen) + 1)
     mesh.attributes.new(ANCHOR, "INT8", "POINT").data.foreach_set("value", marks)
     remember(mesh, anchors=position[chosen].ravel().tolist())
@@ -40,13 +40,14 @@ def find_shift(mesh: Mesh) -> tuple[np.ndarray, bool]:
     if not places or attribute is None or (attribute.data_type, attribute.domain) != ("INT8", "POINT"):
         return np.zeros(3), False
     before = np.reshape(places, (-1, 3))
-    marks = np.empty(len(mesh.vertices), np.int32)
+    marks = np.empty(len(mesh.vertices), np.int8)  # as stored: panels ask, and Blender converts millions slowly
     attribute.data.foreach_get("value", marks)
     vertices = np.flatnonzero((marks > 0) & (marks <= len(before)))
     known, first = np.unique(marks[vertices], return_index=True)  # a cloud that was joined has marks of its own
     if not len(known):
         return np.zeros(3), False
-    before, now = before[known - 1], vertex_positions(mesh)[vertices[first]].astype(float)
+    before = before[known - 1]
+    now = np.array([mesh.vertices[index].co for index in vertices[first].tolist()])
     moved = now - before
     shift = np.median(moved, axis=0)
     tolerance = TOLERANCE * (np.ptp(before, axis=0).max() + np.abs(shift).max() + 1e-6)

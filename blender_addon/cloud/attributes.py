@@ -24,7 +24,9 @@ def read_attribute(attribute: Any) -> np.ndarray:
 
 
 def vertex_positions(mesh: Mesh) -> np.ndarray:
-    """Return where a mesh's vertices are [N, 3], in object space."""
+    """Return where a mesh's vertices are [N, 3], in object space; in Edit Mode, where they were before."""
+    if not mesh.is_editmode:
+        return read_attribute(mesh.attributes["position"])  # many times as fast as from vertices
     position = np.empty(3 * len(mesh.vertices), np.float32)
     mesh.vertices.foreach_get("co", position)
     return position.reshape(-1, 3)

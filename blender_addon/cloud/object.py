@@ -240,6 +240,8 @@ def cloud_fault(cloud: Object) -> str | None:
             changed.append(attribute)
     if changed:
         return f"'{name}' has lost or changed its {', '.join(changed)}; undo that, or reconstruct or import it again."
+    if find_shift(mesh)[1]:
+        return f"'{name}' was turned or scaled by Apply, but the shapes of its Gaussians were not; undo that."
     return None
 
 
@@ -302,10 +304,6 @@ def check_cloud(cloud: Object) -> None:
     """
     if reason := cloud_fault(cloud):
         raise errors.UserError(reason)
-    if find_shift(cloud.data)[1]:
-        raise errors.UserError(
-            f"'{cloud.name}' was turned or scaled by Apply, but the shapes of its Gaussians were not; undo that."
-        )
 
 
 def inner_box(cloud: Object) -> tuple[np.ndarray, np.ndarray]:
@@ -376,8 +374,8 @@ def _new_mesh(name: str, data: dict[str, np.ndarray], origin: np.ndarray, gaussi
     mesh = bpy.data.meshes.new(name)
     count = len(data["position"])
     mesh.vertices.add(count)
-    mesh.vertices.foreach_set("co", (data["position"] - origin).astype(np.float32).ravel())
-    write_attributes(mesh, _ATTRIBUTES, data)
+    types = {"position": ("FLOAT_VECTOR", "vector"), **_ATTRIBUTES}  # Blender copies attributes faster than vertices
+    write_attributes(mesh, types, data | {"position": data["position"] - origin})
     mesh.attributes.active_color_name = "radiance"  # Solid mode colors the ellipsoids by it
     remember(
         mesh,

@@ -75,13 +75,15 @@ def test_a_cloud_stays_in_its_place_when_its_origin_is(registered, cloud, make_g
 
 
 @pytest.mark.parametrize("turns", [{"rotation": True, "scale": False}, {"rotation": False, "scale": True}])
-def test_an_applied_turn_or_size_is_refused(cloud, tmp_path, turns):
+def test_an_applied_turn_or_size_is_said_and_refused(cloud, tmp_path, turns):
     """Blender turns and scales the vertices alone."""
     cloud.rotation_euler.z, cloud.scale = 0.5, (2, 2, 2)
     bpy.context.view_layer.update()
     bpy.ops.object.transform_apply(location=False, **turns)
-    with pytest.raises(RuntimeError, match="'Head' was turned or scaled by Apply"):
-        bpy.ops.facet4d.export_splats(filepath=str(tmp_path / "head.ply"), content="CLIP")
+    assert "'Head' was turned or scaled" in draw(FACET4D_PT_result)
+    for content in ("CLIP", "FRAME"):
+        with pytest.raises(RuntimeError, match="'Head' was turned or scaled by Apply"):
+            bpy.ops.facet4d.export_splats(filepath=str(tmp_path / "head.ply"), content=content)
 
 
 def test_some_gaussians_may_be_moved(cloud, make_gaussians):
