@@ -33,6 +33,11 @@ def edit(folder: Path, change: Callable[[dict], object]) -> None:
     path.write_text(json.dumps(document))
 
 
+def edit_frame(folder: Path, change: Callable[[dict], object]) -> None:
+    """Change what the document in a folder's transforms.json says of its second picture."""
+    edit(folder, lambda document: change(document["frames"][1]))
+
+
 def odd(folder: Path, **options) -> str:
     """Return all that is found odd with a capture as it is opened."""
     return " ".join(str(finding) for finding in open_capture(folder, ImportOptions(**options)).findings)
