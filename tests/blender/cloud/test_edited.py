@@ -136,10 +136,9 @@ def add_nodes(cloud, kind: str, **values) -> None:
     for way in ("INPUT", "OUTPUT"):
         group.interface.new_socket("Geometry", in_out=way, socket_type="NodeSocketGeometry")
     tree = TreeBuilder(group)
-    first = "Points" if kind == "GeometryNodeInstanceOnPoints" else "Geometry"
-    changed = tree.add(kind)
-    tree.link(changed, **{first: tree.node("NodeGroupInput")["Geometry"]}, **values)
-    tree.node("NodeGroupOutput", Geometry=changed.outputs[0])
+    first, last = ("Points", "Instances") if kind == "GeometryNodeInstanceOnPoints" else ("Geometry", "Geometry")
+    changed = tree.node(kind, **{first: tree.node("NodeGroupInput")["Geometry"]}, **values)
+    tree.node("NodeGroupOutput", Geometry=changed[last])
     cloud.modifiers.new("Own", "NODES").node_group = group
     bpy.context.view_layer.update()
 

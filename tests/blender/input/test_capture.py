@@ -108,6 +108,15 @@ def test_a_larger_picture_of_the_frames_shape_gives_the_camera_at_its_size(scene
     np.testing.assert_allclose(camera.intrinsics, on_frame.resize(64, 48).intrinsics, rtol=1e-6)
 
 
+def test_a_frame_that_would_have_no_pixel_has_one(scene, tmp_path):
+    """As with a small percentage of a small resolution; Blender renders no such frame, but pictures need none."""
+    save_picture(tmp_path / "large.png", 64, 48)
+    add_picture(add_camera(), tmp_path / "large.png")
+    scene.render.resolution_percentage = 1
+    camera = read_capture().frames[0].camera
+    assert (camera.width, camera.height) == (64, 48) and np.isfinite(camera.intrinsics).all()
+
+
 PLACEMENTS = {
     "fitted": {"frame_method": "FIT"},
     "covering": {"frame_method": "CROP"},
