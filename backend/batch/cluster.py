@@ -12,6 +12,8 @@ import logging
 import os
 import pickle
 import socket
+import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,9 +21,11 @@ from typing import Any
 
 from ..errors import UserError
 from ..logs import Strict, attach
+from .stages import SWITCH
 from .units import Outcome, Tries, Unit, Unwritable
 
 SECONDS = 10  # that a cluster may take to answer
+CALLS = 3  # of an actor at once: one prepares, one predicts, one scores
 LIGHT, DECODING = 0.5, 0.75  # of a processor; they also wait for disks. Steps of one share would be run as one
 
 OnOutcome = Callable[[Outcome], Sequence[Unit]]
@@ -97,7 +101,12 @@ def _run(units: Sequence[Unit], tries: Tries, on_outcome: OnOutcome, strict: boo
     gpus = int(ray.cluster_resources().get("GPU", 0))
     nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) >= 1 for node in ray.nodes())
     needs: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": 1}
-    needs["compute"] = ray.data.ActorPoolStrategy(min_size=1, max_size=max(gpus or nodes, 1))
+    needs["compute"] = ray.data.ActorPoolStrategy(
+        min_size=1,
+        max_size=max(gpus or nodes, 1),
+        max_concurrent_calls_per_actor=CALLS,
+        enable_true_multi_threading=True,
+    )
     rows = [{"unit": pickle.dumps(unit)} for unit in units]
     settings = {"tries": tries, "strict": strict}
     source: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
@@ -138,19 +147,22 @@ def _decode(row: dict[str, bytes], tries: Tries, strict: bool) -> dict[str, byte
 
 
 class _Predict:
-    """The actor of a GPU."""
+    """The actor of a GPU; of its threads, one at a time predicts."""
 
     def __init__(self, tries: Tries, strict: bool):
         from .steps import Predictor
 
         _listen(strict)
-        self._tries, self._predictor = tries, Predictor(tries)
+        sys.setswitchinterval(SWITCH)
+        self._tries, self._predictor, self._predicting = tries, Predictor(tries), threading.Lock()
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
         from .steps import score
 
         try:
-            predicted = self._predictor.predict(pickle.loads(row["decoded"]))
+            decoded = self._predictor.prepare_ahead(pickle.loads(row["decoded"]))
+            with self._predicting:
+                predicted = self._predictor.predict(decoded)
             return {"predicted": pickle.dumps(score(self._tries, predicted))}
         except Exception:  # its GPU cannot be used any more; Ray starts another actor
             traceback.print_exc()

@@ -23,11 +23,10 @@ from typing import Any, NoReturn
 
 from ..errors import UserError
 from ..logs import Strict, attach, log
-from .stages import run_stages
+from .stages import SWITCH, run_stages
 from .units import Outcome, Tries, Unit, Unwritable
 
 AHEAD = 6  # units that a process has besides the one on its GPU: being decoded, decoded, scored or written
-SWITCH = 0.0005  # seconds after which a thread gives Python's lock to another that asks for it, as the GPU's often does
 MOST_DEATHS = 3  # of a GPU's processes in a row that finished nothing; as many as a unit is tried
 
 OnOutcome = Callable[[Outcome], Sequence[Unit]]

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NoReturn
 
 DECODERS = 3  # threads ahead of the GPU
+SWITCH = 0.0005  # seconds after which a thread gives Python's lock to another that asks for it, as the GPU's often does
 
 Stage = Callable[[Any], Any]
 """A function that is given what the stage before returned."""

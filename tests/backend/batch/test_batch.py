@@ -17,9 +17,12 @@ from backend.batch import local, steps
 from backend.batch.manifest import read_shots
 from backend.batch.shots import DONE, FAILED, OPEN, state_of
 from backend.batch.units import MOST_TRIES, Tries, Unit
+from backend.calibrations.load import load_capture
 from backend.capture import TRANSFORMS
 from backend.errors import UserError
 from backend.gaussians import load_cloud
+from backend.models import load_model
+from backend.reconstruct import reconstruct
 from tests.helpers.batches import run_here, write_capture, write_shots
 from tests.helpers.files import full_disk
 from tests.helpers.tiny_completing import write_model
@@ -137,6 +140,40 @@ def test_a_record_tells_how_a_cloud_was_made(batch, tmp_path):
     assert len(found["files"]) == 4 and found["bytes_in"] == sum(size for size, _ in found["files"].values())
     assert found["bytes_out"] == (tmp_path / "out/shot_000.safetensors").stat().st_size
     assert found["pictures"] == 3 and found["windows"] == 1 and 5 < found["psnr"] < 30
+
+
+def test_what_is_prepared_ahead_is_not_prepared_again_and_gives_the_same_cloud(tmp_path, model, monkeypatch):
+    given = {"model": str(model), "complete": "off", "device": "cpu"}
+    (shot,) = read_shots(write_shots(tmp_path / "shots", 1), tmp_path / "out", given)
+    tries = Tries(tmp_path / "tries")
+    predictor = steps.Predictor(tries)
+    (unit,) = steps.split(tries, Unit(shot))
+    decoded = steps.decode(tries, unit)
+    assert predictor.prepare_ahead(decoded) is decoded  # for a processor
+    in_turn = predictor.predict(decoded)
+    monkeypatch.setattr(steps, "pick_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(predictor, "_load", lambda _: load_model(model))
+    ahead = predictor.prepare_ahead(decoded)
+    monkeypatch.undo()
+    monkeypatch.setattr(steps, "prepare", None)
+    assert all(map(torch.equal, predictor.predict(ahead).cloud.tensors(), in_turn.cloud.tensors()))
+
+
+@pytest.mark.gpu
+def test_a_gpu_predicts_what_was_prepared_and_scores_it_beside(tmp_path, model):
+    given = {"model": str(model), "complete": "off", "device": "cuda"}
+    (shot,) = read_shots(write_shots(tmp_path / "shots", 1), tmp_path / "out", given)
+    tries = Tries(tmp_path / "tries")
+    predictor = steps.Predictor(tries)
+    (unit,) = steps.split(tries, Unit(shot))
+    ahead = predictor.prepare_ahead(steps.decode(tries, unit))
+    assert ahead.prepared.views.images.is_pinned()
+    predicted = predictor.predict(ahead)
+    assert predicted.cloud.mean.is_cuda
+    scored = steps.score(tries, predicted)
+    assert not scored.cloud.mean.is_cuda and scored.report.record["psnr"] > 5 and scored.strip is not None
+    alone = reconstruct(load_capture(shot.input), shot.options, load_model(model, "cuda"))
+    assert all(map(torch.equal, scored.cloud.tensors(), alone.tensors()))
 
 
 def test_the_summary_shows_every_shot(batch, tmp_path):

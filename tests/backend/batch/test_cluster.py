@@ -3,13 +3,18 @@
 
 import json
 import os
+import pickle
 import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from backend.__main__ import main
-from backend.batch import cluster
+from backend.batch import cluster, steps
 from backend.batch.shots import DONE, FAILED
+from backend.batch.units import Tries
 from backend.gaussians import load_cloud
 from tests.helpers.batches import BROKEN, SHOTS, command, write_capture, write_shots
 from tests.helpers.tiny_completing import write_model
@@ -75,6 +80,30 @@ def test_a_batch_whose_node_is_killed_loses_nothing_and_does_nothing_twice(nodes
     assert next(row for row in summary["shots"] if row["name"] == "shot_long")["windows"] > 3
     assert not list(out.glob("**/*.part")) and not list(out.glob("*.windows"))
     assert all(row["state"] in (DONE, FAILED) for row in summary["shots"])
+
+
+def test_an_actor_scores_one_unit_while_it_predicts_the_next_alone(monkeypatch, tmp_path):
+    begun = [threading.Event() for _ in range(5)]
+    alone, together = threading.Lock(), []
+
+    class Slow:
+        def prepare_ahead(self, unit: int) -> int:
+            return unit
+
+        def predict(self, unit: int) -> int:
+            together.append(not alone.acquire(blocking=False))
+            begun[unit].set()
+            time.sleep(0.01)
+            alone.release()
+            return unit
+
+    monkeypatch.setattr(steps, "Predictor", lambda tries: Slow())
+    monkeypatch.setattr(steps, "score", lambda tries, unit: unit == 4 or begun[unit + 1].wait(20))
+    actor = cluster._Predict(Tries(tmp_path), strict=False)
+    rows = [{"decoded": pickle.dumps(unit)} for unit in range(5)]
+    with ThreadPoolExecutor(cluster.CALLS) as calls:
+        assert all(pickle.loads(row["predicted"]) for row in calls.map(actor, rows))
+    assert not any(together)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:999999"])
