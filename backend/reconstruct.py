@@ -70,7 +70,8 @@ class Views(NamedTuple):
         return self._map(lambda part: part.to(device, non_blocking=True))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Views:
-        return Views(*(part if part is None else change(part) for part in self))
+        kept = None if self.kept is None else change(self.kept)
+        return Views(*map(change, self[:5]), kept=kept)
 
 
 class Prepared(NamedTuple):

@@ -252,12 +252,13 @@ class Predictor:
         Raises:
             UserError: as reconstruct.reconstruct.
         """
-        source, options, prepared = decoded.source, decoded.unit.shot.options, decoded.prepared
+        source: Any = decoded.source
+        prepared = decoded.prepared
         if isinstance(source, list):
             return join_windows(source, decoded.times)
         if prepared is None:
-            pipeline: Any = self._portraits(options)
-            return (pipeline.complete if isinstance(pipeline, Completion) else pipeline.run)(source).cloud
+            pipeline = self._portraits(decoded.unit.shot.options)
+            return (pipeline.complete(source) if isinstance(pipeline, Completion) else pipeline.run(source)).cloud
         if decoded.window is None:
             return compute(prepared)
         cloud = fade_window(functools.partial(compute, prepared), decoded.window, prepared.plan.device)
