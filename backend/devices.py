@@ -56,9 +56,11 @@ def beside(device: torch.device) -> Iterator[None]:
         return
     stream = torch.cuda.Stream(device, priority=-1)  # small work before large
     stream.wait_stream(torch.cuda.default_stream(device))
-    with torch.cuda.stream(stream):
-        yield
-    stream.synchronize()  # or memory that is given back could be used while it is still read
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        stream.synchronize()  # or memory that is given back could be used while it is still read
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Devices are picked by name, and networks compute in bf16 where the hardware does."""
 
+import contextlib
+
 import pytest
 import torch
 
@@ -37,3 +39,28 @@ def test_a_pytorch_that_does_not_tell_computes_in_float32(monkeypatch):
 def test_a_device_that_is_not_there_is_refused(name):
     with pytest.raises(UserError, match=r"choose 'auto'"):
         devices.pick_device(name)
+
+
+@pytest.mark.parametrize("error", [None, UserError("No.")])
+def test_what_runs_beside_others_comes_after_their_work_so_far_and_is_waited_for(monkeypatch, error):
+    """A GPU's calls, noted in their order; also where the block fails, its memory is not used too early."""
+    calls: list[str] = []
+
+    class Stream:
+        def __init__(self, device: torch.device, priority: int):
+            pass
+
+        def wait_stream(self, other: str) -> None:
+            calls.append(f"after {other}")
+
+        def synchronize(self) -> None:
+            calls.append("waited for")
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "default_stream", lambda device: "predictions")
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext(calls.append("begun")))
+    with contextlib.suppress(UserError), devices.beside(torch.device("cuda")):
+        calls.append("block")
+        if error:
+            raise error
+    assert calls == ["after predictions", "begun", "block", "waited for"]
