@@ -15,9 +15,9 @@ import numpy as np
 
 from ..errors import UserError
 from ..import_options import ImportOptions
-from .calibration import Finding
+from .calibration import Finding, View
 from .pictures import Library, list_some
-from .shots import STILL, Shot
+from .shots import STILL, Shot, camera_name
 from .times import TimeTable, exact_rate, frame_numbers, read_table, seconds_in_names, timecode_seconds
 
 LONGEST = 86_400.0  # seconds of a clip: a day
@@ -26,11 +26,11 @@ UNEVEN = 0.2  # of a frame's duration: a movie whose frames differ by more has a
 
 
 def set_times(
-    shots: list[Shot], cameras: set[str], library: Library, options: ImportOptions
+    shots: list[Shot], views: Sequence[View], library: Library, options: ImportOptions
 ) -> tuple[list[Shot], list[Finding]]:
     """Return the shots that the options choose with their times, in their order, and what is odd about these.
 
-    cameras: the names of all that are calibrated, also of those without pictures.
+    views: all that are calibrated, also those without pictures.
 
     Raises:
         UserError: it cannot be told when a picture was taken; the message says what to give.
@@ -41,7 +41,7 @@ def set_times(
     findings: list[Finding] = []
     if named:
         shots = _name_cameras(shots, findings)
-    if unknown := sorted(named - cameras - (known := {shot.camera for shot in shots})):
+    if unknown := sorted(named - {*map(camera_name, views)} - (known := {shot.camera for shot in shots})):
         raise UserError(
             f"{options.times} names camera '{unknown[0]}', but the cameras with pictures are "
             f"{list_some(sorted(known))}; correct the name, restore its pictures, or take it out of the table."
@@ -52,7 +52,7 @@ def set_times(
         seconds = shot.view.time if shot.alone else None
         if seconds is None:
             seconds = _stored_time(shot, library, table, starts)
-        (untimed if seconds is None else timed).append(replace(shot, time=math.nan if seconds is None else seconds))
+        (untimed if seconds is None else timed).append(shot.at(math.nan if seconds is None else seconds))
     findings += [*_uneven_movies(shots, library), *_strangers(table, shots)]
     if timed and untimed:
         raise UserError(
@@ -158,7 +158,7 @@ def _times_of_pictures(
 ) -> list[Shot]:
     """Return pictures with the times that their names or the calibration's frame numbers tell."""
     if seconds := seconds_in_names([shot.file for shot in shots], rate):
-        return [replace(shot, time=time) for shot, time in zip(shots, seconds, strict=True)]
+        return [shot.at(time) for shot, time in zip(shots, seconds, strict=True)]
     counted = table.frames or rate or len({shot.view.frame for shot in shots}) > 1
     if not counted and all(shot.alone for shot in shots):
         if _several_at_one_place(shots):
@@ -169,7 +169,7 @@ def _times_of_pictures(
                     "--times.",
                 )
             )
-        return [replace(shot, time=0.0) for shot in shots]
+        return [shot.at(0.0) for shot in shots]
     if not rate and not table.frames:
         crowd = next((shot for shot in shots if not shot.alone), shots[0])
         raise UserError(
@@ -185,7 +185,7 @@ def _times_of_pictures(
         if time is None and not rate:
             raise UserError(f"The table of times lacks frame {number} of camera '{shot.camera}'; add it or give --fps.")
         time = float((number - first) / (rate or 1)) + table.offsets.get(shot.camera, 0.0) if time is None else time
-        result.append(replace(shot, time=time))
+        result.append(shot.at(time))
     return result
 
 
@@ -310,7 +310,7 @@ def _count_from_first(shots: list[Shot], findings: list[Finding]) -> list[Shot]:
             "Nothing is to be done.",
         )
     )
-    return [replace(shot, time=shot.time - first) for shot in shots]
+    return [shot.at(shot.time - first) for shot in shots]
 
 
 def _far_times(shots: list[Shot]) -> list[Finding]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from shutil import copyfile
@@ -40,7 +40,7 @@ from .fitting import ORIENTATION, Fitter, fit_lens, is_doubtful, save_plate, tur
 from .formats import read_calibration
 from .lens import Lens
 from .pictures import Library, list_some
-from .shots import Shot, camera_name, find_shots
+from .shots import Shot, find_shots
 
 COPIED = (".png", ".jpg", ".jpeg", ".webp")  # endings of pictures that need no change
 DEFAULTS = ImportOptions()
@@ -74,13 +74,14 @@ class Source:
     @property
     def cameras(self) -> list[Camera]:
         """Return the pinhole camera of each picture, once it has been read."""
-        known: dict[tuple, Camera] = {}
+        known: dict[tuple, tuple] = {}
         result = []
         for index, shot in enumerate(self.shots):
             key = id(shot.view.lens), self.sizes[index]
             if key not in known:
-                known[key] = self._lens(index).undistorted_camera(np.eye(4))
-            camera = replace(known[key], camera_to_world=shot.view.camera_to_world)
+                lens = self._lens(index).undistorted_camera(np.eye(4))
+                known[key] = lens.fx, lens.fy, lens.cx, lens.cy, lens.width, lens.height
+            camera = Camera(shot.view.camera_to_world, *known[key])
             result.append(camera.turn() if index in self.turned else camera)
         return result
 
@@ -197,8 +198,7 @@ def open_capture(path: Path | str, options: ImportOptions = DEFAULTS) -> Source:
     """
     calibration, library, place = read_calibration(Path(path), options)
     shots, findings = find_shots(calibration, library, options)
-    cameras = {camera_name(view) for view in calibration.views}
-    shots, more = set_times(shots, cameras, library, options)
+    shots, more = set_times(shots, calibration.views, library, options)
     findings = [*calibration.findings, *findings, *more]
     source = Source(calibration.format, place, library, [], [], options, findings)
     sieve, checked = Sieve("pictures"), set()

@@ -8,7 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
-from os.path import splitext
 from pathlib import Path, PurePosixPath
 
 from .. import movies
@@ -149,7 +148,7 @@ def calibrated_size(centre: Sequence[float], own: tuple[int, int], usual: tuple[
 
 def is_movie(file: str) -> bool:
     """Tell whether a file is a movie, by its ending."""
-    return splitext(file)[1].lower() in movies.ENDINGS
+    return file.lower().endswith(movies.ENDINGS)
 
 
 def list_some(names: Sequence[str]) -> str:

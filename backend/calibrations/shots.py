@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from os.path import isfile, splitext
+from os.path import isfile
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -41,6 +41,10 @@ class Shot:
         """Return a path for the picture that no other shot has."""
         return self.file if self.frame is None else f"{PurePosixPath(self.file).with_suffix('')}_{self.frame:06d}"
 
+    def at(self, time: float) -> Shot:
+        """Return the shot with its time."""
+        return Shot(self.view, self.file, self.frame, self.named, self.alone, self.camera, time)
+
     def path(self, library: Library) -> Path:
         """Return the whole path of the picture or movie."""
         return self.view.file or library.path(self.file)
@@ -59,11 +63,9 @@ def find_shots(calibration: Calibration, library: Library, options: ImportOption
     named = [not camera and bool(files) for files, camera in zip(taken, cameras, strict=True)]
     # what the calibration does not call as a picture it calls as a camera; that has the pictures which are left
     claimed = {file for files in taken for file in files}
-    called = Counter(camera_name(view) for view in views)
+    called = Counter(map(camera_name, views)) if not all(taken) else Counter()
     for view, files in zip(views, taken, strict=True):
-        if (
-            not files and view.file is None and called[camera_name(view)] == 1
-        ):  # what several are called is a frame's name
+        if not files and view.file is None and called[camera_name(view)] == 1:  # several are called by a frame's name
             files += [file for file in library.of_camera(view.name) if file not in claimed]
     without = [view.name for view, files in zip(views, taken, strict=True) if not files]
     if len(without) == len(views):
@@ -100,7 +102,8 @@ def find_shots(calibration: Calibration, library: Library, options: ImportOption
 
 def camera_name(view: View) -> str:
     """Return the name of a view without folder and ending, which is its camera's if the calibration calls cameras."""
-    return splitext(view.name.replace("\\", "/").rpartition("/")[2])[0]
+    last = view.name.replace("\\", "/").rpartition("/")[2]
+    return last.rpartition(".")[0] or last  # of tens of thousands, so splitext would take its time
 
 
 def _unmatched(without: list[str], count: int, unused: list[str], named: bool) -> list[Finding]:
