@@ -8,7 +8,7 @@ PyTorch is imported only in the worker thread of jobs.
 import bpy
 
 from . import disk, job_operator, manual, preferences, properties, report
-from .cloud import file_operators, preview, rig_operators, splat_operators, usd_hook
+from .cloud import cache, file_operators, preview, rig_operators, splat_operators, usd_hook
 from .cloud import operators as cloud_operators
 from .input import capture_operators, picture_operators
 from .input import operators as input_operators
@@ -41,6 +41,7 @@ MODULES = (
     run_operators,
     batch_operators,
     portrait_operators,
+    cache,
     cloud_operators,
     splat_operators,
     rig_operators,

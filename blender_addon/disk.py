@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Hashable
 from importlib.util import find_spec
+from os.path import isfile
 from typing import Any, TypeVar
 
 from bpy.app.handlers import load_pre, persistent
@@ -27,6 +28,11 @@ def find(look: Callable[..., T], *arguments: Hashable) -> T:
         result = look(*arguments)
         _results[key] = result, now
     return result
+
+
+def is_file(path: str) -> bool:
+    """Tell whether there is a file."""
+    return isfile(path)
 
 
 def has_package(name: str) -> bool:

@@ -2,12 +2,14 @@
 """Measures how Blender draws clouds: as splats of its own, which it has from 5.3 on, and as points.
 
     .venv/bin/python -m scripts.measure_splats frames [--counts 164000 1000000 3000000] [--cloud CLOUD]
+    .venv/bin/python -m scripts.measure_splats cache CLOUD [--every 30]
     .venv/bin/python -m scripts.measure_splats pictures CLOUD [--engine EEVEE] [--samples 64] [--views 2] [--points]
 
 `frames` prints what a new frame takes and how much memory a cloud does; of a cloud in a file also the size of its
-.blend file. `pictures` renders the sample's held-out views of a cloud that `python -m backend reconstruct
-backend/demo_capture` has made, and prints how close they come to the project's own rasteriser. docs/blender.md,
-docs/captures.md and docs/performance.md have the numbers.
+.blend file. `cache` bakes some of a clip's frames to files, and prints what a frame takes of the disk and to be shown
+again, and what is left in the .blend file. `pictures` renders the sample's held-out views of a cloud that `python -m
+backend reconstruct backend/demo_capture` has made, and prints how close they come to the project's own rasteriser.
+docs/blender.md, docs/captures.md and docs/performance.md have the numbers.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import blender_addon
 from backend import camera, color, gaussians, rasterize, splats
 from backend.calibrations.load import load_capture
 from blender_addon import compat
+from blender_addon.cloud import cache
 from blender_addon.cloud.material import prepare_scene_for_cycles
 from blender_addon.cloud.nodes import NATIVE_SPLATS
 from blender_addon.cloud.object import build_cloud, clip_frames, cloud_modifier
@@ -44,6 +47,10 @@ def main() -> None:
     frames.add_argument("--counts", type=int, nargs="+", default=[164_000, 1_000_000, 3_000_000])
     frames.add_argument("--cloud", type=Path, help="a cloud in a file instead of random Gaussians")
     frames.set_defaults(run=_measure_frames)
+    cached = commands.add_parser("cache", help="what a clip takes that is baked to files")
+    cached.add_argument("cloud", type=Path)
+    cached.add_argument("--every", type=int, default=30, help="bake one frame in so many")
+    cached.set_defaults(run=_measure_cache)
     pictures = commands.add_parser("pictures", help="the PSNR against the rasteriser")
     pictures.add_argument("cloud", type=Path)
     pictures.add_argument("--engine", choices=("CYCLES", "EEVEE"), default="CYCLES")
@@ -94,6 +101,38 @@ def _measure_file() -> None:
         start = time.perf_counter()
         bpy.ops.wm.save_as_mainfile(filepath=str(path), compress=True)
         print(f"saved in {time.perf_counter() - start:.1f} s, {path.stat().st_size / 1e6:.1f} MB", flush=True)
+
+
+def _measure_cache(given: argparse.Namespace) -> None:
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    scene, splat_cloud = bpy.context.scene, gaussians.load_cloud(given.cloud).to_splats()
+    first, last = clip_frames(scene, splat_cloud.time_range)
+    whole = round(last - first) + 1
+    # played in so many frames, each of which is one of the clip's
+    scene.frame_start, scene.frame_end = 1, 1 + (whole - 1) // given.every
+    cloud = build_cloud(scene, splat_cloud, "Cloud", 1, scene.frame_end)
+    compat.set_input(cloud_modifier(cloud), NATIVE_SPLATS, True)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        player = cache.bake(bpy.context, cloud, Path(folder) / "cache" / "cloud.spz")
+        baked = (time.perf_counter() - start) / scene.frame_end
+        sizes = [path.stat().st_size / 1e6 for path in Path(folder, "cache").iterdir()]
+        bpy.data.objects.remove(cloud)
+        bpy.ops.outliner.orphans_purge()
+        processor, points = [], []
+        for frame in range(1, scene.frame_end + 1):
+            start = time.process_time()
+            scene.frame_set(frame)
+            processor.append(1000 * (time.process_time() - start))
+            shown = player.evaluated_get(bpy.context.evaluated_depsgraph_get()).evaluated_geometry()
+            points.append(len(shown.pointcloud.points) if shown.pointcloud else 0)
+        print(
+            f"{len(splat_cloud):,} Gaussians, {len(sizes)} of {whole} frames baked: {statistics.mean(points):,.0f} are "
+            f"shown, {statistics.mean(sizes):.2f} MB a frame, {whole * statistics.mean(sizes):.0f} MB for all, "
+            f"{baked:.1f} s to bake one and {statistics.median(processor):.1f} ms of the processor to show it",
+            flush=True,
+        )
+        _measure_file()
 
 
 def _random_splats(count: int) -> splats.MovingSplats:

@@ -3,16 +3,20 @@
 
 A long take so stays out of the .blend file. The object has one modifier, whose nodes read the file of the scene's
 frame: it plays without the add-on. Blender reads SPZ files in nodes from 5.3 on.
+
+The files lie beside the .blend file, whose path to them is relative: both can be moved together. Blender keeps relative
+paths right when a file is saved elsewhere, but not those in the inputs of modifiers, so that is done here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import bpy
 import numpy as np
-from bpy.types import Context, GeometryNodeTree, Material, Object
+from bpy.app.handlers import persistent, save_post, save_post_fail, save_pre
+from bpy.types import Context, GeometryNodeTree, Material, NodesModifier, Object
 
-from .. import compat
+from .. import compat, disk
 from .._backend import formats
 from .material import splat_material
 from .ownership import put_beside
@@ -58,6 +62,33 @@ def bake(context: Context, cloud: Object, path: Path) -> Object:
     player = _add_player(cloud, path.with_suffix(""), frames)
     player.location = place
     return player
+
+
+def default_path(cloud: Object) -> Path | None:
+    """Return where the files of a cloud are baked: in a folder beside the .blend file; None if that was never saved."""
+    blend, name = Path(bpy.data.filepath), bpy.path.clean_name(cloud.name)
+    return blend.parent / f"blendcache_{blend.stem}" / f"{name}.spz" if bpy.data.filepath else None
+
+
+def missing_note(shown: Object) -> str | None:
+    """Return that the files which an object plays are not there, and what to do; None if they are or it plays none."""
+    for modifier in _players([shown]):
+        first, files = (compat.get_input(modifier, name) for name in ("First Frame", "Files"))
+        file = bpy.path.abspath(f"{files}{first:0{DIGITS}}.spz", library=shown.library)
+        if not disk.find(disk.is_file, file):
+            return (
+                f"'{shown.name}' plays {file} and those after it, which are not there. Put them there, or tell their "
+                "place and name by Files in the modifier."
+            )
+    return None
+
+
+def _players(objects: Sequence[Object]) -> Iterator[NodesModifier]:
+    """Yield the modifiers that play files."""
+    for holder in objects:
+        for modifier in holder.modifiers:
+            if modifier.type == "NODES" and modifier.node_group and GROUP_KEY in modifier.node_group:
+                yield modifier
 
 
 def mend_group() -> None:
@@ -115,3 +146,39 @@ def _build_nodes(group: GeometryNodeTree) -> None:
     points = tree.node("GeometryNodeSetMaterial", Geometry=points, Material=inputs["Material"])["Geometry"]
     tree.node("NodeGroupOutput", Geometry=points)
     tree.arrange()
+
+
+_before_save: list[tuple[NodesModifier, str]] = []  # the paths of the file that is open while another is written
+
+
+@persistent
+def _follow_save(filepath: str, *_: object) -> None:
+    """Make the paths relative to the file that is about to be written; an empty one is the start-up file."""
+    _before_save.clear()
+    for modifier in _players([ob for ob in bpy.data.objects if ob.library is None]) if filepath else ():
+        files = compat.get_input(modifier, "Files")
+        _before_save.append((modifier, files))
+        absolute, folder = Path(bpy.path.abspath(files)), Path(filepath).parent
+        if absolute.is_absolute() and absolute.anchor == folder.anchor:  # Windows has no path from drive to drive
+            compat.set_input(modifier, "Files", bpy.path.relpath(str(absolute), start=str(folder)))
+
+
+@persistent
+def _return_from_save(filepath: str, *_: object) -> None:
+    """Give the open file its own paths again if what was written is only a copy of it."""
+    if filepath and Path(filepath) != Path(bpy.data.filepath):
+        for modifier, files in _before_save:
+            compat.set_input(modifier, "Files", files)
+    _before_save.clear()
+
+
+def register() -> None:
+    save_pre.append(_follow_save)
+    save_post.append(_return_from_save)
+    save_post_fail.append(_return_from_save)
+
+
+def unregister() -> None:
+    save_pre.remove(_follow_save)
+    save_post.remove(_return_from_save)
+    save_post_fail.remove(_return_from_save)

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
-from bpy.types import Context, Object, Operator, Scene
+from bpy.types import Context, Event, Object, Operator, Scene
 from bpy_extras.io_utils import ExportHelper
 
 from .. import compat
@@ -138,8 +139,8 @@ class FACET4D_OT_apply_transform(Operator):
 
 
 class FACET4D_OT_bake_cache(CloudOperator, ExportHelper, Operator):
-    """Write what the cloud shows at each frame of the scene to SPZ files, and add an object that plays them. Delete the
-    cloud, or keep it in another file, and the .blend file stays small"""
+    """Write what the cloud shows at each frame of the scene to SPZ files beside the .blend file, and add an object that
+    plays them. Delete the cloud, or keep it in another file, and the .blend file stays small"""
 
     bl_idname = "facet4d.bake_cache"
     bl_label = "Bake to Files"
@@ -152,11 +153,25 @@ class FACET4D_OT_bake_cache(CloudOperator, ExportHelper, Operator):
     def obstacle(cls, active: Object, scene: Scene) -> str:
         return "" if compat.has_native_splats() else "This Blender plays no splat files; 5.3 and later do"
 
+    def invoke(self, context: Context, event: Event) -> set[str]:
+        path = cache.default_path(require_cloud(context))
+        if path and not self.filepath:
+            path.parent.mkdir(exist_ok=True)  # which the file browser opens
+            self.filepath = str(path)
+        return super().invoke(context, event)
+
+    def cancel(self, context: Context) -> None:
+        with suppress(OSError):  # it holds something
+            Path(self.filepath).parent.rmdir()
+
     def execute(self, context: Context) -> set[str]:
         cloud = require_cloud(context)
+        path = Path(self.filepath) if self.filepath else cache.default_path(cloud)
         try:
+            if path is None:
+                raise errors.UserError("Save the .blend file first, beside which the files lie, or choose their place.")
             with logs.collecting() as warnings:
-                player = cache.bake(context, cloud, Path(self.filepath))
+                player = cache.bake(context, cloud, path)
         except errors.UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

@@ -6,6 +6,7 @@ from bpy.types import Context, Object, Panel
 
 from .. import compat
 from ..cloud import material
+from ..cloud.cache import missing_note
 from ..cloud.file_operators import FACET4D_OT_export_splats, FACET4D_OT_import_splats
 from ..cloud.instances import instances_note
 from ..cloud.keys import shown_time
@@ -57,6 +58,8 @@ class FACET4D_PT_result(SidebarPanel, Panel):
             return
         if context.object and (note := foreign_note(context.object)):
             draw_text(context, layout, note, "INFO")
+        if context.object and (note := missing_note(context.object)):
+            draw_text(context, layout, note, "ERROR")
         active = active_cloud(context)
         if active is None:
             layout.label(text="No cloud yet")
