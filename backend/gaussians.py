@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from .camera import Similarity
@@ -34,6 +33,7 @@ from .rotations import (
     rotation_from_isoclinic,
 )
 from .splats import LARGEST, SMALLEST, STATIC_SIGMA, MovingSplats, is_clip
+from .tensor_files import write_tensors
 
 FORMAT = "facet4d-cloud-1"
 TENSORS = ("mean", "scale", "left", "right", "opacity", "color")
@@ -256,15 +256,16 @@ def _decompose(factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def save_cloud(cloud: Gaussians4D, path: Path | str) -> None:
-    """Write a cloud as safetensors: one tensor for each field, the rest in the metadata.
+    """Write a cloud as safetensors: one float32 tensor for each field, the rest in the metadata.
 
     Raises:
         UserError: the file cannot be written.
     """
     metadata = {"format": FORMAT, "compositing": cloud.compositing, "time_range": json.dumps(cloud.time_range)}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in zip(TENSORS, cloud.tensors(), strict=True)}
+    values = (value.detach().float().cpu().contiguous() for value in cloud.tensors())
+    tensors = dict(zip(TENSORS, values, strict=True))
     with writing(path) as partial:
-        partial.write_bytes(save(tensors, metadata))  # save_file would make the file its owner's alone
+        write_tensors(partial, tensors, metadata)
 
 
 def load_cloud(path: Path | str) -> Gaussians4D:

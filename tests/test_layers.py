@@ -34,7 +34,7 @@ BACKEND = (
     ("camera", "splats", "memory", "download", "cache", "devices"),
     ("movies",),
     ("picture_files",),
-    ("color", "files", "harmonics", "rotations", "logs", "version", "console"),
+    ("color", "files", "harmonics", "rotations", "logs", "version", "console", "tensor_files"),
     ("arguments", "import_options"),
     ("options",),
     ("option_kinds",),

@@ -334,6 +334,9 @@ def test_a_cloud_of_another_precision_becomes_float32(tmp_path):
     path = tmp_path / "cloud.safetensors"
     save_cloud(random_cloud(10).to(torch.float64), path)
     assert load_cloud(path).mean.dtype == torch.float32
+    with safe_open(path, "pt") as file:
+        save_file({name: value.double() for name, value in load_file(path).items()}, path, file.metadata())
+    assert load_cloud(path).mean.dtype == torch.float32
 
 
 def test_fading_multiplies_the_opacity_and_changes_nothing_else():
