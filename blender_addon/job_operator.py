@@ -155,7 +155,7 @@ class JobOperator(OperatorMixin):
             self.report({"INFO"}, "Cancelled; the scene is unchanged")
             return {"CANCELLED"}
         self.deliver(context, scene)
-        if self.undo:
+        if self.undo and context.window:  # a timer's context has none, and no undo
             bpy.ops.ed.undo_push(message=self.bl_label)
         return {"FINISHED"}
 

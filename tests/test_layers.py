@@ -49,7 +49,7 @@ ADDON = (
     ("job_operator",),
     ("input/",),
     ("cloud/",),
-    ("jobs", "compat", "disk", "mixins", "report", "option_properties"),
+    ("jobs", "compat", "disk", "mixins", "report", "option_properties", "selection"),
     ("_backend",),
 )
 

@@ -10,6 +10,7 @@ from bpy_extras.io_utils import ExportHelper, ImportHelper, poll_file_object_dro
 
 from .. import compat
 from .._backend import camera, errors, formats, logs
+from ..selection import active_object
 from .keys import shown_time
 from .object import build_cloud, cloud_modifier, make_active, require_cloud
 from .operators import CloudOperator
@@ -121,7 +122,7 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        return is_native_splats(context.object) or super().poll(context)
+        return is_native_splats(active_object(context)) or super().poll(context)
 
     @property
     def filename_ext(self) -> str:
@@ -156,7 +157,7 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
 
     def _write_clip(self, context: Context, path: Path) -> None:
         scene = context.scene
-        if is_native_splats(context.object):
+        if is_native_splats(active_object(context)):
             raise errors.UserError("Splats of Blender's own are read frame by frame; choose Frame Range.")
         active = require_cloud(context)
         splats = self._rotate(placed_gaussians(active, context.evaluated_depsgraph_get()), path)
@@ -173,8 +174,9 @@ class FACET4D_OT_export_splats(CloudOperator, ExportHelper, Operator):
         scene = context.scene
         seconds = (scene.frame_current_final - scene.frame_start) * scene.render.fps_base / scene.render.fps
         depsgraph = context.evaluated_depsgraph_get()
-        if is_native_splats(context.object):
-            shown = native_with_harmonics(context.object, depsgraph, seconds)
+        active = active_object(context)
+        if active and is_native_splats(active):
+            shown = native_with_harmonics(active, depsgraph, seconds)
         else:
             shown = shown_gaussians(require_cloud(context), depsgraph, seconds)
         version = 4 if self.file_format == "SPZ4" else 3

@@ -23,6 +23,7 @@ from mathutils import Matrix, Vector
 from .. import _backend as backend
 from .. import compat
 from .._backend import errors, logs, splats
+from ..selection import active_object, selected_objects
 from .anchors import find_shift, set_anchors
 from .attributes import read_attribute, vertex_positions, write_attributes
 from .crowding import compute_crowding
@@ -130,7 +131,7 @@ def active_cloud(context: Context) -> Object | None:
     """
     named = context.scene.facet4d.cloud
     candidates = [named] if named and context.scene in named.users_scene else []
-    if active := context.object:
+    if active := active_object(context):
         instanced = active.instance_collection.all_objects if active.instance_collection else ()
         candidates = [active, active.parent, *instanced, *candidates]
     return next((ob for ob in candidates if is_cloud(ob)), None)
@@ -145,7 +146,7 @@ def make_active(context: Context, cloud: Object) -> None:
     view_layer.update()  # makes the new object known
     active = view_layer.objects.active
     if cloud.name in view_layer.objects and (active is None or active.mode == "OBJECT"):
-        for other in context.selected_objects:
+        for other in selected_objects(context):
             other.select_set(False)
         cloud.select_set(True)
         view_layer.objects.active = cloud

@@ -13,6 +13,7 @@ from .. import compat
 from .._backend import errors, logs
 from ..mixins import OperatorMixin
 from ..option_properties import recall_settings
+from ..selection import active_object, selected_objects
 from . import material, visibility
 from .join import join_clouds
 from .keys import made_keys
@@ -129,7 +130,9 @@ class FACET4D_OT_join_clouds(CloudOperator, Operator):
 
     @classmethod
     def obstacle(cls, active: Object, scene: Scene) -> str:
-        return "" if active == bpy.context.object and _other_clouds(bpy.context) else "Select the clouds to join"
+        return (
+            "" if active == active_object(bpy.context) and _other_clouds(bpy.context) else "Select the clouds to join"
+        )
 
     def execute(self, context: Context) -> set[str]:
         cloud, others = require_cloud(context), _other_clouds(context)
@@ -148,9 +151,8 @@ class FACET4D_OT_join_clouds(CloudOperator, Operator):
 
 def _other_clouds(context: Context) -> list[Object]:
     """Return the selected clouds of this file that are not active."""
-    return [
-        other for other in context.selected_objects if is_cloud(other) and other != context.object and not other.library
-    ]
+    selected, active = selected_objects(context), active_object(context)
+    return [other for other in selected if is_cloud(other) and other != active and not other.library]
 
 
 def _strips_note(cloud: Object, name: str) -> str:
@@ -166,7 +168,7 @@ def _strips_note(cloud: Object, name: str) -> str:
 def _other_cloud(context: Context) -> Object | None:
     """Return the selected cloud that is not active, if there is exactly one and it belongs to this file."""
     others = _other_clouds(context)
-    return others[0] if len(others) == 1 and is_cloud(context.object) else None
+    return others[0] if len(others) == 1 and is_cloud(active_object(context)) else None
 
 
 class FACET4D_OT_reuse_settings(CloudOperator, Operator):

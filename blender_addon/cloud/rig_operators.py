@@ -6,6 +6,7 @@ from bpy.props import BoolProperty, StringProperty
 from bpy.types import Context, Event, Object, Operator
 
 from .._backend import errors
+from ..selection import selected_objects
 from . import rig
 from .object import require_cloud
 from .operators import CloudOperator
@@ -43,7 +44,7 @@ class FACET4D_OT_attach(CloudOperator, Operator):
     )
 
     def invoke(self, context: Context, _event: Event) -> set[str]:
-        rigs = [other for other in context.selected_objects if other.type == "ARMATURE"]
+        rigs = [other for other in selected_objects(context) if other.type == "ARMATURE"]
         if rigs:
             active = rigs[0].data.bones.active
             self.armature, self.bone = rigs[0].name, active.name if active else ""

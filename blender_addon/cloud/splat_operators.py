@@ -14,6 +14,7 @@ from bpy_extras.io_utils import ExportHelper
 
 from .. import compat
 from .._backend import errors, formats, logs
+from ..selection import active_object, selected_objects
 from . import cache, native_splats
 from .object import build_cloud, cloud_modifier, make_active, prepare_scene, require_cloud
 from .operators import CloudOperator
@@ -71,14 +72,16 @@ class FACET4D_OT_make_cloud(Operator):
     def poll(cls, context: Context) -> bool:
         if not compat.has_native_splats():
             cls.poll_message_set(_NO_SPLATS)
-        elif not is_native_splats(context.object):
+        elif not is_native_splats(active_object(context)):
             cls.poll_message_set("Select splats of Blender's own, such as imported ones")
         else:
             return True
         return False
 
     def execute(self, context: Context) -> set[str]:
-        scene, splats = context.scene, context.object
+        scene, splats = context.scene, active_object(context)
+        if splats is None:  # which poll does not let happen
+            return {"CANCELLED"}
         first, last = scene.frame_start, scene.frame_end
         frames = range(first, last + 1) if self.content == "RANGE" else (scene.frame_current,)
         fps = scene.render.fps / scene.render.fps_base
@@ -120,13 +123,13 @@ class FACET4D_OT_apply_transform(Operator):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        if any(map(is_native_splats, context.selected_objects)):
+        if any(map(is_native_splats, selected_objects(context))):
             return True
         cls.poll_message_set("Select splats of Blender's own, such as imported ones")
         return False
 
     def execute(self, context: Context) -> set[str]:
-        selected = [other for other in context.selected_objects if is_native_splats(other)]
+        selected = [other for other in selected_objects(context) if is_native_splats(other)]
         try:
             for splats in selected:
                 native_splats.check_changeable(splats)

@@ -9,6 +9,7 @@ from bpy.types import Context, Event, FileHandler, Object, Operator, OperatorFil
 
 from .._backend import errors
 from ..mixins import OperatorMixin
+from ..selection import active_object
 from .import_capture import load_pictures, show_behind
 from .pictures import group_sequences
 
@@ -95,7 +96,7 @@ def _chosen_cameras(context: Context) -> list[Object]:
     view = getattr(context.space_data, "region_3d", None)
     through = context.space_data.camera if view and view.view_perspective == "CAMERA" else None
     selected = sorted(context.view_layer.objects.selected, key=lambda ob: ob.name)
-    for candidates in (selected, [context.object], [through]):
+    for candidates in (selected, [active_object(context)], [through]):
         if cameras := [ob for ob in candidates if ob and ob.type == "CAMERA"]:
             return cameras
     return []

@@ -224,8 +224,10 @@ def render_still(scene: Scene, path: Path) -> np.ndarray:
     Changes the scene's render settings.
 
     Raises:
-        UserError: Blender cannot render the scene; the message quotes its reason.
+        UserError: Blender cannot render the scene; the message quotes its reason. Or none of its view layers is used.
     """
+    if not any(layer.use for layer in scene.view_layers):  # Blender would render nothing at all, without a word
+        raise errors.UserError(f"No view layer of '{scene.name}' is rendered; turn on Use for Rendering in one.")
     scene.render.dither_intensity = 0.0
     scene.view_settings.view_transform = "Standard"
     scene.view_settings.look = "None"

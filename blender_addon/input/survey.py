@@ -153,7 +153,10 @@ def _survey(scene: Scene, cameras: Sequence[Object], keys: Sequence[Hashable]) -
     settings, result = scene.facet4d, Survey()
     if not cameras:
         place = f"The collection '{settings.collection.name}'" if settings.collection else "The scene"
-        text = f"{place} has no visible camera; load a capture folder, add a rig, or add cameras with pictures."
+        text = (
+            f"{place} has no visible camera; load a capture folder, add a rig, add cameras with pictures, "
+            "or show those that are hidden or excluded from this view layer."
+        )
         result.findings.append(Finding(text))
     for camera, key in zip(cameras, keys, strict=True):
         if settings.source == "RENDER":

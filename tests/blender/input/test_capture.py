@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from backend.camera import Camera
+from backend.errors import UserError
 from tests.helpers.stage import add_camera, add_picture, read_capture, save_picture
 
 bpy = pytest.importorskip("bpy")
@@ -345,6 +346,15 @@ def test_the_scene_is_rendered_from_its_cameras_and_left_as_it_was(scene):
     row, column = frames[0].camera.project(np.array([-1, -0.5, 0.5]))[::-1].astype(int)
     np.testing.assert_array_equal(frames[0].image[row, column], [188, 0, 0, 255])
     assert frames[0].image[:, 20:, 3].max() == 0
+
+
+def test_a_scene_of_which_no_view_layer_is_rendered_says_so(scene):
+    """Blender renders empty pictures then, without a word."""
+    add_camera()
+    scene.facet4d.source = "RENDER"
+    scene.view_layers[0].use = False
+    with pytest.raises(UserError, match="No view layer of 'Scene' is rendered; turn on Use for Rendering in one"):
+        read_capture()
 
 
 def test_of_a_long_take_only_what_its_windows_read_is_read(scene, monkeypatch):
