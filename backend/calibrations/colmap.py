@@ -163,7 +163,8 @@ def _read_file(path: Path, parse: Callable[[bytes], Any]) -> Any:
     try:
         return parse(read_file(path, _LARGEST_MODEL))
     except _UnsupportedError as error:
-        raise _unsupported(*error.args, path) from None
+        model, camera = error.args
+        raise _unsupported(model, camera, path) from None
     except FileNotFoundError:
         raise UserError(f"{path} is missing; export the whole model again.") from None
     except OSError as error:

@@ -135,7 +135,7 @@ class Library:
         return sizes.most_common(1)[0][0] if sizes else None
 
 
-def calibrated_size(centre: Sequence[float], own: tuple[int, int], usual: tuple[int, int] | None) -> tuple[int, int]:
+def calibrated_size(centre: Iterable[float], own: tuple[int, int], usual: tuple[int, int] | None) -> tuple[int, int]:
     """Return the size of the pictures that a camera was calibrated for, where the calibration does not tell it.
 
     centre: the principal point in pixels. own, usual: the sizes of the camera's pictures and of most cameras'. A camera
@@ -143,7 +143,8 @@ def calibrated_size(centre: Sequence[float], own: tuple[int, int], usual: tuple[
     """
     if usual is None or abs(own[0] * usual[1] - own[1] * usual[0]) > 0.01 * own[0] * usual[1]:
         return own
-    return min(own, usual, key=lambda size: sum((c / side - 0.5) ** 2 for c, side in zip(centre, size, strict=True)))
+    x, y = centre
+    return min(own, usual, key=lambda size: (x / size[0] - 0.5) ** 2 + (y / size[1] - 0.5) ** 2)
 
 
 def is_movie(file: str) -> bool:

@@ -240,8 +240,9 @@ class _Lenses:
         if not isfile(file):
             return usual
         size = self._sizes.get(file) or read_size(file)
-        centre = [{**self._shared, **own}.get(key) for key in ("cx", "cy")]
-        if all(isinstance(value, int | float) and abs(value) <= LARGEST for value in centre):
+        given = [{**self._shared, **own}.get(key) for key in ("cx", "cy")]
+        centre = [value for value in given if isinstance(value, int | float) and abs(value) <= LARGEST]
+        if len(centre) == 2:
             return calibrated_size(centre, size, usual)
         return size if own.keys() & {*FOCAL} else calibrated_size([0.5 * side for side in usual], size, usual)
 

@@ -158,14 +158,15 @@ class FACET4D_OT_bake_cache(CloudOperator, ExportHelper, Operator):
 
     def invoke(self, context: Context, event: Event) -> set[str]:
         path = cache.default_path(require_cloud(context))
-        if path and not self.filepath:
+        if path and not self.properties.is_property_set("filepath"):  # nor that of another cloud, baked before
             path.parent.mkdir(exist_ok=True)  # which the file browser opens
             self.filepath = str(path)
         return super().invoke(context, event)
 
     def cancel(self, context: Context) -> None:
-        with suppress(OSError):  # it holds something
-            Path(self.filepath).parent.rmdir()
+        if path := cache.default_path(require_cloud(context)):
+            with suppress(OSError):  # it holds something
+                path.parent.rmdir()
 
     def execute(self, context: Context) -> set[str]:
         cloud = require_cloud(context)
