@@ -116,18 +116,22 @@ def check_lens(lens: Lens, name: str) -> None:
         raise UserError(f"The principal point or the distortion of '{name}' is not finite; calibrate it again.")
 
 
-def check_pose(camera_to_world: np.ndarray, name: str) -> np.ndarray:
+def check_pose(matrix: np.ndarray, name: str, may_scale: bool = True) -> np.ndarray:
     """Return a pose [4, 4] or [3, 4] as [4, 4] float64 with unit axes; some exporters leave a uniform scale in it.
 
+    may_scale: not from world to camera, where a scale would leave open how far away the camera stands.
+
     Raises:
-        UserError: it is not a rotation, a scale and a position.
+        UserError: it is not a rotation, a scale and a position, or has a scale that it may not have.
     """
-    matrix = np.asarray(camera_to_world, np.float64)
+    matrix = np.asarray(matrix, np.float64)
     if matrix.shape == (3, 4):
         matrix = np.vstack([matrix, [0, 0, 0, 1]])
-    poses, _, faults = examine_poses(matrix[None])
+    poses, scales, faults = examine_poses(matrix[None])
     if faults:
         raise UserError(f"The pose of '{name}' {faults[0]}.")
+    if not may_scale and abs(scales[0] - 1) > 1e-2:
+        raise UserError(f"The rotation of '{name}' has a scale of {scales[0]:g}; export it without one.")
     return poses[0]
 
 
@@ -153,7 +157,7 @@ def examine_poses(camera_to_world: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
             np.abs(matrices[:, 3] - [0, 0, 0, 1]).max(1) <= 1e-5,
             "does not end in the row 0 0 0 1; transpose it or export it again",
         ),
-        (determinants > 0, "is mirrored; give its camera a positive scale"),
+        (determinants > 0, "is mirrored; export it with right-handed axes, or give its camera a positive scale"),
     ):
         for index in np.flatnonzero(~good):
             faults.setdefault(int(index), fault)

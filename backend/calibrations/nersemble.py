@@ -52,7 +52,7 @@ def read_nersemble(path: Path, library: Library) -> Calibration:
     sieve, lenses, given, usual = Sieve("cameras"), {}, [], library.usual_size(document[key])
     for name, pose in document[key].items():
         with sieve:
-            matrix = check_pose(_matrix(pose, name, path), name)
+            matrix = check_pose(_matrix(pose, name, path), name, may_scale=False)
             intrinsics = document["intrinsics"]
             intrinsics = intrinsics.get(name) if isinstance(intrinsics, dict) else intrinsics
             matrix_of_lens = _matrix(intrinsics, name, path)

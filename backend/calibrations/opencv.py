@@ -119,7 +119,7 @@ def _view(name: str, nodes: dict[str, Any], where: str, library: Library, usual:
     if translation.size != 3:
         raise UserError(f"The translation of {where} has {translation.size} numbers instead of 3; correct it.")
     # checked before it is inverted, which takes the rotation's transpose for its inverse
-    outward = check_pose(np.column_stack([rotation, translation.ravel()]), name)
+    outward = check_pose(np.column_stack([rotation, translation.ravel()]), name, may_scale=False)
     size = _size(nodes) or calibrated_size(matrix[:2, 2], library.size(name), usual)
     lens = _lens(matrix, bends, size, _is_fisheye(nodes, where), where)
     return View(name, lens, invert_pose(outward[:3, :3], outward[:3, 3]))

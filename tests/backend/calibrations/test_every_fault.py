@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from backend.calibrations.load import open_capture
@@ -197,6 +198,39 @@ def test_wrong_axes_are_told(tmp_path, name):
     check(
         name, tmp_path, options, {}, "The cameras look away from the point where their axes cross.* export them again"
     )
+
+
+# of COLMAP, quaternions, and of RealityScan's CSV, angles can neither mirror nor scale
+MATRICES = [name for name, form in FORMATS.items() if "COLMAP" not in name and name not in ("colmap4d", "movies")]
+MATRICES.remove("RealityScan CSV")
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_a_mirrored_world_is_named(tmp_path, name):
+    mirror = np.diag([-1.0, 1, 1, 1])
+    cameras = [replace(c, camera_to_world=mirror @ c.camera_to_world) for c in one_take.rig(FORMATS[name].central)]
+    options = FORMATS[name].write(tmp_path, cameras)
+    check(
+        name,
+        tmp_path,
+        options,
+        {},
+        r"The pose of '\S+' is mirrored; export it with right-handed axes, or give its camera",
+    )
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_poses_with_a_scale_are_told_or_change_nothing(tmp_path, name):
+    """From camera to world the positions are what they are; the other way they would be unclear."""
+    form = FORMATS[name]
+    twice = np.diag([2.0, 2, 2, 1])
+    scaled = [replace(c, camera_to_world=c.camera_to_world @ twice) for c in one_take.rig(form.central)]
+    options = form.write(tmp_path, scaled)
+    outward = r"The rotation of '\w+' has a scale of 0\.5; export it without one"
+    sentences = dict.fromkeys(("NeRSemble", "EasyMocap", "OpenCV YAML", "OpenCV XML", "OpenCV JSON"), outward)
+    scale = r"The poses of transforms\w*\.json have a scale, 2 to 2, which was taken out"
+    sentences |= dict.fromkeys(("nerfstudio", "instant-ngp", "D-NeRF"), scale)
+    check(name, tmp_path, options, sentences, r"\A\Z")
 
 
 @pytest.mark.parametrize("name", FORMATS)
