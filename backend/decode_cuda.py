@@ -42,7 +42,7 @@ def decode(kernels: Kernels, channels: Tensor, pixels: Tensor, settings: Mapping
 
     settings: those of an LRM4DConfig by their names.
     """
-    constants = Constants(*(settings[name] for name, _ in Constants._fields_))
+    constants = Constants(*(settings[name] for name, *_ in Constants._fields_))
     return MovingGaussians(*_Decoding.apply(channels.contiguous(), pixels.contiguous(), constants, kernels))
 
 

@@ -65,7 +65,8 @@ class Sieve:
         first = ": " if count == 1 else "; the first: "
         return [
             Finding(
-                f"{count} of {count + kept} {self._kind} cannot be used and are left out{first}{self._errors[0]}",
+                f"{count} of {count + kept} {self._kind} cannot be used and "
+                f"{'is' if count == 1 else 'are'} left out{first}{self._errors[0]}",
                 "Correct that, or go on without.",
             )
         ]

@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import UserError
 from ..import_options import ImportOptions
 from .calibration import Finding, View
-from .pictures import Library, list_some
+from .pictures import Library, counted, list_some
 from .shots import STILL, Shot, camera_name
 from .times import TimeTable, exact_rate, frame_numbers, read_table, seconds_in_names, timecode_seconds
 
@@ -56,8 +56,8 @@ def set_times(
     findings += [*_uneven_movies(shots, library), *_strangers(table, shots)]
     if timed and untimed:
         raise UserError(
-            f"{len(timed)} pictures have a time but {len(untimed)} have none, such as {untimed[0].file}; give all "
-            "times with --times."
+            f"{counted(len(timed), 'picture has', 'pictures have')} a time but "
+            f"{counted(len(untimed), 'has', 'have')} none, such as {untimed[0].file}; give all times with --times."
         )
     if untimed:
         timed = _times_of_pictures(untimed, table, rate, findings)
@@ -82,7 +82,8 @@ def _strangers(table: TimeTable, shots: list[Shot]) -> list[Finding]:
         return []
     return [
         Finding(
-            f"The table of times names {len(unknown)} pictures that there are not: {list_some(unknown)}.",
+            f"The table of times names {counted(len(unknown), 'picture that is', 'pictures that are')} not there: "
+            f"{list_some(unknown)}.",
             "Restore them or correct their names, or go on without them.",
         )
     ]
@@ -101,8 +102,8 @@ def _movie_starts(
         if len(without) < len(cameras):
             findings.append(
                 Finding(
-                    f"{len(without)} of {len(cameras)} movies have no timecode, so all are read as if they began at "
-                    f"once: {list_some(without)}.",
+                    f"{len(without)} of {len(cameras)} movies {'has' if len(without) == 1 else 'have'} no timecode, "
+                    f"so all are read as if they began at once: {list_some(without)}.",
                     "If they did not, give the cameras' offsets in a table with --times.",
                 )
             )
@@ -131,8 +132,8 @@ def _cameras_apart(shots: list[Shot]) -> list[Finding]:
     first, last = spans[apart[0]]
     return [
         Finding(
-            f"{len(apart)} of {len(spans)} cameras film from {first:.3g} to {last:.3g} s, when most do so from "
-            f"{begin:.3g} to {end:.3g} s: {list_some(apart)}.",
+            f"{len(apart)} of {len(spans)} cameras {'films' if len(apart) == 1 else 'film'} from {first:.3g} to "
+            f"{last:.3g} s, when most do so from {begin:.3g} to {end:.3g} s: {list_some(apart)}.",
             "Correct their timecodes, or their times or offsets in the table.",
         )
     ]
@@ -323,7 +324,8 @@ def _far_times(shots: list[Shot]) -> list[Finding]:
         return []
     return [
         Finding(
-            f"{len(far)} pictures were taken more than {100 * usual:g} s away from the others: {list_some(far)}.",
+            f"{counted(len(far), 'picture was', 'pictures were')} taken more than {100 * usual:g} s away "
+            f"from the others: {list_some(far)}.",
             "Correct their times, or leave them out.",
         )
     ]

@@ -11,7 +11,7 @@ import numpy as np
 from ..aim import JUDGED, PAST, find_aim, parts_past
 from ..camera import Camera, cross_axes
 from .calibration import Finding
-from .pictures import list_some
+from .pictures import counted, list_some
 
 FAR = 8.0  # times the usual distance
 TOGETHER = 1e-3  # of the distance from the origin: cameras that are nearer stand at one point
@@ -86,7 +86,8 @@ def examine_mattes(
     if aside := [names[index] for index, part in zip(chosen, off, strict=True) if part > 2 * BESIDE]:
         return [
             Finding(
-                f"The mattes of {len(aside)} pictures are not where the others see the subject: {list_some(aside)}.",
+                f"The mattes of {counted(len(aside), 'picture', 'pictures')} are not where the others see the "
+                f"subject: {list_some(aside)}.",
                 "Check these pictures and their cameras, or leave them out.",
             )
         ]
@@ -132,7 +133,8 @@ def _examine_rig(cameras: Sequence[Camera], poses: np.ndarray, names: Sequence[s
     elif aside := [name for name, part in zip(names, off, strict=True) if part > 1 + PAST]:
         findings.append(
             Finding(
-                f"{len(aside)} cameras look past the point that the others look at: {list_some(aside)}.",
+                f"{counted(len(aside), 'camera looks', 'cameras look')} past the point that the others "
+                f"look at: {list_some(aside)}.",
                 "Check their poses, or leave them out.",
                 of_axes=True,
             )
@@ -141,7 +143,8 @@ def _examine_rig(cameras: Sequence[Camera], poses: np.ndarray, names: Sequence[s
     if far := [name for name, ratio in zip(names, ratios, strict=True) if ratio > FAR]:
         findings.append(
             Finding(
-                f"{len(far)} cameras stand more than {FAR:g} times as far away as the others: {list_some(far)}.",
+                f"{counted(len(far), 'camera stands', 'cameras stand')} more than {FAR:g} times as far "
+                f"away as the others: {list_some(far)}.",
                 "Check their poses, or leave them out.",
             )
         )

@@ -39,7 +39,7 @@ from .findings import examine_cameras, examine_mattes
 from .fitting import ORIENTATION, Fitter, fit_lens, is_doubtful, save_plate, turn_upright, upright_size, with_mask
 from .formats import read_calibration
 from .lens import Lens
-from .pictures import Library, list_some
+from .pictures import Library, counted, list_some
 from .shots import Shot, find_shots
 
 COPIED = (".png", ".jpg", ".jpeg", ".webp")  # endings of pictures that need no change
@@ -133,7 +133,8 @@ class Source:
                 kept += 1
         self.findings.extend(sieve.findings(kept))
         if doubtful:
-            text = f"EXIF says that {len(doubtful)} pictures are stored turned or mirrored: {list_some(doubtful)}."
+            text = f"EXIF says that {counted(len(doubtful), 'picture is', 'pictures are')} stored turned or "
+            text += f"mirrored: {list_some(doubtful)}."
             self.findings.append(
                 Finding(
                     text,
@@ -351,18 +352,18 @@ def _bring_to_one_size(source: Source, cameras: Sequence[Camera]) -> None:
         index for index, size in enumerate(sizes) if _is_shape(size, turned) and not _is_shape(size, usual)
     )
     for chosen, change in (
-        (source.turned, "were turned by a quarter, with their cameras"),
+        (source.turned, "turned by a quarter, with the cameras"),
         ([index for index, size in enumerate(sizes) if size not in (usual, turned)], ""),
     ):
         names = [source.names[index] for index in sorted(chosen)]
         resized = not change and all(_is_shape(sizes[index], usual, turned) for index in chosen)
-        change = change or (f"are read as {usual[0]} x {usual[1]}" if resized else "are of another size or shape")
+        change = change or (f"read as {usual[0]} x {usual[1]}" if resized else "of another size or shape")
         if names:
             width, height = sizes[min(chosen)]
             source.findings.append(
                 Finding(
-                    f"{len(names)} pictures {change}, such as one of {width} x {height} where most are {usual[0]} x "
-                    f"{usual[1]}: {list_some(names)}.",
+                    f"{counted(len(names), 'picture is', 'pictures are')} {change}, such as one of {width} x "
+                    f"{height} where most are {usual[0]} x {usual[1]}: {list_some(names)}.",
                     "Nothing is to be done.",
                 )
             )

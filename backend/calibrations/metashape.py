@@ -19,7 +19,7 @@ from ..camera import Similarity
 from ..errors import UserError
 from .calibration import Calibration, Finding, Sieve, View, check_pose
 from .lens import EQUIDISTANT, PERSPECTIVE, Lens
-from .pictures import Library, list_some
+from .pictures import Library, counted, list_some
 from .xml_files import find_file, numbers, parse_numbers, read_xml
 
 PROJECTIONS = {"frame": PERSPECTIVE, "fisheye": EQUIDISTANT}
@@ -68,7 +68,7 @@ def read_metashape(path: Path, _: Library) -> Calibration:
     if unaligned:
         findings.append(
             Finding(
-                f"{len(unaligned)} cameras are not aligned: {list_some(unaligned)}.",
+                f"{counted(len(unaligned), 'camera is', 'cameras are')} not aligned: {list_some(unaligned)}.",
                 "Go on without them, or align them in Metashape. Slaves of a multi-camera system are exported without "
                 "poses; turn them into cameras of their own.",
             )

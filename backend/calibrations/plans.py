@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from .load import Source
+from .pictures import counted
 
 
 def describe_use(source: Source, mattes: dict[int, bool], cut: int) -> list[str]:
@@ -17,15 +18,23 @@ def describe_use(source: Source, mattes: dict[int, bool], cut: int) -> list[str]
     bent = sum(not shot.view.lens.is_pinhole for shot in shots)
     lines = [f"Used: {count - held_out} of {count} pictures" if held_out else f"Used: all {count} pictures"]
     if held_out:
-        lines.append(f"Left out: {held_out} pictures, which are held out to be compared with")
+        lines.append(
+            f"Left out: {counted(held_out, 'picture, which is', 'pictures, which are')} held out to be compared with"
+        )
     if masked:
-        lines.append(f"Used: the masks of {masked} pictures, as their mattes")
+        lines.append(f"Used: the masks of {counted(masked, 'picture', 'pictures')}, as their mattes")
     if bent:
-        lines.append(f"Changed: the distortion of the lens is taken out of {bent} pictures")
+        lines.append(f"Changed: the distortion of the lens is taken out of {counted(bent, 'picture', 'pictures')}")
     if 2 * matted <= count:
-        lines.append(f"Assumed: {matted} pictures have a matte, so the subject is cut out as --background says")
+        lines.append(
+            f"Assumed: {counted(matted, 'picture has', 'pictures have')} a matte, so the subject is cut out as "
+            "--background says"
+        )
     elif matted < count:
-        lines.append(f"Assumed: {count - matted} pictures without a matte show the subject and nothing else")
+        lines.append(
+            f"Assumed: {counted(count - matted, 'picture without a matte shows', 'pictures without a matte show')} the "
+            "subject and nothing else"
+        )
     if cut:
         lines.append(f"Left open: what the border cuts off the subject in {cut} of {matted} pictures with a matte")
     if count > 1 and len({shot.time for shot in shots}) == 1:

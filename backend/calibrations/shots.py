@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import UserError
 from ..import_options import ImportOptions
 from .calibration import Calibration, Finding, Sieve, View
-from .pictures import Library, is_movie, list_some
+from .pictures import Library, counted, is_movie, list_some
 
 STILL = 1e-3  # of the rig's size: cameras that are nearer to one another are one camera that stands still
 
@@ -113,14 +113,16 @@ def _unmatched(without: list[str], count: int, unused: list[str], named: bool) -
     if without:
         findings.append(
             Finding(
-                f"{len(without)} of {count} cameras have no picture: {list_some(without)}.",
+                f"{len(without)} of {count} cameras {'has' if len(without) == 1 else 'have'} no picture: "
+                f"{list_some(without)}.",
                 "They are left out; restore their pictures, or call these as the calibration does, if you need them.",
             )
         )
     if unused:
         findings.append(
             Finding(
-                f"{len(unused)} pictures have no camera in the calibration: {list_some(unused)}.",
+                f"{counted(len(unused), 'picture has', 'pictures have')} no camera in the calibration: "
+                f"{list_some(unused)}.",
                 "Calibrate them too; if the cameras stand still, add --fixed-rig."
                 if named
                 else "Calibrate their cameras too, or give the pictures their cameras' names.",

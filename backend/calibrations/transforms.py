@@ -31,7 +31,7 @@ from ..picture_files import LARGEST_PICTURE, read_size
 from .calibration import Calibration, Finding, Sieve, View, examine_poses
 from .frame_files import FrameFiles
 from .lens import EQUIDISTANT, PERSPECTIVE, Lens
-from .pictures import Library, calibrated_size, list_some
+from .pictures import Library, calibrated_size, counted, list_some
 
 SPLITS = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
 BROWN_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE", "FULL_OPENCV")
@@ -71,7 +71,7 @@ def read_transforms(path: Path, _: Library) -> Calibration:
         known, more = {view.file for view in views}, _read_file(part, bool(views), findings)
         new = [view for view in more if view.file not in known] if known else more
         if len(new) < len(more):
-            text = f"{len(more) - len(new)} pictures of {part.name} are also listed before."
+            text = f"Pictures of {part.name} are also listed before: {len(more) - len(new)}."
             findings.append(Finding(text, "They are used as they are listed first."))
         views += new
     return Calibration(TRANSFORMS, path, views, findings)
@@ -170,7 +170,8 @@ def _read_splits(document: dict, names: list[str], path: Path, findings: list[Fi
     if unknown := sorted(set().union(*listed.values()) - {*names}):
         findings.append(
             Finding(
-                f"The splits of {path.name} name {len(unknown)} pictures that no frame has: {list_some(unknown)}.",
+                f"The splits of {path.name} name {counted(len(unknown), 'picture', 'pictures')} that no frame has: "
+                f"{list_some(unknown)}.",
                 "Nothing is to be done if those were taken out; else write them as 'file_path' does.",
             )
         )

@@ -180,7 +180,7 @@ def test_a_frame_without_time_among_others_is_left_out(folder):
     edit_frame(folder, lambda frame: frame.pop("time"))
     source = open_capture(folder)
     assert len(source.shots) == 3
-    assert "1 of 4 frames cannot be used and are left out: The time of 'view_1.png' in seconds is missing" in str(
+    assert "1 of 4 frames cannot be used and is left out: The time of 'view_1.png' in seconds is missing" in str(
         source.findings[0]
     )
 
@@ -238,7 +238,7 @@ def test_splits_of_pictures_that_were_taken_out_are_reported(folder):
     edit(folder, lambda document: document.update(test_filenames=["view_0.png", "view_9.png"]))
     source = open_capture(folder)
     assert [shot.view.held_out for shot in source.shots] == [True, False, False, False]
-    assert "name 1 pictures that no frame has: view_9.png" in str(source.findings[0])
+    assert "name 1 picture that no frame has: view_9.png" in str(source.findings[0])
 
 
 def test_fields_that_are_not_read_are_named(folder):

@@ -73,7 +73,7 @@ def test_frames_whose_picture_is_not_there_are_left_out_with_one_warning(folder,
     source = open_capture(folder)
     assert source.names == ["view_0", "view_2", "view_3"]
     (finding,) = source.findings
-    assert str(finding).startswith("1 of 4 cameras have no picture") and "left out" in finding.fix
+    assert str(finding).startswith("1 of 4 cameras has no picture") and "left out" in finding.fix
     assert len(read_capture(source).frames) == 3
 
 
@@ -149,7 +149,7 @@ def test_pictures_of_another_size_are_brought_to_that_of_the_others(folder):
     source = open_capture(folder)
     (finding,) = source.findings
     assert str(finding).startswith(
-        "1 pictures are read as 24 x 24, such as one of 30 x 30 where most are 24 x 24: view_1"
+        "1 picture is read as 24 x 24, such as one of 30 x 30 where most are 24 x 24: view_1"
     )
     frame = read_capture(source).frames[1]
     assert frame.image.shape == (24, 24, 4) and (frame.image == [255, 0, 0, 255]).all()
@@ -158,7 +158,7 @@ def test_pictures_of_another_size_are_brought_to_that_of_the_others(folder):
     Image.new("RGBA", (36, 24), "red").save(folder / "view_1.png")
     edit_frame(folder, lambda frame: frame.update(w=36, h=24, fl_x=25.0, fl_y=25.0, cx=18.0, cy=12.0))
     source = open_capture(folder)
-    assert "1 pictures are of another size or shape, such as one of 36 x 24" in str(source.findings[0])
+    assert "1 picture is of another size or shape, such as one of 36 x 24" in str(source.findings[0])
     capture = read_capture(source)
     assert [frame.image.shape[1] for frame in capture.frames] == [24, 36, 24, 24]
     assert [square[0] for square in capture.middle_squares()] == [0, 6, 0, 0]

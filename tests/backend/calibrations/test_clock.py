@@ -142,7 +142,7 @@ def test_a_table_tells_times_or_offsets(rig, table, expected):
             r"names camera 'cam9', but the cameras with pictures are cam0, cam1, cam2 and 1 more; ",
         ),
         ("camera,frame,time\ncam0,1,0.5\n", "The table of times lacks frame 2 of camera 'cam0'"),
-        ("picture,time\ncam0/1.png,1\n", r"1 pictures have a time but 7 have none, such as cam0/2\.png"),
+        ("picture,time\ncam0/1.png,1\n", r"1 picture has a time but 7 have none, such as cam0/2\.png"),
         ("camera,offset\ncam0,00:00:01:00\n", "needs a rate; give it with --fps"),
     ],
 )
@@ -318,7 +318,7 @@ def test_movies_of_other_hours_are_reported(rig):
     for index, camera in enumerate(CAMERAS):
         code = "11:00:00:00" if index == 3 else f"10:00:00:0{index}"
         film(rig, f"videos/{camera}.mov", RIG[index], [0.0, 0.04, 0.08], timecode=code)
-    assert any("1 of 4 cameras film from 3.6e+03 to 3.6e+03 s" in text and "cam3." in text for text in found(rig))
+    assert any("1 of 4 cameras films from 3.6e+03 to 3.6e+03 s" in text and "cam3." in text for text in found(rig))
 
 
 def test_an_offset_that_leads_a_camera_away_is_reported(rig):
@@ -328,7 +328,7 @@ def test_an_offset_that_leads_a_camera_away_is_reported(rig):
     assert found(rig, times=near) == []
     far = _write(rig / "far.csv", "camera,offset\ncam1,50\n")
     (text,) = found(rig, times=far)
-    assert "1 of 4 cameras film from 50 to 50.1 s, when most do so from 0 to 0.08 s: cam1." in text
+    assert "1 of 4 cameras films from 50 to 50.1 s, when most do so from 0 to 0.08 s: cam1." in text
 
 
 def test_a_movie_without_the_timecode_that_others_have_is_reported(rig):
@@ -336,7 +336,7 @@ def test_a_movie_without_the_timecode_that_others_have_is_reported(rig):
         more = {} if index == 2 else {"timecode": f"10:00:00:0{index}"}
         film(rig, f"videos/{camera}.mov", RIG[index], [0.0, 0.04, 0.08], **more)
     (text,) = found(rig)
-    assert "1 of 4 movies have no timecode, so all are read as if they began at once: cam2.mov." in text
+    assert "1 of 4 movies has no timecode, so all are read as if they began at once: cam2.mov." in text
     assert times(rig) == pytest.approx([0, 0.04, 0.08] * 4, abs=1e-4)
 
 
@@ -347,7 +347,7 @@ def test_times_of_pictures_that_there_are_not_are_reported(rig):
     assert found(rig, times=good) == []
     more = _write(rig / "more.csv", f"picture,time\n{rows}cam1_2.png,9\n")
     (text,) = found(rig, times=more)
-    assert text.startswith("The table of times names 1 pictures that there are not: cam1_2.png. Restore them")
+    assert text.startswith("The table of times names 1 picture that is not there: cam1_2.png. Restore them")
 
 
 def test_frames_at_which_a_movie_breaks_off_are_left_out(rig, monkeypatch):

@@ -26,7 +26,7 @@ MISSING = {
     "colmap4d": r"TAKE/sparse/0/cameras\.bin is missing; export",
     "movies": r"TAKE/sparse/0/cameras\.txt is missing; export",
     "COLMAP a frame": r"1 of 3 frames cannot be used .* TAKE/frame_0001/sparse/0/cameras\.bin is missing; export",
-    "RealityScan XMP": r"1 pictures have no camera in the calibration: cam2_0001\.png\. Calibrate them too",
+    "RealityScan XMP": r"1 picture has no camera in the calibration: cam2_0001\.png\. Calibrate them too",
     "EasyMocap": r"TAKE/intri\.yml is missing; put it there, for EasyMocap's calibration is intri\.yml and extri\.yml",
     **{
         f"OpenCV {kind}": r"3 pictures have no camera in the calibration: cam2.0000\.png, .* Calibrate their cam"
@@ -60,8 +60,7 @@ RENAMED = {
     "RealityScan CSV": r"\A\Z",
     "RealityScan XMP": r"There is no picture or movie for 'old_cam2_0001' below TAKE, .* name the folder of the",
     **{
-        f"OpenCV {kind}": r"1 of 4 cameras have no picture: old_cam2\. .* call these"
-        for kind in ("YAML", "XML", "JSON")
+        f"OpenCV {kind}": r"1 of 4 cameras has no picture: old_cam2\. .* call these" for kind in ("YAML", "XML", "JSON")
     },
 }
 
@@ -240,7 +239,7 @@ def test_a_picture_that_is_missing_or_renamed_is_told(tmp_path, name):
     file = tmp_path / form.name(2, 1)
     file.rename(file.with_name(f"other{file.suffix}"))
     by_name = (
-        r"1 of 12 cameras have no picture: \S*2\S*1\S*\. They are left out; restore their pictures, or call these as"
+        r"1 of 12 cameras has no picture: \S*2\S*1\S*\. They are left out; restore their pictures, or call these as"
     )
     by_camera = (
         r"The name of \S*2/other\.png, a picture of camera '\w*2', is unlike those of the others, such as \S*2/0+\."
@@ -249,7 +248,7 @@ def test_a_picture_that_is_missing_or_renamed_is_told(tmp_path, name):
     sentences = dict.fromkeys(("COLMAP of a still rig", "LLFF", "EasyMocap", "OpenCV YAML"), by_camera)
     sentences |= dict.fromkeys(
         ("NeRSemble", "OpenCV XML", "OpenCV JSON"),
-        r"1 pictures have no camera in the calibration: \S*other\.png\. Calibrate their cameras too, or give the(.|\n)*"
+        r"1 picture has no camera in the calibration: \S*other\.png\. Calibrate their cameras too, or give the(.|\n)*"
         r"Camera '\w*2' lacks 1 of 3 frames, such as 1\. .* Restore the pictures if they are only lost",
     )
     sentences |= dict.fromkeys(
@@ -258,7 +257,7 @@ def test_a_picture_that_is_missing_or_renamed_is_told(tmp_path, name):
     )
     sentences["Neural 3D Video"] = r"its poses are those of the files in alphabetical order, .*: other\.mp4\. Rename"
     sentences["COLMAP a frame"] = (
-        r"1 of 12 cameras have no picture: frame_0001/cam2\.png\. .* restore their pictures, or"
+        r"1 of 12 cameras has no picture: frame_0001/cam2\.png\. .* restore their pictures, or"
     )
-    sentences["movies"] = r"1 of 4 cameras have no picture: cam2\.png\. .* call these as the calibration does"
+    sentences["movies"] = r"1 of 4 cameras has no picture: cam2\.png\. .* call these as the calibration does"
     check(name, tmp_path, options, sentences, by_name)

@@ -55,7 +55,7 @@ def test_times_that_nothing_tells_are_asked_for(tmp_path, name):
         ),
         (
             "picture,time\nnone.png,1\n",
-            r"The table of times names 1 pictures that there are not: none\.png\. Restore them",
+            r"The table of times names 1 picture that is not there: none\.png\. Restore them",
         ),
         ("picture,time\nnone.png,soon\n", r"The time 'soon' in line 2 of TAKE/t\.csv is neither seconds .* correct it"),
     ],

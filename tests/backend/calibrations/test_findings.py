@@ -40,15 +40,15 @@ def test_what_is_odd_is_said_with_its_fix(captured):
             frame["transform_matrix"] = turned.tolist()
 
     edit(captured, lambda document: turn(document, slice(1, 2)))
-    assert "1 cameras look past the point that the others look at: cam1." in odd(captured)
+    assert "1 camera looks past the point that the others look at: cam1." in odd(captured)
     edit(captured, lambda document: document["frames"][1]["transform_matrix"][0].__setitem__(3, 500.0))
-    assert "1 cameras stand more than 8 times as far away as the others: cam1." in odd(captured)
+    assert "1 camera stands more than 8 times as far away as the others: cam1." in odd(captured)
     edit(captured, lambda document: [frame.update(fl_x=1e5, fl_y=1e5) for frame in document["frames"]])
     assert "0.1 degrees, which few lenses have. Check that focal lengths are in pixels" in odd(captured)
 
 
 @pytest.mark.parametrize(
-    ("moved", "sentence"), [((0, 1, 2), "The mattes do not fit the cameras"), ((1,), "The mattes of 1 pictures")]
+    ("moved", "sentence"), [((0, 1, 2), "The mattes do not fit the cameras"), ((1,), "The mattes of 1 picture")]
 )
 def test_mattes_that_are_not_where_the_cameras_see_the_subject_are_reported(tmp_path, moved, sentence):
     frames = []
@@ -105,7 +105,7 @@ def test_poses_with_a_scale_and_times_far_away_are_reported(captured):
     edit(captured, change)
     found = odd(captured)
     assert "The poses of transforms.json have a scale, 2 to 2, which was taken out." in found
-    assert "1 pictures were taken more than" in found and "many7.png. Correct their times" in found
+    assert "1 picture was taken more than" in found and "many7.png. Correct their times" in found
 
 
 def test_pictures_without_camera_and_cameras_without_picture_are_counted(tmp_path):
@@ -114,8 +114,8 @@ def test_pictures_without_camera_and_cameras_without_picture_are_counted(tmp_pat
         spots.save(tmp_path / "images" / name, camera)
     spots.save(tmp_path / "images" / "other.png", RIG[0])
     found = odd(tmp_path)
-    assert "1 of 4 cameras have no picture: cam3.png." in found
-    assert "1 pictures have no camera in the calibration: other.png." in found
+    assert "1 of 4 cameras has no picture: cam3.png." in found
+    assert "1 picture has no camera in the calibration: other.png." in found
 
 
 def test_a_picture_of_another_camera_is_not_taken_for_one_that_is_missing(tmp_path):
@@ -138,7 +138,7 @@ def test_check_says_what_a_capture_is_and_what_is_odd(captured, capsys):
     )
     edit(captured, lambda document: document["frames"][1]["transform_matrix"][0].__setitem__(3, 500.0))
     assert main(["check", str(captured)]) == 0
-    assert "Odd: 1 cameras stand more than 8 times as far away" in capsys.readouterr().out
+    assert "Odd: 1 camera stands more than 8 times as far away" in capsys.readouterr().out
 
 
 def test_poses_that_are_inverted_are_reported(tmp_path):
@@ -163,7 +163,7 @@ def test_check_says_of_damaged_pictures_that_they_are_not_used(captured, capsys)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert main(["check", str(captured)]) == 0
     told = capsys.readouterr().out
-    assert "Used: all 3 pictures" in told and "1 of 4 pictures cannot be used and are left out: " in told
+    assert "Used: all 3 pictures" in told and "1 of 4 pictures cannot be used and is left out: " in told
 
 
 def test_check_says_what_is_used_left_out_changed_and_assumed(tmp_path, capsys):
@@ -176,10 +176,10 @@ def test_check_says_what_is_used_left_out_changed_and_assumed(tmp_path, capsys):
     told = capsys.readouterr().out.splitlines()
     assert told[1:8] == [
         "Used: 2 of 3 pictures",
-        "Left out: 1 pictures, which are held out to be compared with",
-        "Used: the masks of 1 pictures, as their mattes",
+        "Left out: 1 picture, which is held out to be compared with",
+        "Used: the masks of 1 picture, as their mattes",
         "Changed: the distortion of the lens is taken out of 3 pictures",
-        "Assumed: 1 pictures have a matte, so the subject is cut out as --background says",
+        "Assumed: 1 picture has a matte, so the subject is cut out as --background says",
         "Left open: what the border cuts off the subject in 1 of 1 pictures with a matte",
         "Assumed: all pictures are of one moment, because their times are equal or not told",
     ]

@@ -166,9 +166,7 @@ def test_a_camera_that_stands_on_its_side_is_turned_with_its_pictures(tmp_path):
     for camera, name in zip(rig, NAMES, strict=True):
         spots.save(tmp_path / "images" / name, camera)
     source = open_capture(tmp_path)
-    assert "1 pictures were turned by a quarter, with their cameras, such as one of 120 x 160 where most" in odd(
-        tmp_path
-    )
+    assert "1 picture is turned by a quarter, with the cameras, such as one of 120 x 160 where most" in odd(tmp_path)
     for frame in read_capture(source).frames:
         assert frame.image.shape == (120, 160, 4)
         assert spots.worst_miss(frame.image, frame.camera) < 0.06
@@ -176,7 +174,7 @@ def test_a_camera_that_stands_on_its_side_is_turned_with_its_pictures(tmp_path):
 
 def test_a_camera_of_half_the_resolution_is_brought_to_that_of_the_others(captured):
     Image.open(captured / "cam2.png").resize((80, 60)).save(captured / "cam2.png")
-    assert "1 pictures are read as 160 x 120, such as one of 80 x 60 where most are 160 x 120: cam2." in odd(captured)
+    assert "1 picture is read as 160 x 120, such as one of 80 x 60 where most are 160 x 120: cam2." in odd(captured)
     for frame in load_capture(captured).frames:
         assert frame.image.shape == (120, 160, 4)
         assert spots.worst_miss(frame.image, frame.camera) < 0.4  # of a picture with half of the pixels

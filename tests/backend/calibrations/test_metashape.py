@@ -123,7 +123,7 @@ def test_cameras_that_are_not_aligned_or_switched_off_are_left_out(tmp_path):
 
     source = open_capture(write(tmp_path, cameras=cameras))
     assert [shot.view.name for shot in source.shots] == ["IMG_0", "IMG_2"]
-    assert "1 cameras are not aligned: IMG_3." in str(source.findings[0])
+    assert "1 camera is not aligned: IMG_3." in str(source.findings[0])
 
 
 @pytest.mark.parametrize(
