@@ -156,8 +156,12 @@ def turn_about(
 
 
 def noise_levels(steps: int) -> list[float]:
-    """Return the levels, from 1 down, at which `steps` steps read the missing pictures."""
-    levels = [1 - step / steps for step in range(steps)]
+    """Return the levels, from 1 down to 0, at which `steps` steps read the missing pictures; a single one reads noise.
+
+    The last step reads what the one before has drawn and decided. At a level above 0 the network takes it for a guess,
+    and unseen outlines stay soft.
+    """
+    levels = [1 - step / max(1, steps - 1) for step in range(steps)]
     return [SHIFT * level / (1 + (SHIFT - 1) * level) for level in levels]
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Renders 4D Gaussians by EWA splatting (Zwicker et al. 2001); a low-pass filter preserves each splat's energy.
 
-`render` uses gsplat on an NVIDIA GPU where it is installed, else kernels of ours (splat_cuda.py); loops compiled by
+`render` uses kernels of ours on an NVIDIA GPU (splat_cuda.py), or gsplat where these fail; loops compiled by
 Numba on a CPU (splat_cpu.py); and plain torch code where these are missing. All compute the same function with the
 same constants: splats below 1/255 are skipped, one splat covers at most 0.999, and a pixel is complete when its
 transmittance falls to 1e-4.
@@ -87,11 +87,11 @@ def is_compiled(device: torch.device) -> bool:
 
 
 def _pick_rasterizer(device: torch.device) -> SplatPictures:
-    """Return the fastest function that can draw splats: gsplat or our kernels on a GPU, compiled loops on a CPU."""
-    if device.type == "cuda" and _gsplat_works():
-        return _rasterize_gsplat
+    """Return the fastest function that can draw splats: our kernels or gsplat on a GPU, compiled loops on a CPU."""
     if device.type == "cuda" and splat_cuda.works(device):
         return splat_cuda.splat_pictures
+    if device.type == "cuda" and _gsplat_works():
+        return _rasterize_gsplat
     if device.type == "cpu" and splat_cpu.load_loops():
         return splat_cpu.splat_pictures
     return _rasterize_torch

@@ -4,7 +4,7 @@
 The steps are those of 3D Gaussian splatting (Kerbl et al. 2023), for all views at once: project, list the pairs of a
 splat and a tile that it touches, sort them by tile and depth, composite each tile front to back. The backward pass
 composites again in the same order, so nothing is stored for each pixel of each splat. PyTorch sorts; the rest is in
-splat_kernels.cu. gsplat does the same with kernels that a compiler of the user's must build.
+splat_kernels.cu. gsplat does the same, less fast, with kernels that a compiler of the user's must build.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def works(device: torch.device) -> bool:
         try_to_splat(splat_pictures, device)
     except Exception as error:  # compilers fail with many kinds of errors
         log.warning(
-            "The splatting kernels cannot be used (%s); pictures are made by slower PyTorch code.", first_line(error)
+            "The splatting kernels cannot be used (%s); gsplat or slower PyTorch code stands for them.",
+            first_line(error),
         )
         return False
     return True

@@ -3,6 +3,7 @@
 
 import math
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -199,12 +200,17 @@ def test_an_empty_cloud_is_an_empty_picture():
     assert draw(cloud)[1].max() == 0
 
 
-def test_without_gsplat_the_kernels_are_used_and_nothing_is_said(monkeypatch, caplog):
+def test_on_a_gpu_our_kernels_come_first_then_gsplat_then_the_twin(monkeypatch, caplog):
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr(splat_cuda, "works", lambda device: True)
+    assert rasterize._pick_rasterizer(gpu) == splat_cuda.splat_pictures and rasterize.is_compiled(gpu)
+    monkeypatch.setattr(splat_cuda, "works", lambda device: False)
+    rasterize._gsplat_works.cache_clear()
+    monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", SimpleNamespace(_C=object()))
+    assert rasterize._pick_rasterizer(gpu) == rasterize._rasterize_gsplat and rasterize.is_compiled(gpu)
     rasterize._gsplat_works.cache_clear()
     monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", None)  # importing it fails
-    monkeypatch.setattr(splat_cuda, "works", lambda device: True)
-    gpu = torch.device("cuda", 0)
-    assert rasterize._pick_rasterizer(gpu) == splat_cuda.splat_pictures and rasterize.is_compiled(gpu)
+    assert rasterize._pick_rasterizer(gpu) == rasterize._rasterize_torch and not rasterize.is_compiled(gpu)
     assert not caplog.messages
     rasterize._gsplat_works.cache_clear()
 
@@ -216,10 +222,11 @@ def test_the_gpus_kernels_and_the_twin_agree(count, kernel, monkeypatch):
     """Same pictures to 2e-4 on average and the same gradients, for turned, moving splats at several times."""
     monkeypatch.setattr(splat_cpu, "load_loops", lambda: None)
     if kernel == "ours":
-        monkeypatch.setattr(rasterize, "_gsplat_works", lambda: False)
         assert splat_cuda.works(torch.device("cuda", 0))
     elif not rasterize._gsplat_works():
         pytest.skip("gsplat is not installed or not built")
+    else:
+        monkeypatch.setattr(splat_cuda, "works", lambda device: False)
     poses, intrinsics = POSE.repeat(3, 1, 1), torch.tensor([[300.0, 280, 120, 130]]).repeat(3, 1)
     poses[1, 0, 3], poses[2, 2, 3] = 0.4, -1.0
     times = torch.tensor([0.0, 0.2, -0.5])

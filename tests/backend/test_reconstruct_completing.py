@@ -72,7 +72,7 @@ def test_empty_pictures_are_not_completed(model, photo):
 
 
 def test_the_seed_decides_what_is_completed(model, photo):
-    first, again, other = (reconstruct(photo, replace(SMALL, seed=seed), model, CENTRE) for seed in (4, 4, 5))
+    first, again, other = (reconstruct(photo, replace(SMALL, seed=seed, steps=1), model, CENTRE) for seed in (4, 4, 5))
     assert torch.equal(first.mean, again.mean) and torch.equal(first.color, again.color)
     assert len(first) != len(other) or not torch.equal(first.color, other.color)
 
