@@ -36,7 +36,7 @@ from .splats import LARGEST, SMALLEST, STATIC_SIGMA, MovingSplats, is_clip
 from .tensor_files import write_tensors
 
 FORMAT = "facet4d-cloud-1"
-TENSORS = ("mean", "scale", "left", "right", "opacity", "color")
+TENSORS: tuple[str, ...] = ("mean", "scale", "left", "right", "opacity", "color")
 
 
 class ConditionedGaussians(NamedTuple):
