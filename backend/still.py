@@ -115,7 +115,7 @@ def keep_still_once(
         Cancelled: whatever `progress` raises, between two windows at the latest.
     """
     ranges = stillness.telling()
-    if not ranges:
+    if not ranges or not any(len(cloud) for cloud in clouds):
         return list(clouds)
     still = []
     for number, (cloud, middle) in enumerate(zip(clouds, middles, strict=True)):

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from ..planning import make_plan
 from ..portrait.mattes import cut_out_take
 from ..portrait.pipeline import Completion, Sitting, read_sitting
 from ..reconstruct import Prepared, compute, prepare
+from ..still import Stillness, keep_still_once
 from ..take import Take, Window, plan_windows
 from ..version import read_version
 from ..windows import fade_window, forget_finished, join_windows
@@ -68,16 +69,24 @@ class Failure:
     details: str = ""
 
 
+class Parts(NamedTuple):
+    """A long take's windows that show something: their clouds, the seconds of their middles, and what stands still."""
+
+    clouds: list[Gaussians4D]
+    middles: list[float]
+    stillness: Stillness
+
+
 @dataclass
 class Decoded:
-    """A unit's input in memory: pictures, a person, the path of a photo, or the clouds of windows; and its sight.
+    """A unit's input in memory: pictures, a person, the path of a photo, or a take's windows; and its sight.
 
     prepared: of pictures, once that is done.
     """
 
     unit: Unit
     report: Report
-    source: Capture | Sitting | Path | list[Gaussians4D]
+    source: Capture | Sitting | Path | Parts
     window: Window | None = None
     times: Sequence[float] = ()
     sight: Sight | None = None
@@ -190,13 +199,23 @@ def _decode(unit: Unit, report: Report) -> Decoded | Outcome:
         return Decoded(unit, report, take.read(window.pictures), window)
     report.record.update(describe_input(shot.input, outside), windows=len(windows), pictures=len(take))
     if unit.number == JOIN:
-        clouds = [load_cloud(path) for path in unit.parts]
         inputs = take.read(choose_inputs(len(take)))
-        return Decoded(unit, report, clouds, None, take.times, look_at(inputs, take.cameras, shot.centre))
+        parts, sight = _read_parts(unit, take, windows), look_at(inputs, take.cameras, shot.centre)
+        return Decoded(unit, report, parts, times=take.times, sight=sight)
     capture = take.read(windows[0].pictures)
     inputs = capture.select(choose_inputs(len(capture.frames)))
     cameras = [frame.camera for frame in capture.frames]
     return Decoded(unit, report, capture, sight=look_at(inputs, cameras, shot.centre))
+
+
+def _read_parts(unit: Unit, take: Take, windows: Sequence[Window]) -> Parts:
+    """Read the clouds of a take's windows, and see in the pictures of one after the other what stands still."""
+    stillness = Stillness()
+    for window in windows:
+        stillness.add(take.read(window.pictures))
+    clouds = [load_cloud(path) for path in unit.parts]
+    shown = [(cloud, window.middle) for cloud, window in zip(clouds, windows, strict=True) if len(cloud)]
+    return Parts([cloud for cloud, _ in shown], [middle for _, middle in shown], stillness)
 
 
 def decode(tries: Tries, unit: Unit) -> Decoded | Failure | Outcome:
@@ -254,8 +273,9 @@ class Predictor:
         """
         source: Any = decoded.source
         prepared = decoded.prepared
-        if isinstance(source, list):
-            return join_windows(source, decoded.times)
+        if isinstance(source, Parts):
+            clouds = keep_still_once(*source, decoded.unit.shot.options.device)
+            return join_windows(clouds, decoded.times)
         if prepared is None:
             pipeline = self._portraits(decoded.unit.shot.options)
             return (pipeline.complete(source) if isinstance(pipeline, Completion) else pipeline.run(source)).cloud

@@ -104,6 +104,12 @@ def test_a_take_in_which_everything_changes_stays_as_it_is(monkeypatch):
     assert keep_still_once(clouds, MIDDLES, stillness) == clouds
 
 
+def test_a_take_that_shows_nothing_has_nothing_that_stands_still():
+    stillness = Stillness()
+    look(stillness)
+    assert keep_still_once([], [], stillness) == []
+
+
 def test_a_stop_is_heard_while_it_is_looked_for():
     stillness, heard = Stillness(), []
     look(stillness)

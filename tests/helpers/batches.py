@@ -17,13 +17,15 @@ SHOTS = int(os.environ.get("FACET4D_SHOTS", "16"))  # of the batches that are ki
 BROKEN = (3, 7)  # of them
 
 
-def write_capture(folder: Path, seed: int = 0, moments: int = 1, views: int = 3) -> Path:
-    """A capture of noise with mattes: so many views at each moment."""
+def write_capture(folder: Path, seed: int = 0, moments: int = 1, views: int = 3, still: bool = False) -> Path:
+    """A capture of noise with mattes: so many views at each moment. still: their upper half never changes."""
     random = np.random.default_rng(seed)
     frames = []
     for moment in range(moments):
         for number, camera in enumerate(ring(views, size=SIDE, focal=1.4 * SIDE)):
             image = random.integers(0, 256, (SIDE, SIDE, 4), dtype=np.uint8)
+            if still and moment:
+                image[: SIDE // 2] = frames[number].image[: SIDE // 2]
             image[..., 3] = 255 * (np.hypot(*(np.mgrid[:SIDE, :SIDE] - SIDE / 2 + 0.5)) < 0.4 * SIDE)
             frames.append(Frame(camera, moment / 30, image, f"view_{moment:03}_{number}"))
     save_capture(Capture(frames), folder)

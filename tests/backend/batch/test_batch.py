@@ -189,13 +189,16 @@ def test_the_summary_shows_every_shot(batch, tmp_path):
     assert strip.shape == (32, 5 * 32, 3)
 
 
-def test_a_long_take_is_divided_and_joined_to_what_reconstruct_makes(batch, tmp_path, model):
-    write_capture(tmp_path / "shots/long", moments=40, views=2)
+@pytest.mark.parametrize("still", [False, True])
+def test_a_long_take_is_divided_and_joined_to_what_reconstruct_makes(still, batch, tmp_path, model, caplog):
+    write_capture(tmp_path / "shots/long", moments=40, views=2, still=still)
     code, units = batch()
     assert code == 0 and units[0] == "long.-2" and len(units) == 1 + record(tmp_path, "long")["windows"] > 3
     whole = tmp_path / "whole.safetensors"
     given = ["--model", str(model), "--complete", "off", "--device", "cpu"]
+    caplog.clear()
     assert main(["reconstruct", str(tmp_path / "shots/long"), "--out", str(whole), *given]) == 0
+    assert ("stands still and is kept once" in caplog.text) == still
     joined, expected = load_cloud(tmp_path / "out/long.safetensors"), load_cloud(whole)
     assert joined.time_range == expected.time_range
     assert all(torch.equal(*pair) for pair in zip(joined.tensors(), expected.tensors(), strict=True))
