@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +32,14 @@ from .take import Take, Window, plan_windows
 from .version import read_version
 
 KEPT = "window_"  # the beginning of the names of finished windows' files
+
+
+class Parts(NamedTuple):
+    """A take's windows that show something: their clouds, the seconds of their middles, and what stands still."""
+
+    clouds: list[Gaussians4D]
+    middles: list[float]
+    stillness: Stillness
 
 
 def reconstruct_take(
@@ -60,17 +69,15 @@ def reconstruct_take(
             log.info("%d of the %d pictures are read, from all sides.", len(pictures), len(take))
         return reconstruct(take.read(pictures), options, network, centre, progress, on_cloud)
     log.info(_describe(windows, take, folder))
-    clouds: list[Gaussians4D] = []
-    middles: list[float] = []
-    stillness = Stillness()
+    parts = Parts([], [], Stillness())
+    given = (options, network, centre, progress, folder, parts.stillness)
     with saying_once():
-        for middle, cloud in _reconstruct_windows(take, windows, options, network, centre, progress, folder, stillness):
-            clouds.append(cloud)
-            middles.append(middle)
-            if on_cloud and len(cloud) and len(clouds) < len(windows):
-                on_cloud(join_windows(clouds, take.times))
-        clouds = keep_still_once(clouds, middles, stillness, options.device, progress)
-    return join_windows(clouds, take.times)
+        for middle, cloud in _reconstruct_windows(take, windows, *given):
+            parts.clouds.append(cloud)
+            parts.middles.append(middle)
+            if on_cloud and len(cloud) and len(parts.clouds) < len(windows):
+                on_cloud(join_windows(parts.clouds, take.times))
+        return join_take(parts, take.times, options.device, progress)
 
 
 def _describe(windows: Sequence[Window], take: Take, folder: Path | None) -> str:
@@ -139,8 +146,17 @@ def fade_window(make: Callable[[], Gaussians4D], window: Window, device: torch.d
     return cloud.to(device).fade(window.middle, window.deviation).to("cpu").prune(MIN_OPACITY)
 
 
+def join_take(parts: Parts, times: Sequence[float], device: str, progress: Progress = no_progress) -> Gaussians4D:
+    """Join a take's windows, with what stands still once; times: of its pictures. device: see devices.pick_device.
+
+    Raises:
+        NothingFound: they show nothing.
+    """
+    return join_windows(keep_still_once(*parts, device, progress), times)
+
+
 def join_windows(clouds: Sequence[Gaussians4D], times: Sequence[float]) -> Gaussians4D:
-    """Join the clouds of a take's windows; times: of its pictures.
+    """Join the clouds of windows as they are; times: of the take's pictures.
 
     Raises:
         NothingFound: there are none.

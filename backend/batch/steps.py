@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -39,10 +39,10 @@ from ..planning import make_plan
 from ..portrait.mattes import cut_out_take
 from ..portrait.pipeline import Completion, Sitting, read_sitting
 from ..reconstruct import Prepared, compute, prepare
-from ..still import Stillness, keep_still_once
+from ..still import Stillness
 from ..take import Take, Window, plan_windows
 from ..version import read_version
-from ..windows import fade_window, forget_finished, join_windows
+from ..windows import Parts, fade_window, forget_finished, join_take
 from .shots import DONE, FAILED, Shot, describe_input, read_record, stamp, state_of, write_record
 from .strip import Sight, choose_inputs, draw_strip, look_at, score_inputs
 from .units import JOIN, WHOLE, Outcome, Tries, Unit, Unwritable
@@ -67,14 +67,6 @@ class Failure:
     report: Report
     sentence: str
     details: str = ""
-
-
-class Parts(NamedTuple):
-    """A long take's windows that show something: their clouds, the seconds of their middles, and what stands still."""
-
-    clouds: list[Gaussians4D]
-    middles: list[float]
-    stillness: Stillness
 
 
 @dataclass
@@ -274,8 +266,7 @@ class Predictor:
         source: Any = decoded.source
         prepared = decoded.prepared
         if isinstance(source, Parts):
-            clouds = keep_still_once(*source, decoded.unit.shot.options.device)
-            return join_windows(clouds, decoded.times)
+            return join_take(source, decoded.times, decoded.unit.shot.options.device)
         if prepared is None:
             pipeline = self._portraits(decoded.unit.shot.options)
             return (pipeline.complete(source) if isinstance(pipeline, Completion) else pipeline.run(source)).cloud
