@@ -72,6 +72,8 @@ class LRM4DConfig:
 
     border: patches farther than so many from those that show the subject are not read; below 0, as in the paper, all
     are.
+
+    close_ups: whether the network has learned to read close-ups of faces beside the pictures that they are cut from.
     """
 
     layers: int
@@ -93,10 +95,11 @@ class LRM4DConfig:
     completes: bool = False
     expansion: int = 4
     border: int = -1
+    close_ups: bool = False
 
 
 SMALL = LRM4DConfig(
-    layers=12,
+    layers=18,
     width=384,
     heads=6,
     scale_bias=-0.7,
@@ -110,6 +113,7 @@ SMALL = LRM4DConfig(
     completes=True,
     expansion=8,
     border=2,
+    close_ups=True,
 )
 BASE = LRM4DConfig(12, 768, 12)
 LARGE = LRM4DConfig(24, 1024, 16)

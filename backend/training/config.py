@@ -43,7 +43,8 @@ class TrainConfig:
 
     feature_weight: how much more than elsewhere colors count where targets show eyes and mouths.
 
-    busts_share: of the heads, those that have shoulders and clothes (scenes/sampler.py).
+    busts_share: of the heads, those that have shoulders and clothes; close_up_share: of the groups of heads with many
+    inputs, those with close-ups of faces (scenes/sampler.py).
 
     For large models: with fsdp, several GPUs share the parameters and the optimizers' state (FSDP2) where otherwise
     each holds all of them (DDP); activation_checkpointing computes the blocks' activations anew in the backward pass.
@@ -72,6 +73,7 @@ class TrainConfig:
     pool: int = 64
     heads_share: float = 0.75
     busts_share: float = 0.4
+    close_up_share: float = 0.0
     ssim_weight: float = 0.05
     alpha_weight: float = 0.5
     perceptual_weight: float = 0.0

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -51,7 +51,7 @@ from .perceptual import MOBILENET, MobileNetV2
 from .predict import Most, count_most, predict_views
 from .scenes.sampler import SceneBatch, SceneSampler
 from .sharding import local, local_gradient, shard, whole
-from .start import load_start, widen
+from .start import can_grow, grow, load_start
 from .tasks import Task
 from .validate import validation_scenes, validation_sheet
 
@@ -149,8 +149,8 @@ class Run:
         perceives = config.perceptual_weight or config.missing_perceptual_weight
         features = MobileNetV2(assets / MOBILENET).to(device) if perceives else None
         self.task = Task(self.network, config, features)
-        seed, busts = config.seed + 1000 * self.rank, config.busts_share
-        sampler = SceneSampler(assets, device, seed, heads_share=config.heads_share, busts_share=busts)
+        shares = {name: getattr(config, name) for name in ("heads_share", "busts_share", "close_up_share")}
+        sampler = SceneSampler(assets, device, config.seed + 1000 * self.rank, **shares)
         self.scenes = Scenes(sampler, config, device)
         # one process alone makes pictures of what was learnt
         kind = "heads" if config.heads_share else "shapes"
@@ -244,11 +244,9 @@ def _train(
     elif weights is not None:
         given, run.licence = load_start(weights)
         own = run.model.config
-        free = {name: getattr(own, name) for name in ("resolution", "completes", "expansion", "border")}
-        same = replace(given.config, **free)
-        if same != own or given.config.expansion > own.expansion:
+        if not can_grow(given.config, own):
             raise UserError(f"The weights {weights} are of another form than '{config.model}'; train it from scratch.")
-        run.start_from(widen(given.state_dict(), own))
+        run.start_from(grow(given.state_dict(), given.config, own))
     if run.rank == 0:
         with replacing(out / "config.json") as part:
             part.write_text(json.dumps(asdict(config), indent=1) + "\n")

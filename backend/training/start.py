@@ -46,20 +46,33 @@ def to_lrm4d(model: GSLRM) -> LRM4D:
     return result
 
 
-def widen(state: dict[str, Tensor], config: LRM4DConfig) -> dict[str, Tensor]:
-    """Make the hidden layers of a model's perceptrons as wide as another config's, with the same output.
+def can_grow(given: LRM4DConfig, own: LRM4DConfig) -> bool:
+    """Tell whether weights of one form can start a model of another: what they have learned keeps its meaning."""
+    free = ("layers", "resolution", "completes", "expansion", "border", "close_ups")
+    same = replace(given, **{name: getattr(own, name) for name in free})
+    return same == own and given.expansion <= own.expansion and given.layers <= own.layers
 
-    state: the model's weights; its hidden layers are at most as wide. The new hidden units begin with random inputs and
-    without a say in the output.
+
+def grow(state: dict[str, Tensor], given: LRM4DConfig, own: LRM4DConfig) -> dict[str, Tensor]:
+    """Return weights of a form as those of a deeper and wider one, with the same output.
+
+    New blocks, evenly among the others, begin as copies of the block before, without a say in the output. The new
+    hidden units of perceptrons begin with random inputs and without a say in the output.
     """
-    hidden = config.expansion * config.width
-    widened = dict(state)
-    for name, value in state.items():
-        if name.endswith("expand.weight"):
-            widened[name] = torch.cat([value, 0.02 * torch.randn(hidden - len(value), config.width)])
-        if name.endswith("contract.weight"):
-            widened[name] = F.pad(value, (0, hidden - value.shape[1]))
-    return widened
+    hidden = own.expansion * own.width
+    grown = {name: value for name, value in state.items() if not name.startswith("blocks.")}
+    for number in range(own.layers):
+        source = number * given.layers // own.layers
+        new = number > 0 and source == (number - 1) * given.layers // own.layers
+        for part in ("norm1", "attention.to_qkv", "attention.out", "norm2", "expand", "contract"):
+            value = state[f"blocks.{source}.{part}.weight"]
+            if part == "expand":
+                value = torch.cat([value, 0.02 * torch.randn(hidden - len(value), own.width)])
+            if part == "contract":
+                value = F.pad(value, (0, hidden - value.shape[1]))
+            silent = new and part in ("attention.out", "contract")
+            grown[f"blocks.{number}.{part}.weight"] = torch.zeros_like(value) if silent else value
+    return grown
 
 
 def _with_time(decoder: Tensor) -> Tensor:

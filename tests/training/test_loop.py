@@ -28,7 +28,7 @@ from backend.training.config import TrainConfig, read_config
 from backend.training.loop import train
 from backend.training.losses import geometry_errors, reconstruction_loss
 from backend.training.predict import predict, predict_views
-from backend.training.start import to_lrm4d, widen
+from backend.training.start import can_grow, grow, to_lrm4d
 from backend.training.validate import validation_scenes, validation_sheet
 from tests.helpers.files import full_disk
 from tests.helpers.tiny_gslrm import save_checkpoint
@@ -140,10 +140,19 @@ def test_weights_of_another_form_are_refused(tmp_path, monkeypatch):
         train(CONFIG, tmp_path, tmp_path / "second", weights=tmp_path / "first" / "tiny.safetensors")
 
 
-def test_widened_weights_predict_the_same():
-    narrow, wide = LRM4D(TINY), LRM4D(replace(TINY, expansion=TINY.expansion + 2))
-    wide.load_state_dict(widen(narrow.state_dict(), wide.config))
-    assert torch.equal(wide(*rig())[0], narrow(*rig())[0])
+def test_grown_weights_predict_the_same():
+    small = LRM4D(replace(TINY, layers=2))
+    large = LRM4D(replace(TINY, layers=3, expansion=TINY.expansion + 2))
+    large.load_state_dict(grow(small.state_dict(), small.config, large.config))
+    assert torch.equal(large(*rig())[0], small(*rig())[0])
+    assert all(block.expand.weight.any() for block in large.blocks)  # otherwise a block would never learn
+
+
+def test_only_smaller_weights_of_the_same_meaning_can_grow():
+    deeper = replace(TINY, layers=TINY.layers + 1, close_ups=True)
+    assert can_grow(TINY, deeper)
+    assert not can_grow(deeper, TINY)
+    assert not can_grow(replace(TINY, depth_range=1.0), deeper)
 
 
 def broken_loss(*arguments):

@@ -66,9 +66,14 @@ def draw_rig(rng: np.random.Generator, inputs: int, targets: int, timing: str | 
         rig = _draw_any_rig(rng, inputs, targets, timing)
         if inputs == 1:
             rig.target = rng.normal(0, _TARGET_ERROR, 3)
-        _, scale, translation = rig.normalise(inputs)
-        if scale + np.linalg.norm(translation) < _REACH:
+        if is_near(rig, inputs):
             return rig  # otherwise the axes are nearly parallel
+
+
+def is_near(rig: Rig, inputs: int) -> bool:
+    """Tell whether the subject lies about in the unit ball of the frame that a rig's first inputs define."""
+    _, scale, translation = rig.normalise(inputs)
+    return bool(scale + np.linalg.norm(translation) < _REACH)
 
 
 def _draw_any_rig(rng: np.random.Generator, inputs: int, targets: int, timing: str | None) -> Rig:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...color import linear_to_srgb
+from .close_ups import FEWEST_INPUTS, choose_squares, crop_intrinsics, enlarge_some, repeat_views
 from .environments import Environment, read_environments
 from .faults import grade, harden, miscalibrate, photograph
 from .mesh import transform
@@ -98,7 +99,8 @@ class SceneSampler:
 
     timing: one of rigs.TIMINGS for all scenes; drawn for each if not given. busts_share: of the heads, those that have
     shoulders and clothes; if it is above 0, heads also have more hair styles, and beards. Both need packs that may be
-    missing (docs/training.md).
+    missing (docs/training.md). close_up_share: of the groups of heads with many inputs, those whose last inputs are
+    close-ups of faces, in training's split.
     """
 
     def __init__(
@@ -110,12 +112,14 @@ class SceneSampler:
         heads_share: float = 0.75,
         timing: str | None = None,
         busts_share: float = 0.0,
+        close_up_share: float = 0.0,
     ):
         self._seed = [seed, int(split == "val")]
         self._faulty = split == "train"
         self._device = torch.device(device)
         self._noise = Noise(device)
         self._heads_share, self._timing = heads_share, timing
+        self._close_up_share = close_up_share if self._faulty else 0.0
         more = busts_share > 0
         self._people = People(Path(assets), device, split, self._noise, more) if heads_share > 0 else None
         self._busts_share = busts_share if self._people and self._people.bust is not None else 0.0
@@ -163,6 +167,11 @@ class SceneSampler:
         bust = bool(people and self._busts_share) and rng.random() < self._busts_share
         if bust:
             rigs = [until_clear_of_body(rig, draw) for rig in rigs]
+        close = people and kind == ANY_RIG and inputs >= FEWEST_INPUTS and self._close_up_share > 0
+        source = np.tile(np.arange(len(rigs[0].tau)), (scenes, 1))
+        if close and rng.random() < self._close_up_share:
+            rigs, repeated = zip(*(repeat_views(rng, rig, inputs) for rig in rigs), strict=True)
+            source = np.stack(repeated)
         tau = np.stack([rig.tau for rig in rigs])
         times = np.concatenate([tau, *instants(tau, inputs + missing)], 1)
         drawn_people = self._people if people else None
@@ -172,22 +181,24 @@ class SceneSampler:
         if self._faulty:
             lights = harden(rng, lights)
         surfaces.vertices = fit_ball(surfaces.vertices, tau.shape[1], surfaces.framed)
-        return self._photograph(rng, surfaces, lights, rigs, world, inputs, missing, resolution)
+        return self._photograph(rng, surfaces, lights, rigs, world, inputs, missing, resolution, source)
 
     def _photograph(
         self,
         rng: np.random.Generator,
         surfaces: Surfaces,
         lights: Lights,
-        rigs: list[Rig],
+        rigs: Sequence[Rig],
         world: np.ndarray,
         inputs: int,
         missing: int,
         resolution: int,
+        source: np.ndarray,
     ) -> SceneBatch:
         """Render pictures of subjects in the unit ball, posed for the rigs' times and their given views' instants.
 
         They are taken in the subjects' own axes; what is returned is turned by world [S, 3, 3] and normalised.
+        source [S, V]: the view that each repeats as a close-up of the face; its own for the others.
         """
         given = inputs + missing
         given_rigs = [miscalibrate(rng, rig, inputs) for rig in rigs] if self._faulty else rigs
@@ -198,8 +209,8 @@ class SceneSampler:
         numbers = (
             np.stack([rig.camera_to_world for rig in rigs]),
             np.stack([rig.camera_to_world for rig in normalised]),
-            np.stack([rig.intrinsics for rig in rigs]) * resolution,
-            np.stack([rig.intrinsics for rig in given_rigs]) * resolution,
+            np.stack([rig.intrinsics for rig in rigs]),
+            np.stack([rig.intrinsics for rig in given_rigs]),
             tau,
             np.array(scale)[:, None, None] * world,
             np.stack(translation),
@@ -208,6 +219,8 @@ class SceneSampler:
         own_poses, poses, own_intrinsics, intrinsics, tau, turn, shift, pace = to_device(self._device, *numbers)
         pictured, start, end = surfaces.vertices.split([tau.shape[1], given, given], 1)
         surfaces = replace(surfaces, vertices=pictured)
+        squares = choose_squares(rng, surfaces, own_poses, own_intrinsics, source)
+        own_intrinsics, intrinsics = (resolution * crop_intrinsics(x, squares) for x in (own_intrinsics, intrinsics))
         images, visibility = render(surfaces, lights, own_poses, own_intrinsics, resolution, self._noise)
         velocity = (end - start) * pace[:, :, None, None]
         points, velocity, covered = surface_truth(visibility, surfaces.faces, pictured[:, :given], velocity)
@@ -220,6 +233,7 @@ class SceneSampler:
             camera = np.stack([rig.camera[:inputs] for rig in rigs])
             own_rig = (own_poses[:, :inputs], own_intrinsics[:, :inputs])
             pictures = photograph(rng, images[:, :inputs], camera, *own_rig)
+            pictures = enlarge_some(rng, pictures, squares[:, :inputs], source[:, :inputs])
         else:
             pictures = over_white_encoded(images[:, :inputs])
         shown = images.new_zeros(*images[:, given:].shape[:-1], 2, dtype=torch.bool)
