@@ -28,6 +28,9 @@ SHARPEST = 1.25  # less the noise level: the term's share. From noise alone, the
 # noise, the more has been decided, and can be sharp
 LEVEL_MEAN, LEVEL_DEVIATION = 0.5, 1.2  # of the noise levels' logits
 ALL_NOISE = -1.07  # a standard normal lies below it in one of seven scenes, whose level is 1
+NO_NOISE = 1.3  # and above it in one of ten, whose level is 0, as the last that the sampler reads
+LEAST_OWN = 0.3  # the level below which the network always reads true pictures. Its last step, which reads what it has
+# decided, is to trust that; with its own pictures there it would learn to hedge (docs/training-log.md)
 
 
 class Outcome(NamedTuple):
@@ -76,7 +79,10 @@ class Task:
         first = batch.known if blind else 0
         noise, level = draw_noise(batch, (*seed, rank))
         own = bool(chance.random() < config.own_share)
-        pictures = self._imagine(batch, most, noise, blind) if own else true_pictures(batch)
+        pictures = true_pictures(batch)
+        if own:
+            imagined = self._imagine(batch, most, noise, blind)
+            pictures = torch.where(level[:, None, None, None, None] > LEAST_OWN, imagined, pictures)
         noisy = Noisy(mix(pictures, noise, level), level)
         cloud, color, alpha = predict(self.network, batch, most, 0, noisy=noisy, blind=blind, first=first)
         truth = batch.images[:, first:]
@@ -119,13 +125,14 @@ class Task:
 def draw_noise(batch: SceneBatch, seed: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Draw standard normal noise for the missing pictures, [B, M, 3, R, R], and how much of it they hold, [B].
 
-    The levels are mostly high; in some scenes it is all noise.
+    The levels are mostly high; in some scenes it is all noise, in some none.
     """
     device = batch.times.device
     number = int(np.random.SeedSequence(seed).generate_state(1)[0])
     draw = partial(torch.randn, generator=torch.Generator(device).manual_seed(number), device=device)
     level = torch.sigmoid(LEVEL_MEAN + LEVEL_DEVIATION * draw(len(batch.times)))
-    level = torch.where(draw(len(level)) < ALL_NOISE, 1.0, level)
+    extreme = draw(len(level))
+    level = torch.where(extreme < ALL_NOISE, 1.0, torch.where(extreme > NO_NOISE, 0.0, level))
     height, width = batch.pictures.shape[2:4]
     return draw((len(level), batch.given - batch.known, 3, height, width)), level
 
