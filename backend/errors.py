@@ -14,6 +14,10 @@ class UserError(Exception):
         super().__init__(plain(message))
 
 
+class LackOfMemory(UserError):
+    """There is not enough memory now; while other programs use less of it there may be."""
+
+
 class Cancelled(Exception):
     """The user has stopped the task; nothing was written."""
 

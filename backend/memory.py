@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import UserError
+from .errors import LackOfMemory
 
 MAX_ENLARGEMENT = 1.5  # of small pictures, to get more and smaller Gaussians; 2 would gain less
 CPU_TOKENS = 9600  # 24 pictures of 160 px take some 15 s on two cores; the time of attention grows with the square
@@ -110,14 +110,14 @@ def _mach_host() -> ctypes.c_uint32:
 
 
 def check_memory(needed: float, advice: str) -> None:
-    """Raise a UserError if more bytes are needed than are free; advice: what the user can lower."""
+    """Raise LackOfMemory if more bytes are needed than are free; advice: what the user can lower."""
     if needed > free_memory():
         raise out_of_memory(needed, free_memory(), advice)
 
 
-def out_of_memory(needed: float, free: float, advice: str) -> UserError:
+def out_of_memory(needed: float, free: float, advice: str) -> LackOfMemory:
     """Return an error that names both amounts, given in bytes, and the advice."""
-    return UserError(f"About {needed / 2**30:.1f} GiB are needed but {free / 2**30:.1f} GiB are free; {advice}.")
+    return LackOfMemory(f"About {needed / 2**30:.1f} GiB are needed but {free / 2**30:.1f} GiB are free; {advice}.")
 
 
 def reserved_gpu_memory() -> int:
@@ -137,10 +137,10 @@ def release_gpu_memory() -> int:
 
 @contextmanager
 def gpu_memory_errors(work: str, advice: str) -> Iterator[None]:
-    """Raise a UserError where the GPU's memory is too small for some work; the advice says what helps."""
+    """Raise LackOfMemory where the GPU's memory is too small for some work; the advice says what helps."""
     import torch
 
     try:
         yield
     except torch.OutOfMemoryError:
-        raise UserError(f"The GPU's memory is too small for {work}; {advice}.") from None
+        raise LackOfMemory(f"The GPU's memory is too small for {work}; {advice}.") from None

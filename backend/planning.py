@@ -14,7 +14,7 @@ from .camera import Camera, Similarity, is_one_place, normalise_rig
 from .capture import Capture, Square
 from .complete import Missing, choose_missing, measure_azimuths, widest_gap
 from .devices import pick_device
-from .errors import Progress, UserError, no_progress
+from .errors import LackOfMemory, Progress, UserError, no_progress
 from .logs import log
 from .lrm4d import LRM4D, LRM4DConfig
 from .memory import default_refinements, free_memory, out_of_memory, reading_resolution, reconstruction_bytes
@@ -183,7 +183,7 @@ def _pick_refinements(options: ReconstructOptions, config: LRM4DConfig, device: 
 
 @contextmanager
 def memory_errors(plan: Plan) -> Iterator[None]:
-    """Raise a UserError if memory runs out."""
+    """Raise LackOfMemory if memory runs out."""
     try:
         yield
     except RuntimeError as error:
@@ -192,7 +192,7 @@ def memory_errors(plan: Plan) -> Iterator[None]:
         raise _out_of_memory(plan) from None
 
 
-def _out_of_memory(plan: Plan) -> UserError:
+def _out_of_memory(plan: Plan) -> LackOfMemory:
     """Return an error that says what to lower."""
     advice = f"complete fewer views, {LESS}" if len(plan.missing) else LESS
     return out_of_memory(plan.needed, _free_memory(plan.device), advice)

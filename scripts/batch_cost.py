@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("summary", type=Path)
     parser.add_argument("--shots", type=int, required=True)
     parser.add_argument("--gpus", type=int, default=1)
-    parser.add_argument("--cores", type=int, default=3, help="processors that decode, for each GPU (3)")
+    parser.add_argument("--cores", type=int, default=6, help="processors that decode, for each GPU (6)")
     parser.add_argument("--disk", type=float, default=1.0, help="GB a second that the shared disk reads or writes (1)")
     parser.add_argument("--gpu-seconds", type=float, help="of a shot, if they were measured elsewhere")
     given = parser.parse_args()

@@ -131,7 +131,8 @@ def _listen(strict: bool) -> None:
 
 
 def _split(row: dict[str, bytes], tries: Tries, strict: bool) -> list[dict[str, bytes]]:
-    from .steps import Failure, split
+    from .failures import Failure
+    from .steps import split
 
     _listen(strict)
     units = split(tries, pickle.loads(row["unit"]))

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A batch on one machine: a process for each GPU, which decodes ahead of the GPU and writes behind it.
+"""A batch on one machine: processes for each GPU, which decode ahead of the GPU and write behind it.
 
-A machine without GPUs has one such process. What a process has not finished when it ends is given to another.
+One process alone leaves its GPU waiting while Python launches kernels, so two share a GPU whose memory is enough. What
+lacks memory there is left until the others are done, and then has a GPU for itself. A machine without GPUs has one
+process. What a process has not finished when it ends is given to another.
 """
 
 from __future__ import annotations
@@ -23,9 +25,13 @@ from typing import Any, NoReturn
 
 from ..errors import UserError
 from ..logs import Strict, attach, log
+from .shots import OPEN
 from .stages import SWITCH, run_stages
 from .units import Outcome, Tries, Unit, Unwritable
 
+PROCESSES = 2  # that share a GPU
+SHARE = 7 * 2**30  # bytes of a GPU for each of them; 64 pictures of 256 px, the most at once, take 6 GiB at most
+USED = 0.9  # of a GPU's memory by all of them; the rest is for what CUDA itself takes in each
 AHEAD = 6  # units that a process has besides the one on its GPU: being decoded, decoded, scored or written
 MOST_DEATHS = 3  # of a GPU's processes in a row that finished nothing; as many as a unit is tried
 
@@ -43,7 +49,10 @@ class _Worker:
 
 
 def list_gpus(device: str) -> list[str | None]:
-    """Return the GPUs that a batch runs on as CUDA_VISIBLE_DEVICES names them; [None] for the processor alone."""
+    """Return the GPU of each process of a batch as CUDA_VISIBLE_DEVICES names it; [None] for the processor alone.
+
+    A GPU that several processes share is there as often.
+    """
     if device == "cpu":
         return [None]
     import torch
@@ -51,24 +60,44 @@ def list_gpus(device: str) -> list[str | None]:
     count = torch.cuda.device_count()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(number) for number in range(count)]
-    return [*names[:count]] or [None]
+    processes = [share_gpu(torch.cuda.get_device_properties(number).total_memory) for number in range(count)]
+    turns = range(max(processes, default=0))
+    return [name for turn in turns for name, most in zip(names, processes, strict=False) if turn < most] or [None]
+
+
+def share_gpu(memory: int) -> int:
+    """Return how many processes share a GPU of so many bytes."""
+    return max(1, min(PROCESSES, memory // SHARE))
 
 
 def run_locally(
     units: Iterable[Unit], tries: Tries, gpus: Sequence[str | None], on_outcome: OnOutcome, strict: bool = False
 ) -> None:
-    """Run units in a process for each GPU until all are finished; strict: warnings are errors of their shots.
+    """Run units in a process for each of `gpus` until all are finished; strict: warnings are errors of their shots.
 
     Raises:
         UserError: the batch's folder cannot be written, or the processes end at once.
     """
-    open_units = deque(units)
-    workers = [_start(gpu, tries, strict) for gpu in gpus]
+    left = _run(units, tries, gpus, on_outcome, strict)
+    if left:
+        log.info("Units that lacked memory beside others: %d; each is tried again with a GPU for itself.", len(left))
+        _run(left, tries.afresh(), list(dict.fromkeys(gpus)), on_outcome, strict)
+
+
+def _run(
+    units: Iterable[Unit], tries: Tries, gpus: Sequence[str | None], on_outcome: OnOutcome, strict: bool
+) -> list[Unit]:
+    """Run units, and return those that are left open because processes share a GPU."""
+    open_units, left = deque(units), []
+
+    def start(gpu: str | None, deaths: int = 0) -> _Worker:
+        return _start(gpu, gpus.count(gpu), tries, strict, deaths)
+
+    workers = [start(gpu) for gpu in gpus]
     try:
         while open_units or any(worker.units for worker in workers):
-            for worker in sorted(workers, key=lambda worker: len(worker.units)):
-                while open_units and len(worker.units) <= AHEAD:
-                    _give(worker, open_units.popleft())
+            while open_units and len((worker := min(workers, key=_load)).units) <= AHEAD:
+                _give(worker, open_units.popleft())
             ready = wait([worker.connection for worker in workers])
             for worker in [worker for worker in workers if worker.connection in ready]:
                 try:
@@ -77,26 +106,36 @@ def run_locally(
                     open_units.extendleft(reversed(worker.units.values()))
                     workers.remove(worker)
                     if worker.deaths < MOST_DEATHS:
-                        workers.append(_start(worker.gpu, tries, strict, worker.deaths + 1))
+                        workers.append(start(worker.gpu, worker.deaths + 1))
                     elif not workers:
                         raise UserError("The batch's processes end at once; what they say is above.") from None
                     else:
-                        log.warning("GPU %s is left out, because its processes end at once.", worker.gpu)
+                        log.warning("A process of GPU %s is left out, because it ends at once.", worker.gpu)
                     continue
                 if isinstance(result, str):
                     raise UserError(result)
                 worker.deaths = 0
                 del worker.units[unit.name]
-                open_units.extend(result if isinstance(result, list) else on_outcome(result))
+                if isinstance(result, list):
+                    open_units.extend(result)
+                elif result.state == OPEN:
+                    left.append(unit)
+                else:
+                    open_units.extend(on_outcome(result))
     finally:
         for worker in workers:
             _stop(worker)
+    return left
 
 
-def _start(gpu: str | None, tries: Tries, strict: bool, deaths: int = 0) -> _Worker:
+def _load(worker: _Worker) -> int:
+    return len(worker.units)
+
+
+def _start(gpu: str | None, sharing: int, tries: Tries, strict: bool, deaths: int) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, gpu, tries, strict), daemon=True)
+    process = context.Process(target=_work, args=(theirs, gpu, sharing, tries, strict), daemon=True)
     process.start()
     theirs.close()  # so that the end of the process closes the pipe
     return _Worker(process, ours, gpu, deaths=deaths)
@@ -116,22 +155,36 @@ def _stop(worker: _Worker) -> None:
         worker.process.join()
 
 
-def _work(connection: Connection, gpu: str | None, tries: Tries, strict: bool) -> None:
-    """Run the units that come through a connection until it is closed: the main function of a process."""
+def _work(connection: Connection, gpu: str | None, sharing: int, tries: Tries, strict: bool) -> None:
+    """Run the units that come through a connection until it is closed: the main function of a process.
+
+    sharing: how many processes use the GPU.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the first process ends the others
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     attach(*([Strict()] if strict else [logging.NullHandler()]))
     sys.setswitchinterval(SWITCH)
     try:
-        _run_all(connection, tries)
+        if gpu is not None and sharing > 1:
+            _take_share(sharing)
+        _run_all(connection, tries, sharing > 1)
     except BaseException:
         traceback.print_exc()
         os._exit(1)  # what other threads do is done again elsewhere
 
 
-def _run_all(connection: Connection, tries: Tries) -> NoReturn:
-    from .steps import Failure, Predictor, decode, score, split, write
+def _take_share(sharing: int) -> None:
+    """Let PyTorch use this process's share of its GPU alone, so that no other has to wait until it gives some back."""
+    import torch
+
+    torch.cuda.set_per_process_memory_fraction(USED / sharing)
+    torch.cuda.synchronize()  # what CUDA itself takes is taken here; if that lacks, it is no unit's failure
+
+
+def _run_all(connection: Connection, tries: Tries, shared: bool) -> NoReturn:
+    from .failures import Failure
+    from .steps import Predictor, decode, score, split, write
 
     lock, predictor = threading.Lock(), Predictor(tries)
 
@@ -159,7 +212,7 @@ def _run_all(connection: Connection, tries: Tries) -> NoReturn:
 
     def finish(unit: Unit, scored: Any) -> None:
         try:
-            send(unit, write(scored))
+            send(unit, write(scored, shared))
         except Unwritable as error:
             send(unit, f"{error} The batch stops; the same command goes on from here.")
 

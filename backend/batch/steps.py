@@ -12,9 +12,8 @@ import functools
 import platform
 import threading
 import time
-import traceback
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -31,7 +30,6 @@ from ..facelift.pipeline import FaceLift
 from ..facelift.weights import FOLDER, FaceLiftWeights, find_weights
 from ..files import writing
 from ..gaussians import Gaussians4D, load_cloud, save_cloud
-from ..logs import collecting
 from ..lrm4d import LRM4D
 from ..models import load_model
 from ..options import FACELIFT_MODEL, PortraitOptions, ReconstructOptions
@@ -43,30 +41,12 @@ from ..still import Stillness
 from ..take import Take, Window, plan_windows
 from ..version import read_version
 from ..windows import Parts, fade_window, forget_finished, join_take
-from .shots import DONE, FAILED, Shot, describe_input, read_record, stamp, state_of, write_record
+from .failures import Failure, Report, step
+from .shots import DONE, FAILED, OPEN, Shot, describe_input, read_record, stamp, state_of, write_record
 from .strip import Sight, choose_inputs, draw_strip, look_at, score_inputs
 from .units import JOIN, WHOLE, Outcome, Tries, Unit, Unwritable
 
 T = TypeVar("T")
-
-
-@dataclass
-class Report:
-    """What is known of a unit's work besides its result: its record so far, seconds of each step, and warnings."""
-
-    record: dict[str, Any] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-
-@dataclass
-class Failure:
-    """Why a unit came to no result: a sentence, and the traceback if it is not the user who can mend it."""
-
-    unit: Unit
-    report: Report
-    sentence: str
-    details: str = ""
 
 
 @dataclass
@@ -95,37 +75,6 @@ class Predicted:
     cloud: Gaussians4D
     sight: Sight | None = None
     strip: np.ndarray | None = None
-
-
-def step(name: str) -> Callable[[Callable[..., T]], Callable[..., T | Failure]]:
-    """Make a function of (Tries, Unit, ...) a step: it is timed, its warnings collected, its errors turned to Failure.
-
-    The function's third argument is the Report that it adds to.
-    """
-
-    def decorate(function: Callable[..., T]) -> Callable[..., T | Failure]:
-        @functools.wraps(function)
-        def run(tries: Tries, unit: Unit, report: Report, *arguments: Any) -> T | Failure:
-            started, result = time.perf_counter(), None
-            with collecting() as warnings:
-                try:
-                    tries.begin(unit, name)
-                    result = function(unit, report, *arguments)
-                except UserError as error:
-                    result = Failure(unit, report, str(error))
-                except torch.AcceleratorError:  # the process cannot use its GPU any more
-                    raise
-                except Exception as error:
-                    sentence = f"Unexpected {type(error).__name__}: {error}; report it with the record's details."
-                    result = Failure(unit, report, sentence, traceback.format_exc())
-            tries.end(unit, name)
-            report.seconds[name] = round(time.perf_counter() - started, 4)
-            report.warnings += [warning for warning in warnings if warning not in report.warnings]
-            return result
-
-        return run
-
-    return decorate
 
 
 @functools.lru_cache(maxsize=8)
@@ -329,8 +278,10 @@ def score(tries: Tries, predicted: Predicted | Failure | Outcome) -> Predicted |
     return _score(tries, predicted.unit, predicted.report, predicted)
 
 
-def write(predicted: Predicted | Failure | Outcome) -> Outcome:
+def write(predicted: Predicted | Failure | Outcome, shared: bool = False) -> Outcome:
     """Write what a unit has come to, each file whole; the record of a shot is the last.
+
+    shared: others use the memory too. Then what may have failed for that is not written, and left open.
 
     Raises:
         Unwritable: the disk is full or the folder cannot be written.
@@ -338,6 +289,8 @@ def write(predicted: Predicted | Failure | Outcome) -> Outcome:
     if isinstance(predicted, Outcome):
         return predicted
     unit, report = predicted.unit, predicted.report
+    if shared and isinstance(predicted, Failure) and predicted.again:
+        return Outcome(unit, OPEN, {})
     shot, started = unit.shot, time.perf_counter()
     record = report.record | {"warnings": report.warnings, "seconds": report.seconds, "versions": versions()}
     try:

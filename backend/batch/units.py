@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..errors import LackOfMemory
 from .shots import Shot
 
 WHOLE, JOIN = -1, -2  # a unit's number where it is no window's
@@ -38,7 +38,10 @@ class Unit:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a unit that was written: the state and the record of its shot, as far as it is known."""
+    """What became of a unit: the state and the record of its shot, as far as it is known.
+
+    A unit that is still OPEN may have failed because other processes use the memory too.
+    """
 
     unit: Unit
     state: str
@@ -55,18 +58,22 @@ class Tries:
 
     folder: Path
 
+    def afresh(self) -> Tries:
+        """Return counts of the same units that begin at nothing."""
+        return Tries(self.folder / "again")
+
     def begin(self, unit: Unit, step: str) -> None:
         """Count one more try of a unit's step.
 
         Raises:
-            UserError: it was tried too often.
+            LackOfMemory: it was tried too often.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / f"{unit.name}.{step}").open("ab") as file:
             file.write(b".")
             tries = file.tell()
         if tries > MOST_TRIES:
-            raise UserError(
+            raise LackOfMemory(
                 f"The process that worked on it ended {MOST_TRIES} times, most likely for lack of memory; lower its "
                 "resolution or use fewer pictures."
             )

@@ -57,7 +57,8 @@ def start(arguments: list[str]) -> subprocess.Popen:
 
 def run_here(units, tries, gpus, on_outcome, strict=False) -> None:
     """Take the steps of units one after another in this process, in place of local.run_locally."""
-    from backend.batch.steps import Failure, Predictor, Unwritable, decode, score, split, write
+    from backend.batch.failures import Failure
+    from backend.batch.steps import Predictor, Unwritable, decode, score, split, write
     from backend.errors import UserError
 
     predictor, waiting = Predictor(tries), list(units)

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 from backend import memory, planning
 from backend.__main__ import main
 from backend.batch import local, steps
+from backend.batch.failures import Report
 from backend.batch.manifest import read_shots
 from backend.batch.shots import DONE, FAILED, OPEN, state_of
 from backend.batch.units import MOST_TRIES, Tries, Unit
@@ -258,8 +260,35 @@ def test_a_unit_whose_process_ends_again_and_again_is_given_up(tmp_path):
         tries.begin(Unit(shot), "decode")
     with pytest.raises(UserError, match=f"ended {MOST_TRIES} times, most likely for lack of memory; lower"):
         tries.begin(Unit(shot), "decode")
-    outcome = steps.write(steps.decode(tries, Unit(shot)))
-    assert outcome.state == FAILED and state_of(shot) == FAILED
+    failure = steps.decode(tries, Unit(shot))
+    assert steps.write(failure, shared=True).state == OPEN and state_of(shot) == OPEN
+    assert isinstance(steps.decode(tries.afresh(), steps.split(tries.afresh(), Unit(shot))[0]), steps.Decoded)
+    assert steps.write(failure).state == FAILED and state_of(shot) == FAILED
+
+
+@pytest.mark.parametrize(
+    "error, says, again",
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "The GPU's memory is too small for the step 'score'; use", True),
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"), "Unexpected RuntimeError: CUBLAS_STATUS_ALLOC_FAILED", True),
+        (UserError("The pictures show nothing."), "The pictures show nothing.", False),
+    ],
+)
+def test_what_may_be_a_lack_of_memory_is_left_open_beside_others(tmp_path, monkeypatch, error, says, again):
+    write_capture(tmp_path / "shots/one")
+    (shot,) = read_shots(tmp_path / "shots", tmp_path / "out")
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(steps, "draw_strip", fail)
+    monkeypatch.setattr(steps, "score_inputs", lambda *_: {})
+    sight = SimpleNamespace(inputs=load_capture(shot.input))
+    predicted = steps.Predicted(Unit(shot), Report(), steps._nothing(), sight)
+    failure = steps.score(Tries(tmp_path / "tries"), predicted)
+    assert steps.write(failure, shared=True).state == (OPEN if again else FAILED)
+    assert state_of(shot) == (OPEN if again else FAILED)
+    assert steps.write(failure).state == FAILED and failure.sentence.startswith(says)
 
 
 def test_a_unit_whose_neighbour_ends_its_process_is_not_given_up(tmp_path):

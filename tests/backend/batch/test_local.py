@@ -6,19 +6,29 @@ import multiprocessing
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from backend import planning
 from backend.batch import local
 from backend.batch.command import read_shots
-from backend.batch.shots import DONE, FAILED
+from backend.batch.shots import DONE, FAILED, state_of
 from backend.batch.units import Tries, Unit
+from backend.calibrations.load import load_capture
 from backend.errors import UserError
 from backend.gaussians import load_cloud
+from backend.memory import reconstruction_bytes
+from backend.models import load_model
+from backend.reconstruct import reconstruct
+from backend.take import MOST_PICTURES
 from tests.helpers.batches import BROKEN, SHOTS, command, start, write_shots
 from tests.helpers.tiny_completing import write_model
 
 pytestmark = pytest.mark.slow
+
+GIB = 2**30
 
 
 def records(out: Path) -> dict[str, tuple[str, int]]:
@@ -81,3 +91,78 @@ def test_processes_that_end_at_once_end_the_batch(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "_work", os._exit)  # with what is no exit code
     with pytest.raises(UserError, match="The batch's processes end at once"):
         local.run_locally([Unit(shots[0])], Tries(tmp_path / "tries"), [None], lambda outcome: [])
+
+
+@pytest.mark.parametrize("memory, processes", [(8, 1), (11.9, 1), (15.6, 2), (24, 2), (79, 2)])
+def test_two_processes_share_a_gpu_if_each_has_memory_for_the_largest_window(memory, processes):
+    """A card that is sold with 16 GB has a little less."""
+    small = load_model("small", torch.device("cpu")).config
+    tokens = MOST_PICTURES * (small.resolution // small.patch) ** 2
+    needed = reconstruction_bytes(small.layers, small.width, small.patch, tokens, small.expansion)
+    assert local.share_gpu(int(memory * GIB)) == processes
+    assert processes == 1 or needed < local.USED * memory * GIB / processes
+
+
+def test_gpus_are_named_once_for_each_process_in_turn(monkeypatch):
+    cards = {0: 80 * GIB, 1: 8 * GIB, 2: 24 * GIB}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(cards))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda n: SimpleNamespace(total_memory=cards[n]))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert local.list_gpus("auto") == ["0", "1", "2", "0", "2"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,5,7")
+    assert local.list_gpus("cuda") == ["GPU-a", "5", "7", "GPU-a", "7"]
+    assert local.list_gpus("cpu") == [None]
+    cards.clear()
+    assert local.list_gpus("auto") == [None]
+
+
+def lack_together(connection, gpu, sharing, tries, strict):
+    """A process that lacks memory while another one is there."""
+    planning.free_memory = lambda: 2**20 if sharing > 1 else 2**40
+    _work(connection, gpu, sharing, tries, strict)
+
+
+def lack_always(connection, gpu, sharing, tries, strict):
+    planning.free_memory = lambda: 2**20
+    _work(connection, gpu, sharing, tries, strict)
+
+
+_work = local._work
+
+
+@pytest.mark.parametrize("work, state", [(lack_together, DONE), (lack_always, FAILED)])
+def test_what_lacks_memory_beside_another_process_is_tried_again_alone(tmp_path, monkeypatch, caplog, work, state):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    given = {"model": str(write_model(tmp_path)), "complete": "off", "device": "cpu"}
+    shots = read_shots(write_shots(tmp_path / "shots", 3, broken=(1,)), tmp_path / "out", given)
+    monkeypatch.setattr(local, "_work", work)
+    outcomes = []
+
+    def take(outcome):
+        outcomes.append((outcome.unit.shot.name, outcome.state))
+        return []
+
+    with caplog.at_level("INFO"):
+        local.run_locally([Unit(shot) for shot in shots], Tries(tmp_path / "tries"), [None, None], take)
+    assert outcomes[0] == ("shot_001", FAILED)  # at once: it is broken, with any memory
+    assert sorted(outcomes) == [("shot_000", state), ("shot_001", FAILED), ("shot_002", state)]
+    assert "lacked memory beside others: 2; each is tried again with a GPU for itself" in caplog.text
+    assert [state_of(shot) for shot in shots] == [state, FAILED, state]
+
+
+@pytest.mark.gpu
+def test_processes_that_share_a_gpu_make_the_clouds_that_one_makes(tmp_path):
+    model = write_model(tmp_path)
+    given = {"model": str(model), "complete": "off", "device": "cuda"}
+    shots = read_shots(write_shots(tmp_path / "shots", 4), tmp_path / "out", given)
+    outcomes = []
+
+    def take(outcome):
+        outcomes.append(outcome.state)
+        return []
+
+    local.run_locally([Unit(shot) for shot in shots], Tries(tmp_path / "tries"), ["0", "0"], take)
+    assert outcomes == [DONE] * 4
+    for shot in shots:
+        alone = reconstruct(load_capture(shot.input), shot.options, load_model(model, "cuda"))
+        assert all(map(torch.equal, load_cloud(shot.cloud).tensors(), alone.tensors()))
