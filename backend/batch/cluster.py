@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A batch on a Ray cluster: decoding on processors, an actor for each GPU, and writing, as one stream of Ray Data.
+"""A batch on a Ray cluster: decoding on processors, actors for each GPU, and writing, as one stream of Ray Data.
 
 All nodes must see the inputs, the batch's folder and this checkout at the same paths. What a node that is lost had in
 work is done again on another one. What it has written already stays: a step that finds a shot finished passes it on.
@@ -15,20 +15,19 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
 from ..logs import Strict, attach
+from .sharing import run_together, take_share
 from .stages import SWITCH
-from .units import Outcome, Tries, Unit, Unwritable
+from .units import OnOutcome, Tries, Unit, Unwritable
 
 SECONDS = 10  # that a cluster may take to answer
 CALLS = 3  # of an actor at once: one prepares, one predicts, one scores
 LIGHT, DECODING = 0.5, 0.75  # of a processor; they also wait for disks. Steps of one share would be run as one
-
-OnOutcome = Callable[[Outcome], Sequence[Unit]]
 
 
 def run_on_ray(units: Sequence[Unit], tries: Tries, address: str, on_outcome: OnOutcome, strict: bool = False) -> None:
@@ -45,11 +44,17 @@ def run_on_ray(units: Sequence[Unit], tries: Tries, address: str, on_outcome: On
     if started:
         _connect(address)
     try:
-        while units:  # windows first, and then the units that join them
-            units = _run(units, tries, on_outcome, strict)
+        run_together(functools.partial(_run_all, strict), units, tries, on_outcome)
     finally:
         if started:
             ray.shutdown()
+
+
+def _run_all(strict: bool, units: Iterable[Unit], tries: Tries, on_outcome: OnOutcome, sharing: int) -> None:
+    """Run units until all are finished; see `_run`."""
+    units = list(units)
+    while units:  # windows first, and then the units that join them
+        units = _run(units, tries, on_outcome, strict, sharing)
 
 
 def _connect(address: str) -> None:
@@ -91,19 +96,21 @@ def _silent(address: str) -> UserError:
     return UserError(f"No Ray cluster answers at '{address}'; start it, or correct the address (host:port).")
 
 
-def _run(units: Sequence[Unit], tries: Tries, on_outcome: OnOutcome, strict: bool) -> list[Unit]:
-    """Run units, and return those that have to follow them."""
+def _run(units: Sequence[Unit], tries: Tries, on_outcome: OnOutcome, strict: bool, sharing: int) -> list[Unit]:
+    """Run units, and return those that have to follow them; sharing: at most so many actors for each GPU."""
     import ray
     import ray.data
 
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     gpus = int(ray.cluster_resources().get("GPU", 0))
+    sharing = sharing if gpus else 1
     nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) >= 1 for node in ray.nodes())
-    needs: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": 1}
+    needs: dict[str, Any] = {"num_gpus": 1 / sharing} if gpus else {"num_cpus": 1}
     needs["compute"] = ray.data.ActorPoolStrategy(
         min_size=1,
-        max_size=max(gpus or nodes, 1),
+        max_size=max(sharing * gpus or nodes, 1),
+        initial_size=min(sharing * gpus, len(units)) or 1,  # Ray adds others only once these have a backlog
         max_concurrent_calls_per_actor=CALLS,
         enable_true_multi_threading=True,
     )
@@ -113,8 +120,8 @@ def _run(units: Sequence[Unit], tries: Tries, on_outcome: OnOutcome, strict: boo
     stream = (
         source.flat_map(_split, fn_kwargs=settings, num_cpus=LIGHT)
         .map(_decode, fn_kwargs=settings, num_cpus=DECODING)
-        .map(_Predict, fn_constructor_kwargs=settings, **needs)
-        .map(_write, num_cpus=LIGHT)
+        .map(_Predict, fn_constructor_kwargs={**settings, "sharing": sharing}, **needs)
+        .map(_write, fn_kwargs={"shared": sharing > 1}, num_cpus=LIGHT)
     )
     following: list[Unit] = []
     for row in stream.iter_rows():
@@ -148,13 +155,14 @@ def _decode(row: dict[str, bytes], tries: Tries, strict: bool) -> dict[str, byte
 
 
 class _Predict:
-    """The actor of a GPU; of its threads, one at a time predicts."""
+    """An actor of a GPU; of its threads, one at a time predicts."""
 
-    def __init__(self, tries: Tries, strict: bool):
+    def __init__(self, tries: Tries, strict: bool, sharing: int):
         from .steps import Predictor
 
         _listen(strict)
         sys.setswitchinterval(SWITCH)
+        take_share(sharing)
         self._tries, self._predictor, self._predicting = tries, Predictor(tries), threading.Lock()
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
@@ -170,10 +178,10 @@ class _Predict:
             os._exit(1)
 
 
-def _write(row: dict[str, bytes]) -> dict[str, bytes]:
+def _write(row: dict[str, bytes], shared: bool) -> dict[str, bytes]:
     from .steps import write
 
     try:
-        return {"outcome": pickle.dumps(write(pickle.loads(row["predicted"])))}
+        return {"outcome": pickle.dumps(write(pickle.loads(row["predicted"]), shared))}
     except Unwritable as error:
         return {"outcome": pickle.dumps(error)}

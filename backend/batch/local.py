@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A batch on one machine: processes for each GPU, which decode ahead of the GPU and write behind it.
 
-One process alone leaves its GPU waiting while Python launches kernels, so two share a GPU whose memory is enough. What
-lacks memory there is left until the others are done, and then has a GPU for itself. A machine without GPUs has one
-process. What a process has not finished when it ends is given to another.
+A machine without GPUs has one process. What a process has not finished when it ends is given to another.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -25,18 +23,12 @@ from typing import Any, NoReturn
 
 from ..errors import UserError
 from ..logs import Strict, attach, log
-from .shots import OPEN
+from .sharing import count_processes, run_together, take_share
 from .stages import SWITCH, run_stages
-from .units import Outcome, Tries, Unit, Unwritable
+from .units import OnOutcome, Tries, Unit, Unwritable
 
-PROCESSES = 2  # that share a GPU
-SHARE = 7 * 2**30  # bytes of a GPU for each of them; 64 pictures of 256 px, the most at once, take 6 GiB at most
-USED = 0.9  # of a GPU's memory by all of them; the rest is for what CUDA itself takes in each
 AHEAD = 6  # units that a process has besides the one on its GPU: being decoded, decoded, scored or written
 MOST_DEATHS = 3  # of a GPU's processes in a row that finished nothing; as many as a unit is tried
-
-OnOutcome = Callable[[Outcome], Sequence[Unit]]
-"""A function that is given each unit's outcome, and returns the units that have to follow it."""
 
 
 @dataclass
@@ -60,14 +52,9 @@ def list_gpus(device: str) -> list[str | None]:
     count = torch.cuda.device_count()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(number) for number in range(count)]
-    processes = [share_gpu(torch.cuda.get_device_properties(number).total_memory) for number in range(count)]
+    processes = [count_processes(torch.cuda.get_device_properties(number).total_memory) for number in range(count)]
     turns = range(max(processes, default=0))
     return [name for turn in turns for name, most in zip(names, processes, strict=False) if turn < most] or [None]
-
-
-def share_gpu(memory: int) -> int:
-    """Return how many processes share a GPU of so many bytes."""
-    return max(1, min(PROCESSES, memory // SHARE))
 
 
 def run_locally(
@@ -78,17 +65,15 @@ def run_locally(
     Raises:
         UserError: the batch's folder cannot be written, or the processes end at once.
     """
-    left = _run(units, tries, gpus, on_outcome, strict)
-    if left:
-        log.info("Units that lacked memory beside others: %d; each is tried again with a GPU for itself.", len(left))
-        _run(left, tries.afresh(), list(dict.fromkeys(gpus)), on_outcome, strict)
+
+    def run(units: Iterable[Unit], tries: Tries, on_outcome: OnOutcome, sharing: int) -> None:
+        _run(units, tries, gpus if sharing > 1 else list(dict.fromkeys(gpus)), on_outcome, strict)
+
+    run_together(run, units, tries, on_outcome)
 
 
-def _run(
-    units: Iterable[Unit], tries: Tries, gpus: Sequence[str | None], on_outcome: OnOutcome, strict: bool
-) -> list[Unit]:
-    """Run units, and return those that are left open because processes share a GPU."""
-    open_units, left = deque(units), []
+def _run(units: Iterable[Unit], tries: Tries, gpus: Sequence[str | None], on_outcome: OnOutcome, strict: bool) -> None:
+    open_units = deque(units)
 
     def start(gpu: str | None, deaths: int = 0) -> _Worker:
         return _start(gpu, gpus.count(gpu), tries, strict, deaths)
@@ -116,16 +101,10 @@ def _run(
                     raise UserError(result)
                 worker.deaths = 0
                 del worker.units[unit.name]
-                if isinstance(result, list):
-                    open_units.extend(result)
-                elif result.state == OPEN:
-                    left.append(unit)
-                else:
-                    open_units.extend(on_outcome(result))
+                open_units.extend(result if isinstance(result, list) else on_outcome(result))
     finally:
         for worker in workers:
             _stop(worker)
-    return left
 
 
 def _load(worker: _Worker) -> int:
@@ -166,20 +145,11 @@ def _work(connection: Connection, gpu: str | None, sharing: int, tries: Tries, s
     attach(*([Strict()] if strict else [logging.NullHandler()]))
     sys.setswitchinterval(SWITCH)
     try:
-        if gpu is not None and sharing > 1:
-            _take_share(sharing)
+        take_share(sharing)
         _run_all(connection, tries, sharing > 1)
     except BaseException:
         traceback.print_exc()
         os._exit(1)  # what other threads do is done again elsewhere
-
-
-def _take_share(sharing: int) -> None:
-    """Let PyTorch use this process's share of its GPU alone, so that no other has to wait until it gives some back."""
-    import torch
-
-    torch.cuda.set_per_process_memory_fraction(USED / sharing)
-    torch.cuda.synchronize()  # what CUDA itself takes is taken here; if that lacks, it is no unit's failure
 
 
 def _run_all(connection: Connection, tries: Tries, shared: bool) -> NoReturn:

@@ -6,6 +6,7 @@ Whoever hands units out needs no PyTorch for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,10 @@ class Outcome:
     unit: Unit
     state: str
     record: dict[str, Any]
+
+
+OnOutcome = Callable[[Outcome], Sequence[Unit]]
+"""A function that is given each unit's outcome, and returns the units that have to follow it."""
 
 
 class Unwritable(Exception):

@@ -8,9 +8,11 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from backend import planning
 from backend.__main__ import main
 from backend.batch import cluster, steps
 from backend.batch.shots import DONE, FAILED
@@ -82,6 +84,28 @@ def test_a_batch_whose_node_is_killed_loses_nothing_and_does_nothing_twice(nodes
     assert all(row["state"] in (DONE, FAILED) for row in summary["shots"])
 
 
+class LackTogether(cluster._Predict):
+    """An actor that lacks memory where it has to share a GPU, and leaves a file with its share and process."""
+
+    def __init__(self, tries: Tries, strict: bool, sharing: int):
+        super().__init__(tries, strict, sharing)
+        planning.free_memory = lambda: 2**20 if sharing > 1 else 2**40
+        Path(os.environ["ACTORS"], f"{sharing}.{os.getpid()}").touch()
+
+
+def test_actors_share_a_gpu_and_what_lacks_memory_there_is_tried_again_alone(tmp_path, monkeypatch, nodes, capfd):
+    write_shots(tmp_path / "shots", 4, broken=(1,))
+    (tmp_path / "actors").mkdir()
+    monkeypatch.setenv("ACTORS", str(tmp_path / "actors"))
+    nodes.add_node(num_cpus=2, num_gpus=1, object_store_memory=100 * 2**20)  # Ray believes it
+    monkeypatch.setattr(cluster, "_Predict", LackTogether)
+    assert main(command(tmp_path / "shots", tmp_path / "out", write_model(tmp_path), "--ray", nodes.address)[3:]) == 1
+    said = capfd.readouterr().out
+    assert "Shots: 3 done, 1 failed" in said
+    assert "lacked memory beside others: 3; each is tried again with a GPU for itself" in said
+    assert sorted(path.name[0] for path in (tmp_path / "actors").iterdir()) == ["1", "2", "2"]
+
+
 def test_an_actor_scores_one_unit_while_it_predicts_the_next_alone(monkeypatch, tmp_path):
     begun = [threading.Event() for _ in range(5)]
     alone, together = threading.Lock(), []
@@ -99,7 +123,7 @@ def test_an_actor_scores_one_unit_while_it_predicts_the_next_alone(monkeypatch, 
 
     monkeypatch.setattr(steps, "Predictor", lambda tries: Slow())
     monkeypatch.setattr(steps, "score", lambda tries, unit: unit == 4 or begun[unit + 1].wait(20))
-    actor = cluster._Predict(Tries(tmp_path), strict=False)
+    actor = cluster._Predict(Tries(tmp_path), strict=False, sharing=1)
     rows = [{"decoded": pickle.dumps(unit)} for unit in range(5)]
     with ThreadPoolExecutor(cluster.CALLS) as calls:
         assert all(pickle.loads(row["predicted"]) for row in calls.map(actor, rows))

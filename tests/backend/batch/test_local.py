@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from backend import planning
-from backend.batch import local
+from backend.batch import local, sharing
 from backend.batch.command import read_shots
 from backend.batch.shots import DONE, FAILED, state_of
 from backend.batch.units import Tries, Unit
@@ -99,8 +99,8 @@ def test_two_processes_share_a_gpu_if_each_has_memory_for_the_largest_window(mem
     small = load_model("small", torch.device("cpu")).config
     tokens = MOST_PICTURES * (small.resolution // small.patch) ** 2
     needed = reconstruction_bytes(small.layers, small.width, small.patch, tokens, small.expansion)
-    assert local.share_gpu(int(memory * GIB)) == processes
-    assert processes == 1 or needed < local.USED * memory * GIB / processes
+    assert sharing.count_processes(int(memory * GIB)) == processes
+    assert processes == 1 or needed < sharing.USED * memory * GIB / processes
 
 
 def test_gpus_are_named_once_for_each_process_in_turn(monkeypatch):
