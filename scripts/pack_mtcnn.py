@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes the face detector's weights, backend/portrait/weights/mtcnn.safetensors, and their licence beside them.
+"""Writes the face detector's weights, backend/weights/mtcnn.safetensors, and their licence beside them.
 
     python3.11 -m venv /tmp/mtcnn && /tmp/mtcnn/bin/pip install mtcnn==1.0.0 joblib==1.6.0 lz4==4.4.5 safetensors==0.8.0
     /tmp/mtcnn/bin/python scripts/pack_mtcnn.py
@@ -19,7 +19,7 @@ import joblib
 import numpy as np
 from safetensors.numpy import save_file
 
-TARGET = Path(__file__).resolve().parents[1] / "backend" / "portrait" / "weights" / "mtcnn.safetensors"
+TARGET = Path(__file__).resolve().parents[1] / "backend" / "weights" / "mtcnn.safetensors"
 ASSETS = {  # the package's files, and their SHA-256
     "pnet": "ea6b0c3e685ebee3165326ad6484acc95f2ef78f1c94fbf40a55704fa989f7b5",
     "rnet": "cb00e6460f3c98b0bfafaba3c0a0ded4bdf6e62cee7174d969e8670d7e757fee",

@@ -360,8 +360,8 @@ def test_the_zip_holds_addon_backend_and_licence_and_nothing_of_the_workshop(ext
     names = zipfile.ZipFile(extension_zip).namelist()
     assert {"blender_manifest.toml", "__init__.py", "LICENSE", "backend/__init__.py", "backend/camera.py"} <= set(names)
     assert {"manual/blender.html", "manual/blender.png"} <= set(names)
-    for network in ("mtcnn", "selfie_matte"):
-        assert {f"backend/portrait/weights/{network}.{ending}" for ending in ("safetensors", "LICENSE")} <= set(names)
+    for network in ("weights/mtcnn", "portrait/weights/selfie_matte"):
+        assert {f"backend/{network}.{ending}" for ending in ("safetensors", "LICENSE")} <= set(names)
     assert {f"backend/weights/small.{ending}" for ending in ("safetensors", "json")} <= set(names)
     assert names == sorted(names)
     folders = {part for name in names for part in Path(name).parts}

@@ -31,7 +31,7 @@ BACKEND = (
     ("aim", "gaussians", "capture", "formats/", "head_motion"),
     ("principal_axes",),
     ("nvrtc",),
-    ("camera", "splats", "memory", "download", "cache", "devices"),
+    ("camera", "splats", "memory", "download", "cache", "devices", "face"),
     ("movies",),
     ("picture_files",),
     ("color", "files", "harmonics", "rotations", "logs", "version", "console", "tensor_files"),

@@ -19,7 +19,7 @@ from PIL import Image
 from ..camera import Camera
 from ..capture import has_matte
 from ..errors import UserError
-from .face import Face
+from ..face import Face
 from .matte import cut_from_white, cut_out
 
 # Means over the trainer's heads, in metres, of training/face_framing.py: the ball's radius; the side of a face's box,

@@ -16,9 +16,9 @@ from PIL import ExifTags, Image, ImageOps
 
 from ..camera import Camera
 from ..errors import UserError
+from ..face import MIN_FACE_SIDE, Face, detect_faces
 from ..options import Box
 from ..picture_files import LARGEST_PICTURE, is_picture, open_picture, read_image
-from .face import MIN_FACE_SIDE, Face, detect_faces
 from .matte import cut_out, lay_over_white
 from .matting_models import BUNDLED
 

@@ -18,6 +18,7 @@ from ..camera import Camera
 from ..capture import Capture, Frame
 from ..devices import pick_device
 from ..errors import Progress, UserError, no_progress, part_of
+from ..face import Face
 from ..gaussians import Gaussians4D
 from ..lrm4d import LRM4D
 from ..models import load_model
@@ -25,7 +26,6 @@ from ..options import PortraitOptions, ReconstructOptions
 from ..picture_files import is_picture
 from ..reconstruct import OnCloud, reconstruct
 from .bust import Bust, Place, aim_camera, crop_bust, field_to_focal, locate_head
-from .face import Face
 from .matte import lay_over_white
 from .photo import choose_face, find_faces, read_focal_length, read_photo
 from .sequence import join_sequence

@@ -16,10 +16,10 @@ from PIL import Image
 
 from ..camera import Camera
 from ..errors import Progress, UserError, no_progress
+from ..face import Face
 from ..logs import log
 from ..movies import read_frames
 from .cuts import find_shots, thumbnail
-from .face import Face
 from .matte import cut_out, lay_over_white
 from .matting_models import BUNDLED
 from .photo import CROP, Box, canonical_crop, choose_face, find_faces, photo_camera

@@ -8,6 +8,7 @@ from skimage import data
 
 from backend.camera import Camera
 from backend.errors import UserError
+from backend.face import Face, detect_faces
 from backend.portrait.bust import (
     FACE_SIDE,
     FIELDS,
@@ -20,7 +21,6 @@ from backend.portrait.bust import (
     field_to_focal,
     locate_head,
 )
-from backend.portrait.face import Face, detect_faces
 
 SIZE = (900, 700)  # width and height of a photo
 PLACES = [

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from skimage import data
 
 from backend.errors import Cancelled, UserError
+from backend.face import Face
 from backend.facelift.gslrm import GSLRM, GSLRMConfig, PostFilter
 from backend.facelift.pipeline import lift_views, six_cameras
-from backend.portrait.face import Face
 from backend.portrait.matte import cut_from_white, cut_out, lay_over_white
 from backend.portrait.photo import (
     FACE_CENTRE,

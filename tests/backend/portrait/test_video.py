@@ -8,10 +8,10 @@ from PIL import Image
 from skimage import data
 
 from backend.errors import Cancelled, UserError
+from backend.face import Face, detect_faces
 from backend.logs import log
 from backend.options import PortraitOptions
 from backend.portrait.cuts import find_shots, thumbnail
-from backend.portrait.face import Face, detect_faces
 from backend.portrait.photo import FACE_CENTRE, FACE_SIDE, crop_face
 from backend.portrait.pipeline import read_sitting
 from backend.portrait.video import (

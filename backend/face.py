@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..errors import UserError
+from .errors import UserError
 
 WEIGHTS = Path(__file__).parent / "weights" / "mtcnn.safetensors"
 MIN_FACE_SIDE = 20  # pixels; smaller faces are not detected

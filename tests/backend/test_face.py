@@ -10,9 +10,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from skimage import data
 
+from backend import face
 from backend.errors import UserError
-from backend.portrait import face, photo
-from backend.portrait.face import detect_faces
+from backend.face import detect_faces
+from backend.portrait import photo
 
 
 def resized(width: int, height: int) -> np.ndarray:
