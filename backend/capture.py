@@ -106,8 +106,12 @@ class Capture:
         """
         squares = [_middle_square(frame.image) for frame in self.frames]
         if any(map(_cuts_matte, self.frames, squares)):
-            squares = [_middle_square(frame.image, max) for frame in self.frames]
+            squares = self.outer_squares()
         return squares
+
+    def outer_squares(self) -> list[Square]:
+        """Return the square of the longer side around each picture."""
+        return [_middle_square(frame.image, max) for frame in self.frames]
 
     def cover_squares(self) -> list[list[Square]]:
         """Return the squares of each picture that are read where no mattes tell the subject.

@@ -20,6 +20,7 @@ MAX_ENLARGEMENT = 1.5  # of small pictures, to get more and smaller Gaussians; 2
 CPU_TOKENS = 9600  # 24 pictures of 160 px take some 15 s on two cores; the time of attention grows with the square
 MIN_CPU_RESOLUTION = 128
 COMPLETING_RESOLUTION = 192  # as finely as it mostly trained to complete; 256 takes three times as long on a CPU
+MOST_CLOSE_UPS = 12  # that are read beside the pictures: what they cost stays bounded
 SLOW_REFINEMENTS = 1  # a step by PyTorch's operations takes 30 s for 24 pictures; the first improves the most
 
 
@@ -36,6 +37,11 @@ def reading_resolution(trained: int, patch: int, pictures: int, side: float, on_
         resolution = min(resolution, patch * (COMPLETING_RESOLUTION // patch))
     fitting = patch * math.isqrt(CPU_TOKENS // max(1, pictures + missing))
     return min(resolution, max(fitting, MIN_CPU_RESOLUTION)) if on_cpu else resolution
+
+
+def most_close_ups(pictures: int) -> int:
+    """Return how many close-ups are read at most beside so many pictures; as in training, a third as many."""
+    return min(pictures // 3, MOST_CLOSE_UPS)
 
 
 def default_refinements(learned: int, compiled: bool = True) -> int:

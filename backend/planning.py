@@ -5,19 +5,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from .camera import Camera, Similarity, is_one_place, normalise_rig
-from .capture import Capture, Square
+from .capture import Capture, Frame, Square
+from .closeups import find_close_ups
 from .complete import Missing, choose_missing, measure_azimuths, widest_gap
 from .devices import pick_device
 from .errors import LackOfMemory, Progress, UserError, no_progress
 from .logs import log
 from .lrm4d import LRM4D, LRM4DConfig
-from .memory import default_refinements, free_memory, out_of_memory, reading_resolution, reconstruction_bytes
+from .memory import (
+    default_refinements,
+    free_memory,
+    most_close_ups,
+    out_of_memory,
+    reading_resolution,
+    reconstruction_bytes,
+)
 from .models import load_model
 from .options import ReconstructOptions
 from .rasterize import is_compiled
@@ -31,9 +39,10 @@ LESS = "use fewer pictures or a lower resolution"
 class Plan:
     """All decisions about a reconstruction.
 
-    capture: the input frames. network: on the device. resolution: the side in pixels at which it reads the pictures.
-    squares: what is read of each picture. missing: cameras without pictures, in the capture's world and clock. steps,
-    seed: how their noise becomes pictures. needed: bytes of memory.
+    capture: the input frames; those of which close-ups are read come again after them. network: on the device.
+    resolution: the side in pixels at which it reads the pictures. squares: what is read of each. normalisation: that of
+    the rig without close-ups. missing: cameras without pictures, in the capture's world and clock. steps, seed: how
+    their noise becomes pictures. needed: bytes of memory.
     """
 
     capture: Capture
@@ -73,13 +82,10 @@ def make_plan(
     missing = _plan_missing(capture, normalisation, options, config.completes)
     if centre is None and is_one_place(np.stack([camera.position for camera in cameras])):
         log.warning("One camera alone does not tell how far away the subject is; give the subject's centre.")
-    squares = capture.middle_squares()
+    pictures, squares = capture, capture.middle_squares()
     if not (subject or len(missing)):
         capture, squares, normalisation = _read_all(capture, centre)
     resolution = _pick_resolution(squares, len(missing), options, config, device)
-    tokens = (len(capture.frames) + len(missing)) * (resolution // config.patch) ** 2
-    sizes = config.layers, config.width, config.patch, tokens, config.expansion
-    needed = reconstruction_bytes(*sizes, missing=len(missing))
     if subject:
         squares, normalisation = frame_subject(capture.frames, subject, resolution, config.patch)
     plan = Plan(
@@ -93,9 +99,11 @@ def make_plan(
         missing=missing,
         steps=options.steps,
         seed=options.seed,
-        needed=needed,
+        needed=_needed_bytes(len(squares), len(missing), resolution, config),
     )
-    if needed > _free_memory(device):
+    if config.close_ups and not len(missing):
+        plan = _add_close_ups(plan, pictures.frames, squares if subject else pictures.outer_squares(), progress)
+    if plan.needed > _free_memory(device):
         raise _out_of_memory(plan)
     return plan
 
@@ -137,6 +145,35 @@ def _read_all(
     if len(frames) > len(cameras):
         log.info("Without mattes the %d pictures are read as %d squares.", len(cameras), len(frames))
     return Capture(frames), squares, normalise_rig(cameras, centre)
+
+
+def _add_close_ups(plan: Plan, frames: Sequence[Frame], areas: Sequence[Square], progress: Progress) -> Plan:
+    """Add close-ups of the face that most pictures show, if there is one and memory suffices for them.
+
+    areas: the squares of the pictures in which faces are looked for.
+    """
+
+    def report(done: float) -> None:
+        progress("Finding the face", 0.05 + 0.05 * done)
+
+    try:
+        close_ups = find_close_ups(frames, areas, most_close_ups(len(frames)), report)
+    except UserError as error:
+        log.info("No close-ups are read. %s", error)
+        return plan
+    squares = plan.squares + [square for _, square in close_ups]
+    needed = _needed_bytes(len(squares), 0, plan.resolution, plan.network.config)
+    if not close_ups or needed > _free_memory(plan.device):
+        return plan
+    log.info("%d close-ups of the face are read beside the pictures.", len(close_ups))
+    capture = Capture(plan.capture.frames + [frames[number] for number, _ in close_ups])
+    return replace(plan, capture=capture, squares=squares, needed=needed)
+
+
+def _needed_bytes(views: int, missing: int, resolution: int, config: LRM4DConfig) -> int:
+    """Return the bytes of memory that reading so many views and missing ones takes."""
+    tokens = (views + missing) * (resolution // config.patch) ** 2
+    return reconstruction_bytes(config.layers, config.width, config.patch, tokens, config.expansion, missing)
 
 
 def _shows(camera: Camera, point: np.ndarray) -> bool:

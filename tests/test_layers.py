@@ -27,7 +27,7 @@ BACKEND = (
     ("plane_sweep", "decode_cuda", "splat_cpu", "splat_cuda"),
     ("patches", "splat_loops", "splatting"),
     ("calibrations/",),
-    ("subject", "take"),
+    ("closeups", "subject", "take"),
     ("aim", "gaussians", "capture", "formats/", "head_motion"),
     ("principal_axes",),
     ("nvrtc",),

@@ -33,7 +33,7 @@ RENDER_OPERATIONS, DRAW_OPERATIONS = 0.8e5, 1e5
 SLOW_RENDERING = 16  # times as many where neither a GPU nor Numba is there
 START = 4.0  # seconds that PyTorch takes to start
 MEMORY_SECONDS = 5.0  # after which the free memory is looked at again
-_OLDER = {"refinements": 0, "completes": False, "expansion": 4}  # what older cards lack
+_OLDER = {"refinements": 0, "completes": False, "expansion": 4, "close_ups": False}  # what older cards lack
 CARDS = Path(errors.__file__).parent / "weights"
 
 
@@ -110,8 +110,8 @@ def estimate(scene: Scene, shots: Sequence[tuple["Camera", float]]) -> Estimate 
     """Estimate what a run with the scene's settings will take; None if the model's card is unreadable.
 
     shots: the pictures' cameras and times in seconds. Where no picture shows the subject, the model may add cameras.
-    Of a long take, one window after the other is reconstructed; the time is that of all, the memory that of the
-    largest.
+    With a model that reads close-ups, a face is expected. Of a long take, one window after the other is reconstructed;
+    the time is that of all, the memory that of the largest.
 
     Operations are those of the transformer's matrix products, (8 + 4 expansion) tokens width^2 and 4 tokens^2 width for
     each layer, and RENDER_OPERATIONS for each picture, Gaussian and refinement. In every step of completing, the matrix
@@ -134,6 +134,8 @@ def estimate(scene: Scene, shots: Sequence[tuple["Camera", float]]) -> Estimate 
         large = math.inf  # pictures
         trained = config["resolution"]
         resolution = backend.memory.reading_resolution(trained, patch, pictures, large, not on_gpu, missing)
+    if config["close_ups"] and not missing:
+        pictures += backend.memory.most_close_ups(pictures)
     tokens = (pictures + missing) * (resolution // patch) ** 2
     operations = layers * ((8.0 + 4 * expansion) * tokens * width**2 + 4.0 * tokens**2 * width)
     if missing:

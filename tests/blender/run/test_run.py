@@ -384,6 +384,14 @@ def test_views_that_are_completed_are_estimated_in_every_step(registered, tmp_pa
     assert estimated(registered, 1).gaussians == 4 * 128**2
 
 
+def test_close_ups_are_estimated_as_further_pictures(registered, tmp_path):
+    card = {"config": vars(replace(load_model("small").config, close_ups=True, completes=False))}
+    (tmp_path / "own.json").write_text(json.dumps(card))
+    settings = registered.facet4d
+    settings.model, settings.weights, settings.resolution = "FILE", str(tmp_path / "own.safetensors"), "128"
+    assert [estimated(registered, count).gaussians for count in (2, 24, 60)] == [2 * 128**2, 32 * 128**2, 72 * 128**2]
+
+
 def estimated(scene, pictures: int) -> estimate.Estimate:
     return estimate.estimate(scene, shots(pictures))
 
