@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 class Cost(NamedTuple):
     """What one shot takes on average: seconds of the processors ahead of the GPU, of the GPU, and of the threads that
-    score and write, and bytes."""
+    score and write, and bytes. A GPU's seconds are those of a record divided by the processes that share it, because
+    each does a shot in that time."""
 
     pictures: float
     decode: float
@@ -31,7 +32,7 @@ class Cost(NamedTuple):
 def read_cost(summary: Path) -> Cost:
     """Return the means over the shots of a batch that are done and were not divided into windows.
 
-    The first shot of each machine, which loads the model and compiles, is left out where there are more.
+    The first shot of each process of a machine, which loads the model and compiles, is left out where there are more.
 
     Raises:
         SystemExit: there are none.
@@ -41,7 +42,8 @@ def read_cost(summary: Path) -> Cost:
     if not rows:
         raise SystemExit(f"{summary} has no finished captures; measure with some.")
     rows.sort(key=lambda row: sum(row["seconds"].values()))
-    kept = rows[: -len({row["versions"]["machine"] for row in rows})] or rows
+    sharing = max(row["sharing"] for row in rows)
+    kept = rows[: -sharing * len({row["versions"]["machine"] for row in rows})] or rows
 
     def mean(values: list[float]) -> float:
         return sum(values) / len(values)
@@ -49,11 +51,14 @@ def read_cost(summary: Path) -> Cost:
     def seconds(*steps: str) -> float:
         return mean([sum(row["seconds"].get(step, 0.0) for step in steps) for row in kept])
 
+    def shared_seconds(step: str) -> float:
+        return mean([row["seconds"][step] / row["sharing"] for row in kept])
+
     return Cost(
         mean([row["pictures"] for row in kept]),
         seconds("decode", "prepare"),
-        seconds("predict"),
-        seconds("score"),
+        shared_seconds("predict"),
+        shared_seconds("score"),
         seconds("write"),
         mean([row["bytes_in"] for row in kept]),
         mean([row["bytes_out"] for row in kept]),

@@ -121,7 +121,7 @@ def _run(units: Sequence[Unit], tries: Tries, on_outcome: OnOutcome, strict: boo
         source.flat_map(_split, fn_kwargs=settings, num_cpus=LIGHT)
         .map(_decode, fn_kwargs=settings, num_cpus=DECODING)
         .map(_Predict, fn_constructor_kwargs={**settings, "sharing": sharing}, **needs)
-        .map(_write, fn_kwargs={"shared": sharing > 1}, num_cpus=LIGHT)
+        .map(_write, fn_kwargs={"sharing": sharing}, num_cpus=LIGHT)
     )
     following: list[Unit] = []
     for row in stream.iter_rows():
@@ -178,10 +178,10 @@ class _Predict:
             os._exit(1)
 
 
-def _write(row: dict[str, bytes], shared: bool) -> dict[str, bytes]:
+def _write(row: dict[str, bytes], sharing: int) -> dict[str, bytes]:
     from .steps import write
 
     try:
-        return {"outcome": pickle.dumps(write(pickle.loads(row["predicted"]), shared))}
+        return {"outcome": pickle.dumps(write(pickle.loads(row["predicted"]), sharing))}
     except Unwritable as error:
         return {"outcome": pickle.dumps(error)}

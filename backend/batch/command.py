@@ -60,6 +60,9 @@ def batch(given: argparse.Namespace) -> int:
         states = _find_states(shots)
         try:
             states = _run(shots, given, values.get("device", "auto"), states)
+        except BaseException:
+            states = _find_states(shots)  # more may be finished than was told
+            raise
         finally:
             counts = write_summary(shots, states, given.out)
     print(f"Shots: {counts[DONE]} done, {counts[FAILED]} failed; see {given.out / SUMMARY}.html")

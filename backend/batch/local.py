@@ -146,13 +146,13 @@ def _work(connection: Connection, gpu: str | None, sharing: int, tries: Tries, s
     sys.setswitchinterval(SWITCH)
     try:
         take_share(sharing)
-        _run_all(connection, tries, sharing > 1)
+        _run_all(connection, tries, sharing)
     except BaseException:
         traceback.print_exc()
         os._exit(1)  # what other threads do is done again elsewhere
 
 
-def _run_all(connection: Connection, tries: Tries, shared: bool) -> NoReturn:
+def _run_all(connection: Connection, tries: Tries, sharing: int) -> NoReturn:
     from .failures import Failure
     from .steps import Predictor, decode, score, split, write
 
@@ -182,7 +182,7 @@ def _run_all(connection: Connection, tries: Tries, shared: bool) -> NoReturn:
 
     def finish(unit: Unit, scored: Any) -> None:
         try:
-            send(unit, write(scored, shared))
+            send(unit, write(scored, sharing))
         except Unwritable as error:
             send(unit, f"{error} The batch stops; the same command goes on from here.")
 

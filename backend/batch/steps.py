@@ -278,10 +278,10 @@ def score(tries: Tries, predicted: Predicted | Failure | Outcome) -> Predicted |
     return _score(tries, predicted.unit, predicted.report, predicted)
 
 
-def write(predicted: Predicted | Failure | Outcome, shared: bool = False) -> Outcome:
+def write(predicted: Predicted | Failure | Outcome, sharing: int = 1) -> Outcome:
     """Write what a unit has come to, each file whole; the record of a shot is the last.
 
-    shared: others use the memory too. Then what may have failed for that is not written, and left open.
+    sharing: how many processes use the GPU. What may have failed because others use memory too is left open.
 
     Raises:
         Unwritable: the disk is full or the folder cannot be written.
@@ -289,10 +289,11 @@ def write(predicted: Predicted | Failure | Outcome, shared: bool = False) -> Out
     if isinstance(predicted, Outcome):
         return predicted
     unit, report = predicted.unit, predicted.report
-    if shared and isinstance(predicted, Failure) and predicted.again:
+    if sharing > 1 and isinstance(predicted, Failure) and predicted.again:
         return Outcome(unit, OPEN, {})
     shot, started = unit.shot, time.perf_counter()
     record = report.record | {"warnings": report.warnings, "seconds": report.seconds, "versions": versions()}
+    record["sharing"] = sharing
     try:
         shot.record.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(predicted, Failure):

@@ -15,7 +15,7 @@ from ..files import writing
 from .shots import DONE, FAILED, OPEN, SUMMARY, Shot, read_record
 
 COLUMNS = ("name", "state", "error", "input", "psnr", "ssim", "gaussians", "windows", "pictures", "device")
-COPIED = ("seconds", "bytes_in", "bytes_out", "warnings", "versions")
+COPIED = ("seconds", "sharing", "bytes_in", "bytes_out", "warnings", "versions")
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
@@ -23,7 +23,8 @@ PAGE = """<!doctype html>
 body {{ font: 15px/1.4 system-ui, sans-serif; margin: 2rem; color: #222 }}
 table {{ border-collapse: collapse }}
 th, td {{ text-align: left; padding: .3rem .8rem; border-bottom: 1px solid #ddd; vertical-align: middle }}
-td.number {{ text-align: right; font-variant-numeric: tabular-nums }}
+th {{ white-space: nowrap }}
+.number {{ text-align: right; font-variant-numeric: tabular-nums }}
 tr.failed td {{ background: #fdecea }}
 tr.open td {{ color: #888 }}
 img {{ display: block; height: 96px }}
@@ -32,7 +33,8 @@ img {{ display: block; height: 96px }}
 <p>{counts}. Each strip shows an input, the cloud from the same camera, and three frames of a turntable; PSNR and SSIM
 are the means over at most eight of the inputs.</p>
 <table>
-<tr><th>Shot<th>Pictures<th>PSNR, dB<th>SSIM<th>Gaussians<th>Seconds<th>Notes</tr>
+<tr><th>Shot<th>Pictures<th class=number>PSNR, dB<th class=number>SSIM<th class=number>Gaussians<th class=number>Seconds
+<th>Notes</tr>
 {rows}
 </table>
 </html>
@@ -71,15 +73,18 @@ def _html_row(row: dict[str, Any]) -> str:
     def number(value: float | None, form: str) -> str:
         return f"<td class=number>{'' if value is None else format(value, form)}"
 
-    strip = f'<img loading="lazy" src="{quote(row["strip"])}" alt="">' if row["strip"] else ""
-    notes = [row["error"]] if row["error"] else row["warnings"] or []
+    name, strip = f"<td>{html.escape(row['name'])}", ""
+    if row["state"] != DONE:
+        return f"<tr class={row['state']}>{name}<td colspan=6>{html.escape(row['error'] or '')}</tr>"
+    if row["strip"]:
+        strip = f'<img loading="lazy" src="{quote(row["strip"])}" alt="">'
     cells = [
-        f"<td>{html.escape(row['name'])}",
+        name,
         f"<td>{strip}",
         number(row["psnr"], ".1f"),
         number(row["ssim"], ".3f"),
         number(row["gaussians"], ","),
         number(sum(row["seconds"].values()) if row["seconds"] else None, ".1f"),
-        f"<td>{'<br>'.join(map(html.escape, notes))}",
+        f"<td>{'<br>'.join(map(html.escape, row['warnings'] or []))}",
     ]
-    return f"<tr class={row['state']}>{''.join(cells)}</tr>"
+    return f"<tr class={DONE}>{''.join(cells)}</tr>"

@@ -141,7 +141,7 @@ def test_a_record_tells_how_a_cloud_was_made(batch, tmp_path):
     assert found["seconds"].keys() == {"decode", "prepare", "predict", "score", "write"} and found["device"] == "CPU"
     assert len(found["files"]) == 4 and found["bytes_in"] == sum(size for size, _ in found["files"].values())
     assert found["bytes_out"] == (tmp_path / "out/shot_000.safetensors").stat().st_size
-    assert found["pictures"] == 3 and found["windows"] == 1 and 5 < found["psnr"] < 30
+    assert found["pictures"] == 3 and found["windows"] == 1 and found["sharing"] == 1 and 5 < found["psnr"] < 30
 
 
 def test_what_is_prepared_ahead_is_not_prepared_again_and_gives_the_same_cloud(tmp_path, model, monkeypatch):
@@ -186,7 +186,7 @@ def test_the_summary_shows_every_shot(batch, tmp_path):
     assert [(row["name"], row["state"]) for row in summary["shots"]] == [("shot_000", DONE), ("shot_001", FAILED)]
     page = (tmp_path / "out/summary.html").read_text()
     assert 'src="shot_000.jpg"' in page and "2 shots: 1 done, 1 failed, 0 open" in page
-    assert "There is no capture at" in page
+    assert "<tr class=failed><td>shot_001<td colspan=6>There is no capture at" in page
     strip = np.asarray(Image.open(tmp_path / "out/shot_000.jpg"))
     assert strip.shape == (32, 5 * 32, 3)
 
@@ -243,6 +243,19 @@ def test_a_full_disk_stops_the_batch_and_it_goes_on_later(batch, tmp_path, capsy
     assert batch() == (0, ["shot_000", "shot_001", "shot_002"])
 
 
+def test_what_was_finished_and_not_told_before_the_batch_stopped_is_in_the_summary(batch, tmp_path, monkeypatch):
+    write_shots(tmp_path / "shots", 3, broken=(1,))
+
+    def run_and_stop(units, tries, gpus, on_outcome, strict):
+        run_here(units[:2], tries, gpus, lambda outcome: [], strict)
+        raise UserError("The disk is full.")
+
+    monkeypatch.setattr(local, "run_locally", run_and_stop)
+    assert batch()[0] == 2
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert (summary["done"], summary["failed"], summary["open"]) == (1, 1, 1)
+
+
 def test_a_shot_that_no_memory_holds_is_recorded_with_what_to_lower(batch, tmp_path, monkeypatch):
     write_shots(tmp_path / "shots", 1)
     monkeypatch.setattr(planning, "free_memory", lambda: 2**20)
@@ -261,7 +274,7 @@ def test_a_unit_whose_process_ends_again_and_again_is_given_up(tmp_path):
     with pytest.raises(UserError, match=f"ended {MOST_TRIES} times, most likely for lack of memory; lower"):
         tries.begin(Unit(shot), "decode")
     failure = steps.decode(tries, Unit(shot))
-    assert steps.write(failure, shared=True).state == OPEN and state_of(shot) == OPEN
+    assert steps.write(failure, sharing=2).state == OPEN and state_of(shot) == OPEN
     assert isinstance(steps.decode(tries.afresh(), steps.split(tries.afresh(), Unit(shot))[0]), steps.Decoded)
     assert steps.write(failure).state == FAILED and state_of(shot) == FAILED
 
@@ -286,7 +299,7 @@ def test_what_may_be_a_lack_of_memory_is_left_open_beside_others(tmp_path, monke
     sight = SimpleNamespace(inputs=load_capture(shot.input))
     predicted = steps.Predicted(Unit(shot), Report(), steps._nothing(), sight)
     failure = steps.score(Tries(tmp_path / "tries"), predicted)
-    assert steps.write(failure, shared=True).state == (OPEN if again else FAILED)
+    assert steps.write(failure, sharing=2).state == (OPEN if again else FAILED)
     assert state_of(shot) == (OPEN if again else FAILED)
     assert steps.write(failure).state == FAILED and failure.sentence.startswith(says)
 

@@ -4,7 +4,9 @@
 import json
 import multiprocessing
 import os
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +17,7 @@ from backend import planning
 from backend.batch import local, sharing
 from backend.batch.command import read_shots
 from backend.batch.shots import DONE, FAILED, state_of
-from backend.batch.units import Tries, Unit
+from backend.batch.units import Outcome, Tries, Unit
 from backend.calibrations.load import load_capture
 from backend.errors import UserError
 from backend.gaussians import load_cloud
@@ -70,7 +72,8 @@ def test_a_batch_that_is_killed_twice_ends_complete_and_does_nothing_twice(tmp_p
     assert not list((tmp_path / "out").glob("*.part"))
 
 
-def test_what_a_process_had_in_work_when_it_ended_is_done_by_another(tmp_path, monkeypatch):
+@pytest.mark.parametrize("sharing", [1, 2])
+def test_what_a_process_had_in_work_when_it_ended_is_done_by_another(tmp_path, monkeypatch, sharing):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     given = {"model": str(write_model(tmp_path)), "complete": "off", "device": "cpu"}
     shots = read_shots(write_shots(tmp_path / "shots", 6), tmp_path / "out", given)
@@ -82,8 +85,30 @@ def test_what_a_process_had_in_work_when_it_ended_is_done_by_another(tmp_path, m
         outcomes.append((outcome.unit.shot.name, outcome.state))
         return []
 
-    local.run_locally([Unit(shot) for shot in shots], Tries(tmp_path / "tries"), [None], take)
+    local.run_locally([Unit(shot) for shot in shots], Tries(tmp_path / "tries"), [None] * sharing, take)
     assert sorted(outcomes) == [(f"shot_{number:03}", DONE) for number in range(6)]
+
+
+def test_a_small_batch_is_divided_evenly(tmp_path, monkeypatch):
+    shots = read_shots(write_shots(tmp_path / "shots", 4), tmp_path / "out")
+    given = {"0": [], "1": []}
+
+    def start(gpu, *_):
+        ours, theirs = multiprocessing.Pipe()
+
+        def work():
+            with suppress(EOFError, OSError):
+                while True:
+                    unit = theirs.recv()
+                    given[gpu].append(unit.name)
+                    theirs.send((unit, Outcome(unit, DONE, {})))
+
+        threading.Timer(0.2, work).start()  # once all units are given out
+        return local._Worker(SimpleNamespace(join=lambda *_: None, is_alive=lambda: False), ours, gpu)
+
+    monkeypatch.setattr(local, "_start", start)
+    local.run_locally([Unit(shot) for shot in shots], Tries(tmp_path), ["0", "1"], lambda outcome: [])
+    assert [len(units) for units in given.values()] == [2, 2]
 
 
 def test_processes_that_end_at_once_end_the_batch(tmp_path, monkeypatch):
