@@ -28,7 +28,7 @@ WIDEST = np.radians(70)  # from the direction of a face to a camera that sees it
 SIDE, SMALLEST_SIDE = 2.8, 2.4  # of a close-up, in distances from the eyes to the mouth; training draws 2.4 to 4.2
 LEAST_ZOOM, MOST_ZOOM = 1.6, 5.0  # of a close-up, against what else is read of its picture
 OFF_CENTRE = 0.2  # of a close-up's side: how far a picture's border may move the face from its middle
-UNSEEN = 0.3  # how much a picture in which the detector missed the face is worse, as a share of WIDEST
+UNSEEN = 0.5  # how much worse a picture is in which the detector missed the face; 2 is WIDEST
 CROWD = 0.1  # squared distance on the unit sphere, about 18 degrees: cameras that are nearer see the same
 
 
@@ -56,7 +56,8 @@ class Track(NamedTuple):
 
 
 class CloseUp(NamedTuple):
-    """A square of the picture of a number, and from 0 on how much worse it is than one right from the front."""
+    """A square of the picture of a number, from 0 on how much worse it is than one right from the front, and the
+    direction [3] from the face to the camera."""
 
     picture: int
     square: Square
@@ -233,5 +234,5 @@ def _frame_face(number: int, camera: Camera, time: float, area: Square, track: T
     left, top = np.round(pixel - side / 2).clip(0, [camera.width - side, camera.height - side]).astype(int).tolist()
     if np.abs([left + side / 2, top + side / 2] - pixel).max() > OFF_CENTRE * side:
         return None
-    worse = float(angle / WIDEST) + UNSEEN * (number not in track.pictures)
+    worse = 2 * float(angle / WIDEST) + UNSEEN * (number not in track.pictures)
     return CloseUp(number, Square(left, top, side), worse, away / distance)
