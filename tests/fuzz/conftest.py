@@ -3,7 +3,10 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+from backend.splat_cpu import load_loops
 
 CASES = 60  # of each test in the slice
 
@@ -25,3 +28,9 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("night" if "FACET4D_FUZZ_CASES" in os.environ else "slice")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loops() -> None:
+    """Compiles the loops, which takes fifteen seconds in a fresh checkout; the first input would seem to take them."""
+    load_loops()
