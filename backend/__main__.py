@@ -22,6 +22,7 @@ from .errors import UserError
 from .files import check_target, writing, writing_several
 from .logs import Console, Strict, attach, detach, log
 from .options import FACELIFT_MODEL, PortraitOptions, ReconstructOptions
+from .wording import counted
 
 if TYPE_CHECKING:
     from .facelift.pipeline import FaceLift
@@ -116,7 +117,7 @@ def _reconstruct(given: argparse.Namespace) -> None:
     given.out.parent.mkdir(parents=True, exist_ok=True)
     save_cloud(cloud, given.out)
     forget_finished(finished)
-    print(f"{len(cloud)} Gaussians in {time.perf_counter() - started:.1f} s: {given.out}")
+    print(f"{counted(len(cloud), 'Gaussian')} in {time.perf_counter() - started:.1f} s: {given.out}")
 
 
 def _add_options(command: argparse.ArgumentParser) -> None:
@@ -168,7 +169,8 @@ def _portrait(given: argparse.Namespace) -> None:
             failed += 1
             log.warning("%s: %s", source.name, error)
     if failed:
-        raise UserError(f"{failed} of {len(sources)} photos were left out, see above; the others are done.")
+        verb = "was" if failed == 1 else "were"
+        raise UserError(f"{failed} of {len(sources)} photos {verb} left out, see above; the others are done.")
 
 
 def _portrait_sources(given: argparse.Namespace) -> dict[Path, Path]:
@@ -204,7 +206,7 @@ def _make_portrait(source: Path, target: Path, pipeline: FaceLift | Completion, 
     if isinstance(pipeline, FaceLift) and given.views_only:
         _, views = pipeline.paint(source, report)
         save_capture(views, target)
-        print(f"{len(views.frames)} views: {target}")
+        print(f"{counted(len(views.frames), 'view')}: {target}")
         return
     if isinstance(pipeline, FaceLift) and given.views:
         cloud = pipeline.lift(load_capture(source), report)
@@ -212,7 +214,7 @@ def _make_portrait(source: Path, target: Path, pipeline: FaceLift | Completion, 
         cloud = pipeline.run(source, report).cloud
     target.parent.mkdir(parents=True, exist_ok=True)
     save_cloud(cloud, target)
-    print(f"{len(cloud)} Gaussians: {target}")
+    print(f"{counted(len(cloud), 'Gaussian')}: {target}")
 
 
 def _facelift(options: PortraitOptions, given: argparse.Namespace) -> FaceLift:
@@ -257,14 +259,15 @@ def _render(given: argparse.Namespace) -> None:
     names = picture_names([file_path for _, _, file_path, _ in cameras])
     first, last = cloud.time_range
     if outside := sum(not first <= moment <= last for _, moment, _, _ in cameras):
-        log.warning("%d frames lie outside the cloud's %g to %g s and may be empty.", outside, first, last)
+        lie = counted(outside, "frame lies", "frames lie")
+        log.warning("%s outside the cloud's %g to %g s and may be empty.", lie, first, last)
     check_target(given.out / f"{names[0]}.png")
     with writing_several(given.out / "pictures") as folder:
         for index, (name, (camera, moment, _, _)) in enumerate(zip(names, cameras, strict=True)):
             report("Rendering", index / len(names))
             Image.fromarray(render_pictures(cloud, [(camera, moment)])[0]).save(folder / f"{name}.png")
     report("Rendering", 1.0)
-    print(f"{len(names)} pictures: {given.out}")
+    print(f"{counted(len(names), 'picture')}: {given.out}")
 
 
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
@@ -333,7 +336,7 @@ def _convert(given: argparse.Namespace) -> None:
     count = len(cloud)
     if given.all:
         paths = write_sequence(cloud, given.out, given.fps)
-        print(f"{len(paths)} files: {paths[0]} to {paths[-1].name}")
+        print(f"{counted(len(paths), 'file')}: {paths[0]} to {paths[-1].name}")
         return
     if given.time is not None:
         count = write_splats(cloud, given.out, given.time)
@@ -341,7 +344,7 @@ def _convert(given: argparse.Namespace) -> None:
         save_cloud(from_splats(cloud), given.out)
     else:
         count = write_clip(cloud, given.out, times, given.fps)
-    print(f"{count} Gaussians: {given.out}")
+    print(f"{counted(count, 'Gaussian')}: {given.out}")
 
 
 def _add_train(command: argparse.ArgumentParser) -> None:

@@ -30,6 +30,7 @@ from .models import load_model
 from .options import ReconstructOptions
 from .rasterize import is_compiled
 from .subject import find_subject, frame_subject
+from .wording import counted
 
 DEFAULTS = ReconstructOptions()
 LESS = "use fewer pictures or a lower resolution"
@@ -117,9 +118,9 @@ def _plan_missing(capture: Capture, normalisation: Similarity, options: Reconstr
     if len(missing):
         gap = widest_gap(measure_azimuths(poses, centre, missing.like))
         log.info(
-            "No camera stands in %.0f degrees around the subject: %d views there are completed (seed %d).",
+            "No camera stands in %.0f degrees around the subject: %s completed (seed %d).",
             gap,
-            len(missing),
+            counted(len(missing), "view there is", "views there are"),
             options.seed,
         )
         if not any(_shows(frame.camera, centre) for frame in capture.frames):
@@ -143,7 +144,8 @@ def _read_all(
         frames += [frame] * len(own)
         squares += own
     if len(frames) > len(cameras):
-        log.info("Without mattes the %d pictures are read as %d squares.", len(cameras), len(frames))
+        is_read = counted(len(cameras), "picture is", "pictures are")
+        log.info("Without mattes %s read as %d squares.", is_read, len(frames))
     return Capture(frames), squares, normalise_rig(cameras, centre)
 
 
@@ -209,11 +211,13 @@ def _pick_refinements(options: ReconstructOptions, config: LRM4DConfig, device: 
     if refinements is None:
         refinements = default_refinements(learned, not learned or is_compiled(device))
         if refinements < learned:
-            log.warning("Without compiled code the cloud is refined %d instead of %d times.", refinements, learned)
+            so_often = counted(refinements, "time")
+            log.warning("Without compiled code the cloud is refined %s instead of %d.", so_often, learned)
         return refinements
     if not 0 <= refinements <= learned:
         raise UserError(
-            f"There are no {refinements} refinements; the model has learned {learned}, choose 0 to {learned}."
+            f"The cloud cannot be refined {counted(refinements, 'time')}; the model has learned {learned}, choose 0 to "
+            f"{learned}."
         )
     return refinements
 

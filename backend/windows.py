@@ -30,6 +30,7 @@ from .splats import MIN_OPACITY
 from .still import Stillness, keep_still_once
 from .take import Take, Window, plan_windows
 from .version import read_version
+from .wording import counted
 
 KEPT = "window_"  # the beginning of the names of finished windows' files
 
@@ -86,7 +87,8 @@ def _describe(windows: Sequence[Window], take: Take, folder: Path | None) -> str
     seconds = windows[2].middle - windows[0].middle
     kept = f" Finished ones are kept in {folder} until all are; the same run goes on from there." if folder else ""
     return (
-        f"{len(take)} pictures are more than are read at once: {len(windows)} windows of {seconds:.3g} s that overlap, "
+        f"{counted(len(take), 'picture is', 'pictures are')} more than are read at once: "
+        f"{counted(len(windows), 'window')} of {seconds:.3g} s that overlap, "
         f"of {min(sizes)} to {max(sizes)} pictures.{kept}"
     )
 

@@ -56,6 +56,7 @@ if TYPE_CHECKING:  # what the add-on asks for, so that editors and pyright follo
     from backend import take as take
     from backend import version as version
     from backend import windows as windows
+    from backend import wording as wording
 
     batch = backend.batch
     bench = backend.bench

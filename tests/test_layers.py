@@ -38,7 +38,7 @@ BACKEND = (
     ("arguments", "import_options"),
     ("options",),
     ("option_kinds",),
-    ("arrays", "errors", "pip_failures", "__init__"),
+    ("arrays", "errors", "pip_failures", "wording", "__init__"),
 )
 ADDON = (
     ("__init__", "bench", "demo"),

@@ -16,6 +16,7 @@ from ..arguments import add_given_arguments, check_value, read_indices, read_poi
 from ..errors import UserError
 from ..files import check_target, try_lock
 from ..logs import log
+from ..wording import counted
 from .manifest import OPTIONS, read_shots
 from .shots import DONE, FAILED, OPEN, SUMMARY, Shot, state_of
 from .summary import write_summary
@@ -126,8 +127,8 @@ class _Progress:
 
 def _describe(record: dict[str, Any]) -> str:
     scores = f", {record['psnr']:.1f} dB" if "psnr" in record else ""
-    warnings = f", {len(record['warnings'])} warnings" if record["warnings"] else ""
-    return f"{record['gaussians']} Gaussians{scores} in {sum(record['seconds'].values()):.1f} s{warnings}"
+    warnings = f", {counted(len(record['warnings']), 'warning')}" if record["warnings"] else ""
+    return f"{counted(record['gaussians'], 'Gaussian')}{scores} in {sum(record['seconds'].values()):.1f} s{warnings}"
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..files import writing
+from ..wording import counted
 from .shots import DONE, FAILED, OPEN, SUMMARY, Shot, read_record
 
 COLUMNS = ("name", "state", "error", "input", "psnr", "ssim", "gaussians", "windows", "pictures", "device")
@@ -53,7 +54,7 @@ def write_summary(shots: Sequence[Shot], states: dict[str, str], out: Path) -> d
     out.mkdir(parents=True, exist_ok=True)
     with writing(out / f"{SUMMARY}.json") as partial:
         partial.write_text(json.dumps({**totals, "shots": rows}, indent=1) + "\n", encoding="utf-8")
-    words = f"{len(rows)} shots: {counts[DONE]} done, {counts[FAILED]} failed, {counts[OPEN]} open"
+    words = f"{counted(len(rows), 'shot')}: {counts[DONE]} done, {counts[FAILED]} failed, {counts[OPEN]} open"
     page = PAGE.format(title=html.escape(out.resolve().name), counts=words, rows="\n".join(map(_html_row, rows)))
     with writing(out / f"{SUMMARY}.html") as partial:
         partial.write_text(page, encoding="utf-8")

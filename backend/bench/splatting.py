@@ -18,6 +18,7 @@ from ..gaussians import ConditionedGaussians
 from ..memory import reading_resolution
 from ..options import ReconstructOptions
 from ..reconstruct import reconstruct
+from ..wording import counted
 from .measure import Bench
 
 SAMPLE = Path(__file__).parents[1] / "demo_capture"
@@ -34,7 +35,7 @@ def measure_splatting(bench: Bench) -> None:
     for count in (1, len(capture.frames)) if bench.on_gpu and not bench.quick else (1,):
         gaussians = cloud.to_moving()
         splats, color = gaussians.at(times[-count:]), gaussians.radiance
-        title = f"{count} view{'s' if count > 1 else ''} of {side} px, {len(cloud):,} Gaussians"
+        title = f"{counted(count, 'view')} of {side} px, {counted(len(cloud), 'Gaussian')}"
         for name, draw in list_rasterizers(device).items():
             work = Work(draw, splats, color, tuple(part[-count:] for part in views), side)
             with torch.no_grad():

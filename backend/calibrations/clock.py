@@ -15,8 +15,9 @@ import numpy as np
 
 from ..errors import UserError
 from ..import_options import ImportOptions
+from ..wording import counted
 from .calibration import Finding, View
-from .pictures import Library, counted, list_some
+from .pictures import Library, list_some
 from .shots import STILL, Shot, camera_name
 from .times import TimeTable, exact_rate, frame_numbers, read_table, seconds_in_names, timecode_seconds
 
@@ -160,12 +161,13 @@ def _times_of_pictures(
     """Return pictures with the times that their names or the calibration's frame numbers tell."""
     if seconds := seconds_in_names([shot.file for shot in shots], rate):
         return [shot.at(time) for shot, time in zip(shots, seconds, strict=True)]
-    counted = table.frames or rate or len({shot.view.frame for shot in shots}) > 1
-    if not counted and all(shot.alone for shot in shots):
+    is_counted = table.frames or rate or len({shot.view.frame for shot in shots}) > 1
+    if not is_counted and all(shot.alone for shot in shots):
         if _several_at_one_place(shots):
             findings.append(
                 Finding(
-                    f"Nothing tells when the {len(shots)} pictures were taken, so they are read as one moment.",
+                    f"Nothing tells when the {counted(len(shots), 'picture was', 'pictures were')} taken, so they are "
+                    "read as one moment.",
                     "If the subject moved, give the frames a second of their numbers with --fps, or a table with "
                     "--times.",
                 )

@@ -20,6 +20,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import read_file
 from ..rotations import rotation_from_quaternion
+from ..wording import counted
 from .calibration import Calibration, Finding, Sieve, View, check_pose, invert_pose
 from .lens import DIVISION, EQUIDISTANT, FIELD_OF_VIEW, PERSPECTIVE, Lens
 from .pictures import Library
@@ -284,7 +285,7 @@ def _lens(written: _Camera, path: Path, camera: int) -> Lens:
     names = known.parameters.split()
     if len(values) != len(names) or min(width, height) < 1:
         raise UserError(
-            f"Camera {camera} in {path} has {len(values)} parameters, but {model} has {len(names)} "
+            f"Camera {camera} in {path} has {counted(len(values), 'parameter')}, but {model} has {len(names)} "
             f"({known.parameters}); export the model again."
         )
     by_name = dict(zip(names, values, strict=True))

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..aim import JUDGED, PAST, find_aim, parts_past
 from ..camera import Camera, cross_axes
+from ..wording import counted
 from .calibration import Finding
-from .pictures import counted, list_some
+from .pictures import list_some
 
 FAR = 8.0  # times the usual distance
 TOGETHER = 1e-3  # of the distance from the origin: cameras that are nearer stand at one point
@@ -86,7 +87,7 @@ def examine_mattes(
     if aside := [names[index] for index, part in zip(chosen, off, strict=True) if part > 2 * BESIDE]:
         return [
             Finding(
-                f"The mattes of {counted(len(aside), 'picture', 'pictures')} are not where the others see the "
+                f"The mattes of {counted(len(aside), 'picture')} are not where the others see the "
                 f"subject: {list_some(aside)}.",
                 "Check these pictures and their cameras, or leave them out.",
             )

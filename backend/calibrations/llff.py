@@ -16,6 +16,7 @@ from tokenize import TokenError
 import numpy as np
 
 from ..errors import UserError
+from ..wording import counted
 from .calibration import Calibration, Finding, Sieve, View, check_pose
 from .lens import Lens
 from .pictures import Library, is_movie, list_some
@@ -84,7 +85,8 @@ def _names(library: Library, count: int, path: Path) -> list[str]:
     for names in (movies, folders, pictures):
         if len(names) == count:
             return names
+    held = [counted(len(movies), "movie"), counted(len(folders), "folder"), counted(len(pictures), "picture")]
     raise UserError(
-        f"{path} has {count} poses, but {library.root} has {len(movies)} movies, {len(folders)} folders and "
-        f"{len(pictures)} pictures; restore what is missing there, and keep those of its cameras alone."
+        f"{path} has {counted(count, 'pose')}, but {library.root} has {held[0]}, {held[1]} and {held[2]}; restore "
+        "what is missing there, and keep those of its cameras alone."
     )

@@ -33,13 +33,14 @@ from ..memory import check_memory
 from ..picture_files import open_picture, read_image
 from ..subject import outline_matte
 from ..take import Take
+from ..wording import counted
 from .calibration import Finding, Sieve
 from .clock import set_times
 from .findings import examine_cameras, examine_mattes
 from .fitting import ORIENTATION, Fitter, fit_lens, is_doubtful, save_plate, turn_upright, upright_size, with_mask
 from .formats import read_calibration
 from .lens import Lens
-from .pictures import Library, counted, list_some
+from .pictures import Library, list_some
 from .shots import Shot, find_shots
 
 COPIED = (".png", ".jpg", ".jpeg", ".webp")  # endings of pictures that need no change
@@ -102,7 +103,7 @@ class Source:
         when = f" from {min(times):g} to {max(times):g} s" if min(times) < max(times) else ""
         camera = self.cameras[0]
         size = f"{camera.width} x {camera.height} pixels"
-        return f"{self.format}, {cameras} camera poses, {len(times)} pictures{when}, {size}"
+        return f"{self.format}, {counted(cameras, 'camera pose')}, {counted(len(times), 'picture')}{when}, {size}"
 
     def frames(self, chosen: Collection[int] | None = None) -> Iterator[tuple[int, Frame]]:
         """Read the shots of the chosen numbers one by one, or all: undistorted, and with their masks as mattes.

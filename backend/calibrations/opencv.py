@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import read_head
+from ..wording import counted
 from .calibration import Calibration, Sieve, View, check_pose, invert_pose
 from .filestorage import ENDINGS, read_storage
 from .lens import EQUIDISTANT, PERSPECTIVE, Lens
@@ -117,7 +118,9 @@ def _view(name: str, nodes: dict[str, Any], where: str, library: Library, usual:
         translation = _array(nodes, "translation", None, where)
         rotation = rotation if rotation.shape == (3, 3) else _rodrigues(rotation, where)
     if translation.size != 3:
-        raise UserError(f"The translation of {where} has {translation.size} numbers instead of 3; correct it.")
+        raise UserError(
+            f"The translation of {where} has {counted(translation.size, 'number')} instead of 3; correct it."
+        )
     # checked before it is inverted, which takes the rotation's transpose for its inverse
     outward = check_pose(np.column_stack([rotation, translation.ravel()]), name, may_scale=False)
     size = _size(nodes) or calibrated_size(matrix[:2, 2], library.size(name), usual)
@@ -153,8 +156,8 @@ def _lens(matrix: np.ndarray, bends: np.ndarray, size: tuple[int, int], fisheye:
     counts = (0, 4) if fisheye else (0, 4, 5, 8, 12, 14)
     if bends.size not in counts or (bends.size == 14 and bends[12:].any()):
         raise UserError(
-            f"The distortion of {where} has {bends.size} coefficients; {', '.join(map(str, counts))} can be read, "
-            "without a tilted sensor."
+            f"The distortion of {where} has {counted(bends.size, 'coefficient')}; {', '.join(map(str, counts))} can be "
+            "read, without a tilted sensor."
         )
     k = [*map(float, bends), *[0.0] * 14]
     width, height = size
@@ -194,7 +197,7 @@ def _array(
 def _rodrigues(vector: np.ndarray, where: str) -> np.ndarray:
     """Return the rotation [3, 3] by the length of a vector about its direction (Rodrigues' formula)."""
     if vector.size != 3:
-        raise UserError(f"The rotation of {where} has {vector.size} numbers instead of 3 or 9; correct it.")
+        raise UserError(f"The rotation of {where} has {counted(vector.size, 'number')} instead of 3 or 9; correct it.")
     angle = float(np.linalg.norm(vector))
     x, y, z = vector.ravel() / (angle or 1.0)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])

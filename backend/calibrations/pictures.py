@@ -152,11 +152,6 @@ def is_movie(file: str) -> bool:
     return file.lower().endswith(movies.ENDINGS)
 
 
-def counted(count: int, one: str, several: str) -> str:
-    """Return a count and the words after it, as "1 picture has" or "3 pictures have"."""
-    return f"{count:,} {one if count == 1 else several}"
-
-
 def list_some(names: Sequence[str]) -> str:
     """Return the first of many names as a text."""
     shown = ", ".join(names[:3])

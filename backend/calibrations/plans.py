@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from ..wording import counted
 from .load import Source
-from .pictures import counted
 
 
 def describe_use(source: Source, mattes: dict[int, bool], cut: int) -> list[str]:
@@ -16,15 +16,15 @@ def describe_use(source: Source, mattes: dict[int, bool], cut: int) -> list[str]
     count, held_out = len(shots), sum(shot.view.held_out for shot in shots)
     masked = sum(shot.view.mask is not None for shot in shots)
     bent = sum(not shot.view.lens.is_pinhole for shot in shots)
-    lines = [f"Used: {count - held_out} of {count} pictures" if held_out else f"Used: all {count} pictures"]
+    lines = [f"Used: {count - held_out} of {count} pictures"]
     if held_out:
         lines.append(
             f"Left out: {counted(held_out, 'picture, which is', 'pictures, which are')} held out to be compared with"
         )
     if masked:
-        lines.append(f"Used: the masks of {counted(masked, 'picture', 'pictures')}, as their mattes")
+        lines.append(f"Used: the masks of {counted(masked, 'picture')}, as their mattes")
     if bent:
-        lines.append(f"Changed: the distortion of the lens is taken out of {counted(bent, 'picture', 'pictures')}")
+        lines.append(f"Changed: the distortion of the lens is taken out of {counted(bent, 'picture')}")
     if 2 * matted <= count:
         lines.append(
             f"Assumed: {counted(matted, 'picture has', 'pictures have')} a matte, so the subject is cut out as "

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..camera import opengl_to_opencv
 from ..errors import UserError
+from ..wording import counted
 from .calibration import Calibration, Finding, Sieve, View, check_pose
 from .lens import DIVISION, PERSPECTIVE, Lens
 from .pictures import FOLDERS, Library
@@ -135,7 +136,7 @@ def read_csv(path: Path, library: Library) -> Calibration:
 def _read_row(head: list[str], row: list[str], where: str, library: Library) -> tuple[View, Finding | None]:
     """Return the view of a line, and what is odd about it."""
     if len(row) != len(head):
-        raise UserError(f"The {where} has {len(row)} values instead of {len(head)}; export it again.")
+        raise UserError(f"The {where} has {counted(len(row), 'value')} instead of {len(head)}; export it again.")
     named = dict(zip(head, row, strict=True))
     value = dict(
         zip(_COLUMNS, parse_numbers(" ".join(named[name] for name in _COLUMNS), 15, f"The {where}"), strict=True)

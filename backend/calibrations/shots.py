@@ -12,8 +12,9 @@ import numpy as np
 
 from ..errors import UserError
 from ..import_options import ImportOptions
+from ..wording import counted
 from .calibration import Calibration, Finding, Sieve, View
-from .pictures import Library, counted, is_movie, list_some
+from .pictures import Library, is_movie, list_some
 
 STILL = 1e-3  # of the rig's size: cameras that are nearer to one another are one camera that stands still
 
@@ -71,12 +72,13 @@ def find_shots(calibration: Calibration, library: Library, options: ImportOption
     if len(without) == len(views):
         if views[0].file is not None:
             raise UserError(
-                f"None of the {len(views)} pictures that {calibration.source} names is there, for example "
+                f"{calibration.source} names {counted(len(views), 'picture')} and none is there, for example "
                 f"{views[0].file}; put them there, or correct their paths."
             )
         raise UserError(
-            f"None of the {len(views)} cameras of {calibration.source} has a picture below {library.root}, for example "
-            f"'{without[0]}'; name the folder with --pictures, or rename the pictures as the calibration calls them."
+            f"{calibration.source} has {counted(len(views), 'camera')} and none has a picture below {library.root}, "
+            f"such as '{without[0]}'; name the folder with --pictures, or rename the pictures as the calibration calls "
+            "them."
         )
     used = [file for view, files in zip(views, taken, strict=True) if view.file is None for file in files]
     if fixed:

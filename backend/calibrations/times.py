@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import UserError
 from ..files import read_file
+from ..wording import counted
 
 NTSC = tuple(Fraction(1000 * rate, 1001) for rate in (24, 30, 60))
 _SECONDS = re.compile(r"(?<![\d.])(\d+\.\d+) ?s(?![^\W_])")
@@ -66,7 +67,9 @@ def read_table(path: Path, rate: float | Fraction | None) -> TimeTable:
         if not any(row):
             continue
         if len(row) != len(head):
-            raise UserError(f"Line {line} of {path} has {len(row)} values instead of {len(head)}; correct it.")
+            raise UserError(
+                f"Line {line} of {path} has {counted(len(row), 'value')} instead of {len(head)}; correct it."
+            )
         seconds = _read_time(row[-1], rate, f"line {line} of {path}")
         if head[0] == "picture":
             table.pictures[row[0].replace("\\", "/")] = seconds

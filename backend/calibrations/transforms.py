@@ -28,10 +28,11 @@ from ..capture import LARGEST, TRANSFORMS
 from ..errors import UserError
 from ..files import read_file, read_head
 from ..picture_files import LARGEST_PICTURE, read_size
+from ..wording import counted
 from .calibration import Calibration, Finding, Sieve, View, examine_poses
 from .frame_files import FrameFiles
 from .lens import EQUIDISTANT, PERSPECTIVE, Lens
-from .pictures import Library, calibrated_size, counted, list_some
+from .pictures import Library, calibrated_size, list_some
 
 SPLITS = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
 BROWN_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE", "FULL_OPENCV")
@@ -170,7 +171,7 @@ def _read_splits(document: dict, names: list[str], path: Path, findings: list[Fi
     if unknown := sorted(set().union(*listed.values()) - {*names}):
         findings.append(
             Finding(
-                f"The splits of {path.name} name {counted(len(unknown), 'picture', 'pictures')} that no frame has: "
+                f"The splits of {path.name} name {counted(len(unknown), 'picture')} that no frame has: "
                 f"{list_some(unknown)}.",
                 "Nothing is to be done if those were taken out; else write them as 'file_path' does.",
             )
@@ -255,7 +256,7 @@ class _Lenses:
                 self._sizes[file] = read_size(file)
         if not self._sizes:
             raise UserError(
-                f"None of the {len(self._names)} pictures, such as '{self._names[0]}', is there; restore them."
+                f"Of {counted(len(self._names), 'picture')}, such as '{self._names[0]}', none is there; restore them."
             )
         return Counter(self._sizes.values()).most_common(1)[0][0]
 

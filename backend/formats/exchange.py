@@ -18,6 +18,7 @@ from ..errors import UserError
 from ..files import writing_several
 from ..logs import log
 from ..splats import STATIC_SIGMA, MovingSplats, join
+from ..wording import counted
 from .gltf import write_glb
 from .ksplat import read_ksplat
 from .ply import read_ply, write_ply, write_ply_4d
@@ -110,11 +111,9 @@ def writing_frames(path: Path | str, numbers: Sequence[int]) -> Iterator[list[Pa
     others = sorted({file.name for file in path.parent.iterdir() if numbered.fullmatch(file.name)} - {*names})
     if others:
         log.warning(
-            "%d files of an earlier sequence are still there, %s to %s; delete them if they should not be part of this "
-            "one.",
-            len(others),
-            others[0],
-            others[-1],
+            "%s still there, %s; delete what should not be part of this one.",
+            counted(len(others), "file of an earlier sequence is", "files of an earlier sequence are"),
+            others[0] if len(others) == 1 else f"{others[0]} to {others[-1]}",
         )
 
 

@@ -119,7 +119,7 @@ def span_of(times: np.ndarray, path: Path | str) -> tuple[float, float]:
     if 0 < far <= max(1, len(times) // 100) < len(times):
         times = times[near]
         log.warning(
-            "%s: the clip is %g to %g s; %d of %d Gaussians lie in time far from all others.",
-            *(path, times.min(), times.max(), far, len(near)),
+            "%s: the clip is %g to %g s; %d of %d Gaussians %s in time far from all others.",
+            *(path, times.min(), times.max(), far, len(near), "lies" if far == 1 else "lie"),
         )
     return float(times.min()), float(times.max())

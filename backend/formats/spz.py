@@ -22,6 +22,7 @@ from ..errors import UserError
 from ..files import read_file, writing
 from ..rotations import normalize, scalar_first, scalar_last
 from ..splats import STATIC_SIGMA, MovingSplats
+from ..wording import counted
 from .faulty_rows import sift
 
 _HEADER = np.dtype(
@@ -106,7 +107,8 @@ def read_spz(path: Path | str) -> MovingSplats:
         raise UserError(f"{path} is an SPZ file of version {version}, which is not read here; save it as version 3.")
     widths = [6 if version == 1 else 9, 1, 3, 3, 4 if version >= 3 else 3]
     if count > _MOST or 16 * count > max(_UNSUSPICIOUS, _MOST_COMPRESSED * len(packed)):
-        raise UserError(f"{path} claims {count:,} Gaussians in {len(packed):,} bytes; it is damaged, export it again.")
+        claim = f"{counted(count, 'Gaussian')} in {counted(len(packed), 'byte')}"
+        raise UserError(f"{path} claims {claim}; it is damaged, export it again.")
     sizes = [count * width for width in (*widths, _HIGHER_BYTES[int(header["degree"])])]
     arrays = _unpack_streams(packed, sizes[:5], path) if stream is None else _unpack_gzip(stream, sizes, path)[:5]
     fixed, opacity, color, scale, rotation = (a.reshape(count, w) for a, w in zip(arrays, widths, strict=True))

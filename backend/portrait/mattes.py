@@ -18,6 +18,7 @@ from ..options import AUTO, OFF, ReconstructOptions
 from ..picture_files import read_image
 from ..subject import outline_matte
 from ..take import Take
+from ..wording import counted
 from .background import cut_from_background, find_wall
 from .matte import predict_selfie_matte
 
@@ -41,7 +42,8 @@ def cut_out_take(take: Take, options: ReconstructOptions) -> Take:
         capture = cut_out.cut(take.read(numbers))
         kept = [frame for frame in capture.frames if frame.image[..., 3].any()]
         if kept and len(kept) < len(capture.frames):
-            log.warning("%d pictures in which no subject is found are left out.", len(capture.frames) - len(kept))
+            words = "picture in which no subject is found is", "pictures in which no subject is found are"
+            log.warning("%s left out.", counted(len(capture.frames) - len(kept), *words))
         return Capture(kept or capture.frames)
 
     return replace(take, read=read)

@@ -19,6 +19,7 @@ from ..errors import UserError
 from ..face import MIN_FACE_SIDE, Face, detect_faces
 from ..options import Box
 from ..picture_files import LARGEST_PICTURE, is_picture, open_picture, read_image
+from ..wording import counted
 from .matte import cut_out, lay_over_white
 from .matting_models import BUNDLED
 
@@ -132,7 +133,7 @@ def choose_face(faces: list[Face], width: int, height: int, index: int | None = 
         face = max(faces, key=lambda face: face.area)
     else:
         if not 0 <= index < len(faces):
-            count = "one face" if len(faces) == 1 else f"{len(faces)} faces"
+            count = counted(len(faces), "face")
             raise UserError(f"The photo shows {count}; choose an index from 0 to {len(faces) - 1}.")
         face = sorted(faces, key=lambda face: face.box[0])[index]
     left, top, right, bottom = face.box

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..gaussians import Gaussians4D, concatenate
 from ..splats import MIN_OPACITY
+from ..wording import counted
 
 # Standard deviation of a cloud's opacity window, as a share of the interval between two clouds: the widest with which
 # the neighbours are invisible at a cloud's own time. Half way between two clouds, each has a quarter of its opacity.
@@ -39,7 +40,7 @@ def join_sequence(
     """
     moments = np.asarray(times, np.float64)
     if not len(clouds) == len(identities) == len(moments) > 0 or (np.diff(moments) <= 0).any():
-        raise ValueError(f"{len(clouds)} clouds at {len(moments)} times, which must ascend")
+        raise ValueError(f"{counted(len(clouds), 'cloud')} at {counted(len(moments), 'time')}, which must ascend")
     if len(clouds) == 1:
         return replace(clouds[0], time_range=(float(moments[0]),) * 2)
     reference = len(clouds) // 2

@@ -19,6 +19,7 @@ from ..errors import Progress, UserError, no_progress
 from ..face import Face
 from ..logs import log
 from ..movies import read_frames
+from ..wording import counted
 from .cuts import find_shots, thumbnail
 from .matte import cut_out, lay_over_white
 from .matting_models import BUNDLED
@@ -140,7 +141,7 @@ def follow_person(
         np.array(times[chosen]), faces, first + every * shot.start, first + every * (shot.stop - 1), width, height
     )
     if len(shot) < len(times):
-        cuts = f"is cut {len(shots) - 1} times" if len(shots) > 1 else "does not show the face all the time"
+        cuts = f"is cut {counted(len(shots) - 1, 'time')}" if len(shots) > 1 else "does not show the face all the time"
         log.warning(
             "%s %s: the head is made of the frames %d to %d. Choose others by the first and the last frame.",
             Path(path).name,

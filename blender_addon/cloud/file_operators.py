@@ -9,7 +9,7 @@ from bpy.types import Context, Event, FileHandler, Menu, Operator, OperatorFileL
 from bpy_extras.io_utils import ExportHelper, ImportHelper, poll_file_object_drop
 
 from .. import compat
-from .._backend import camera, errors, formats, logs
+from .._backend import camera, errors, formats, logs, wording
 from ..selection import active_object
 from .keys import shown_time
 from .object import build_cloud, cloud_modifier, make_active, require_cloud
@@ -76,7 +76,7 @@ class FACET4D_OT_import_splats(ImportHelper, Operator):
         make_active(context, cloud)
         if note := fit_density(cloud):
             self.report({"WARNING"}, note)
-        self.report({"INFO"}, f"{cloud.name}: {len(gaussians):,} Gaussians")
+        self.report({"INFO"}, f"{cloud.name}: {wording.counted(len(gaussians), 'Gaussian')}")
         return {"FINISHED"}
 
 

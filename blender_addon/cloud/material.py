@@ -21,7 +21,7 @@ from contextlib import suppress
 import bpy
 from bpy.types import Material, Scene, ShaderNodeTree
 
-from .._backend import splats
+from .._backend import splats, wording
 from .nodes import VERSION_KEY, find_stamped, is_older
 from .tree_builder import TreeBuilder
 
@@ -141,9 +141,9 @@ def prepare_scene_for_cycles(scene: Scene) -> str | None:
 
 def bounces_warning(scene: Scene) -> str | None:
     """Return why Cycles would draw the cloud too dark in this scene, or None if it would not."""
-    if scene.render.engine != "CYCLES" or scene.cycles.transparent_max_bounces >= MIN_BOUNCES:
+    if scene.render.engine != "CYCLES" or (bounces := scene.cycles.transparent_max_bounces) >= MIN_BOUNCES:
         return None
-    return f"Cycles stops after {scene.cycles.transparent_max_bounces} transparent bounces: the cloud turns dark"
+    return f"Cycles stops after {wording.counted(bounces, 'transparent bounce')}: the cloud turns dark"
 
 
 def color_management_warning(scene: Scene) -> str | None:

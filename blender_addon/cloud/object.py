@@ -22,7 +22,7 @@ from mathutils import Matrix, Vector
 
 from .. import _backend as backend
 from .. import compat
-from .._backend import errors, logs, splats
+from .._backend import errors, logs, splats, wording
 from ..selection import active_object, selected_objects
 from .anchors import find_shift, set_anchors
 from .attributes import read_attribute, vertex_positions, write_attributes
@@ -252,8 +252,9 @@ def joined_note(cloud: Object) -> str | None:
     if not isinstance(count, int) or now <= count:
         return None
     return (
-        f"{now - count:,} Gaussians of others were joined to '{cloud.name}'. If their objects were turned or scaled, "
-        "their shapes and motions are not; undo that, and use Join Clouds instead."
+        f"{wording.counted(now - count, 'Gaussian of another was', 'Gaussians of others were')} joined to "
+        f"'{cloud.name}'. If their objects were turned or scaled, their shapes and motions are not; undo that, and use "
+        "Join Clouds instead."
     )
 
 

@@ -10,7 +10,7 @@ from bpy.types import Context, Object, Operator, Scene
 from mathutils import Vector
 
 from .. import compat
-from .._backend import errors, logs
+from .._backend import errors, logs, wording
 from ..mixins import OperatorMixin
 from ..option_properties import recall_settings
 from ..selection import active_object, selected_objects
@@ -145,7 +145,8 @@ class FACET4D_OT_join_clouds(CloudOperator, Operator):
             return {"CANCELLED"}
         for warning in warnings:
             self.report({"WARNING"}, warning)
-        self.report({"INFO"}, f"{count + 1} clouds are '{cloud.name}' now: {len(cloud.data.vertices):,} Gaussians")
+        size = wording.counted(len(cloud.data.vertices), "Gaussian")
+        self.report({"INFO"}, f"{count + 1} clouds are '{cloud.name}' now: {size}")
         return {"FINISHED"}
 
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a cloud remembers of the run that made it."""
 
+from collections.abc import Callable
 from typing import Any
 
 from bpy.types import Object, Scene
 
+from .._backend import wording
 from .metadata import read_metadata, remember
 
 SETTINGS = ("facet4d", "facet4d.portrait")  # the paths from the scene to the settings of runs
@@ -28,10 +30,14 @@ def run_settings(cloud: Object, scene: Scene) -> Any:
 
 def run_text(cloud: Object) -> str:
     """Return the outcome of a run in one line, for example "164,000 Gaussians, 29.2 dB, 24 pictures, 76 s"."""
-    formats = {"fidelity": "{:.1f} dB", "pictures": "{:.0f} pictures", "seconds": "{:.0f} s"}
+    formats: dict[str, Callable[[float], str]] = {
+        "fidelity": "{:.1f} dB".format,
+        "pictures": lambda count: wording.counted(count, "picture"),
+        "seconds": "{:.0f} s".format,
+    }
     run = last_run(cloud)
-    facts = [text.format(run[name]) for name, text in formats.items() if isinstance(run.get(name), int | float)]
-    return ", ".join([f"{len(cloud.data.vertices):,} Gaussians", *facts])
+    facts = [text(run[name]) for name, text in formats.items() if isinstance(run.get(name), int | float)]
+    return ", ".join([wording.counted(len(cloud.data.vertices), "Gaussian"), *facts])
 
 
 def last_run(cloud: Object) -> dict:

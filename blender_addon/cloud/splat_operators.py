@@ -13,7 +13,7 @@ from bpy.types import Context, Event, Object, Operator, Scene
 from bpy_extras.io_utils import ExportHelper
 
 from .. import compat
-from .._backend import errors, formats, logs
+from .._backend import errors, formats, logs, wording
 from ..selection import active_object, selected_objects
 from . import cache, native_splats
 from .object import build_cloud, cloud_modifier, make_active, prepare_scene, require_cloud
@@ -47,7 +47,7 @@ class FACET4D_OT_copy_as_native(CloudOperator, Operator):
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         make_active(context, splats)
-        self.report({"INFO"}, f"{splats.name}: {len(splats.data.points):,} splats")
+        self.report({"INFO"}, f"{splats.name}: {wording.counted(len(splats.data.points), 'splat')}")
         return {"FINISHED"}
 
 
@@ -105,7 +105,8 @@ class FACET4D_OT_make_cloud(Operator):
         prepare_scene(scene, cloud)
         for warning in warnings:
             self.report({"WARNING"}, warning)
-        self.report({"WARNING" if splats.library else "INFO"}, f"{cloud.name}: {len(gaussians):,} Gaussians; {hidden}")
+        size = wording.counted(len(gaussians), "Gaussian")
+        self.report({"WARNING" if splats.library else "INFO"}, f"{cloud.name}: {size}; {hidden}")
         return {"FINISHED"}
 
 

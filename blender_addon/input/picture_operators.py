@@ -7,7 +7,7 @@ import bpy
 from bpy.props import BoolProperty, CollectionProperty, StringProperty
 from bpy.types import Context, Event, FileHandler, Object, Operator, OperatorFileListElement
 
-from .._backend import errors
+from .._backend import errors, wording
 from ..mixins import OperatorMixin
 from ..selection import active_object
 from .import_capture import load_pictures, show_behind
@@ -78,7 +78,8 @@ def _assign_pictures(context: Context, paths: list[Path]) -> list[Object]:
         raise errors.UserError("No file was chosen; choose pictures or movies.")
     if len(cameras) > 1 and len(sources) != len(cameras):
         raise errors.UserError(
-            f"{len(cameras)} cameras are selected for {len(sources)} pictures; select one for each, or a single one."
+            f"{wording.counted(len(cameras), 'camera is', 'cameras are')} selected for "
+            f"{wording.counted(len(sources), 'picture')}; select one for each, or a single one."
         )
     first = context.scene.frame_start
     images = [load_pictures(files) for files in sources]

@@ -18,7 +18,7 @@ from bpy.types import CameraBackgroundImage, Context, Image, Object, Scene
 
 from .. import _backend as backend
 from .. import disk
-from .._backend import errors
+from .._backend import errors, wording
 from .cameras import Placement, frame_camera, slot_placement
 from .fingerprint import fingerprint_camera, fingerprint_scene
 from .pictures import Picture, picture_at, slot_source
@@ -92,7 +92,7 @@ class Survey:
             (len(self.views), "picture"),
             (len({view.frame for view in self.views}), "time"),
         )
-        return ", ".join(f"{count} {noun}{'s' if count != 1 else ''}" for count, noun in counts)
+        return ", ".join(wording.counted(count, noun) for count, noun in counts)
 
 
 class _Memory:

@@ -82,7 +82,7 @@ class FACET4D_OT_write_batch(JobOperator, Operator):
 
     def deliver(self, _context: Context, _scene: Scene) -> None:
         count = self.job.result
-        self.report({"INFO"}, f"{count} shot{'s' * (count > 1)} and the job files: {self.folder}")
+        self.report({"INFO"}, f"{backend.wording.counted(count, 'shot')} and the job files: {self.folder}")
 
 
 def _shots(scene: Scene) -> list[Collection | None]:

@@ -17,7 +17,7 @@ from bpy.types import Context, Scene
 
 from .. import _backend as backend
 from .. import disk
-from .._backend import errors
+from .._backend import errors, wording
 from ..input.cameras import frame_camera
 from ..input.survey import Survey
 from ..option_properties import read_options
@@ -53,7 +53,7 @@ class Estimate:
 
     def summary(self) -> str:
         """Return the estimate as text, for example "up to 393,216 Gaussians, 0.9 GiB, about 12 s"."""
-        parts = [f"up to {self.gaussians:,} Gaussians", f"{self.memory / 2**30:.1f} GiB"]
+        parts = [f"up to {wording.counted(self.gaussians, 'Gaussian')}", f"{self.memory / 2**30:.1f} GiB"]
         if self.seconds is not None:
             parts.append(f"about {self.seconds:.0f} s" if self.seconds < 100 else f"about {self.seconds / 60:.0f} min")
         return ", ".join(parts)

@@ -80,7 +80,7 @@ def test_frames_whose_picture_is_not_there_are_left_out_with_one_warning(folder,
 def test_a_capture_without_any_picture_is_refused(folder):
     for path in folder.glob("*.png"):
         path.unlink()
-    with pytest.raises(UserError, match=r"None of the 4 pictures that .*transforms.json names is there.*view_0.png"):
+    with pytest.raises(UserError, match=r"transforms.json names 4 pictures and none is there.*view_0.png"):
         load_capture(folder)
 
 

@@ -142,7 +142,7 @@ def test_the_prediction_is_shown_before_it_is_refined(scene):
 
 
 def test_refinements_that_the_model_has_not_learned_are_refused(scene):
-    with pytest.raises(UserError, match="There are no 5 refinements; the model has learned 3, choose 0 to 3"):
+    with pytest.raises(UserError, match="cannot be refined 5 times; the model has learned 3, choose 0 to 3"):
         reconstruct(load_capture(DEMO), ReconstructOptions(device="cpu", resolution=8, refinements=5), scene[0])
 
 

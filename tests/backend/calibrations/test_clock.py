@@ -131,7 +131,7 @@ def test_a_table_tells_times_or_offsets(rig, table, expected):
     [
         ("", r"The first line of .*times\.csv is ''; begin it with picture,time or"),
         ("name,when\n", "The first line of .* is 'name,when'"),
-        ("picture,time\na.png\n", r"Line 2 of .*times\.csv has 1 values instead of 2"),
+        ("picture,time\na.png\n", r"Line 2 of .*times\.csv has 1 value instead of 2"),
         (
             "picture,time\n\na.png,soon\n",
             r"The time 'soon' in line 3 of .*times\.csv is neither seconds nor a timecode",

@@ -132,7 +132,7 @@ def test_check_says_what_a_capture_is_and_what_is_odd(captured, capsys):
     assert main(["check", str(captured)]) == 0
     assert capsys.readouterr().out == (
         "transforms.json, 4 camera poses, 4 pictures from 0 to 1.5 s, 160 x 120 pixels\n"
-        "Used: all 4 pictures\n"
+        "Used: 4 of 4 pictures\n"
         "Assumed: 0 pictures have a matte, so the subject is cut out as --background says\n"
         "Nothing is odd.\n"
     )
@@ -163,7 +163,7 @@ def test_check_says_of_damaged_pictures_that_they_are_not_used(captured, capsys)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert main(["check", str(captured)]) == 0
     told = capsys.readouterr().out
-    assert "Used: all 3 pictures" in told and "1 of 4 pictures cannot be used and is left out: " in told
+    assert "Used: 3 of 3 pictures" in told and "1 of 4 pictures cannot be used and is left out: " in told
 
 
 def test_check_says_what_is_used_left_out_changed_and_assumed(tmp_path, capsys):

@@ -233,7 +233,7 @@ def test_names_find_their_files(tmp_path, name, file):
 
 def test_no_pictures_at_all_are_an_error_that_names_one(tmp_path):
     write_model(tmp_path / "sparse", RIG, NAMES)
-    with pytest.raises(UserError, match=r"None of the 4 cameras .* has a picture below .*'cam0\.png'; name the folder"):
+    with pytest.raises(UserError, match=r"has 4 cameras and none has a picture below .*'cam0\.png'; name the folder"):
         open_capture(tmp_path)
     with pytest.raises(UserError, match=r"There is no folder .*nowhere with pictures"):
         open_capture(tmp_path, ImportOptions(pictures=tmp_path / "nowhere"))

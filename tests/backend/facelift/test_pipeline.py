@@ -108,7 +108,7 @@ def test_a_folder_becomes_a_folder_and_one_bad_photo_stops_no_other(weights, pho
     assert portrait(tmp_path / "photos", "--matting", "none", "--out", tmp_path / "heads", weights=weights) == 2
     told = capsys.readouterr().err
     assert "a.jpg: No face was found" in told
-    assert "1 of 2 photos were left out" in told
+    assert "1 of 2 photos was left out" in told
     assert [path.name for path in (tmp_path / "heads").iterdir()] == ["b.safetensors"]
 
 
@@ -239,7 +239,7 @@ def test_a_run_tells_how_far_it_is_and_can_be_stopped(weights, photo):
         (("{empty}", "--out", "{folder}/heads"), "no pictures in"),
         (("{folder}",), "name a folder with --out"),
         (("{photo}", "--box", "1,2,3"), "'1,2,3' is not a box; write it as left,top,right,bottom"),
-        (("{photo}", "--face", "1"), "shows one face"),
+        (("{photo}", "--face", "1"), "shows 1 face"),
         (("{photo}", "--out", "{folder}/head.ply"), "'.ply' is not a format"),
     ],
 )

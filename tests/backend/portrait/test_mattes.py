@@ -144,7 +144,7 @@ def test_persons_are_cut_out_and_pictures_without_one_left_out(monkeypatch, capl
     names = [frame.name for frame in take.read(range(6)).frames]
     assert names == [f"cam{index}_0001" for index in (0, 1, 2, 3, 5)]
     assert "the bundled network cuts the person out" in caplog.text
-    assert "1 pictures in which no subject is found are left out" in caplog.text
+    assert "1 picture in which no subject is found is left out" in caplog.text
 
 
 def test_a_few_odd_pixels_are_no_matte():

@@ -233,7 +233,7 @@ def test_the_largest_face_is_taken_or_the_one_asked_for():
     assert choose_face([small, large], 400, 300, 1) == small
     with pytest.raises(UserError, match="shows 2 faces; choose an index from 0 to 1"):
         choose_face([small, large], 400, 300, 2)
-    with pytest.raises(UserError, match="shows one face"):
+    with pytest.raises(UserError, match="shows 1 face"):
         choose_face([small], 400, 300, -1)
 
 

@@ -91,7 +91,7 @@ def test_a_folder_of_photos_becomes_heads_and_leaves_out_what_shows_none(model, 
     Image.fromarray(data.chelsea()[::2, ::2]).save(tmp_path / "photos" / "cat.jpg")
     assert portrait(tmp_path / "photos", "--out", tmp_path / "heads", model=model) == 2
     told = capsys.readouterr().err
-    assert "cat.jpg: No face was found" in told and "1 of 2 photos were left out" in told
+    assert "cat.jpg: No face was found" in told and "1 of 2 photos was left out" in told
     assert [path.name for path in (tmp_path / "heads").iterdir()] == ["one.safetensors"]
 
 
