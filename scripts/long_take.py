@@ -3,14 +3,18 @@
 
     .venv/bin/python -m scripts.long_take make FOLDER --assets DIR [--seconds 10] [--size 128]
     .venv/bin/python -m backend reconstruct FOLDER --resolution 128 --refinements 0 --out cloud.safetensors
+    .venv/bin/python -m scripts.long_take seams --assets DIR [--seconds 3] [--size 128] [--refinements 0]
 
 `make` renders somebody in clothes who performs, filmed by eight cameras at 30 frames a second, and every eighth moment
-by a ninth one that is held out. docs/captures.md has the figures.
+by a ninth one that is held out. `seams` reconstructs such a take and prints, for every moment of the held-out camera,
+how good the joined cloud is and how much it flickers, against the windows alone that it is made of. docs/captures.md
+has the figures.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +23,20 @@ import torch
 from PIL import Image
 
 from backend.camera import Y_UP_TO_Z_UP, Camera
-from backend.capture import write_transforms
+from backend.capture import Capture, Frame, over_white, write_transforms
+from backend.evaluate import psnr
 from backend.files import writing_several
-from backend.rasterize import encode_picture
+from backend.gaussians import Gaussians4D
+from backend.options import ReconstructOptions
+from backend.rasterize import encode_picture, render_pictures
+from backend.reconstruct import reconstruct
+from backend.still import Stillness
+from backend.take import Take, plan_windows
 from backend.training.demo_capture import demo_rig
 from backend.training.scenes.people import People
 from backend.training.scenes.sampler import draw_lights
 from backend.training.scenes.shading import Noise, render
+from backend.windows import Parts, fade_window, join_take
 
 CAMERAS, RATE, HELD_OUT_STEP = 8, 30, 8
 FIELD_OF_VIEW = np.radians(34)
@@ -89,6 +100,66 @@ def make(stage: Stage, folder: Path) -> None:
         write_transforms(new, frames)
 
 
+def measure_seams(stage: Stage, options: ReconstructOptions) -> None:
+    """Print how the joined cloud shows the held-out camera's pictures, and how the nearest window alone does.
+
+    The first and the last window are left out: they read fewer pictures, and have a seam on one side only.
+    """
+    count = CAMERAS * len(stage.times)
+    rig = [stage.camera(number) for number in range(CAMERAS + 1)]
+    times = np.repeat(stage.times, CAMERAS).tolist()
+
+    def read(numbers: Sequence[int]) -> Capture:
+        shots = [(number % CAMERAS, number // CAMERAS) for number in numbers]
+        return Capture([Frame(rig[c], float(stage.times[m]), stage.shoot(c, m), f"cam{c}_{m:04d}") for c, m in shots])
+
+    take = Take([rig[number % CAMERAS] for number in range(count)], times, read)
+    alone, parts = [], Parts([], [], Stillness())
+    for window in plan_windows(take.cameras, times):
+        capture = take.read(window.pictures)
+        parts.stillness.add(capture)
+        cloud = reconstruct(capture, options)
+        faded = fade_window(lambda cloud=cloud: cloud, window, torch.device(options.device))
+        if faded is None:
+            raise ValueError(f"nothing is seen around {window.middle:.3g} s")
+        alone.append(cloud)
+        parts.clouds.append(faded)
+        parts.middles.append(window.middle)
+    joined = join_take(parts, times, options.device)
+    moments = np.flatnonzero((stage.times >= parts.middles[1]) & (stage.times <= parts.middles[-2]))
+    place = np.interp(stage.times[moments], parts.middles, range(len(alone)))
+    truth = _pixels([stage.shoot(CAMERAS, moment) for moment in moments])
+    for name, clouds in (("joined", [joined] * len(moments)), ("alone", [alone[round(p)] for p in place])):
+        pictures = _render(clouds, rig[CAMERAS], stage.times[moments])
+        _report(name, pictures, truth, place)
+
+
+def _render(clouds: Sequence[Gaussians4D], camera: Camera, times: np.ndarray) -> torch.Tensor:
+    shots = zip(clouds, times, strict=True)
+    return _pixels([render_pictures(cloud, [(camera, float(time))])[0] for cloud, time in shots])
+
+
+def _pixels(pictures: Sequence[np.ndarray]) -> torch.Tensor:
+    return torch.stack([over_white(torch.tensor(picture)) for picture in pictures])
+
+
+def _report(name: str, pictures: torch.Tensor, truth: torch.Tensor, place: np.ndarray) -> None:
+    """Print the PSNR, and what the error changes from one moment to the next, within windows and at their seams.
+
+    place: of each picture, in windows; a seam is nearer to the middle between two windows than to a window's own.
+    """
+    scores = psnr(pictures, truth).numpy()
+    change = 255 * (pictures - truth).diff(dim=0).square().mean((1, 2, 3)).sqrt().numpy()
+    between = (place[1:] + place[:-1]) / 2
+    seam, middle = (np.abs(each - each.round()) > 0.25 for each in (between, place))
+    flicker = np.sqrt(np.mean(change[seam] ** 2)), np.sqrt(np.mean(change[~seam] ** 2))
+    print(
+        f"{name}: {scores.mean():.3f} dB, {scores[middle].mean():.3f} half way between windows; the error changes by "
+        f"{flicker[0]:.2f} levels of 255 at seams and {flicker[1]:.2f} elsewhere ({flicker[0] / flicker[1]:.3f} times)",
+        flush=True,
+    )
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m scripts.long_take")
@@ -101,6 +172,19 @@ def main() -> None:
     making.add_argument("--seed", type=int, default=3)
     making.set_defaults(
         run=lambda given: make(Stage(given.assets, given.seconds, given.size, given.seed), given.folder)
+    )
+    seams = commands.add_parser("seams", help="measure how windows fade into one another")
+    seams.add_argument("--assets", type=Path, required=True, help="folder of the training assets")
+    seams.add_argument("--seconds", type=float, default=3)
+    seams.add_argument("--size", type=int, default=128, help="side of the pictures in pixels, which are read so")
+    seams.add_argument("--refinements", type=int, default=0)
+    seams.add_argument("--seed", type=int, default=3)
+    seams.add_argument("--device", default="cpu")
+    seams.set_defaults(
+        run=lambda given: measure_seams(
+            Stage(given.assets, given.seconds, given.size, given.seed),
+            ReconstructOptions(resolution=given.size, refinements=given.refinements, device=given.device),
+        )
     )
     given = parser.parse_args()
     given.run(given)
