@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,8 @@ def run_on_ray(units: Sequence[Unit], tries: Tries, address: str, on_outcome: On
             ray.shutdown()
 
 
-def _run_all(strict: bool, units: Iterable[Unit], tries: Tries, on_outcome: OnOutcome, sharing: int) -> None:
+def _run_all(strict: bool, units: Sequence[Unit], tries: Tries, on_outcome: OnOutcome, sharing: int) -> None:
     """Run units until all are finished; see `_run`."""
-    units = list(units)
     while units:  # windows first, and then the units that join them
         units = _run(units, tries, on_outcome, strict, sharing)
 
@@ -104,7 +103,8 @@ def _run(units: Sequence[Unit], tries: Tries, on_outcome: OnOutcome, strict: boo
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     gpus = int(ray.cluster_resources().get("GPU", 0))
-    sharing = sharing if gpus else 1
+    if len(units) <= gpus or not gpus:
+        sharing = 1
     nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) >= 1 for node in ray.nodes())
     needs: dict[str, Any] = {"num_gpus": 1 / sharing} if gpus else {"num_cpus": 1}
     needs["compute"] = ray.data.ActorPoolStrategy(

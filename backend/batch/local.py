@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -58,21 +58,24 @@ def list_gpus(device: str) -> list[str | None]:
 
 
 def run_locally(
-    units: Iterable[Unit], tries: Tries, gpus: Sequence[str | None], on_outcome: OnOutcome, strict: bool = False
+    units: Sequence[Unit], tries: Tries, gpus: Sequence[str | None], on_outcome: OnOutcome, strict: bool = False
 ) -> None:
     """Run units in a process for each of `gpus` until all are finished; strict: warnings are errors of their shots.
+
+    Where each unit has a GPU for itself, none is shared.
 
     Raises:
         UserError: the batch's folder cannot be written, or the processes end at once.
     """
+    alone = list(dict.fromkeys(gpus))
 
-    def run(units: Iterable[Unit], tries: Tries, on_outcome: OnOutcome, sharing: int) -> None:
-        _run(units, tries, gpus if sharing > 1 else list(dict.fromkeys(gpus)), on_outcome, strict)
+    def run(units: Sequence[Unit], tries: Tries, on_outcome: OnOutcome, sharing: int) -> None:
+        _run(units, tries, gpus if sharing > 1 and len(units) > len(alone) else alone, on_outcome, strict)
 
     run_together(run, units, tries, on_outcome)
 
 
-def _run(units: Iterable[Unit], tries: Tries, gpus: Sequence[str | None], on_outcome: OnOutcome, strict: bool) -> None:
+def _run(units: Sequence[Unit], tries: Tries, gpus: Sequence[str | None], on_outcome: OnOutcome, strict: bool) -> None:
     open_units = deque(units)
 
     def start(gpu: str | None, deaths: int = 0) -> _Worker:

@@ -6,7 +6,7 @@ One process alone leaves its GPU waiting while its threads launch kernels under 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from ..logs import log
 from .shots import OPEN
@@ -16,7 +16,7 @@ PROCESSES = 2  # that share a GPU
 SHARE = 7 * 2**30  # bytes of a GPU for each of them; 64 pictures of 256 px, the most at once, take 6 GiB at most
 USED = 0.9  # of a GPU's memory by all of them; the rest is for what CUDA itself takes in each
 
-Run = Callable[[Iterable[Unit], Tries, OnOutcome, int], None]
+Run = Callable[[Sequence[Unit], Tries, OnOutcome, int], None]
 """A function that runs units until all are finished, with at most so many processes for each GPU."""
 
 
@@ -37,7 +37,7 @@ def take_share(sharing: int) -> None:
         torch.cuda.synchronize()  # what CUDA itself takes is taken here; if that lacks, it is no unit's failure
 
 
-def run_together(run: Run, units: Iterable[Unit], tries: Tries, on_outcome: OnOutcome) -> None:
+def run_together(run: Run, units: Sequence[Unit], tries: Tries, on_outcome: OnOutcome) -> None:
     """Run units in processes that share GPUs, and then those that are still open in processes that do not."""
     left: list[Unit] = []
 

@@ -16,7 +16,7 @@ import torch
 from backend import planning
 from backend.batch import local, sharing
 from backend.batch.command import read_shots
-from backend.batch.shots import DONE, FAILED, state_of
+from backend.batch.shots import DONE, FAILED, read_record, state_of
 from backend.batch.units import Outcome, Tries, Unit
 from backend.calibrations.load import load_capture
 from backend.errors import UserError
@@ -173,6 +173,14 @@ def test_what_lacks_memory_beside_another_process_is_tried_again_alone(tmp_path,
     assert sorted(outcomes) == [("shot_000", state), ("shot_001", FAILED), ("shot_002", state)]
     assert "lacked memory beside others: 2; each is tried again with a GPU for itself" in caplog.text
     assert [state_of(shot) for shot in shots] == [state, FAILED, state]
+
+
+def test_a_single_shot_shares_no_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    given = {"model": str(write_model(tmp_path)), "complete": "off", "device": "cpu"}
+    (shot,) = read_shots(write_shots(tmp_path / "shots", 1), tmp_path / "out", given)
+    local.run_locally([Unit(shot)], Tries(tmp_path / "tries"), [None, None], lambda outcome: [])
+    assert read_record(shot)["sharing"] == 1
 
 
 @pytest.mark.gpu
