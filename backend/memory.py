@@ -39,9 +39,13 @@ def reading_resolution(trained: int, patch: int, pictures: int, side: float, on_
     return min(resolution, max(fitting, MIN_CPU_RESOLUTION)) if on_cpu else resolution
 
 
-def most_close_ups(pictures: int) -> int:
-    """Return how many close-ups are read at most beside so many pictures; as in training, a third as many."""
-    return min(pictures // 3, MOST_CLOSE_UPS)
+def most_close_ups(pictures: int, on_cpu: bool) -> int:
+    """Return how many close-ups are read at most beside so many pictures: a third as many, as in training.
+
+    On a CPU, for which they would take about twice as long, it is half of that: 1.4 to 1.5 times as long. The pictures
+    are read as finely as without.
+    """
+    return min(pictures // (6 if on_cpu else 3), MOST_CLOSE_UPS)
 
 
 def default_refinements(learned: int, compiled: bool = True) -> int:

@@ -159,7 +159,8 @@ def _add_close_ups(plan: Plan, frames: Sequence[Frame], areas: Sequence[Square],
         progress("Finding the face", 0.05 + 0.05 * done)
 
     try:
-        close_ups = find_close_ups(frames, areas, most_close_ups(len(frames)), report)
+        most = most_close_ups(len(frames), plan.device.type == "cpu")
+        close_ups = find_close_ups(frames, areas, most, report)
     except UserError as error:
         log.info("No close-ups are read. %s", error)
         return plan

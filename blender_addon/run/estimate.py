@@ -135,7 +135,7 @@ def estimate(scene: Scene, shots: Sequence[tuple["Camera", float]]) -> Estimate 
         trained = config["resolution"]
         resolution = backend.memory.reading_resolution(trained, patch, pictures, large, not on_gpu, missing)
     if config["close_ups"] and not missing:
-        pictures += backend.memory.most_close_ups(pictures)
+        pictures += backend.memory.most_close_ups(pictures, not on_gpu)
     tokens = (pictures + missing) * (resolution // patch) ** 2
     operations = layers * ((8.0 + 4 * expansion) * tokens * width**2 + 4.0 * tokens**2 * width)
     if missing:

@@ -384,12 +384,14 @@ def test_views_that_are_completed_are_estimated_in_every_step(registered, tmp_pa
     assert estimated(registered, 1).gaussians == 4 * 128**2
 
 
-def test_close_ups_are_estimated_as_further_pictures(registered, tmp_path):
+@pytest.mark.parametrize(("on_gpu", "views"), [(False, (5, 28, 70)), (True, (6, 32, 72))])
+def test_close_ups_are_estimated_as_further_pictures(registered, tmp_path, monkeypatch, on_gpu, views):
+    monkeypatch.setattr(estimate, "has_gpu", lambda: on_gpu)
     card = {"config": vars(replace(load_model("small").config, close_ups=True, completes=False))}
     (tmp_path / "own.json").write_text(json.dumps(card))
     settings = registered.facet4d
     settings.model, settings.weights, settings.resolution = "FILE", str(tmp_path / "own.safetensors"), "128"
-    assert [estimated(registered, count).gaussians for count in (2, 24, 60)] == [2 * 128**2, 32 * 128**2, 72 * 128**2]
+    assert [estimated(registered, count).gaussians for count in (5, 24, 60)] == [count * 128**2 for count in views]
 
 
 def estimated(scene, pictures: int) -> estimate.Estimate:
