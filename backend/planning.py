@@ -168,7 +168,8 @@ def _add_close_ups(plan: Plan, frames: Sequence[Frame], areas: Sequence[Square],
     needed = _needed_bytes(len(squares), 0, plan.resolution, plan.network.config)
     if not close_ups or needed > _free_memory(plan.device):
         return plan
-    log.info("%d close-ups of the face are read beside the pictures.", len(close_ups))
+    read = counted(len(close_ups), "close-up of the face is", "close-ups of the face are")
+    log.info("%s read beside the pictures.", read)
     capture = Capture(plan.capture.frames + [frames[number] for number, _ in close_ups])
     return replace(plan, capture=capture, squares=squares, needed=needed)
 
