@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .capture import SOLID, Capture, over_white
+from .capture import SOLID, Capture, Frame, Square, over_white
 from .complete import decide_outline, denoise
 from .devices import half_precision, report_blocks
 from .errors import Progress, UserError, no_progress, part_of
@@ -60,6 +60,7 @@ class Views(NamedTuple):
     times: Tensor
     inside: Tensor
     kept: Tensor | None
+    weights: Tensor
 
     def pin(self) -> Views:
         """Return the views in memory from which a GPU fetches them by itself, while other work goes on."""
@@ -70,8 +71,7 @@ class Views(NamedTuple):
         return self._map(lambda part: part.to(device, non_blocking=True))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Views:
-        kept = None if self.kept is None else change(self.kept)
-        return Views(*map(change, self[:5]), kept=kept)
+        return Views(*(None if part is None else change(part) for part in self))
 
 
 class Prepared(NamedTuple):
@@ -160,7 +160,7 @@ def predict(prepared: Prepared, progress: Progress = no_progress, on_cloud: OnCl
     if plan.refinements and channels.shape[1]:
         rig = (part[:, : len(views.images)] for part in (views.poses, views.intrinsics, views.times))
         steps = network.step_sizes[: plan.refinements].detach()
-        channels = refine(channels, decode, images, *rig, step_sizes=steps, progress=refining)
+        channels = refine(channels, decode, images, *rig, steps, refining, views.weights)
     return network.gaussians(channels, pixels).select(0).prune()
 
 
@@ -258,7 +258,20 @@ def _read_views(plan: Plan) -> Views:
         times=tensor((times - middle) / half),
         inside=patchify(shown[..., None], config.patch).flatten().nonzero()[:, 0],
         kept=patches_near(shown, config.patch, config.border) if config.border >= 0 else None,
+        weights=torch.tensor(_weigh_pictures(plan.capture.frames, plan.squares), dtype=torch.float32),
     )
+
+
+def _weigh_pictures(frames: Sequence[Frame], squares: Sequence[Square]) -> list[float]:
+    """Return how much the squares count that are read of frames, so that a part of the subject counts the same however
+    finely a square shows it.
+
+    Otherwise a close-up's many pixels of the face would take the refinements' steps from all else.
+    """
+    widest: dict[int, int] = {}
+    for frame, square in zip(frames, squares, strict=True):
+        widest[id(frame)] = max(square.side, widest.get(id(frame), 0))
+    return [(square.side / widest[id(frame)]) ** 2 for frame, square in zip(frames, squares, strict=True)]
 
 
 def _clock(capture: Capture) -> tuple[float, float]:

@@ -31,21 +31,24 @@ def refine(
     times: Tensor,
     step_sizes: Tensor,
     progress: Progress = no_progress,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Refine the channels [B, N, 20] of B clouds by K steps towards their V pictures, and return them.
 
     decode: turns channels into Gaussians. images [B, V, 3, H, W] sRGB-encoded over white, camera_to_world [B, V, 4, 4],
     intrinsics [B, V, 4] and times [B, V] are the inputs of LRM4D. step_sizes [K, 8]: logarithms, for every step and
-    each of GAUSSIAN_CHANNELS. The result is differentiable in channels and step sizes, but not through the steps'
-    directions.
+    each of GAUSSIAN_CHANNELS. weights [V]: how much each picture counts, 1 if not given. The result is differentiable
+    in channels and step sizes, but not through the steps' directions.
     """
+    if weights is None:
+        weights = images.new_ones(images.shape[1])
     repeats = torch.tensor(GAUSSIAN_CHANNELS, device=channels.device)
     for step, sizes in enumerate(step_sizes):
 
         def report(done: float, step: int = step) -> None:
             progress("Refining", (step + done) / len(step_sizes))
 
-        gradient = _gradient(channels, decode, images, (camera_to_world, intrinsics, times), report)
+        gradient = _gradient(channels, decode, images, (camera_to_world, intrinsics, times), weights, report)
         channels = channels + sizes.exp().repeat_interleave(repeats) * _normalise(-gradient)
     return channels
 
@@ -55,12 +58,13 @@ def _gradient(
     decode: Callable[[Tensor], MovingGaussians],
     images: Tensor,
     rig: tuple[Tensor, Tensor, Tensor],
+    weights: Tensor,
     report: Callable[[float], None],
 ) -> Tensor:
     """Return the gradient, with respect to the channels, of the summed squared differences to the pictures.
 
-    rig: camera_to_world, intrinsics and times. report: gets the fraction that is done. The channels are decoded once;
-    the views are drawn a few at a time, one on a CPU, so that their memory stays small.
+    rig: camera_to_world, intrinsics and times. weights [V]: of the pictures. report: gets the fraction that is done.
+    The channels are decoded once; the views are drawn a few at a time, one on a CPU, so that their memory stays small.
     """
     with torch.enable_grad():
         variables = channels.detach().requires_grad_()
@@ -72,7 +76,8 @@ def _gradient(
     for first in range(0, count, chunk):
         report(first / count)
         views = (part[:, first : first + chunk] for part in (images, *rig))
-        for total, part in zip(totals, _gradients_by_leaves(leaves, *views), strict=True):
+        parts = _gradients_by_leaves(leaves, *views, weights[first : first + chunk])
+        for total, part in zip(totals, parts, strict=True):
             total += part.nan_to_num(0, 0, 0)
     used = [index for index, part in enumerate(decoded) if part.requires_grad]
     outputs, gradients = ([parts[index] for index in used] for parts in (decoded, totals))
@@ -80,14 +85,19 @@ def _gradient(
 
 
 def _gradients_by_leaves(
-    leaves: list[Tensor], images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor
+    leaves: list[Tensor],
+    images: Tensor,
+    camera_to_world: Tensor,
+    intrinsics: Tensor,
+    times: Tensor,
+    weights: Tensor,
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of some views' squared differences by the parts of MovingGaussians."""
+    """Return the gradients of some views' weighted squared differences by the parts of MovingGaussians."""
     with torch.enable_grad():
         size = images.shape[:-3:-1]
         rendered, alpha = render_moving(MovingGaussians(*leaves), camera_to_world, intrinsics, times, *size)
-        error = (over_white_srgb(rendered, alpha) - images.movedim(2, -1)).square().sum()
-        return torch.autograd.grad(error, leaves)
+        squares = (over_white_srgb(rendered, alpha) - images.movedim(2, -1)).square()
+        return torch.autograd.grad((squares * weights[:, None, None, None]).sum(), leaves)
 
 
 def _normalise(direction: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from backend.lrm4d import LRM4D, LRM4DConfig
 from backend.memory import most_close_ups, reconstruction_bytes
 from backend.options import ReconstructOptions
 from backend.planning import make_plan
+from backend.reconstruct import _read_views, prepare
 from tests.helpers.cameras import look_at
 from tests.helpers.captures import small_capture
 
@@ -205,3 +206,11 @@ def test_pictures_without_mattes_are_searched_whole(demo, monkeypatch):
     made, without = plan(Capture(frames), close_ups=True), plan(Capture(frames))
     assert len(made.squares) > len(without.squares)
     assert made.squares[: len(without.squares)] == without.squares
+
+
+def test_a_close_up_counts_as_much_as_what_it_shows_of_its_picture(demo):
+    """Its face has a quarter of the side of the square that is read, so each of its pixels counts a sixteenth."""
+    frames, squares = demo.inputs().frames[:2], [Square(0, 0, 200), Square(20, 0, 160)]
+    prepared = prepare(Capture(frames), ReconstructOptions(device="cpu", resolution=64), network())
+    repeated = replace(prepared.plan, capture=Capture([*frames, frames[0]]), squares=[*squares, Square(70, 60, 50)])
+    assert _read_views(repeated).weights.tolist() == [1, 1, 1 / 16]

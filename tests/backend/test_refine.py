@@ -2,6 +2,7 @@
 """Refinement: learned steps bring clouds closer to their pictures, whoever is in the batch and however much at once."""
 
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,9 @@ def error(channels, model, pixels, images, poses) -> float:
     return (over_white_srgb(color, alpha) - images.movedim(2, -1)).square().mean().item()
 
 
-def refined(channels, model, pixels, images, poses, steps):
-    return refine(channels, lambda value: model.moving_gaussians(value, pixels), images, *poses, steps)
+def refined(channels, model, pixels, images, poses, steps, weights=None):
+    decode = partial(model.moving_gaussians, pixels=pixels)
+    return refine(channels, decode, images, *poses, steps, weights=weights)
 
 
 @pytest.mark.slow
@@ -101,6 +103,18 @@ def test_a_gaussian_of_the_wrong_color_takes_on_the_pictures():
     assert not result[..., :3].any() and not result[..., 6:].any()
 
 
+def test_a_picture_counts_as_often_as_its_weight_says(scene):
+    """Gradients are normalised, so they are compared with those of a picture that is given twice."""
+    model, channels, pixels, images, poses = scene
+    sizes = model.step_sizes[:1]
+    twice = [torch.cat([part, part[:, :1]], 1) for part in (images, *poses)]
+    repeated = refined(channels, model, pixels, twice[0], twice[1:], sizes)
+    weights = torch.tensor([2.0] + [1.0] * (images.shape[1] - 1))
+    weighted = refined(channels, model, pixels, images, poses, sizes, weights=weights)
+    torch.testing.assert_close(weighted, repeated, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(weighted, refined(channels, model, pixels, images, poses, sizes), atol=1e-4)
+
+
 @pytest.mark.slow
 def test_scenes_of_a_batch_and_parts_of_the_views_do_not_matter(scene):
     model, channels, pixels, images, poses = scene
@@ -111,7 +125,12 @@ def test_scenes_of_a_batch_and_parts_of_the_views_do_not_matter(scene):
     def gradient(first: int, last: int) -> torch.Tensor:
         some = [part[:, first:last] for part in (images, *poses)]
         return refinement._gradient(
-            channels, lambda value: model.moving_gaussians(value, pixels), some[0], some[1:], ignore
+            channels,
+            partial(model.moving_gaussians, pixels=pixels),
+            some[0],
+            some[1:],
+            torch.ones(last - first),
+            ignore,
         )
 
     direction, whole = sum(gradient(view, view + 1) for view in range(3)), gradient(0, 3)
