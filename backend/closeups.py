@@ -66,22 +66,31 @@ class CloseUp(NamedTuple):
 
 
 def find_close_ups(
-    frames: Sequence[Frame], areas: Sequence[Square], count: int, report: Callable[[float], None]
+    frames: Sequence[Frame], areas: Sequence[Square], resolution: int, count: int, report: Callable[[float], None]
 ) -> list[tuple[int, Square]]:
     """Return up to so many close-ups: the number of a picture, and its square; none where no face is found.
 
-    areas: what else is read of each picture, where its face is looked for. report: gets the fraction that is done.
+    areas: what else is read of each picture, where its face is looked for. resolution: the side in pixels at which
+    squares are read; close-ups have at least as many, for enlarged ones bring nothing (docs/training-log.md). report:
+    gets the fraction that is done.
 
     Raises:
         UserError: the face detector's weights are missing or damaged.
     """
+    if not any(_is_large(frame.camera, area, resolution) for frame, area in zip(frames, areas, strict=True)):
+        return []
     sightings = []
     for number, (frame, area) in enumerate(zip(frames, areas, strict=True)):
         report(number / len(frames))
         sightings += [Sighting(number, marks) for marks in _find_marks(frame.image, area)]
     cameras, times = [frame.camera for frame in frames], [frame.time for frame in frames]
     track = track_face(cameras, times, sightings)
-    return choose_close_ups(cameras, times, areas, track, count) if track else []
+    return choose_close_ups(cameras, times, areas, resolution, track, count) if track else []
+
+
+def _is_large(camera: Camera, area: Square, resolution: int) -> bool:
+    """Tell whether an area of a picture has the pixels for a close-up."""
+    return min(area.side, camera.width, camera.height) >= LEAST_ZOOM * resolution
 
 
 def _find_marks(image: np.ndarray, area: Square) -> list[np.ndarray]:
@@ -191,14 +200,19 @@ def _size(marks: np.ndarray) -> float:
 
 
 def choose_close_ups(
-    cameras: Sequence[Camera], times: Sequence[float], areas: Sequence[Square], track: Track, count: int
+    cameras: Sequence[Camera],
+    times: Sequence[float],
+    areas: Sequence[Square],
+    resolution: int,
+    track: Track,
+    count: int,
 ) -> list[tuple[int, Square]]:
     """Choose up to so many close-ups of a face: the number of a picture, and its square.
 
     They see the face as much from the front as they can, from different directions and at different times.
     """
     rig = zip(cameras, times, areas, strict=True)
-    free = [close_up for number, view in enumerate(rig) if (close_up := _frame_face(number, *view, track))]
+    free = [close_up for number, view in enumerate(rig) if (close_up := _frame_face(number, *view, resolution, track))]
     interval = np.ptp(times) / max(1, count) or 1.0
     chosen: list[CloseUp] = []
 
@@ -214,8 +228,10 @@ def choose_close_ups(
     return sorted((close_up.picture, close_up.square) for close_up in chosen)
 
 
-def _frame_face(number: int, camera: Camera, time: float, area: Square, track: Track) -> CloseUp | None:
-    """Return a picture's close-up of a face; None where it does not see the face from the front, whole and small."""
+def _frame_face(
+    number: int, camera: Camera, time: float, area: Square, resolution: int, track: Track
+) -> CloseUp | None:
+    """Return a picture's close-up of a face; None where it does not see it from the front, whole and finely."""
     marks = track.at(time)
     middle, size = _middle(marks), _size(marks)
     away = camera.position - middle
@@ -223,11 +239,11 @@ def _frame_face(number: int, camera: Camera, time: float, area: Square, track: T
     front = np.cross(marks[1] - marks[0], marks[:2].mean(0) - marks[2])
     angle = np.arccos(np.clip(front @ away / max(distance * np.linalg.norm(front), 1e-12), -1, 1))
     depth = float(-away @ camera.forward)
-    if angle > WIDEST or depth <= 0:
+    if angle > WIDEST or depth <= 0 or not _is_large(camera, area, resolution):
         return None
     unit = max(camera.fx, camera.fy) * size / depth
     reference = min(area.side, camera.width, camera.height)
-    side = int(max(min(SIDE * unit, reference / LEAST_ZOOM), reference / MOST_ZOOM))
+    side = int(max(min(SIDE * unit, reference / LEAST_ZOOM), reference / MOST_ZOOM, resolution))
     if side < SMALLEST_SIDE * unit:
         return None
     pixel = camera.project(middle)

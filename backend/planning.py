@@ -160,7 +160,7 @@ def _add_close_ups(plan: Plan, frames: Sequence[Frame], areas: Sequence[Square],
 
     try:
         most = most_close_ups(len(frames), plan.device.type == "cpu")
-        close_ups = find_close_ups(frames, areas, most, report)
+        close_ups = find_close_ups(frames, areas, plan.resolution, most, report)
     except UserError as error:
         log.info("No close-ups are read. %s", error)
         return plan

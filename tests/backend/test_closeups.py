@@ -11,7 +11,7 @@ from backend import closeups, face, planning
 from backend.calibrations.load import load_capture
 from backend.camera import Camera
 from backend.capture import Capture, Frame, Square
-from backend.closeups import LEAST_ZOOM, MOST_ZOOM, WIDEST, Sighting, choose_close_ups, track_face
+from backend.closeups import LEAST_ZOOM, MOST_ZOOM, WIDEST, Sighting, choose_close_ups, find_close_ups, track_face
 from backend.lrm4d import LRM4D, LRM4DConfig
 from backend.memory import most_close_ups, reconstruction_bytes
 from backend.options import ReconstructOptions
@@ -24,6 +24,7 @@ PLACE = np.array([0.3, -0.2, 1.5])
 # right eye, left eye and mouth of a face that looks towards -y, in metres
 FACE = np.array([[-0.032, 0, 0.035], [0.032, 0, 0.035], [0, 0, -0.035]])
 SIZE = 800
+FINE = 64  # the side at which squares are read
 
 
 def camera_at(azimuth: float, height=0.2, target=PLACE, distance=1.2) -> Camera:
@@ -90,7 +91,7 @@ def test_faces_of_different_sizes_are_not_one():
 def chosen(cameras, times, count):
     track = track_face(cameras, times, see(cameras, [PLACE + FACE] * len(cameras)))
     areas = [Square(0, 0, SIZE)] * len(cameras)
-    return choose_close_ups(cameras, times, areas, track, count)
+    return choose_close_ups(cameras, times, areas, FINE, track, count)
 
 
 def test_close_ups_see_the_face_from_the_front_in_their_middle_at_all_times():
@@ -133,6 +134,22 @@ def test_what_a_close_up_shows_is_where_its_camera_says():
         ys, xs = np.mgrid[:64, :64] + 0.5
         seen = np.array([(weight * xs).sum(), (weight * ys).sum()]) / weight.sum()
         assert seen == pytest.approx(frame.camera.project(PLACE), abs=0.05)
+
+
+def test_no_close_up_is_enlarged(demo):
+    """Where pictures have no more detail of the face than is read anyway, there are none, and none are looked for."""
+    cameras, times = rig(), [0.0] * 8
+    areas, track = [Square(0, 0, SIZE)] * 8, track_face(cameras, times, see(cameras, [PLACE + FACE] * 8))
+    fine = int(SIZE / LEAST_ZOOM)
+    assert {square.side for _, square in choose_close_ups(cameras, times, areas, fine, track, 8)} == {fine}
+    assert not choose_close_ups(cameras, times, areas, fine + 1, track, 8)
+    frames, reported = demo.inputs().frames, []
+    squares = [Square(0, 0, 256)] * len(frames)
+    assert find_close_ups(frames, squares, 128, 8, reported.append)
+    assert reported
+    reported.clear()
+    assert not find_close_ups(frames, squares, 192, 8, reported.append)
+    assert not reported
 
 
 def test_there_are_a_third_as_many_close_ups_as_pictures_or_a_sixth_and_no_more_than_twelve():
