@@ -110,8 +110,8 @@ def estimate(scene: Scene, shots: Sequence[tuple["Camera", float]]) -> Estimate 
     """Estimate what a run with the scene's settings will take; None if the model's card is unreadable.
 
     shots: the pictures' cameras and times in seconds. Where no picture shows the subject, the model may add cameras.
-    With a model that reads close-ups, a face is expected. Of a long take, one window after the other is reconstructed;
-    the time is that of all, the memory that of the largest.
+    With a model that reads close-ups, a face in large pictures is expected. Of a long take, one window after the other
+    is reconstructed; the time is that of all, the memory that of the largest.
 
     Operations are those of the transformer's matrix products, (8 + 4 expansion) tokens width^2 and 4 tokens^2 width for
     each layer, and RENDER_OPERATIONS for each picture, Gaussian and refinement. In every step of completing, the matrix
