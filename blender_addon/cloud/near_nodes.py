@@ -30,11 +30,12 @@ def near_points(
 def _near_points(tree: TreeBuilder, given: Outputs) -> dict[str, NodeSocket]:
     lasting = given["Lasting"]
     first, end = _search(tree, given["Geometry"], (lasting, given["Count"]), given["Now"], given["Longest"])
-    shown = tree.math("ADD", lasting, tree.math("SUBTRACT", end, first))
+    shown = tree.integer("ADD", lasting, tree.integer("SUBTRACT", end, first))
     points = tree.node("GeometryNodePoints", Count=shown, Radius=0.0)["Points"]
     index = tree.node("GeometryNodeInputIndex")["Index"]
-    is_other = tree.math("GREATER_THAN", index, tree.math("SUBTRACT", lasting, 0.5))
-    source = tree.math("MULTIPLY_ADD", is_other, tree.math("SUBTRACT", first, lasting), index)
+    skipped = tree.integer("SUBTRACT", first, lasting)
+    is_other = tree.compare("GREATER_EQUAL", index, lasting)
+    source = tree.integer("MULTIPLY_ADD", is_other, skipped, index)
     properties = {"data_type": "INT", "domain": "POINT"}
     kind = "GeometryNodeStoreNamedAttribute"
     return {"Points": tree.node(kind, properties, Geometry=points, Name=SOURCE, Value=source)["Geometry"]}
@@ -65,21 +66,23 @@ def _search(
 ) -> tuple[NodeSocket, NodeSocket]:
     """Add nodes that find in a span of vertices the first that may be seen now, and the first that no longer may.
 
-    Each round halves the step by which both go on where the vertex before has too early a middle.
+    Each round halves the step by which both go on where the vertex before has too early a middle. The numbers of
+    vertices are integers, because float32 counts only to 16.8 million.
     """
     start, end = span
-    rounds = tree.math("CEIL", tree.math("LOGARITHM", tree.math("ADD", end, 1.0), 2.0))
-    zone, closing = tree.repeat(("Begin", "End", "Step"))
-    tree.link(zone, Iterations=rounds, Begin=start, End=start, Step=tree.math("POWER", 2.0, rounds))
+    # one more than needed, because the logarithm is rounded
+    rounds = tree.math("ADD", tree.math("CEIL", tree.math("LOGARITHM", tree.math("ADD", end, 1.0), 2.0)), 1.0)
+    zone, closing = tree.repeat("INT", ("Begin", "End", "Step"))
+    tree.link(zone, Iterations=rounds, Begin=start, End=start, Step=tree.integer("POWER", 2, rounds))
     state = tree.outputs(zone)
-    step = tree.math("MULTIPLY", state["Step"], 0.5)
+    step = tree.integer("DIVIDE", state["Step"], 2)
 
     def advance(place: NodeSocket, bound: NodeSocket) -> NodeSocket:
-        further = tree.math("ADD", place, step)
-        middle = sample(tree, geometry, "time_mean", "FLOAT", tree.math("SUBTRACT", further, 1.0))
+        further = tree.integer("ADD", place, step)
+        middle = sample(tree, geometry, "time_mean", "FLOAT", tree.integer("SUBTRACT", further, 1))
         is_early = tree.math("LESS_THAN", middle, bound)
-        is_inside = tree.math("LESS_THAN", further, tree.math("ADD", end, 0.5))
-        return tree.math("MULTIPLY_ADD", tree.math("MULTIPLY", is_early, is_inside), step, place)
+        is_inside = tree.compare("LESS_EQUAL", further, end)
+        return tree.integer("MULTIPLY_ADD", tree.integer("MULTIPLY", is_early, is_inside), step, place)
 
     begin = advance(state["Begin"], tree.math("SUBTRACT", now, longest))
     stop = advance(state["End"], tree.math("ADD", now, longest))

@@ -34,7 +34,7 @@ from .tree_builder import TreeBuilder
 Block = TypeVar("Block", bound=ID)
 
 GROUP_NAME = "Facet4D Evaluate"
-GROUP_VERSION = 11
+GROUP_VERSION = 12
 VERSION_KEY = "facet4d_version"
 NATIVE_KEY = "facet4d_native_branch"  # whether the group can hand its splats to Blender, which 5.2 cannot read
 
@@ -236,7 +236,7 @@ def _build(group: GeometryNodeTree) -> None:
 
     # Of a long clip few Gaussians are seen at a time. An edited cloud may have lost its order.
     count = tree.node("GeometryNodeAttributeDomainSize", Geometry=group_input["Geometry"])["Point Count"]
-    is_ordered = tree.math("COMPARE", count, group_input[ORDERED], 0.5)
+    is_ordered = tree.compare("EQUAL", count, group_input[ORDERED])
     takes_seen = tree.math("MULTIPLY", in_viewport, is_ordered)
     seen, seen_native = seen_evaluated()
     geometry = choose(takes_seen, all_evaluated(), seen)

@@ -14,7 +14,6 @@ from .nodes import LASTING, LONGEST, ORDERED
 
 WORTHWHILE = 0.7  # share of the Gaussians that a moment must not exceed
 FEWEST = 50_000  # Gaussians from which on an order is worth it
-MOST = 2**24  # the nodes count in float32
 CHOICES = 64  # how many numbers of lasting Gaussians are compared
 
 
@@ -34,7 +33,7 @@ def order_by_time(time_mean: np.ndarray, time_sigma: np.ndarray, opacity: np.nda
     a moment on average.
     """
     count = len(time_mean)
-    if not FEWEST <= count <= MOST:
+    if count < FEWEST:
         return None
     visible = np.maximum(opacity.astype(np.float64) / splats.MIN_OPACITY, 1)
     reach = time_sigma * np.sqrt(2 * np.log(visible))

@@ -95,6 +95,16 @@ class TreeBuilder:
         inputs = dict(zip(("Value", "Value_001", "Value_002"), values, strict=False))
         return self.node("ShaderNodeMath", {"operation": operation}, **inputs)["Value"]
 
+    def integer(self, operation: str, *values) -> NodeSocket:
+        """Add an Integer Math node and return its result."""
+        inputs = dict(zip(("Value", "Value_001", "Value_002"), values, strict=False))
+        return self.node("FunctionNodeIntegerMath", {"operation": operation}, **inputs)["Value"]
+
+    def compare(self, operation: str, first: NodeSocket, second: NodeSocket) -> NodeSocket:
+        """Compare two integers."""
+        properties = {"data_type": "INT", "operation": operation}
+        return self.node("FunctionNodeCompare", properties, A=first, B=second)["Result"]
+
     def vector(self, operation: str, *vectors, **inputs) -> NodeSocket:
         """Add a Vector Math node and return its result; dot products, distances and lengths are scalars."""
         inputs |= zip(("Vector", "Vector_001", "Vector_002"), vectors, strict=False)
@@ -106,13 +116,13 @@ class TreeBuilder:
         branches = {"False": otherwise, "True": value}
         return self.node("GeometryNodeSwitch", {"input_type": kind}, Switch=condition, **branches)["Output"]
 
-    def repeat(self, numbers: Iterable[str]) -> tuple[Node, Node]:
-        """Add the two ends of a repeat zone that hands these numbers on from one round to the next."""
+    def repeat(self, kind: str, numbers: Iterable[str]) -> tuple[Node, Node]:
+        """Add the two ends of a repeat zone that hands these numbers of a type on from one round to the next."""
         first, last = self.add("GeometryNodeRepeatInput"), self.add("GeometryNodeRepeatOutput")
         first.pair_with_output(last)
         last.repeat_items.clear()
         for name in numbers:
-            last.repeat_items.new("FLOAT", name)
+            last.repeat_items.new(kind, name)
         return first, last
 
     def arrange(self) -> None:

@@ -10,9 +10,11 @@ bpy = pytest.importorskip("bpy")
 from blender_addon import compat
 from blender_addon.cloud import order
 from blender_addon.cloud.attributes import read_attribute, vertex_positions
+from blender_addon.cloud.near_nodes import SOURCE, near_points
 from blender_addon.cloud.nodes import LASTING, LONGEST, NATIVE_SPLATS, ORDERED
 from blender_addon.cloud.object import build_cloud, cloud_modifier
 from blender_addon.cloud.order import order_by_time
+from blender_addon.cloud.tree_builder import TreeBuilder, find_or_build_group
 from tests.helpers.points import assert_shows, points_at
 
 pytestmark = pytest.mark.blender
@@ -143,3 +145,33 @@ def test_a_cloud_that_is_replaced_has_its_own_order(scene, long_clip, make_gauss
     values = [compat.get_input(cloud_modifier(cloud), name) for name in (ORDERED, LASTING, LONGEST)]
     assert values == [0, 0, 0.0]
     assert_shows(points_at(scene, cloud, 13), short, 0.5)
+
+
+@pytest.mark.slow
+def test_what_is_near_is_found_beyond_the_integers_of_float32(scene):
+    """A take of a minute has 20 million Gaussians, and float32 counts only to 16.8 million."""
+    first = 2**24 + 1001
+    count = first + 1000
+    mesh = bpy.data.meshes.new("Many")
+    mesh.vertices.add(count)
+    middles = np.zeros(count, np.float32)
+    middles[first:] = 5
+    mesh.attributes.new("time_mean", "FLOAT", "POINT").data.foreach_set("value", middles)
+
+    def build(group):
+        group.interface.new_socket("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
+        group.interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
+        tree = TreeBuilder(group)
+        given = tree.node("NodeGroupInput")["Geometry"]
+        whole, lasting = (tree.node("FunctionNodeInputInt", {"integer": n})["Integer"] for n in (count, 3))
+        near = near_points(tree, given, tree.math("ADD", 5.0, 0.0), (whole, lasting, tree.math("ADD", 0.5, 0.0)))
+        tree.node("NodeGroupOutput", Geometry=near)
+
+    many = bpy.data.objects.new("Many", mesh)
+    scene.collection.objects.link(many)
+    many.modifiers.new("Near", "NODES").node_group = find_or_build_group("near", "Near", build)
+    geometry = many.evaluated_get(bpy.context.evaluated_depsgraph_get()).evaluated_geometry()
+    points = geometry.pointcloud
+    numbers = np.empty(len(points.points), np.int32)
+    points.attributes[SOURCE].data.foreach_get("value", numbers)
+    assert numbers.tolist() == [0, 1, 2, *range(first, count)]
