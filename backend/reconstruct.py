@@ -50,8 +50,8 @@ class Views(NamedTuple):
 
     images [K, R, R, 4]: RGBA uint8; as floats over white they would be three times as large. poses [1, V, 4, 4]: in the
     network's own world. intrinsics [1, V, 4]. times [1, V]: from -1 to 1. inside [N]: the numbers of the pixels that
-    show the subject, as `patchify` orders them, and of all of the views without pictures. kept [1, P]: the patches that
-    are read, as for LRM4D.forward.
+    show the subject, as `patchify` orders them, and of all of the views without pictures. weights [K]: how much each
+    picture counts in refinements. kept [1, P]: the patches that are read, as for LRM4D.forward.
     """
 
     images: Tensor
@@ -59,8 +59,8 @@ class Views(NamedTuple):
     intrinsics: Tensor
     times: Tensor
     inside: Tensor
-    kept: Tensor | None
     weights: Tensor
+    kept: Tensor | None
 
     def pin(self) -> Views:
         """Return the views in memory from which a GPU fetches them by itself, while other work goes on."""
@@ -71,7 +71,8 @@ class Views(NamedTuple):
         return self._map(lambda part: part.to(device, non_blocking=True))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Views:
-        return Views(*(None if part is None else change(part) for part in self))
+        kept = None if self.kept is None else change(self.kept)
+        return Views(*map(change, self[:6]), kept=kept)
 
 
 class Prepared(NamedTuple):
@@ -160,7 +161,7 @@ def predict(prepared: Prepared, progress: Progress = no_progress, on_cloud: OnCl
     if plan.refinements and channels.shape[1]:
         rig = (part[:, : len(views.images)] for part in (views.poses, views.intrinsics, views.times))
         steps = network.step_sizes[: plan.refinements].detach()
-        channels = refine(channels, decode, images, *rig, steps, refining, views.weights)
+        channels = refine(channels, decode, images, *rig, step_sizes=steps, progress=refining, weights=views.weights)
     return network.gaussians(channels, pixels).select(0).prune()
 
 

@@ -75,9 +75,8 @@ def _gradient(
     chunk = max(1, MAX_SPLATS // decoded.opacity.numel()) if images.is_cuda else 1
     for first in range(0, count, chunk):
         report(first / count)
-        views = (part[:, first : first + chunk] for part in (images, *rig))
-        parts = _gradients_by_leaves(leaves, *views, weights[first : first + chunk])
-        for total, part in zip(totals, parts, strict=True):
+        views = (part[:, first : first + chunk] for part in (images, *rig, weights[None]))
+        for total, part in zip(totals, _gradients_by_leaves(leaves, *views), strict=True):
             total += part.nan_to_num(0, 0, 0)
     used = [index for index, part in enumerate(decoded) if part.requires_grad]
     outputs, gradients = ([parts[index] for index in used] for parts in (decoded, totals))
@@ -92,12 +91,15 @@ def _gradients_by_leaves(
     times: Tensor,
     weights: Tensor,
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of some views' weighted squared differences by the parts of MovingGaussians."""
+    """Return the gradients of some views' squared differences by the parts of MovingGaussians.
+
+    weights: of the views, [1, V].
+    """
     with torch.enable_grad():
         size = images.shape[:-3:-1]
         rendered, alpha = render_moving(MovingGaussians(*leaves), camera_to_world, intrinsics, times, *size)
         squares = (over_white_srgb(rendered, alpha) - images.movedim(2, -1)).square()
-        return torch.autograd.grad((squares * weights[:, None, None, None]).sum(), leaves)
+        return torch.autograd.grad((squares * weights[..., None, None, None]).sum(), leaves)
 
 
 def _normalise(direction: Tensor) -> Tensor:
