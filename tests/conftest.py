@@ -3,6 +3,7 @@
 
 import os
 import re
+import signal
 import tempfile
 from collections import Counter
 from importlib.util import find_spec
@@ -19,6 +20,9 @@ os.environ["BLENDER_USER_RESOURCES"] = _user_resources.name
 # PyTorch's threads wait for one another at the end of each operation, and those of small networks end at once. Where
 # something else is running, that takes up to twenty times as long as one thread does.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell lets what it starts in the background ignore Ctrl+C. Then tests that send it would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
