@@ -106,7 +106,8 @@ def _run(units: Sequence[Unit], tries: Tries, on_outcome: OnOutcome, strict: boo
     if len(units) <= gpus or not gpus:
         sharing = 1
     nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) >= 1 for node in ray.nodes())
-    needs: dict[str, Any] = {"num_gpus": 1 / sharing} if gpus else {"num_cpus": 1}
+    # Ray would reserve a processor for each actor of a GPU, and with few none would be left that decode
+    needs: dict[str, Any] = {"num_gpus": 1 / sharing, "num_cpus": 0} if gpus else {"num_cpus": 1}
     needs["compute"] = ray.data.ActorPoolStrategy(
         min_size=1,
         max_size=max(sharing * gpus or nodes, 1),
