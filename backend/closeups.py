@@ -16,6 +16,7 @@ from PIL import Image
 from .camera import Camera
 from .capture import Frame, Square, over_white
 from .face import Face, detect_faces
+from .memory import CLOSE_UP_ZOOM, has_close_up
 
 SEARCHED = 320  # pixels of a picture's longer side in which faces are looked for: 0.04 s on one core
 MOST_FACES = 3  # of a picture that are looked at, the largest
@@ -26,7 +27,7 @@ ALIKE = 1.6  # ratio of the sizes of one face as two pictures tell them
 PULL = 0.02  # of a face's mean place on its place at a time, against 1 for a ray's
 WIDEST = np.radians(70)  # from the direction of a face to a camera that sees it from the front
 SIDE, SMALLEST_SIDE = 2.8, 2.4  # of a close-up, in distances from the eyes to the mouth; training draws 2.4 to 4.2
-LEAST_ZOOM, MOST_ZOOM = 2.0, 5.0  # of a close-up, against what else is read of its picture
+MOST_ZOOM = 5.0  # of a close-up, against what else is read of its picture
 OFF_CENTRE = 0.2  # of a close-up's side: how far a picture's border may move the face from its middle
 UNSEEN = 0.5  # how much worse a picture is in which the detector missed the face; 2 is WIDEST
 CROWD = 0.1  # squared distance on the unit sphere, about 18 degrees: cameras that are nearer see the same
@@ -90,7 +91,7 @@ def find_close_ups(
 
 def _is_large(camera: Camera, area: Square, resolution: int) -> bool:
     """Tell whether an area of a picture has the pixels for a close-up."""
-    return min(area.side, camera.width, camera.height) >= LEAST_ZOOM * resolution
+    return has_close_up(min(area.side, camera.width, camera.height), resolution)
 
 
 def _find_marks(image: np.ndarray, area: Square) -> list[np.ndarray]:
@@ -243,7 +244,7 @@ def _frame_face(
         return None
     unit = max(camera.fx, camera.fy) * size / depth
     reference = min(area.side, camera.width, camera.height)
-    side = int(max(min(SIDE * unit, reference / LEAST_ZOOM), reference / MOST_ZOOM, resolution))
+    side = int(max(min(SIDE * unit, reference / CLOSE_UP_ZOOM), reference / MOST_ZOOM, resolution))
     if side < SMALLEST_SIDE * unit:
         return None
     pixel = camera.project(middle)

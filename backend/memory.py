@@ -21,6 +21,7 @@ CPU_TOKENS = 9600  # 24 pictures of 160 px take some 15 s on two cores; the time
 MIN_CPU_RESOLUTION = 128
 COMPLETING_RESOLUTION = 192  # as finely as it mostly trained to complete; 256 takes three times as long on a CPU
 MOST_CLOSE_UPS = 12  # that are read beside the pictures: what they cost stays bounded
+CLOSE_UP_ZOOM = 2.0  # of a close-up at least, against what else is read of its picture
 SLOW_REFINEMENTS = 1  # a step by PyTorch's operations takes 30 s for 24 pictures; the first improves the most
 
 
@@ -46,6 +47,11 @@ def most_close_ups(pictures: int, on_cpu: bool) -> int:
     are read as finely as without.
     """
     return min(pictures // (6 if on_cpu else 3), MOST_CLOSE_UPS)
+
+
+def has_close_up(side: float, resolution: int) -> bool:
+    """Tell whether a part of a picture, of a side in pixels and read at a resolution, has the detail for a close-up."""
+    return side >= CLOSE_UP_ZOOM * resolution
 
 
 def default_refinements(learned: int, compiled: bool = True) -> int:

@@ -134,7 +134,8 @@ def estimate(scene: Scene, shots: Sequence[tuple["Camera", float]]) -> Estimate 
         large = math.inf  # pictures
         trained = config["resolution"]
         resolution = backend.memory.reading_resolution(trained, patch, pictures, large, not on_gpu, missing)
-    if config["close_ups"] and not missing:
+    side = max((min(camera.width, camera.height) for camera, _ in shots), default=0)
+    if config["close_ups"] and not missing and backend.memory.has_close_up(side, resolution):
         pictures += backend.memory.most_close_ups(pictures, not on_gpu)
     tokens = (pictures + missing) * (resolution // patch) ** 2
     operations = layers * ((8.0 + 4 * expansion) * tokens * width**2 + 4.0 * tokens**2 * width)

@@ -11,9 +11,9 @@ from backend import closeups, face, planning
 from backend.calibrations.load import load_capture
 from backend.camera import Camera
 from backend.capture import Capture, Frame, Square
-from backend.closeups import LEAST_ZOOM, MOST_ZOOM, WIDEST, Sighting, choose_close_ups, find_close_ups, track_face
+from backend.closeups import MOST_ZOOM, WIDEST, Sighting, choose_close_ups, find_close_ups, track_face
 from backend.lrm4d import LRM4D, LRM4DConfig
-from backend.memory import most_close_ups, reconstruction_bytes
+from backend.memory import CLOSE_UP_ZOOM, most_close_ups, reconstruction_bytes
 from backend.options import ReconstructOptions
 from backend.planning import make_plan
 from backend.reconstruct import _read_views, prepare
@@ -103,7 +103,7 @@ def test_close_ups_see_the_face_from_the_front_in_their_middle_at_all_times():
     for number, (left, top, side) in close_ups:
         away = cameras[number].position - PLACE
         assert -away[1] >= np.cos(WIDEST) * np.linalg.norm(away)
-        assert LEAST_ZOOM <= SIZE / side <= MOST_ZOOM
+        assert CLOSE_UP_ZOOM <= SIZE / side <= MOST_ZOOM
         assert 0 <= left <= SIZE - side and 0 <= top <= SIZE - side
         x, y = cameras[number].project(PLACE)
         assert abs(left + side / 2 - x) < 2 and abs(top + side / 2 - y) < 2
@@ -140,7 +140,7 @@ def test_no_close_up_is_enlarged(demo):
     """Where pictures have no more detail of the face than is read anyway, there are none, and none are looked for."""
     cameras, times = rig(), [0.0] * 8
     areas, track = [Square(0, 0, SIZE)] * 8, track_face(cameras, times, see(cameras, [PLACE + FACE] * 8))
-    fine = int(SIZE / LEAST_ZOOM)
+    fine = int(SIZE / CLOSE_UP_ZOOM)
     assert {square.side for _, square in choose_close_ups(cameras, times, areas, fine, track, 8)} == {fine}
     assert not choose_close_ups(cameras, times, areas, fine + 1, track, 8)
     frames, reported = demo.inputs().frames, []

@@ -29,10 +29,10 @@ def test_what_a_run_takes_holds_the_weights_and_the_work(pictures):
 
 @pytest.mark.slow
 def test_completing_a_photo_takes_what_was_measured():
-    """0.78 GiB on a CPU, for the bundled model, one photo and five missing views at 192 px."""
+    """0.9 GiB on a CPU, for the bundled model, one photo and five missing views at 192 px."""
     size = load_model("small").config
     sizes = size.layers, size.width, size.patch, 6 * 24**2, size.expansion
-    assert 0.78 * 2**30 < memory.reconstruction_bytes(*sizes, missing=5) < 0.9 * 2**30
+    assert 0.9 * 2**30 < memory.reconstruction_bytes(*sizes, missing=5) < 1.05 * 2**30
 
 
 @pytest.mark.skipif(sys.platform not in {"linux", "win32", "darwin"}, reason="a system that nobody has asked yet")
