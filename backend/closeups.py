@@ -78,7 +78,8 @@ def find_close_ups(
     Raises:
         UserError: the face detector's weights are missing or damaged.
     """
-    if not any(_is_large(frame.camera, area, resolution) for frame, area in zip(frames, areas, strict=True)):
+    sides = [_seen_side(frame.camera, area) for frame, area in zip(frames, areas, strict=True)]
+    if not any(has_close_up(side, resolution) for side in sides):
         return []
     sightings = []
     for number, (frame, area) in enumerate(zip(frames, areas, strict=True)):
@@ -89,9 +90,9 @@ def find_close_ups(
     return choose_close_ups(cameras, times, areas, resolution, track, count) if track else []
 
 
-def _is_large(camera: Camera, area: Square, resolution: int) -> bool:
-    """Tell whether an area of a picture has the pixels for a close-up."""
-    return has_close_up(min(area.side, camera.width, camera.height), resolution)
+def _seen_side(camera: Camera, area: Square) -> int:
+    """Return the side in pixels of the part of an area that its picture can fill."""
+    return min(area.side, camera.width, camera.height)
 
 
 def _find_marks(image: np.ndarray, area: Square) -> list[np.ndarray]:
@@ -240,10 +241,10 @@ def _frame_face(
     front = np.cross(marks[1] - marks[0], marks[:2].mean(0) - marks[2])
     angle = np.arccos(np.clip(front @ away / max(distance * np.linalg.norm(front), 1e-12), -1, 1))
     depth = float(-away @ camera.forward)
-    if angle > WIDEST or depth <= 0 or not _is_large(camera, area, resolution):
+    reference = _seen_side(camera, area)
+    if angle > WIDEST or depth <= 0 or not has_close_up(reference, resolution):
         return None
     unit = max(camera.fx, camera.fy) * size / depth
-    reference = min(area.side, camera.width, camera.height)
     side = int(max(min(SIDE * unit, reference / CLOSE_UP_ZOOM), reference / MOST_ZOOM, resolution))
     if side < SMALLEST_SIDE * unit:
         return None

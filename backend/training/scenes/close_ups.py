@@ -80,14 +80,18 @@ def enlarge_some(rng: np.random.Generator, pictures: Tensor, squares: Tensor, so
 
     squares [S, I, 3]: what close-ups show, in picture widths. source [S, I]: see repeat_views.
     """
-    result = pictures.clone()
     chosen = rng.random(len(pictures)) < _ENLARGED_SHARE
-    for scene in np.flatnonzero(chosen & (source != np.arange(source.shape[1])).any(1)):
-        views = np.flatnonzero(source[scene] != np.arange(source.shape[1]))
+    close = source != np.arange(source.shape[1])
+    scenes = np.flatnonzero(chosen & close.any(1))
+    if not len(scenes):
+        return pictures
+    pixel = (torch.arange(pictures.shape[2], device=pictures.device) + 0.5) / pictures.shape[2]
+    middles = torch.stack(torch.meshgrid(pixel, pixel, indexing="xy"), -1)
+    result = pictures.clone()
+    for scene in scenes:
+        views = np.flatnonzero(close[scene])
         corner, side = squares[scene, views].split([2, 1], -1)
-        pixel = (torch.arange(pictures.shape[2], device=pictures.device) + 0.5) / pictures.shape[2]
-        grid = torch.stack(torch.meshgrid(pixel, pixel, indexing="xy"), -1)
-        grid = 2 * (corner[:, None, None] + side[:, None, None] * grid) - 1
+        grid = 2 * (corner[:, None, None] + side[:, None, None] * middles) - 1
         whole = pictures[scene, source[scene, views]].permute(0, 3, 1, 2)
         cut = grid_sample(whole, grid, mode="bicubic", padding_mode="border", align_corners=False)
         result[scene, views] = cut.permute(0, 2, 3, 1).clamp(0, 1)

@@ -167,9 +167,9 @@ class SceneSampler:
         bust = bool(people and self._busts_share) and rng.random() < self._busts_share
         if bust:
             rigs = [until_clear_of_body(rig, draw) for rig in rigs]
-        close = people and kind == ANY_RIG and inputs >= FEWEST_INPUTS and self._close_up_share > 0
+        may_repeat = people and kind == ANY_RIG and inputs >= FEWEST_INPUTS and self._close_up_share > 0
         source = np.tile(np.arange(len(rigs[0].tau)), (scenes, 1))
-        if close and rng.random() < self._close_up_share:
+        if may_repeat and rng.random() < self._close_up_share:
             rigs, repeated = zip(*(repeat_views(rng, rig, inputs) for rig in rigs), strict=True)
             source = np.stack(repeated)
         tau = np.stack([rig.tau for rig in rigs])
