@@ -134,7 +134,7 @@ def in_blenders_words(text: str) -> str:
     """Return a text with the labels of options in place of their flags on the command line."""
     for option in backend.options.list_options(backend.import_options.ImportOptions):
         text = text.replace(option.flag, f"'{option.label}'")
-    return text.replace("--centre", "'Target'")
+    return text.replace("--centre", "'Centre'")
 
 
 class FACET4D_FH_capture(FileHandler):

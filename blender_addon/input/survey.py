@@ -171,7 +171,7 @@ def _survey(scene: Scene, cameras: Sequence[Object], keys: Sequence[Hashable]) -
         text = "No camera has a picture; give the cameras background images or load a capture folder."
         result.findings.append(Finding(text))
     if len(result.views) == 1 and settings.target is None:
-        text = "A single picture shows no depth; a Target at the subject's centre tells how far away it is"
+        text = "A single picture shows no depth; choose an object at the subject's middle as 'Centre'"
         result.findings.append(Finding(text, forbids=False))
     used = list(dict.fromkeys(view.camera for view in result.views))
     for camera in used:
@@ -294,8 +294,8 @@ def _survey_crossing(pinholes: Sequence["Camera"]) -> list[Finding]:
     if aim is None or np.median(backend.aim.parts_past(aim, pinholes)) <= backend.aim.PAST:
         return []
     text = (
-        f"The cameras do not look at one point, which half of them miss by {aim.median_degrees:.0f} degrees or more; a "
-        "Target at the subject's centre tells where it is, as mattes do"
+        f"The cameras do not look at one point, which half of them miss by {aim.median_degrees:.0f} degrees or more; "
+        "an object at the subject's middle, chosen as 'Centre', tells where it is, as mattes do"
     )
     return [Finding(text, forbids=False)]
 

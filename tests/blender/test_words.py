@@ -4,11 +4,13 @@
 `words()` lists them all: print it to read them aloud.
 """
 
+import ast
 import difflib
 import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -17,6 +19,7 @@ from tests.helpers.layout import draw_layout
 from tests.helpers.stage import FakeCloud
 
 bpy = pytest.importorskip("bpy")
+import blender_addon as addon
 from blender_addon.cloud.nodes import _INPUTS
 from blender_addon.panels.input import FACET4D_PT_input
 from blender_addon.panels.portrait import FACET4D_PT_portrait
@@ -97,6 +100,21 @@ def test_every_button_and_setting_has_a_tooltip_that_adds_to_its_label(registere
 def test_texts_use_no_programmers_words(registered):
     for text in words():
         assert not PROGRAMMERS.search(f"{text.label} {text.tooltip}"), text
+
+
+def named_labels(source: str) -> set[str]:
+    """Return what messages in Python's source put in quotes as the label of a button or setting, such as 'Centre'."""
+    strings = (node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant))
+    texts = (text for text in strings if isinstance(text, str) and "\n" not in text)
+    return {label for text in texts for label in re.findall(r"'([A-Z][a-z]+(?: [A-Za-z]+)*)…?'", text)}
+
+
+def test_messages_name_buttons_and_settings_that_there_are(registered):
+    labels = {text.label.rstrip("…") for text in words()}
+    sources = (path.read_text("utf-8") for path in Path(addon.__file__).parent.rglob("*.py"))
+    named = set().union(*map(named_labels, sources))
+    assert "Centre" in named
+    assert named - labels == set()
 
 
 @pytest.mark.slow
