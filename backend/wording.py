@@ -1,7 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Words of messages for the user that depend on a count."""
+"""Words of messages for the user that depend on a count or a time."""
 
 
 def counted(count: float, one: str, several: str = "") -> str:
     """Return a count and the words after it, as "1 picture has" or "3 pictures have"; several: `one` with an s."""
     return f"{count:,.0f} {one if count == 1 else several or f'{one}s'}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the unit that people would say it in, as "12 s", "3 min" or "2.5 h"."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 99.5 else f"{minutes / 60:.1f} h"

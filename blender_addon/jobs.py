@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _backend as backend
-from ._backend import errors, logs
+from ._backend import errors, logs, wording
 
 if TYPE_CHECKING:
     from backend.capture import Capture
@@ -80,6 +80,7 @@ class Job:
 
     def __init__(self, task: Task | Gathering) -> None:
         self.stage, self.fraction, self.done = "Starting", 0.0, False
+        self._fraction_since = time.monotonic()
         self.result: Any = None
         self.error = self.error_fix = ""
         self.warnings: list[str] = []
@@ -114,7 +115,9 @@ class Job:
         # read before the queue, which then holds all reports of a finished worker
         self.done = not self._thread.is_alive()
         while not self._reports.empty():
-            stage, self.fraction = self._reports.get()
+            stage, fraction = self._reports.get()
+            if fraction != self.fraction:
+                self.fraction, self._fraction_since = fraction, time.monotonic()
             if not self._cancelled.is_set():
                 self.stage = stage
         if self._cancelled.is_set():
@@ -147,8 +150,15 @@ class Job:
 
     @property
     def seconds_left(self) -> float | None:
-        """Return the seconds left at the pace so far; None in the first tenth."""
-        return self.seconds * (1 - self.fraction) / self.fraction if self.fraction > 0.1 else None
+        """Return the seconds left at the pace until the last progress, fewer by those since then.
+
+        None in the first tenth, and when they are over.
+        """
+        if self.fraction <= 0.1:
+            return None
+        at_first = (self._fraction_since - self._start) * (1 - self.fraction) / self.fraction
+        left = at_first - (time.monotonic() - self._fraction_since)
+        return left if left > 0 else None
 
     @property
     def progress_text(self) -> str:
@@ -156,7 +166,7 @@ class Job:
         if self._cancelled.is_set():
             return self.stage
         left = self.seconds_left
-        return f"{self.stage} {self.fraction:.0%}" + ("" if left is None else f", {left:.0f} s left")
+        return f"{self.stage} {self.fraction:.0%}" + ("" if left is None else f", {wording.duration(left)} left")
 
     def join(self, timeout: float) -> None:
         """Wait for the worker to end, for at most `timeout` seconds."""

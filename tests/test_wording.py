@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Messages count in the singular and in the plural: 1 picture, 2 pictures."""
+"""Messages count in the singular and in the plural, as 1 picture, 2 pictures, and tell times as people do."""
 
 import ast
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.wording import counted
+from backend.wording import counted, duration
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [*ROOT.glob("backend/**/*.py"), *ROOT.glob("blender_addon/**/*.py")]
@@ -20,6 +20,14 @@ def test_a_count_has_the_form_of_its_noun(count, words):
 
 def test_words_that_agree_with_the_noun_are_given():
     assert [counted(count, "picture has", "pictures have") for count in (1, 3)] == ["1 picture has", "3 pictures have"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0 s"), (12, "12 s"), (99, "99 s"), (100, "2 min"), (984, "16 min"), (5940, "99 min"), (9000, "2.5 h")],
+)
+def test_a_time_is_told_in_the_unit_that_fits(seconds, words):
+    assert duration(seconds) == words
 
 
 def plural_counts(source: str) -> list[str]:

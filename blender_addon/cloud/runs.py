@@ -33,7 +33,7 @@ def run_text(cloud: Object) -> str:
     formats: dict[str, Callable[[float], str]] = {
         "fidelity": "{:.1f} dB".format,
         "pictures": lambda count: wording.counted(count, "picture"),
-        "seconds": "{:.0f} s".format,
+        "seconds": wording.duration,
     }
     run = last_run(cloud)
     facts = [text(run[name]) for name, text in formats.items() if isinstance(run.get(name), int | float)]

@@ -92,7 +92,10 @@ class _HeadOperator(JobOperator):
         cloud = portrait_scene.put_in_scene(context, scene, portrait, path, self.was_shown)
         facts = {"seconds": seconds, "place": self.place, "camera": scene.camera}
         remember_run(cloud, self.settings | facts)
-        self.report({"INFO"}, f"{backend.wording.counted(len(portrait.gaussians), 'Gaussian')} in {seconds:.0f} s")
+        self.report(
+            {"INFO"},
+            f"{backend.wording.counted(len(portrait.gaussians), 'Gaussian')} in {backend.wording.duration(seconds)}",
+        )
         if not scene.camera.data.background_images:
             self.report({"INFO"}, f"Blender cannot show {path.name} behind the head")
         if change := prepare_scene(scene, cloud):

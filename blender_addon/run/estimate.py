@@ -55,7 +55,7 @@ class Estimate:
         """Return the estimate as text, for example "up to 393,216 Gaussians, 0.9 GiB, about 12 s"."""
         parts = [f"up to {wording.counted(self.gaussians, 'Gaussian')}", f"{self.memory / 2**30:.1f} GiB"]
         if self.seconds is not None:
-            parts.append(f"about {self.seconds:.0f} s" if self.seconds < 100 else f"about {self.seconds / 60:.0f} min")
+            parts.append(f"about {wording.duration(self.seconds)}")
         return ", ".join(parts)
 
     def warning(self) -> str:

@@ -490,11 +490,36 @@ def test_a_model_without_a_card_has_no_estimate(filmed):
     draw(FACET4D_PT_reconstruct)
 
 
-def test_the_time_left_goes_on_at_the_pace_so_far(running, monkeypatch):
-    assert running.seconds_left is None or running.fraction > 0
-    monkeypatch.setattr(jobs.time, "monotonic", lambda start=running._start: start + 30.0)
-    running.fraction = 0.75
-    assert running.seconds_left == pytest.approx(10)
+@pytest.fixture
+def slow_job(monkeypatch):
+    """A job that has come to a quarter after 30 seconds, and how to look at it when more have passed."""
+    monkeypatch.setattr(jobs.Job, "_run", lambda job, task: setattr(job, "_thread", threading.current_thread()))
+    job, start = jobs.Job(lambda _progress: None), time.monotonic()
+
+    def look(seconds: float) -> jobs.Job:
+        monkeypatch.setattr(jobs.time, "monotonic", lambda: start + seconds)
+        job.update()
+        return job
+
+    job._start = start
+    job._report("Predicting", 0.25)
+    look(30)
+    return look
+
+
+def test_the_time_left_is_told_at_the_pace_so_far_and_counts_down(slow_job):
+    assert slow_job(30).seconds_left == pytest.approx(90)
+    assert slow_job(50).seconds_left == pytest.approx(70)
+    slow_job(50)._report("Refining", 0.5)
+    assert slow_job(60).progress_text == "Refining 50%, 60 s left"
+
+
+def test_a_time_left_that_is_over_is_told_no_more(slow_job):
+    assert slow_job(121).progress_text == "Predicting 25%"
+
+
+def test_the_progress_changes_once_a_second_at_most_so_that_the_sidebar_is_seldom_drawn(slow_job):
+    assert len({slow_job(30 + tick / 10).progress_text for tick in range(100)}) <= 11
 
 
 def test_a_missing_package_comes_with_the_way_to_the_preferences(filmed, backend_gives):
