@@ -40,9 +40,13 @@ def half_precision(device: torch.device) -> torch.autocast:
 
 @functools.cache
 def _multiplies_bf16() -> bool:
-    """Return whether this processor multiplies matrices of bf16 itself; where it does not, they take longer."""
+    """Return whether this processor multiplies matrices of bf16 itself; where it does not, they take longer.
+
+    Without MKL, as in Debian's build, PyTorch does not let it do so for attention, which then takes 30 times as long.
+    """
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # an older PyTorch does not tell
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    has_instructions = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
+    return bool(has_instructions and torch.backends.mkl.is_available())
 
 
 @contextmanager

@@ -21,11 +21,20 @@ from backend.errors import UserError
 )
 def test_a_processor_computes_in_bf16_only_if_it_multiplies_it(monkeypatch, capabilities, fast):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     devices._multiplies_bf16.cache_clear()
     with devices.half_precision(torch.device("cpu")):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     devices._multiplies_bf16.cache_clear()
     assert product.dtype == (torch.bfloat16 if fast else torch.float32)
+
+
+def test_a_pytorch_without_mkl_computes_in_float32_because_its_attention_in_bf16_is_slow(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    devices._multiplies_bf16.cache_clear()
+    assert not devices._multiplies_bf16()
+    devices._multiplies_bf16.cache_clear()
 
 
 def test_a_pytorch_that_does_not_tell_computes_in_float32(monkeypatch):
