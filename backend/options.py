@@ -104,7 +104,7 @@ class ReconstructOptions:
                 Choice(
                     None,
                     "Automatic",
-                    "As many as the model has learned; on a CPU two, for each takes long there",
+                    "As many as the model has learned; one where nothing can be compiled, for each takes long there",
                     "AUTO",
                 ),
                 Choice(0, "None", "The network's prediction alone"),

@@ -13,6 +13,8 @@ import torch
 
 from backend import memory
 from backend.models import load_model
+from backend.option_kinds import list_options
+from backend.options import ReconstructOptions
 
 
 @pytest.mark.slow
@@ -112,3 +114,12 @@ def test_what_is_kept_is_given_back():
     assert memory.reserved_gpu_memory() == before + 2**28
     assert memory.release_gpu_memory() == 2**28
     assert memory.reserved_gpu_memory() == before
+
+
+@pytest.mark.parametrize(
+    ("compiled", "made", "told"), [(True, 4, "As many as the model"), (False, 1, "one where nothing")]
+)
+def test_the_help_tells_how_often_a_cloud_is_refined_by_default(compiled, made, told):
+    assert memory.default_refinements(4, compiled) == made
+    (refinements,) = (option for option in list_options(ReconstructOptions) if option.name == "refinements")
+    assert told in refinements.kind.find(None).help
