@@ -231,6 +231,7 @@ class LRM4D(nn.Module):
         times: Tensor,
         noisy: Noisy | None = None,
         kept: Tensor | None = None,
+        colors: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run the network on B scenes with V views each; return the channels and pixels that `gaussians` decodes.
 
@@ -241,6 +242,7 @@ class LRM4D(nn.Module):
         views have pictures.
         kept [B, N]: the numbers of the patches, as `patchify` orders them, that the transformer reads; None for all.
         The Gaussians of the others are invisible. Pictures are compared with all that the others show (PlaneSweep).
+        colors [B, K, 3, H, W]: those that the Gaussians' are relative to; None for the images'.
         Returns channels [B, V * H * W + free Gaussians, 20], pixels patch by patch, and those pixels' PIXEL_CHANNELS,
         width at the point nearest to the origin, and growth of the width with depth [B, V * H * W, 12].
 
@@ -249,7 +251,7 @@ class LRM4D(nn.Module):
         """
         height, width = images.shape[-2:]
         patch = self.config.patch
-        known, base = images.shape[1], images
+        known, base = images.shape[1], images if colors is None else colors
         if noisy is not None:
             if not self.config.completes:
                 raise ValueError("this model has not learned to read cameras without pictures")

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .capture import SOLID, Capture, Frame, Square, over_white
+from .capture import SOLID, Capture, Frame, Square, has_matte, over_white
 from .complete import decide_outline, denoise
 from .devices import half_precision, report_blocks
 from .errors import Progress, UserError, no_progress, part_of
@@ -27,11 +27,13 @@ from .options import ReconstructOptions
 from .patches import patches_near, patchify
 from .planning import DEFAULTS, Plan, make_plan, memory_errors
 from .rasterize import over_white_pictures, render_moving
-from .refine import refine
+from .refine import Mattes, refine
 
 OnCloud = Callable[[Gaussians4D], None]
 """A function that is given the cloud as it is before it is refined, placed and on the CPU; where views are completed,
 after each step."""
+
+LIGHTEST = 230  # of 255, as which the network sees white on a subject: over white it would see nothing there
 
 Prediction = tuple[Tensor, Tensor]  # channels and pixels, as LRM4D.gaussians decodes them
 
@@ -51,7 +53,8 @@ class Views(NamedTuple):
     images [K, R, R, 4]: RGBA uint8; as floats over white they would be three times as large. poses [1, V, 4, 4]: in the
     network's own world. intrinsics [1, V, 4]. times [1, V]: from -1 to 1. inside [N]: the numbers of the pixels that
     show the subject, as `patchify` orders them, and of all of the views without pictures. weights [K]: how much each
-    picture counts in refinements. kept [1, P]: the patches that are read, as for LRM4D.forward.
+    picture counts in refinements. matted [K] bool: whether its alpha is a matte. kept [1, P]: the patches that are
+    read, as for LRM4D.forward.
     """
 
     images: Tensor
@@ -60,6 +63,7 @@ class Views(NamedTuple):
     times: Tensor
     inside: Tensor
     weights: Tensor
+    matted: Tensor
     kept: Tensor | None
 
     def pin(self) -> Views:
@@ -72,7 +76,7 @@ class Views(NamedTuple):
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Views:
         kept = None if self.kept is None else change(self.kept)
-        return Views(*map(change, self[:6]), kept=kept)
+        return Views(*map(change, self[:7]), kept=kept)
 
 
 class Prepared(NamedTuple):
@@ -161,7 +165,10 @@ def predict(prepared: Prepared, progress: Progress = no_progress, on_cloud: OnCl
     if plan.refinements and channels.shape[1]:
         rig = (part[:, : len(views.images)] for part in (views.poses, views.intrinsics, views.times))
         steps = network.step_sizes[: plan.refinements].detach()
-        channels = refine(channels, decode, images, *rig, step_sizes=steps, progress=refining, weights=views.weights)
+        mattes = Mattes(views.images[None, ..., 3] / 255, views.matted)
+        channels = refine(
+            channels, decode, images, *rig, step_sizes=steps, progress=refining, weights=views.weights, mattes=mattes
+        )
     return network.gaussians(channels, pixels).select(0).prune()
 
 
@@ -172,9 +179,18 @@ def _run(plan: Plan, views: Views, images: Tensor, noisy: Noisy | None = None) -
     """
     rig = (views.poses, views.intrinsics, views.times)
     with torch.no_grad(), half_precision(plan.device):
-        channels, pixels = plan.network(images, *rig, noisy=noisy, kept=views.kept)
+        seen = _darken_white(views, images)
+        channels, pixels = plan.network(seen, *rig, noisy=noisy, kept=views.kept, colors=images)
     bound, free = channels[:, : pixels.shape[1]], channels[:, pixels.shape[1] :]
     return torch.cat([bound[:, views.inside], free], 1), pixels[:, views.inside]
+
+
+def _darken_white(views: Views, images: Tensor) -> Tensor:
+    """Return the pictures over white [1, K, 3, R, R] with a subject that is nowhere lighter than LIGHTEST, where mattes
+    tell the subject from the white around it."""
+    color, alpha = views.images.split((3, 1), -1)
+    seen = over_white(torch.cat([color.clamp_max(LIGHTEST), alpha], -1)).permute(0, 3, 1, 2)
+    return torch.where(views.matted[:, None, None, None], seen, images)
 
 
 def _complete(plan: Plan, views: Views, images: Tensor, progress: Progress, on_cloud: OnCloud | None) -> Prediction:
@@ -259,6 +275,7 @@ def _read_views(plan: Plan) -> Views:
         times=tensor((times - middle) / half),
         inside=patchify(shown[..., None], config.patch).flatten().nonzero()[:, 0],
         kept=patches_near(shown, config.patch, config.border) if config.border >= 0 else None,
+        matted=torch.tensor([has_matte(frame.image) for frame in plan.capture.frames]),
         weights=torch.tensor(_weigh_pictures(plan.capture.frames, plan.squares), dtype=torch.float32),
     )
 

@@ -3,12 +3,14 @@
 
 The network predicts where things are, but does not see how its Gaussians look when they are blended. So the cloud is
 rendered for the cameras and times of its pictures, and the network's output channels are moved against the gradient of
-the squared differences. This is our addition; in the paper, the prediction is the result.
+the squared differences, of colors over white and of mattes: a light subject hardly differs from white, and a cloud that
+lacks it would show it as holes over all else. This is our addition; in the paper, the prediction is the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +21,15 @@ from .lrm4d import GAUSSIAN_CHANNELS
 from .rasterize import over_white_srgb, render_moving
 
 MAX_STEP = 3.0  # of one Gaussian, in units of the step size
+MATTE = 0.5  # how much a pixel's alpha counts against its color
 MAX_SPLATS = 2**23  # that a GPU renders at once, over all views; with what their gradient needs, some gigabytes
+
+
+class Mattes(NamedTuple):
+    """The alpha of pictures, [B, V, H, W] in 0..1, and for which of them it is a matte, [V] bool."""
+
+    alpha: Tensor
+    known: Tensor
 
 
 def refine(
@@ -32,23 +42,26 @@ def refine(
     step_sizes: Tensor,
     progress: Progress = no_progress,
     weights: Tensor | None = None,
+    mattes: Mattes | None = None,
 ) -> Tensor:
     """Refine the channels [B, N, 20] of B clouds by K steps towards their V pictures, and return them.
 
     decode: turns channels into Gaussians. images [B, V, 3, H, W] sRGB-encoded over white, camera_to_world [B, V, 4, 4],
     intrinsics [B, V, 4] and times [B, V] are the inputs of LRM4D. step_sizes [K, 8]: logarithms, for every step and
-    each of GAUSSIAN_CHANNELS. weights [V]: how much each picture counts, 1 if not given. The result is differentiable
-    in channels and step sizes, but not through the steps' directions.
+    each of GAUSSIAN_CHANNELS. weights [V]: how much each picture counts, 1 if not given. mattes: they count by MATTE if
+    given. The result is differentiable in channels and step sizes, but not through the steps' directions.
     """
     if weights is None:
         weights = images.new_ones(images.shape[1])
+    if mattes is None:
+        mattes = Mattes(torch.zeros_like(images[:, :, 0]), torch.zeros_like(weights))
     repeats = torch.tensor(GAUSSIAN_CHANNELS, device=channels.device)
     for step, sizes in enumerate(step_sizes):
 
         def report(done: float, step: int = step) -> None:
             progress("Refining", (step + done) / len(step_sizes))
 
-        gradient = _gradient(channels, decode, images, (camera_to_world, intrinsics, times), weights, report)
+        gradient = _gradient(channels, decode, images, (camera_to_world, intrinsics, times), weights, mattes, report)
         channels = channels + sizes.exp().repeat_interleave(repeats) * _normalise(-gradient)
     return channels
 
@@ -59,6 +72,7 @@ def _gradient(
     images: Tensor,
     rig: tuple[Tensor, Tensor, Tensor],
     weights: Tensor,
+    mattes: Mattes,
     report: Callable[[float], None],
 ) -> Tensor:
     """Return the gradient, with respect to the channels, of the summed squared differences to the pictures.
@@ -75,7 +89,9 @@ def _gradient(
     chunk = max(1, MAX_SPLATS // decoded.opacity.numel()) if images.is_cuda else 1
     for first in range(0, count, chunk):
         report(first / count)
-        views = (part[:, first : first + chunk] for part in (images, *rig, weights[None]))
+        views = (
+            part[:, first : first + chunk] for part in (images, *rig, weights[None], mattes.alpha, mattes.known[None])
+        )
         for total, part in zip(totals, _gradients_by_leaves(leaves, *views), strict=True):
             total += part.nan_to_num(0, 0, 0)
     used = [index for index, part in enumerate(decoded) if part.requires_grad]
@@ -90,16 +106,19 @@ def _gradients_by_leaves(
     intrinsics: Tensor,
     times: Tensor,
     weights: Tensor,
+    mattes: Tensor,
+    known: Tensor,
 ) -> tuple[Tensor, ...]:
     """Return the gradients of some views' squared differences by the parts of MovingGaussians.
 
-    weights: of the views, [1, V].
+    weights, known: of the views, [1, V].
     """
     with torch.enable_grad():
         size = images.shape[:-3:-1]
         rendered, alpha = render_moving(MovingGaussians(*leaves), camera_to_world, intrinsics, times, *size)
         squares = (over_white_srgb(rendered, alpha) - images.movedim(2, -1)).square()
-        return torch.autograd.grad((squares * weights[..., None, None, None]).sum(), leaves)
+        off = MATTE * known[..., None, None] * (alpha - mattes).square()
+        return torch.autograd.grad(((squares.sum(-1) + off) * weights[..., None, None]).sum(), leaves)
 
 
 def _normalise(direction: Tensor) -> Tensor:

@@ -4,6 +4,7 @@
 import json
 import math
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,11 +24,13 @@ from backend.lrm4d import LRM4D, LRM4DConfig
 from backend.memory import reading_resolution
 from backend.models import load_model
 from backend.options import ReconstructOptions
+from backend.rasterize import render_pictures
 from backend.reconstruct import reconstruct
 from tests.helpers.captures import small_capture
 from tests.helpers.colmap_files import write_model
 
 CONFIG = LRM4DConfig(layers=2, width=32, heads=2, opacity_bias=0.0, time_scale_bias=-0.7, time_scale_limit=4.0)
+DEMO = Path(__file__).parents[2] / "backend" / "demo_capture"
 CPU_24 = ReconstructOptions(device="cpu", resolution=24)
 
 
@@ -64,14 +67,48 @@ def test_what_the_mattes_cut_away_is_not_in_the_cloud(model):
     assert 0 < len(reconstruct(capture, CPU_24, model)) <= pixels < 3 * 24 * 24
 
 
+@pytest.mark.parametrize("matted", [True, False])
+def test_the_network_sees_a_white_subject_before_white_where_mattes_tell_it(model, monkeypatch, matted):
+    """Its Gaussians start from the pictures' own colors all the same."""
+    seen, colors, forward = [], [], model.forward
+
+    def noted(images, *given, **others):
+        seen.append(images)
+        colors.append(others["colors"])
+        return forward(images, *given, **others)
+
+    monkeypatch.setattr(model, "forward", noted)
+    solid = np.full((24, 24, 4), 255, np.uint8)
+    if matted:
+        solid[:, :8, 3] = 0
+    frames = [replace(frame, image=solid) for frame in small_capture().frames]
+    reconstruct(Capture(frames), CPU_24, model)
+    assert (colors[0] == 1).all()
+    assert (seen[0] == (230 / 255 if matted else 1))[..., 12:].all()
+    assert (seen[0] == 1)[..., :4].all()
+
+
+@pytest.mark.slow
+def test_a_white_subject_is_no_hole_to_the_bundled_model():
+    """The demo's head in plain white, which over white cannot be seen at all: alpha of views that are held out."""
+    frames = load_capture(DEMO).frames
+    white = [replace(frame, image=frame.image | np.uint8([255, 255, 255, 0])) for frame in frames]
+    inputs = [frame for frame in white if not frame.held_out][::3]
+    held_out = [frame for frame in white if frame.held_out][::2]
+    cloud = reconstruct(Capture(inputs), ReconstructOptions(device="cpu", resolution=64, refinements=1))
+    pictures = render_pictures(cloud, [(frame.camera, frame.time) for frame in held_out])
+    errors = [np.abs(a[..., 3] / 255 - b.image[..., 3] / 255).mean() for a, b in zip(pictures, held_out, strict=True)]
+    assert np.mean(errors) < 0.05
+
+
 def test_a_model_with_a_border_reads_only_patches_near_the_mattes(model, monkeypatch):
     near = LRM4D(replace(CONFIG, border=0)).eval().requires_grad_(False)
     near.load_state_dict(model.state_dict())
     read, forward = [], near.forward
 
-    def noted(*given, kept: torch.Tensor, noisy: None):
+    def noted(*given, kept: torch.Tensor, **others):
         read.append(kept.shape[1])
-        return forward(*given, noisy=noisy, kept=kept)
+        return forward(*given, kept=kept, **others)
 
     monkeypatch.setattr(near, "forward", noted)
     capture, options = small_capture(), replace(CPU_24, resolution=192)

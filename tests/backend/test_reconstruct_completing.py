@@ -119,9 +119,9 @@ def test_a_step_reads_what_the_last_one_drew_with_its_outline_decided(model, pho
     black = torch.zeros(1, 1, 16, 16, 3)
     read, forward = [], model.forward
 
-    def reading(*given, noisy: Noisy, kept: torch.Tensor | None):
+    def reading(*given, noisy: Noisy, **others):
         read.append(noisy.pictures)
-        return forward(*given, noisy=noisy, kept=kept)
+        return forward(*given, noisy=noisy, **others)
 
     monkeypatch.setattr("backend.reconstruct.render_moving", lambda *_, **__: (black, alpha))
     monkeypatch.setattr(model, "forward", reading)

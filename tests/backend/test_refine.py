@@ -17,7 +17,7 @@ from backend.lrm4d import GAUSSIAN_CHANNELS, LRM4D, LRM4DConfig
 from backend.options import ReconstructOptions
 from backend.rasterize import over_white_srgb, render, render_moving
 from backend.reconstruct import reconstruct
-from backend.refine import refine
+from backend.refine import Mattes, refine
 from tests.helpers.tiny_lrm import rig
 
 CONFIG = LRM4DConfig(
@@ -103,6 +103,24 @@ def test_a_gaussian_of_the_wrong_color_takes_on_the_pictures():
     assert not result[..., :3].any() and not result[..., 6:].any()
 
 
+def test_a_white_subject_becomes_opaque_where_its_matte_says_so():
+    """A white Gaussian over white: its picture tells nothing of its opacity, and its matte does where it is known."""
+    pose = torch.eye(4).view(1, 1, 4, 4)
+    intrinsics, times = torch.tensor([[[8.0, 8.0, 4.0, 4.0]]]), torch.zeros(1, 1)
+
+    def decode(channels):
+        still = torch.tensor([1.0, 0, 0, 0]).expand(1, 1, 4)
+        place, scale = torch.tensor([[[0, 0, 2.0, 0]]]), torch.tensor([[[0.5, 0.5, 0.5, 9.0]]])
+        return Gaussians4D(place, scale, still, still, 0.5 + channels[..., 13], torch.ones(1, 1, 3)).to_moving()
+
+    start, white, steps = torch.zeros(1, 1, 20), torch.ones(1, 1, 3, 8, 8), torch.full((1, 8), math.log(0.1))
+    rest = pose, intrinsics, times, steps
+    told, untold = (Mattes(torch.ones(1, 1, 8, 8), torch.tensor([known])) for known in (True, False))
+    assert refine(start, decode, white, *rest, mattes=told)[..., 13].item() == pytest.approx(0.1, rel=1e-4)
+    unmatted = refine(start, decode, white, *rest)
+    assert torch.equal(refine(start, decode, white, *rest, mattes=untold), unmatted)
+
+
 def test_a_picture_counts_as_often_as_its_weight_says(scene):
     """Gradients are normalised, so they are compared with those of a picture that is given twice."""
     model, channels, pixels, images, poses = scene
@@ -130,6 +148,7 @@ def test_scenes_of_a_batch_and_parts_of_the_views_do_not_matter(scene):
             some[0],
             some[1:],
             torch.ones(last - first),
+            Mattes(torch.zeros_like(some[0][:, :, 0]), torch.zeros(last - first)),
             ignore,
         )
 
