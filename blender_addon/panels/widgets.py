@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Functions that several panels draw with."""
 
-import textwrap
 from typing import TYPE_CHECKING
 
+import blf
 from bpy.types import Context, NodesModifier, PropertyGroup, UILayout, bpy_struct
 
 from .. import _backend as backend
@@ -23,6 +23,9 @@ FIX_ICONS: dict[str, "IconItems"] = {
     "facet4d.aim": "TRACKER",
     "facet4d.make_perspective": "VIEW_PERSPECTIVE",
 }
+
+
+BESIDE_TEXT = 80  # pixels of the sidebar's width that a text with an icon does not have, at a scale of 1
 
 
 class SidebarPanel:
@@ -68,7 +71,9 @@ def draw_options(layout: UILayout, settings: PropertyGroup, options: type, hidde
         header, bodies[group] = layout.panel(f"facet4d_{group.lower()}", default_closed=True)
         header.label(text=group)
     for option in known:
-        has_buttons = isinstance(option.kind, backend.options.Choices) and len(option.kind.choices) == 2
+        kind = option.kind
+        # three words, where a file of one's own can be chosen, too, are cut off
+        has_buttons = isinstance(kind, backend.options.Choices) and len(kind.choices) == 2 and not kind.own_file
         if body := bodies[option.group]:
             for name in shown_properties(option, settings):
                 (body.row() if has_buttons else body).prop(settings, name, expand=has_buttons)
@@ -122,10 +127,23 @@ def draw_fix_button(layout: UILayout, finding: Finding, **look) -> None:
         button.camera = finding.camera.name
 
 
+def wrap(text: str, width: float) -> list[str]:
+    """Return the lines of a text, none of which is wider than `width` pixels in the font of blf unless one word is."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and blf.dimensions(0, longer)[0] <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
 def draw_text(context: Context, layout: UILayout, text: str, icon: "IconItems") -> None:
     """Draw a sentence as a label, in as many lines as the width of the sidebar needs."""
-    characters = max(20, int(context.region.width / (7 * context.preferences.system.ui_scale)) - 4)
+    style, scale = context.preferences.ui_styles[0].widget, context.preferences.system.ui_scale
+    blf.size(0, style.points * scale)
     column = layout.column(align=True)
     column.scale_y = 0.8
-    for number, line in enumerate(textwrap.wrap(text, characters)):
+    for number, line in enumerate(wrap(text, context.region.width - BESIDE_TEXT * scale)):
         column.label(text=line, icon="BLANK1" if number else icon, translate=False)

@@ -148,7 +148,9 @@ def draw_layout(panel, is_first: bool = False) -> Layout:
         view_layer=context.view_layer,
         object=context.object,
         window_manager=context.window_manager,
-        preferences=SimpleNamespace(system=SimpleNamespace(ui_scale=1.0)),
+        preferences=SimpleNamespace(
+            system=SimpleNamespace(ui_scale=1.0), ui_styles=[SimpleNamespace(widget=SimpleNamespace(points=11.0))]
+        ),
         region=SimpleNamespace(width=2000),
         space_data=context.space_data or SimpleNamespace(shading=None),
         region_data=context.region_data,

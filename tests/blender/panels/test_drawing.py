@@ -2,6 +2,7 @@
 """What draws uses icons, attributes, arguments, properties and operators that Blender has; the tests' layout checks."""
 
 import functools
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,10 @@ import pytest
 from tests.helpers.layout import Layout
 
 bpy = pytest.importorskip("bpy")
+import blf
+
+import backend.options
+from blender_addon.panels import widgets
 
 pytestmark = pytest.mark.blender
 
@@ -81,3 +86,34 @@ class Dialog:
     def __getattr__(self, name: str):
         own = vars(self.cls).get(name)
         return functools.partial(own, self) if callable(own) else getattr(self.properties, name)
+
+
+def test_no_line_of_a_text_is_wider_than_the_sidebar(scene):
+    blf.size(0, 11.0)
+    for text in (
+        "Makes a whole head from one photo or video",
+        "WWW MMM WWWW MMMM WW",
+        "lilli illi il lilli illi lil illi",
+    ):
+        lines = widgets.wrap(text, 80)
+        assert " ".join(lines) == text and len(lines) > 1
+        assert all(blf.dimensions(0, line)[0] <= 80 for line in lines)
+        for line, after in itertools.pairwise(lines):  # and none ends sooner than it must
+            assert blf.dimensions(0, f"{line} {after.split()[0]}")[0] > 80
+
+
+def test_a_choice_of_two_is_drawn_as_buttons_and_one_with_a_file_of_ones_own_as_a_menu(registered, monkeypatch):
+    expanded = {}
+
+    def prop(layout, data, property, expand=False, **_):
+        expanded[property] = expand
+
+    monkeypatch.setattr(Layout, "_prop", prop)
+    widgets.draw_options(Layout(), registered.facet4d.portrait, backend.options.PortraitOptions)
+    assert not expanded["model"]
+    widgets.draw_options(Layout(), registered.facet4d, backend.options.ReconstructOptions)
+    assert not expanded["model"] and not expanded["resolution"]
+    known = backend.options.list_options(backend.options.ReconstructOptions)
+    choices = [option for option in known if isinstance(option.kind, backend.options.Choices)]
+    two = [option.blender_name for option in choices if len(option.kind.choices) == 2 and not option.kind.own_file]
+    assert two and all(expanded[name] for name in two)
