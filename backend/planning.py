@@ -74,7 +74,7 @@ def make_plan(
     progress("Reading pictures", 0.0)
     capture = capture.inputs()
     capture.validate()
-    subject = find_subject(capture.frames) if centre is None else None
+    subject = find_subject(capture.frames, centre)
     cameras = [frame.camera for frame in capture.frames]
     normalisation = normalise_rig(cameras, subject.centre if subject else centre)
     progress("Loading the model", 0.05)

@@ -51,28 +51,35 @@ def cut_axes(outline: Outline, width: int, height: int) -> np.ndarray:
     return (outline.box[:2] <= 0) | (outline.box[2:] >= [width, height])
 
 
-def find_subject(frames: Sequence[Frame]) -> Ball | None:
+def find_subject(frames: Sequence[Frame], centre: Sequence[float] | np.ndarray | None = None) -> Ball | None:
     """Return the ball around the subject that the mattes tell; None where they do not.
 
-    Its centre is the point nearest to the rays through the middles of the mattes' boxes, in the least-squares sense.
-    Along an axis where a border of the picture cuts the matte, the picture's own middle is taken: half of a cut matte
-    is not half of the subject, and people put into the middle what they care for. Its radius is MARGIN times that of
-    the ball around this centre which just holds the matte, in the median over the pictures. Where a border cuts the
-    subject, the part that is seen counts: more cannot be known.
+    Its centre is that which is given, or else the point nearest to the rays through the middles of the mattes' boxes,
+    in the least-squares sense. Along an axis where a border of the picture cuts the matte, the picture's own middle is
+    taken: half of a cut matte is not half of the subject, and people put into the middle what they care for. Its
+    radius is MARGIN times that of the ball around this centre which just holds the matte, in the median over the
+    pictures. Where a border cuts the subject, the part that is seen counts: more cannot be known.
 
-    None is returned if most pictures have no matte, or their cameras stand at one place, look in parallel, or look away
-    from the centre.
+    None is returned if most pictures have no matte. Without a given centre it also is if their cameras stand at one
+    place, look in parallel, or look away from the centre.
     """
     outlines = [(frame.camera, outline) for frame in frames if (outline := outline_matte(frame.image))]
     if 2 * len(outlines) <= len(frames):
         return None
+    middle = _find_middle(outlines) if centre is None else np.asarray(centre, np.float64)
+    if middle is None:
+        return None
+    radius = float(np.median([_radius_seen(camera, outline, middle) for camera, outline in outlines]))
+    return Ball(middle, MARGIN * radius) if radius > 0 else None
+
+
+def _find_middle(outlines: Sequence[tuple[Camera, Outline]]) -> np.ndarray | None:
+    """Return the point [3] before the cameras nearest to the rays through the middles of mattes; None if there is
+    none."""
     positions = np.stack([camera.position for camera, _ in outlines])
     middles = np.stack([camera.rays(_middle_seen(camera, outline)) for camera, outline in outlines])
-    centre = _cross_most(positions, middles)
-    if centre is None or np.median(((centre - positions) * middles).sum(1)) <= 0:
-        return None
-    radius = float(np.median([_radius_seen(camera, outline, centre) for camera, outline in outlines]))
-    return Ball(centre, MARGIN * radius) if radius > 0 else None
+    middle = _cross_most(positions, middles)
+    return middle if middle is not None and np.median(((middle - positions) * middles).sum(1)) > 0 else None
 
 
 def _middle_seen(camera: Camera, outline: Outline) -> np.ndarray:

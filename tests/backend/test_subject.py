@@ -140,8 +140,19 @@ def test_of_long_pictures_without_mattes_nothing_is_cut_off(size, count):
 
 def test_a_centre_that_the_user_tells_wins_over_the_mattes():
     made = plan(capture_of_ball(), centre=LOOKED_AT)
-    assert made.squares == made.capture.middle_squares()
     assert made.normalisation.apply_points(LOOKED_AT) == pytest.approx([0, 0, 0], abs=1e-9)
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_mattes_frame_the_subject_whose_centre_the_user_tells(count):
+    """One picture, too, which cannot tell the centre: a small subject in a large picture is read as a large one."""
+    made = plan(capture_of_ball(count, (640, 640), focal=600.0), centre=SUBJECT)
+    assert made.normalisation.apply_points(SUBJECT) == pytest.approx([0, 0, 0], abs=1e-9)
+    assert made.normalisation.scale * RADIUS == pytest.approx(1 / MARGIN, rel=0.1)
+    for frame, square in zip(made.capture.frames, made.squares, strict=True):
+        solid = frame.image[..., 3] >= 128
+        inside = solid[max(square.top, 0) : square.top + square.side, max(square.left, 0) : square.left + square.side]
+        assert inside.sum() == solid.sum() > 0.4 * square.side**2
 
 
 @pytest.mark.parametrize("size", [(640, 640), (800, 450), (450, 800)])
