@@ -50,23 +50,29 @@ def test_blender_reads_a_moment(tmp_path):
     count = write_ply(splats, tmp_path / "moment.ply", 0.3)
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     bpy.ops.wm.ply_import(filepath=str(tmp_path / "moment.ply"), forward_axis="Y", up_axis="Z")
-    mesh = bpy.context.view_layer.objects.active.data
-    assert len(mesh.vertices) == count
+    data = bpy.context.view_layer.objects.active.data
 
-    def read(name: str) -> np.ndarray:
-        values = np.empty(count, np.float32)
-        mesh.attributes[name].data.foreach_get("value", values)
-        return values
+    def read(name: str, width: int = 1) -> np.ndarray:
+        values = np.empty(count * width, np.float32)
+        attribute = data.attributes[name]
+        attribute.data.foreach_get("vector" if attribute.data_type in ("FLOAT_VECTOR", "FLOAT4") else "value", values)
+        return values.reshape(count, width).squeeze()
 
+    assert len(data.attributes["position"].data) == count
+    if isinstance(data, bpy.types.PointCloud):  # splats of Blender's own, from 5.3 on
+        *color, alpha = read("radiance:base", 4).T
+        scale, rotation = read("scale", 3), read("rotation", 4)
+    else:
+        color, alpha = [read(f"f_dc_{channel}") for channel in range(3)], 1 / (1 + np.exp(-read("opacity")))
+        scale = np.exp(np.stack([read(f"scale_{axis}") for axis in range(3)], -1))
+        rotation = np.stack([read(f"rot_{part}") for part in range(4)], -1)
     position, opacity = splats.at(0.3)
     shown = opacity >= 1 / 255
-    found = np.empty(3 * count, np.float32)
-    mesh.attributes["position"].data.foreach_get("vector", found)
-    assert found.reshape(-1, 3) == pytest.approx(position[shown], abs=1e-6)
-    assert 1 / (1 + np.exp(-read("opacity"))) == pytest.approx(opacity[shown], abs=1e-5)
-    assert np.exp(read("scale_1")) == pytest.approx(splats.scale[shown, 1], rel=1e-5)
-    assert read("f_dc_2") * SH_C0 + 0.5 == pytest.approx(splats.color[shown, 2], abs=1e-6)
-    assert read("rot_0") == pytest.approx(splats.rotation[shown, 0], abs=1e-6)
+    assert read("position", 3) == pytest.approx(position[shown], abs=1e-6)
+    assert alpha == pytest.approx(opacity[shown], abs=1e-5)
+    assert scale == pytest.approx(splats.scale[shown], rel=1e-5)
+    assert np.stack(color, -1) * SH_C0 + 0.5 == pytest.approx(splats.color[shown], abs=1e-6)
+    assert rotation == pytest.approx(splats.rotation[shown], abs=1e-6)
 
 
 def test_other_properties_are_read_over(tmp_path):
