@@ -43,6 +43,7 @@ def bake(request: Path) -> None:
     blend = Path(wanted["blend"])
     bpy.ops.wm.save_as_mainfile(filepath=str(blend), compress=True)
     blend.with_suffix(".blend.json").write_text(json.dumps({"last": scene.frame_end}), encoding="utf-8")
+    blender_addon.unregister()  # bpy of Blender 4.5 hangs at exit where anything is left in its handlers
 
 
 if __name__ == "__main__":
