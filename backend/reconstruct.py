@@ -179,7 +179,7 @@ def _run(plan: Plan, views: Views, images: Tensor, noisy: Noisy | None = None) -
     """
     rig = (views.poses, views.intrinsics, views.times)
     with torch.no_grad(), half_precision(plan.device):
-        seen = _darken_white(views, images)
+        seen = images if noisy else _darken_white(views, images)  # what it completes itself can be white
         channels, pixels = plan.network(seen, *rig, noisy=noisy, kept=views.kept, colors=images)
     bound, free = channels[:, : pixels.shape[1]], channels[:, pixels.shape[1] :]
     return torch.cat([bound[:, views.inside], free], 1), pixels[:, views.inside]

@@ -132,6 +132,18 @@ def test_a_step_reads_what_the_last_one_drew_with_its_outline_decided(model, pho
     torch.testing.assert_close(drawn[..., 8:], torch.full_like(drawn[..., 8:], 1))  # white
 
 
+def test_pictures_are_read_as_light_as_they_are_where_views_are_completed(model, photo, monkeypatch):
+    seen, forward = [], model.forward
+
+    def reading(images, *given, **others):
+        seen.append(torch.equal(images, others["colors"]))
+        return forward(images, *given, **others)
+
+    monkeypatch.setattr(model, "forward", reading)
+    reconstruct(photo, replace(SMALL, complete=1), model, CENTRE)
+    assert seen and all(seen)
+
+
 def test_progress_names_the_step_and_stops_there(model, photo):
     seen = []
     reconstruct(photo, SMALL, model, CENTRE, progress=lambda *report: seen.append(report))
