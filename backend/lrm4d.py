@@ -28,6 +28,7 @@ from .gaussians import Gaussians4D, MovingGaussians, concatenate
 from .nvrtc import try_to_load
 from .patches import nearest_points, patchify, rays
 from .plane_sweep import PlaneSweep
+from .transformer import Block
 
 PIXEL_CHANNELS = 10
 GAUSSIAN_CHANNELS = (3, 3, 3, 4, 1, 1, 1, 4)  # depth (as xyz), color, scale, left, opacity | time, time scale, right
@@ -35,6 +36,8 @@ OPACITY = sum(GAUSSIAN_CHANNELS[:4])  # its place among these
 INVISIBLE = -30.0  # in that place
 LEVEL_CHANNELS = 32  # Fourier features of the noise level of missing pictures
 STEP_SIZES = (0.002, 0.02, 0.006, 0.0035, 0.05, 0.01, 0.007, 0.004)  # of the first refinements, for these channels
+CORRECTIONS = (0.01, 0.08, 0.02, 0.01, 0.2, 0.04, 0.03, 0.01)  # their units, for these channels
+FEATURES = 2 * sum(GAUSSIAN_CHANNELS) + 3  # of a pixel, that corrections are made from
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,9 @@ class LRM4DConfig:
     are.
 
     close_ups: whether the network has learned to read close-ups of faces beside the pictures that they are cut from.
+
+    corrections: the number of blocks of the Corrector that takes part in refinements; 0 for steps against the gradient
+    alone.
     """
 
     layers: int
@@ -96,6 +102,7 @@ class LRM4DConfig:
     expansion: int = 4
     border: int = -1
     close_ups: bool = False
+    corrections: int = 0
 
 
 SMALL = LRM4DConfig(
@@ -114,6 +121,7 @@ SMALL = LRM4DConfig(
     expansion=8,
     border=2,
     close_ups=True,
+    corrections=1,
 )
 BASE = LRM4DConfig(12, 768, 12)
 LARGE = LRM4DConfig(24, 1024, 16)
@@ -129,39 +137,6 @@ LARGE_FROM_GSLRM = replace(
 )
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention."""
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.to_qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the attention's output [B, L, D] for tokens [B, L, D]."""
-        qkv = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [3, B, heads, L, D/heads]
-        x = F.scaled_dot_product_attention(*qkv)  # [B, heads, L, D/heads]
-        return self.out(x.transpose(1, 2).flatten(2))
-
-
-class Block(nn.Module):
-    """A pre-norm transformer block."""
-
-    def __init__(self, width: int, heads: int, expansion: int = 4):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width, bias=False)
-        self.attention = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width, bias=False)
-        self.expand = nn.Linear(width, expansion * width, bias=False)
-        self.contract = nn.Linear(expansion * width, width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the block's output [B, L, D] for tokens [B, L, D]."""
-        x = x + self.attention(self.norm1(x))
-        return x + self.contract(F.gelu(self.expand(self.norm2(x))))
-
-
 class Noisy(NamedTuple):
     """What stands for missing pictures: (1 - level) * picture + level * standard normal noise.
 
@@ -170,6 +145,49 @@ class Noisy(NamedTuple):
 
     pictures: Tensor
     level: Tensor
+
+
+class Prediction(NamedTuple):
+    """What the network says of B scenes.
+
+    channels [B, N, 20] and pixels [B, P, 12]: what `LRM4D.gaussians` decodes. tokens [B, L, D]: of the patches that
+    were read, after the last block; the Corrector goes on from them.
+    """
+
+    channels: Tensor
+    pixels: Tensor
+    tokens: Tensor
+
+
+class Corrector(nn.Module):
+    """Blocks that look at how a cloud's renderings differ from its pictures, and say what to change.
+
+    A gradient alone moves Gaussians to where they fit the pictures that there are, also where that fits nothing else.
+    The blocks have learned from views that were not among these pictures.
+    """
+
+    def __init__(self, config: LRM4DConfig):
+        super().__init__()
+        self.patch = config.patch
+        self.embed = nn.Linear(FEATURES * config.patch**2, config.width, bias=False)
+        self.embed_norm = nn.LayerNorm(config.width, bias=False)
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, config.expansion) for _ in range(config.corrections)
+        )
+        self.decode_norm = nn.LayerNorm(config.width, bias=False)
+        self.decode = nn.Linear(config.width, sum(GAUSSIAN_CHANNELS) * config.patch**2, bias=False)
+
+    def forward(self, features: Tensor, tokens: Tensor) -> Tensor:
+        """Return changes of the channels [B, L, P * P, 20] from features [B, L, P * P, FEATURES] and tokens [B, L, D].
+
+        Features are the direction of the refinement's step, the channels and the color's differences from the picture,
+        all of about unit size (corrections.py).
+        """
+        x = tokens.float() + self.embed_norm(self.embed(features.flatten(2)))
+        for block in self.blocks:
+            x = block(x)
+        units = x.new_tensor(CORRECTIONS).repeat_interleave(x.new_tensor(GAUSSIAN_CHANNELS, dtype=torch.long))
+        return self.decode(self.decode_norm(x)).float().unflatten(-1, (-1, len(units))) * units
 
 
 class LRM4D(nn.Module):
@@ -194,6 +212,8 @@ class LRM4D(nn.Module):
         if config.refinements:
             logarithms = torch.tensor([math.log(size) for size in STEP_SIZES])
             self.step_sizes = nn.Parameter(logarithms.repeat(config.refinements, 1))
+        if config.corrections:
+            self.corrector = Corrector(config)
         # On the meta device, random numbers and logarithms of tensors import torch._dynamo and triton, which can crash
         # a Blender.
         if not self.embed.weight.is_meta:
@@ -214,6 +234,8 @@ class LRM4D(nn.Module):
             self.decode.weight.data *= torch.where(quaternion, 0.1, 1.0)[:, None]
             if self.config.completes:
                 nn.init.zeros_(self.level.weight)
+            if self.config.corrections:  # at first, refinements are as without it
+                nn.init.zeros_(self.corrector.decode.weight)
 
     def predict(self, images: Tensor, camera_to_world: Tensor, intrinsics: Tensor, times: Tensor) -> Gaussians4D:
         """Predict the 4D Gaussians [B, N] of B scenes from V pictures each, without refinements.
@@ -221,7 +243,7 @@ class LRM4D(nn.Module):
         Arguments are those of `forward`. N = V * H * W (pixels patch by patch) + free Gaussians. The Gaussians are in
         the world and on the clock of the cameras.
         """
-        return self.gaussians(*self(images, camera_to_world, intrinsics, times))
+        return self.gaussians(*self(images, camera_to_world, intrinsics, times)[:2])
 
     def forward(
         self,
@@ -232,8 +254,8 @@ class LRM4D(nn.Module):
         noisy: Noisy | None = None,
         kept: Tensor | None = None,
         colors: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Run the network on B scenes with V views each; return the channels and pixels that `gaussians` decodes.
+    ) -> Prediction:
+        """Run the network on B scenes with V views each.
 
         images [B, K, 3, H, W] sRGB-encoded in 0..1, over white; H and W multiples of the patch size.
         camera_to_world [B, V, 4, 4] OpenCV, in the rig-normalised world (camera.normalise_rig); intrinsics [B, V, 4]
@@ -244,7 +266,8 @@ class LRM4D(nn.Module):
         The Gaussians of the others are invisible. Pictures are compared with all that the others show (PlaneSweep).
         colors [B, K, 3, H, W]: those that the Gaussians' are relative to; None for the images'.
         Returns channels [B, V * H * W + free Gaussians, 20], pixels patch by patch, and those pixels' PIXEL_CHANNELS,
-        width at the point nearest to the origin, and growth of the width with depth [B, V * H * W, 12].
+        width at the point nearest to the origin, and growth of the width with depth [B, V * H * W, 12]. The tokens are
+        in the order of `kept`.
 
         Raises:
             ValueError: H or W is not a multiple of the patch size, or the model does not accept noisy pictures.
@@ -294,7 +317,8 @@ class LRM4D(nn.Module):
             away = (nearest - origin[..., None, None, :]).norm(dim=-1, keepdim=True)
             color = 2 * base.permute(0, 1, 3, 4, 2) - 1
             pixels = torch.cat([color.float(), pixels[..., 3:].float(), away / focal, (1 / focal).expand_as(away)], -1)
-        return channels, patchify(pixels, patch).reshape(len(tokens), -1, PIXEL_CHANNELS + 2)
+        pixels = patchify(pixels, patch).reshape(len(tokens), -1, PIXEL_CHANNELS + 2)
+        return Prediction(channels, pixels, tokens[:, :count])
 
     def gaussians(self, channels: Tensor, pixels: Tensor) -> Gaussians4D:
         """Decode channels [B, N, 20] to Gaussians [B, N].

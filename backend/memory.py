@@ -62,18 +62,21 @@ def default_refinements(learned: int, compiled: bool = True) -> int:
     return learned if compiled else min(learned, SLOW_REFINEMENTS)
 
 
-def reconstruction_bytes(layers: int, width: int, patch: int, tokens: int, expansion: int = 4, missing: int = 0) -> int:
+def reconstruction_bytes(
+    layers: int, width: int, patch: int, tokens: int, expansion: int = 4, missing: int = 0, corrections: int = 0
+) -> int:
     """Return the bytes of memory that a reconstruction takes at most, estimated from peaks measured on a CPU.
 
-    layers, width, patch, expansion: the network's sizes. tokens: patches of all views together. missing: how many of
-    these have no picture and are drawn.
+    layers, width, patch, expansion, corrections: the network's sizes. tokens: patches of all views together. missing:
+    how many of these have no picture and are drawn.
 
     The estimate adds up a quarter of a GiB for PyTorch itself, the weights and their half-precision file, every
     Gaussian as each missing view shows it, and the larger of a transformer block (24 floats per channel) and the change
     of world (1,400 bytes per Gaussian, if none were pruned; most are). A GPU's peaks are lower: 1.9 of 2.4 GiB for 24
     pictures of 256 px with four refinements.
     """
-    weights = 4 * (4 + 2 * expansion) * layers * width**2  # without the small first and last layers
+    weights = 4 * (4 + 2 * expansion) * (layers + corrections) * width**2  # without the small first and last layers
+    weights += 4 * 63 * bool(corrections) * patch**2 * width  # 43 numbers of each pixel go in, 20 come out
     drawn = 64 * missing * patch**2
     return 2**28 + 3 * weights // 2 + tokens * (drawn + max(4 * 24 * width, 1400 * patch**2))
 

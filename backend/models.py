@@ -78,7 +78,7 @@ def load_model(name: str | Path, device: torch.device | str = "cpu") -> LRM4D:
     except (OSError, SafetensorError, KeyError) as error:
         raise UserError(f"The weights {path} are damaged ({error}); install them again.") from None
     another = UserError(f"The weights {path} belong to another model than their card says; install them again.")
-    if config.layers * config.width**2 > sum(value.numel() for value in state.values()):
+    if (config.layers + config.corrections) * config.width**2 > sum(value.numel() for value in state.values()):
         raise another  # a model this large would take too long to build even without values
     with torch.device("meta"):
         model = LRM4D(config)
@@ -155,7 +155,9 @@ def read_card(path: Path) -> dict:
 
 _TYPES = {"int": int, "float": int | float, "bool": bool}  # of a card's values
 # of sizes; others: 1e6
-_LARGEST = {"layers": 1000, "patch": 256, "sweep": 4096, "refinements": 1000, "expansion": 64, "border": 64}
+_LARGEST = {"layers": 1000, "patch": 256, "sweep": 4096, "refinements": 1000, "expansion": 64, "border": 64} | {
+    "corrections": 1000
+}
 
 
 def _parse_config(card: dict, path: Path) -> LRM4DConfig:
@@ -175,8 +177,8 @@ def _parse_config(card: dict, path: Path) -> LRM4DConfig:
             raise TypeError("a size is not positive")
         if config.sweep < 0 or (config.sweep and config.patch % PlaneSweep.CELLS):
             raise TypeError(f"a sweep of {config.sweep} depths with patches of {config.patch}")
-        if config.refinements < 0:
-            raise TypeError(f"{config.refinements} refinements")
+        if config.refinements < 0 or config.corrections < 0:
+            raise TypeError(f"{config.refinements} refinements with {config.corrections} blocks of corrections")
         if config.width % config.heads:
             raise TypeError(f"{config.heads} heads do not divide a width of {config.width}")
         return config

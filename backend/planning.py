@@ -177,7 +177,9 @@ def _add_close_ups(plan: Plan, frames: Sequence[Frame], areas: Sequence[Square],
 def _needed_bytes(views: int, missing: int, resolution: int, config: LRM4DConfig) -> int:
     """Return the bytes of memory that reading so many views and missing ones takes."""
     tokens = (views + missing) * (resolution // config.patch) ** 2
-    return reconstruction_bytes(config.layers, config.width, config.patch, tokens, config.expansion, missing)
+    return reconstruction_bytes(
+        config.layers, config.width, config.patch, tokens, config.expansion, missing, config.corrections
+    )
 
 
 def _shows(camera: Camera, point: np.ndarray) -> bool:

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from .capture import SOLID, Capture, Frame, Square, has_matte, over_white
 from .complete import decide_outline, denoise
+from .corrections import Correction
 from .devices import half_precision, report_blocks
 from .errors import Progress, UserError, no_progress, part_of
 from .gaussians import Gaussians4D
-from .lrm4d import LRM4D, Noisy
+from .lrm4d import LRM4D, Noisy, Prediction
 from .options import ReconstructOptions
 from .patches import patches_near, patchify
 from .planning import DEFAULTS, Plan, make_plan, memory_errors
@@ -33,9 +34,8 @@ OnCloud = Callable[[Gaussians4D], None]
 """A function that is given the cloud as it is before it is refined, placed and on the CPU; where views are completed,
 after each step."""
 
+ONE_PLACE = 0.1  # radii of the subject's ball, within which cameras stand at one place
 LIGHTEST = 230  # of 255, as which the network sees white on a subject: over white it would see nothing there
-
-Prediction = tuple[Tensor, Tensor]  # channels and pixels, as LRM4D.gaussians decodes them
 
 
 class NothingFound(UserError):
@@ -153,22 +153,32 @@ def predict(prepared: Prepared, progress: Progress = no_progress, on_cloud: OnCl
     network, views = plan.network, views.to(plan.device)
     images = over_white(views.images).permute(0, 3, 1, 2)[None]
     if len(plan.missing):
-        channels, pixels = _complete(plan, views, images, part_of(progress, 0.1, 0.8), on_cloud)
+        prediction = _complete(plan, views, images, part_of(progress, 0.1, 0.8), on_cloud)
         refining = part_of(progress, 0.8, 0.9)
     else:
         with report_blocks(network.blocks, lambda done: progress("Predicting Gaussians", 0.1 + 0.4 * done)):
-            channels, pixels = _run(plan, views, images)
+            prediction = _run(plan, views, images)
         refining = part_of(progress, 0.5, 0.9)
         if on_cloud and plan.refinements:
-            on_cloud(_unrefined(plan, channels, pixels))
+            on_cloud(_unrefined(plan, prediction))
+    channels, pixels, tokens = prediction
     decode = partial(network.moving_gaussians, pixels=pixels)
     if plan.refinements and channels.shape[1]:
         rig = (part[:, : len(views.images)] for part in (views.poses, views.intrinsics, views.times))
         steps = network.step_sizes[: plan.refinements].detach()
         mattes = Mattes(views.images[None, ..., 3] / 255, views.matted)
-        channels = refine(
-            channels, decode, images, *rig, step_sizes=steps, progress=refining, weights=views.weights, mattes=mattes
-        )
+        with torch.no_grad():
+            channels = refine(
+                channels,
+                decode,
+                images,
+                *rig,
+                step_sizes=steps,
+                progress=refining,
+                weights=views.weights,
+                mattes=mattes,
+                correct=_correction(plan, views, tokens),
+            )
     return network.gaussians(channels, pixels).select(0).prune()
 
 
@@ -180,9 +190,24 @@ def _run(plan: Plan, views: Views, images: Tensor, noisy: Noisy | None = None) -
     rig = (views.poses, views.intrinsics, views.times)
     with torch.no_grad(), half_precision(plan.device):
         seen = images if noisy else _darken_white(views, images)  # what it completes itself can be white
-        channels, pixels = plan.network(seen, *rig, noisy=noisy, kept=views.kept, colors=images)
+        channels, pixels, tokens = plan.network(seen, *rig, noisy=noisy, kept=views.kept, colors=images)
     bound, free = channels[:, : pixels.shape[1]], channels[:, pixels.shape[1] :]
-    return torch.cat([bound[:, views.inside], free], 1), pixels[:, views.inside]
+    return Prediction(torch.cat([bound[:, views.inside], free], 1), pixels[:, views.inside], tokens)
+
+
+def _correction(plan: Plan, views: Views, tokens: Tensor) -> Correction | None:
+    """Return what the network's Corrector adds to refinements of a prediction, if it has one.
+
+    Pictures from one place alone do not tell it what to change elsewhere, and foreign subjects became worse there
+    (docs/training-log.md).
+    """
+    network = plan.network
+    origins = views.poses[0, : len(views.images), :3, 3]
+    if not network.config.corrections or (origins - origins[0]).norm(dim=-1).max() < ONE_PLACE:
+        return None
+    patches = views.poses.shape[1] * (plan.resolution // network.config.patch) ** 2
+    half = half_precision(plan.device)
+    return Correction(network.corrector, tokens, views.inside[None], patches, views.kept, half)
 
 
 def _darken_white(views: Views, images: Tensor) -> Tensor:
@@ -203,7 +228,7 @@ def _complete(plan: Plan, views: Views, images: Tensor, progress: Progress, on_c
 
     def draw(prediction: Prediction) -> Tensor:
         with torch.no_grad():
-            drawn = render_moving(network.moving_gaussians(*prediction), *rig, width=side, height=side)
+            drawn = render_moving(network.moving_gaussians(*prediction[:2]), *rig, width=side, height=side)
         return over_white_pictures(*decide_outline(*drawn))
 
     def run(pictures: Tensor, level: Tensor) -> Prediction:
@@ -218,7 +243,7 @@ def _complete(plan: Plan, views: Views, images: Tensor, progress: Progress, on_c
         with report_blocks(network.blocks, partial(report, step)):
             prediction = next(predictions)
         if on_cloud:
-            on_cloud(_unrefined(plan, *prediction))
+            on_cloud(_unrefined(plan, prediction))
     return prediction
 
 
@@ -236,9 +261,9 @@ def place(cloud: Gaussians4D, plan: Plan, progress: Progress = no_progress) -> G
     return cloud
 
 
-def _unrefined(plan: Plan, channels: Tensor, pixels: Tensor) -> Gaussians4D:
+def _unrefined(plan: Plan, prediction: Prediction) -> Gaussians4D:
     """Return a prediction as a cloud in the capture's world and clock, on the CPU."""
-    return _in_capture(plan.network.gaussians(channels, pixels).select(0).prune(), plan).to("cpu")
+    return _in_capture(plan.network.gaussians(*prediction[:2]).select(0).prune(), plan).to("cpu")
 
 
 def _in_capture(cloud: Gaussians4D, plan: Plan) -> Gaussians4D:

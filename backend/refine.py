@@ -4,7 +4,8 @@
 The network predicts where things are, but does not see how its Gaussians look when they are blended. So the cloud is
 rendered for the cameras and times of its pictures, and the network's output channels are moved against the gradient of
 the squared differences, of colors over white and of mattes: a light subject hardly differs from white, and a cloud that
-lacks it would show it as holes over all else. This is our addition; in the paper, the prediction is the result.
+lacks it would show it as holes over all else. Where the network has a Corrector (lrm4d.py), that adds what it has
+learned. This is our addition; in the paper, the prediction is the result.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ MATTE = 0.5  # how much a pixel's alpha counts against its color
 MAX_SPLATS = 2**23  # that a GPU renders at once, over all views; with what their gradient needs, some gigabytes
 
 
+Correct = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Returns what to change beside the step [B, N, 20], given channels and the step's direction [B, N, 20], and how the
+renderings differ from the pictures [B, V, H, W, 3]; see corrections.Correction."""
+
+
 class Mattes(NamedTuple):
     """The alpha of pictures, [B, V, H, W] in 0..1, and for which of them it is a matte, [V] bool."""
 
@@ -43,13 +49,15 @@ def refine(
     progress: Progress = no_progress,
     weights: Tensor | None = None,
     mattes: Mattes | None = None,
+    correct: Correct | None = None,
 ) -> Tensor:
     """Refine the channels [B, N, 20] of B clouds by K steps towards their V pictures, and return them.
 
     decode: turns channels into Gaussians. images [B, V, 3, H, W] sRGB-encoded over white, camera_to_world [B, V, 4, 4],
     intrinsics [B, V, 4] and times [B, V] are the inputs of LRM4D. step_sizes [K, 8]: logarithms, for every step and
     each of GAUSSIAN_CHANNELS. weights [V]: how much each picture counts, 1 if not given. mattes: they count by MATTE if
-    given. The result is differentiable in channels and step sizes, but not through the steps' directions.
+    given. correct: makes further changes. The result is differentiable in channels and step sizes, but not through the
+    steps' directions.
     """
     if weights is None:
         weights = images.new_ones(images.shape[1])
@@ -61,8 +69,13 @@ def refine(
         def report(done: float, step: int = step) -> None:
             progress("Refining", (step + done) / len(step_sizes))
 
-        gradient = _gradient(channels, decode, images, (camera_to_world, intrinsics, times), weights, mattes, report)
-        channels = channels + sizes.exp().repeat_interleave(repeats) * _normalise(-gradient)
+        rig = (camera_to_world, intrinsics, times)
+        gradient, differences = _gradient(channels, decode, images, rig, weights, mattes, report)
+        direction = _normalise(-gradient)
+        change = sizes.exp().repeat_interleave(repeats) * direction
+        if correct is not None:
+            change = change + correct(channels, direction, differences)
+        channels = channels + change
     return channels
 
 
@@ -74,8 +87,9 @@ def _gradient(
     weights: Tensor,
     mattes: Mattes,
     report: Callable[[float], None],
-) -> Tensor:
-    """Return the gradient, with respect to the channels, of the summed squared differences to the pictures.
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient, with respect to the channels, of the summed squared differences to the pictures, and the
+    colors' differences [B, V, H, W, 3].
 
     rig: camera_to_world, intrinsics and times. weights [V]: of the pictures. report: gets the fraction that is done.
     The channels are decoded once; the views are drawn a few at a time, one on a CPU, so that their memory stays small.
@@ -84,7 +98,7 @@ def _gradient(
         variables = channels.detach().requires_grad_()
         decoded = decode(variables)
     leaves = [part.detach().requires_grad_() for part in decoded]
-    totals = [torch.zeros_like(part) for part in leaves]
+    totals, differences = [torch.zeros_like(part) for part in leaves], []
     count = images.shape[1]
     chunk = max(1, MAX_SPLATS // decoded.opacity.numel()) if images.is_cuda else 1
     for first in range(0, count, chunk):
@@ -92,11 +106,14 @@ def _gradient(
         views = (
             part[:, first : first + chunk] for part in (images, *rig, weights[None], mattes.alpha, mattes.known[None])
         )
-        for total, part in zip(totals, _gradients_by_leaves(leaves, *views), strict=True):
+        parts, difference = _gradients_by_leaves(leaves, *views)
+        differences.append(difference)
+        for total, part in zip(totals, parts, strict=True):
             total += part.nan_to_num(0, 0, 0)
     used = [index for index, part in enumerate(decoded) if part.requires_grad]
     outputs, gradients = ([parts[index] for index in used] for parts in (decoded, totals))
-    return torch.autograd.grad(outputs, variables, gradients)[0].nan_to_num(0, 0, 0)
+    gradient = torch.autograd.grad(outputs, variables, gradients)[0].nan_to_num(0, 0, 0)
+    return gradient, torch.cat(differences, 1)
 
 
 def _gradients_by_leaves(
@@ -108,17 +125,19 @@ def _gradients_by_leaves(
     weights: Tensor,
     mattes: Tensor,
     known: Tensor,
-) -> tuple[Tensor, ...]:
-    """Return the gradients of some views' squared differences by the parts of MovingGaussians.
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Return the gradients of some views' squared differences by the parts of MovingGaussians, and the colors'
+    differences.
 
     weights, known: of the views, [1, V].
     """
     with torch.enable_grad():
         size = images.shape[:-3:-1]
         rendered, alpha = render_moving(MovingGaussians(*leaves), camera_to_world, intrinsics, times, *size)
-        squares = (over_white_srgb(rendered, alpha) - images.movedim(2, -1)).square()
+        difference = over_white_srgb(rendered, alpha) - images.movedim(2, -1)
         off = MATTE * known[..., None, None] * (alpha - mattes).square()
-        return torch.autograd.grad(((squares.sum(-1) + off) * weights[..., None, None]).sum(), leaves)
+        error = ((difference.square().sum(-1) + off) * weights[..., None, None]).sum()
+        return torch.autograd.grad(error, leaves), difference.detach()
 
 
 def _normalise(direction: Tensor) -> Tensor:

@@ -29,11 +29,11 @@ from ..cache import load_or_make
 from ..color import color_from_harmonic
 from ..errors import UserError, first_line
 from ..gaussians import Gaussians4D
-from ..lrm4d import Block
 from ..models import not_finite
 from ..patches import nearest_points, patchify, rays
 from ..rotations import isoclinic_from_quaternion
 from ..splats import STATIC_SIGMA
+from ..transformer import Block
 
 PIXEL_CHANNELS = 9
 DEPTH_RANGE = 1.8  # centres lie within +- this of the ray's point nearest to the origin

@@ -46,6 +46,9 @@ class TrainConfig:
     busts_share: of the heads, those that have shoulders and clothes; close_up_share: of the groups of heads with many
     inputs, those with close-ups of faces (scenes/sampler.py).
 
+    corrections_only: whether only the Corrector and the sizes of refinements learn, and all else stays as it is. Then
+    all batches are refined, those with missing cameras too.
+
     For large models: with fsdp, several GPUs share the parameters and the optimizers' state (FSDP2) where otherwise
     each holds all of them (DDP); activation_checkpointing computes the blocks' activations anew in the backward pass.
     """
@@ -74,6 +77,7 @@ class TrainConfig:
     heads_share: float = 0.75
     busts_share: float = 0.4
     close_up_share: float = 0.0
+    corrections_only: bool = False
     ssim_weight: float = 0.05
     alpha_weight: float = 0.5
     perceptual_weight: float = 0.0
@@ -140,6 +144,8 @@ def read_config(path: Path) -> TrainConfig:
         raise UserError(f"{path} names the model '{config.model}'; choose one of {', '.join(CONFIGS)}.")
     if any(batch.missing for batch in config.batches) and not CONFIGS[config.model].completes:
         raise UserError(f"{path} sets batches with missing cameras, which '{config.model}' cannot read; remove them.")
+    if config.corrections_only and not CONFIGS[config.model].corrections:
+        raise UserError(f"{path} sets corrections_only, but '{config.model}' has no corrections; remove it.")
     return config
 
 

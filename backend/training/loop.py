@@ -43,6 +43,7 @@ from ..files import replacing
 from ..logs import log
 from ..lrm4d import LRM4D
 from ..models import CONFIGS, load_model, save_weights
+from ..transformer import transformer_blocks
 from .checkpoints import find_checkpoint, load_checkpoint, save_checkpoint
 from .config import Batch, TrainConfig
 from .losses import GeometryErrors
@@ -62,17 +63,20 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)  # of a sharded
 
 
 def make_optimizers(model: LRM4D, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Make Muon for the transformer's matrices, AdamW for all else."""
-    weights, hidden = (
-        [module.weight for module in part.modules() if isinstance(module, nn.Linear)] for part in (model, model.blocks)
-    )
+    """Make Muon for the blocks' matrices, AdamW for all else that learns."""
+
+    def matrices(parts: Iterable[nn.Module]) -> list[Tensor]:
+        linear = (module for part in parts for module in part.modules() if isinstance(module, nn.Linear))
+        return [module.weight for module in linear if module.weight.requires_grad]
+
+    weights, hidden = matrices([model]), matrices(transformer_blocks(model))
 
     def without(values: Iterable[Tensor], others: list[Tensor]) -> list[Tensor]:
         return [value for value in values if not any(value is other for other in others)]
 
     groups = [
         {"params": without(weights, hidden), "weight_decay": config.weight_decay},
-        {"params": without(model.parameters(), weights), "weight_decay": 0.0},
+        {"params": without(_learning(model), weights), "weight_decay": 0.0},
     ]
     fused = next(model.parameters()).is_cuda
     adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=fused)
@@ -137,6 +141,10 @@ class Run:
         self.config = config
         self.device = device
         self.model = LRM4D(CONFIGS[config.model]).to(device)
+        if config.corrections_only:
+            self.model.requires_grad_(False)
+            for part in (self.model.corrector, self.model.step_sizes):
+                part.requires_grad_(True)
         _prepare(self.model, config)
         self.network = self.model
         if joined and config.fsdp:
@@ -190,13 +198,11 @@ class Run:
     def advance(self) -> Tensor:
         """Train one step -> the figures of LOGGED [5], left on the device so that nothing waits for it."""
         config = self.config
-        parameters = list(self.model.parameters())  # before the network runs: then FSDP2 puts whole ones in their place
+        parameters = _learning(self.model)  # before the network runs: then FSDP2 puts whole ones in their place
         for parameter in parameters:
             parameter.grad = None
         batch, most = self.scenes.take(self.step)
-        # as good as can be after any number of refinements, or none
-        refinements = self.step % (self.model.config.refinements + 1)
-        loss, decibels, errors = self.task.score(batch, most, refinements, (config.seed, self.step), self.rank)
+        loss, decibels, errors = self.task.score(batch, most, self._refinements(), (config.seed, self.step), self.rank)
         # DDP waits for every gradient, also of what this step does without
         loss = loss + sum(0 * value.sum() for value in self._sometimes_idle())
         loss.backward()
@@ -212,14 +218,25 @@ class Run:
         keep = min(config.ema, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
             averages = [local(value) for value in self.average.values()]
-            torch._foreach_lerp_(averages, [local(parameter) for parameter in parameters], 1 - keep)
+            torch._foreach_lerp_(averages, [local(parameter) for parameter in self.model.parameters()], 1 - keep)
         self.step += 1
         return torch.stack([loss.detach(), decibels, *(error.detach() for error in errors)])
+
+    def _refinements(self) -> int:
+        """Return how many refinements the step makes: clouds shall be as good as can be after any number, or none.
+
+        Where corrections alone learn, every other step makes all of them, as the product does, and the others some.
+        """
+        most = self.model.config.refinements
+        if not self.config.corrections_only:
+            return self.step % (most + 1)
+        return most if self.step % 2 == 0 else 1 + self.step // 2 % max(most - 1, 1)
 
     def _sometimes_idle(self) -> list[Tensor]:
         """Return the parameters that some steps do without."""
         config, model = self.model.config, self.model
         idle: list[Tensor] = [model.step_sizes] if config.refinements else []
+        idle += model.corrector.parameters() if config.corrections else []
         return [*idle, model.unseen, model.level.weight] if config.completes else idle
 
 
@@ -298,11 +315,16 @@ def save(run: Run, out: Path) -> None:
 def _prepare(model: LRM4D, config: TrainConfig) -> None:
     """Combine what is slow on a GPU into kernels, and let the blocks' activations be computed twice if so set."""
     compiled = model.embed.weight.is_cuda
-    for block in model.blocks:
+    for block in transformer_blocks(model):
         # the forward methods, not the modules, so that FSDP2's hooks stay outside
         forward = torch.compile(block.forward, dynamic=True) if compiled else block.forward
         keep = partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
         block.forward = keep if config.activation_checkpointing else forward
+
+
+def _learning(model: nn.Module) -> list[nn.Parameter]:
+    """Return a model's parameters that are not frozen."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def _too_large(batch: Batch) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ..complete import decide_outline, denoise
+from ..corrections import Correction
 from ..gaussians import MovingGaussians
 from ..lrm4d import LRM4D, LRM4DConfig, Noisy
 from ..memory import reading_resolution
@@ -80,12 +81,14 @@ def reconstruct_batch(
     if config.border >= 0:
         kept = patches_near(shown, config.patch, config.border, most and most.patches)
     with torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.is_cuda):
-        channels, pixels = model(pictures[:, start:], *given, noisy=noisy, kept=kept)
+        channels, pixels, tokens = model(pictures[:, start:], *given, noisy=noisy, kept=kept)
     cloud = network.moving_gaussians(channels, pixels)
     shown = patchify(shown[..., None], config.patch).flatten(1)
     count = most.pixels if most else int(shown.sum(1).max())
     order = shown.byte().argsort(dim=1, descending=True, stable=True)[:, :count]
+    patches = shown.shape[1] // config.patch**2
     shown, pixels = shown.take_along_dim(order, 1), pixels.take_along_dim(order[..., None], 1)
+    numbers = torch.where(shown, order, -1)
     free = channels[:, channels.shape[1] - config.free_gaussians :]
     channels = torch.cat([channels.take_along_dim(order[..., None], 1), free], 1)
     shown = F.pad(shown, (0, free.shape[1]), value=True)
@@ -96,7 +99,12 @@ def reconstruct_batch(
 
     if config.refinements and refinements != 0:
         known = [part[:, : batch.known] for part in given]
-        channels = refine(channels, drawn, pictures, *known, step_sizes=network.step_sizes[:refinements])
+        correct = None
+        if config.corrections:
+            half = torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.is_cuda)
+            correct = Correction(network.corrector, tokens, numbers, patches, kept, half)
+        steps = network.step_sizes[:refinements]
+        channels = refine(channels, drawn, pictures, *known, step_sizes=steps, correct=correct)
     return cloud, drawn(channels)
 
 

@@ -10,6 +10,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from ..lrm4d import LRM4D
+from ..transformer import transformer_blocks
 
 
 def shard(model: LRM4D) -> None:
@@ -18,7 +19,7 @@ def shard(model: LRM4D) -> None:
     All processes must hold the same values before.
     """
     mesh = init_device_mesh(model.embed.weight.device.type, (dist.get_world_size(),))
-    for block in model.blocks:
+    for block in transformer_blocks(model):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
 

@@ -48,9 +48,10 @@ def to_lrm4d(model: GSLRM) -> LRM4D:
 
 def can_grow(given: LRM4DConfig, own: LRM4DConfig) -> bool:
     """Tell whether weights of one form can start a model of another: what they have learned keeps its meaning."""
-    free = ("layers", "resolution", "completes", "expansion", "border", "close_ups")
+    free = ("layers", "resolution", "completes", "expansion", "border", "close_ups", "corrections")
     same = replace(given, **{name: getattr(own, name) for name in free})
-    return same == own and given.expansion <= own.expansion and given.layers <= own.layers
+    fits = given.expansion <= own.expansion and given.layers <= own.layers
+    return same == own and fits and given.corrections in (0, own.corrections)
 
 
 def grow(state: dict[str, Tensor], given: LRM4DConfig, own: LRM4DConfig) -> dict[str, Tensor]:

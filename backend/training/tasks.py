@@ -50,10 +50,11 @@ class Task:
     def score(self, batch: SceneBatch, most: Most, refinements: int, seed: tuple[int, int], rank: int) -> Outcome:
         """Score what the network makes of a batch; the seed decides all that is random, with the process's rank.
 
-        most: see `predict`. refinements: how many are made where no picture is missing.
+        most: see `predict`. refinements: how many are made; with missing pictures only where corrections learn, since
+        these gain little else.
         """
         if batch.given > batch.known:
-            return self._complete(batch, most, seed, rank)
+            return self._complete(batch, most, refinements * self.config.corrections_only, seed, rank)
         return self._reconstruct(batch, most, refinements)
 
     def _reconstruct(self, batch: SceneBatch, most: Most, refinements: int) -> Outcome:
@@ -71,11 +72,12 @@ class Task:
         loss = loss + sum(weight * error for weight, error in zip(weights, errors, strict=True))
         return Outcome(loss, decibels, errors)
 
-    def _complete(self, batch: SceneBatch, most: Most, seed: tuple[int, int], rank: int) -> Outcome:
+    def _complete(self, batch: SceneBatch, most: Most, refinements: int, seed: tuple[int, int], rank: int) -> Outcome:
         """Score all views of a batch with missing cameras, or the unknown ones if the network was shown no picture."""
         config = self.config
         chance = np.random.default_rng(seed)  # the same in all processes
         blind = bool(chance.random() < config.blind_share)
+        refinements = 0 if blind else refinements
         first = batch.known if blind else 0
         noise, level = draw_noise(batch, (*seed, rank))
         own = bool(chance.random() < config.own_share)
@@ -84,7 +86,7 @@ class Task:
             imagined = self._imagine(batch, most, noise, blind)
             pictures = torch.where(level[:, None, None, None, None] > LEAST_OWN, imagined, pictures)
         noisy = Noisy(mix(pictures, noise, level), level)
-        cloud, color, alpha = predict(self.network, batch, most, 0, noisy=noisy, blind=blind, first=first)
+        cloud, color, alpha = predict(self.network, batch, most, refinements, noisy=noisy, blind=blind, first=first)
         truth = batch.images[:, first:]
         weights = (config.ssim_weight, config.missing_alpha_weight, self._emphasis(batch, color.shape[1]))
         loss, decibels = reconstruction_loss(color, alpha, truth, *weights)

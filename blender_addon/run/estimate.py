@@ -33,7 +33,8 @@ RENDER_OPERATIONS, DRAW_OPERATIONS = 0.8e5, 1e5
 SLOW_RENDERING = 16  # times as many where neither a GPU nor Numba is there
 START = 4.0  # seconds that PyTorch takes to start
 MEMORY_SECONDS = 5.0  # after which the free memory is looked at again
-_OLDER = {"refinements": 0, "completes": False, "expansion": 4, "close_ups": False}  # what older cards lack
+# what older cards lack
+_OLDER = {"refinements": 0, "completes": False, "expansion": 4, "close_ups": False, "corrections": 0}
 CARDS = Path(errors.__file__).parent / "weights"
 
 
@@ -148,7 +149,9 @@ def estimate(scene: Scene, shots: Sequence[tuple["Camera", float]]) -> Estimate 
     return Estimate(
         gaussians=windows * tokens * patch**2,
         free=_free_memory(options),
-        memory=backend.memory.reconstruction_bytes(layers, width, patch, tokens, expansion, missing),
+        memory=backend.memory.reconstruction_bytes(
+            layers, width, patch, tokens, expansion, missing, config["corrections"]
+        ),
         operations=windows * operations,
         seconds=windows * operations / pace + (0 if "torch" in sys.modules else START) if pace else None,
     )

@@ -15,7 +15,7 @@ CONFIGS = {"pixel bound": SMALL, "published": LARGE_FROM_GSLRM}
 
 
 def tiny(config: LRM4DConfig) -> LRM4D:
-    return LRM4D(replace(config, layers=0, width=16, heads=1, sweep=0))
+    return LRM4D(replace(config, layers=0, width=16, heads=1, sweep=0, corrections=0))
 
 
 def inputs(config: LRM4DConfig, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:

@@ -25,7 +25,9 @@ def test_what_a_run_takes_holds_the_weights_and_the_work(pictures):
     size = network.config
     weights = sum(value.numel() * value.element_size() for value in network.parameters())
     work = max(4 * 24 * size.width, 1400 * size.patch**2) * tokens
-    needed = memory.reconstruction_bytes(size.layers, size.width, size.patch, tokens, size.expansion)
+    needed = memory.reconstruction_bytes(
+        size.layers, size.width, size.patch, tokens, size.expansion, 0, size.corrections
+    )
     assert needed == pytest.approx(2**28 + 1.5 * weights + work, rel=0.02)
 
 

@@ -24,7 +24,7 @@ from backend.lrm4d import LARGE_FROM_GSLRM, LRM4D, PIXEL_CHANNELS, SMALL
 from backend.rasterize import over_white_srgb
 from backend.training import checkpoints, loop, tasks, validate
 from backend.training.checkpoints import find_checkpoint
-from backend.training.config import TrainConfig, read_config
+from backend.training.config import Batch, TrainConfig, read_config
 from backend.training.loop import train
 from backend.training.losses import geometry_errors, reconstruction_loss
 from backend.training.predict import predict, predict_views
@@ -142,8 +142,9 @@ def test_weights_of_another_form_are_refused(tmp_path, monkeypatch):
 
 def test_grown_weights_predict_the_same():
     small = LRM4D(replace(TINY, layers=2))
-    large = LRM4D(replace(TINY, layers=3, expansion=TINY.expansion + 2))
-    large.load_state_dict(grow(small.state_dict(), small.config, large.config))
+    large = LRM4D(replace(TINY, layers=3, expansion=TINY.expansion + 2, corrections=1))
+    new = large.load_state_dict(grow(small.state_dict(), small.config, large.config), strict=False).missing_keys
+    assert new and all(name.startswith("corrector.") for name in new)  # which adds nothing at first
     assert torch.equal(large(*rig())[0], small(*rig())[0])
     assert all(block.expand.weight.any() for block in large.blocks)  # otherwise a block would never learn
 
@@ -153,6 +154,38 @@ def test_only_smaller_weights_of_the_same_meaning_can_grow():
     assert can_grow(TINY, deeper)
     assert not can_grow(deeper, TINY)
     assert not can_grow(replace(TINY, depth_range=1.0), deeper)
+    corrected = [replace(TINY, corrections=count) for count in (0, 1, 2)]
+    assert [can_grow(corrected[one], corrected[two]) for one, two in ((0, 2), (2, 2), (1, 2), (2, 0))] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_corrections_alone_can_learn(tmp_path, monkeypatch):
+    """All else stays as it is, and is not even averaged anew; batches with missing cameras count, too."""
+    monkeypatch.setitem(models.CONFIGS, "tiny", replace(TINY, completes=True))
+    train(CONFIG, tmp_path, tmp_path / "first")
+    monkeypatch.setitem(models.CONFIGS, "tiny", replace(TINY, completes=True, corrections=1))
+    first = tmp_path / "first" / "tiny.safetensors"
+    batches = (Batch(2, 16, 2), Batch(1, 16, 2, 2, "photos"))
+    config = replace(CONFIG, corrections_only=True, batches=batches, blind_share=0.0)
+    run = train(config, tmp_path, tmp_path / "second", weights=first)
+    before, after = models.load_model(first).state_dict(), run.model.state_dict()
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed == {"step_sizes"}
+    assert run.model.corrector.decode.weight.any() and run.failures == 0
+    averaged = models.load_model(tmp_path / "second" / "tiny.safetensors").state_dict()
+    assert all(torch.equal(value, averaged[name]) for name, value in before.items() if name != "step_sizes")
+    assert averaged["corrector.decode.weight"].any()
+
+
+def test_corrections_of_a_model_without_any_are_refused(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('model = "base"\nsteps = 1\ncorrections_only = true\n')
+    with pytest.raises(UserError, match="'base' has no corrections; remove it"):
+        read_config(path)
 
 
 def broken_loss(*arguments):
@@ -276,7 +309,7 @@ def test_bad_configs_are_named(tmp_path, text, sentence):
 @pytest.mark.parametrize("path", sorted(Path(loop.__file__).parent.glob("*.toml")), ids=lambda path: path.stem)
 def test_shipped_configs_train_the_model_they_are_named_after(path):
     config = read_config(path)
-    assert config.model == path.stem
+    assert config.model == path.stem.removesuffix("_corrections")
     assert config.warmup + config.decay < config.steps
 
 

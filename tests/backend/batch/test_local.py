@@ -123,7 +123,7 @@ def test_two_processes_share_a_gpu_if_each_has_memory_for_the_largest_window(mem
     """A card that is sold with 16 GB has a little less."""
     small = load_model("small", torch.device("cpu")).config
     tokens = MOST_PICTURES * (small.resolution // small.patch) ** 2
-    needed = reconstruction_bytes(small.layers, small.width, small.patch, tokens, small.expansion)
+    needed = reconstruction_bytes(small.layers, small.width, small.patch, tokens, small.expansion, 0, small.corrections)
     assert sharing.count_processes(int(memory * GIB)) == processes
     assert processes == 1 or needed < sharing.USED * memory * GIB / processes
 

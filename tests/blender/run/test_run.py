@@ -360,7 +360,9 @@ def test_the_estimate_is_the_backends_own_bound(registered, pictures, resolution
     """From the card alone what backend.reconstruct asks for."""
     registered.facet4d.resolution = resolution
     size, tokens = load_model("small").config, pictures * (int(resolution) // 8) ** 2
-    bound = backend.memory.reconstruction_bytes(size.layers, size.width, size.patch, tokens, size.expansion)
+    bound = backend.memory.reconstruction_bytes(
+        size.layers, size.width, size.patch, tokens, size.expansion, 0, size.corrections
+    )
     registered.facet4d.complete = "off"
     known = estimate.estimate(registered, shots(pictures))
     assert known.gaussians == pictures * int(resolution) ** 2
