@@ -154,6 +154,7 @@ import sys
 from backend.console import stop_when_told
 from backend.files import replacing, writing_several
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup's this
 stop_when_told()
 print(flush=True)
 while True:
