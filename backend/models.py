@@ -155,8 +155,14 @@ def read_card(path: Path) -> dict:
 
 _TYPES = {"int": int, "float": int | float, "bool": bool}  # of a card's values
 # of sizes; others: 1e6
-_LARGEST = {"layers": 1000, "patch": 256, "sweep": 4096, "refinements": 1000, "expansion": 64, "border": 64} | {
-    "corrections": 1000
+_LARGEST = {
+    "layers": 1000,
+    "patch": 256,
+    "sweep": 4096,
+    "refinements": 1000,
+    "expansion": 64,
+    "border": 64,
+    "corrections": 1000,
 }
 
 

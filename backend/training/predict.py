@@ -80,7 +80,8 @@ def reconstruct_batch(
     shown, kept = shown_pixels(batch, resolution)[:, start:], None
     if config.border >= 0:
         kept = patches_near(shown, config.patch, config.border, most and most.patches)
-    with torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.is_cuda):
+    half = torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.is_cuda)
+    with half:
         channels, pixels, tokens = model(pictures[:, start:], *given, noisy=noisy, kept=kept)
     cloud = network.moving_gaussians(channels, pixels)
     shown = patchify(shown[..., None], config.patch).flatten(1)
@@ -101,7 +102,6 @@ def reconstruct_batch(
         known = [part[:, : batch.known] for part in given]
         correct = None
         if config.corrections:
-            half = torch.autocast(pictures.device.type, torch.bfloat16, enabled=pictures.is_cuda)
             correct = Correction(network.corrector, tokens, numbers, patches, kept, half)
         steps = network.step_sizes[:refinements]
         channels = refine(channels, drawn, pictures, *known, step_sizes=steps, correct=correct)

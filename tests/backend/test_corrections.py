@@ -11,24 +11,14 @@ import torch
 from backend.calibrations.load import load_capture
 from backend.corrections import Correction
 from backend.evaluate import score_cloud
-from backend.lrm4d import FEATURES, GAUSSIAN_CHANNELS, LRM4D, LRM4DConfig
+from backend.lrm4d import FEATURES, GAUSSIAN_CHANNELS, LRM4D
 from backend.models import load_model
 from backend.options import ReconstructOptions
 from backend.reconstruct import reconstruct
 from backend.refine import refine
-from tests.helpers.tiny_lrm import rig
+from tests.helpers.tiny_lrm import REFINING, rig
 
-CONFIG = LRM4DConfig(
-    layers=1,
-    width=32,
-    heads=2,
-    pixel_bound=True,
-    scale_bias=0.0,
-    time_scale_bias=0.0,
-    time_scale_limit=4.0,
-    refinements=2,
-    corrections=2,
-)
+CONFIG = replace(REFINING, refinements=2, corrections=2)
 PATCHES = 3 * 2 * 3  # of the rig: views, rows and columns
 DEMO = Path(__file__).parents[2] / "backend" / "demo_capture"
 

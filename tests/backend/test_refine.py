@@ -13,23 +13,13 @@ from backend.calibrations.load import load_capture
 from backend.errors import UserError
 from backend.evaluate import score_cloud
 from backend.gaussians import Gaussians4D
-from backend.lrm4d import GAUSSIAN_CHANNELS, LRM4D, LRM4DConfig
+from backend.lrm4d import GAUSSIAN_CHANNELS, LRM4D
 from backend.options import ReconstructOptions
 from backend.rasterize import over_white_srgb, render, render_moving
 from backend.reconstruct import reconstruct
 from backend.refine import Mattes, refine
-from tests.helpers.tiny_lrm import rig
+from tests.helpers.tiny_lrm import REFINING, rig
 
-CONFIG = LRM4DConfig(
-    layers=1,
-    width=32,
-    heads=2,
-    pixel_bound=True,
-    scale_bias=0.0,
-    time_scale_bias=0.0,
-    time_scale_limit=4.0,
-    refinements=3,
-)
 DEMO = Path(__file__).parents[2] / "backend" / "demo_capture"
 
 
@@ -37,7 +27,7 @@ DEMO = Path(__file__).parents[2] / "backend" / "demo_capture"
 def scene():
     """A model, and what it says of two scenes of three pictures."""
     torch.manual_seed(0)
-    model = LRM4D(CONFIG).requires_grad_(False)
+    model = LRM4D(REFINING).requires_grad_(False)
     images, *poses = rig(width=16, height=16)
     channels, pixels, _ = model(images, *poses)
     return model, channels, pixels, images, poses

@@ -1,7 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pictures and cameras for a network of any size."""
+"""A small network that refines, and pictures and cameras for one of any size."""
 
 import torch
+
+from backend.lrm4d import LRM4DConfig
+
+REFINING = LRM4DConfig(
+    layers=1,
+    width=32,
+    heads=2,
+    pixel_bound=True,
+    scale_bias=0.0,
+    time_scale_bias=0.0,
+    time_scale_limit=4.0,
+    refinements=3,
+)
 
 
 def rig(views=3, height=16, width=24, batch=2):
