@@ -47,7 +47,7 @@ Metashape, RealityScan, NeRSemble, LLFF, EasyMocap or OpenCV. Choose its file or
 
     def invoke(self, context: Context, _event: Event) -> set[str]:
         for option in backend.options.list_options(backend.import_options.ImportOptions):
-            self.property_unset(option.blender_name)  # those of the last capture may not suit this one
+            self.properties.property_unset(option.blender_name)  # those of the last capture may not suit this one
         if self.filepath:  # set by a drop into the window
             return self.execute(context)
         context.window_manager.fileselect_add(self)

@@ -30,6 +30,11 @@ def steps() -> Iterator[float]:
     area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
     scene, space = window.scene, area.spaces.active
     yield from open_sidebar(area)
+    yield from press(area, "facet4d.import_capture", file_browser)
+    yield from picture("browser")
+    browser, its_area = file_browser()
+    with bpy.context.temp_override(window=browser, area=its_area):
+        bpy.ops.file.cancel()
     yield from press(area, "facet4d.load_sample", lambda: scene.facet4d.collection)
     yield from picture("loaded")
     yield from press(area, "facet4d.reconstruct", lambda: "FACET4D_OT_reconstruct" in window.modal_operators)
@@ -83,6 +88,12 @@ def portrait_steps(photo: Path) -> Iterator[float]:
     with bpy.context.temp_override(window=window, area=area, region=view):
         bpy.ops.view3d.view_axis(type="RIGHT")
     yield from picture("side")
+
+
+def file_browser() -> tuple[bpy.types.Window, bpy.types.Area] | None:
+    """Return the file browser that is open, with its window."""
+    areas = ((window, area) for window in bpy.context.window_manager.windows for area in window.screen.areas)
+    return next((found for found in areas if found[1].type == "FILE_BROWSER"), None)
 
 
 def count_points() -> list[int]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Load Capture: calibrations of other programs become cameras with pictures, changed ones in a folder of their own."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from tests.helpers.stage import read_capture
 
 bpy = pytest.importorskip("bpy")
 
+from blender_addon.input.capture_operators import FACET4D_OT_import_capture
 from blender_addon.input.survey import survey
 
 pytestmark = pytest.mark.blender
@@ -79,3 +82,12 @@ def test_what_cannot_be_converted_is_said(scene, tmp_path):
     with pytest.raises(RuntimeError, match=r"cameras\.txt is missing"):
         bpy.ops.facet4d.import_capture(directory=str(folder))
     assert not bpy.data.images
+
+
+def test_the_button_begins_without_the_options_of_the_last_capture(scene):
+    """Without a window Blender never invokes an operator, so a stand-in with its properties is invoked."""
+    properties = bpy.context.window_manager.operator_properties_last("facet4d.import_capture")
+    properties.fps, properties.every = 30.0, 5
+    dropped = SimpleNamespace(properties=properties, filepath="transforms.json", execute=lambda _: {"FINISHED"})
+    assert FACET4D_OT_import_capture.invoke(dropped, bpy.context, None) == {"FINISHED"}
+    assert (properties.fps, properties.every) == (0.0, 1)
