@@ -129,8 +129,9 @@ def _help(option: Option) -> str:
                 text += f": {', '.join(names[:-1])} or {names[-1]}"
             elif names:
                 text = _lower(option.kind.find(names[0]).help)
-        case Number() if isinstance(option.default, float):
-            default = f"{option.default:g}"
+        case Number(note=note):
+            text = f"{text}; {note}" if note else text
+            default = f"{option.default:g}" if isinstance(option.default, float) else default
         case Index(unset=unset):
             text, default = f"{text}; the first is 0", default or unset
         case Folder(unset=unset):

@@ -28,9 +28,9 @@ class ImportOptions:
     )
     fps: float = option(
         0.0,
-        "Frames a Second",
-        "Rate at which numbers in the pictures' names count; 0 where the names do not count frames",
-        Number(0, 100_000, soft_maximum=120),
+        "Frame Rate",
+        "Rate at which numbers in the pictures' names count",
+        Number(0, 100_000, soft_maximum=120, minimum_help="says that they count no frames"),
     )
     times: Path | None = option(
         None,
@@ -48,16 +48,16 @@ class ImportOptions:
     start: float = option(
         0.0,
         "Start",
-        "Leave out what was taken before, in seconds; 0 reads from the beginning",
-        Number(0, 1e6, soft_maximum=60),
+        "Leave out what was taken before, in seconds",
+        Number(0, 1e6, soft_maximum=60, minimum_help="reads from the beginning"),
         CLIP,
         metavar="SECONDS",
     )
     end: float = option(
         0.0,
         "End",
-        "Leave out what was taken after, in seconds; 0 reads on to the end",
-        Number(0, 1e6, soft_maximum=60),
+        "Leave out what was taken after, in seconds",
+        Number(0, 1e6, soft_maximum=60, minimum_help="reads on to the end"),
         CLIP,
         metavar="SECONDS",
     )
@@ -65,7 +65,7 @@ class ImportOptions:
     longest_side: int = option(
         0,
         "Longest Side",
-        "Make larger pictures smaller, to so many pixels; 0 keeps their size",
-        Number(0, 32768, soft_maximum=4096),
+        "Make larger pictures smaller, to so many pixels",
+        Number(0, 32768, soft_maximum=4096, minimum_help="keeps their size"),
         metavar="PIXELS",
     )

@@ -59,11 +59,20 @@ class Choices:
 
 @dataclass(frozen=True)
 class Number:
-    """A number, whole if the option's default is an int. soft_maximum: the end of the slider in Blender."""
+    """A number, whole if the option's default is an int.
+
+    soft_maximum: the end of the slider in Blender. minimum_help: what the minimum does, if the number does not tell.
+    """
 
     minimum: float
     maximum: float = math.inf
     soft_maximum: float = math.inf
+    minimum_help: str = ""
+
+    @property
+    def note(self) -> str:
+        """Return what the minimum does, such as "0 keeps their size"; empty if the number tells."""
+        return self.minimum_help and f"{self.minimum:g} {self.minimum_help}"
 
     def check(self, value: float, name: str) -> None:
         """Raise a UserError that calls the option by a name if the value is out of range or not finite."""
@@ -78,6 +87,11 @@ class Index:
 
     unset: str = ""
     soft_maximum: int | None = None
+
+    @property
+    def note(self) -> str:
+        """Return what Blender's 0 does, such as "0 takes the largest"; empty if it has none."""
+        return self.unset and f"0 {self.unset}"
 
     def check(self, value: int | None, name: str) -> None:
         """Raise a UserError that calls the option by a name if the value is negative."""
@@ -104,6 +118,11 @@ class Folder:
 
     unset: str
     is_file: bool = False
+
+    @property
+    def note(self) -> str:
+        """Return what no path does, such as "Empty: no plates"."""
+        return f"Empty: {self.unset}"
 
 
 Kind = Choices | Number | Index | Switch | Rectangle | Folder

@@ -146,7 +146,10 @@ class ReconstructOptions:
         metavar="FOLDER",
     )
     window: float = option(
-        0.0, "Window", "Seconds of a long take that are read at once; 0 for 24 moments", Number(0, soft_maximum=4)
+        0.0,
+        "Window",
+        "Seconds of a long take that are read at once",
+        Number(0, soft_maximum=4, minimum_help="reads 24 moments"),
     )
 
 
@@ -211,8 +214,8 @@ class PortraitOptions:
     field_of_view: float = option(
         0.0,
         "Field of View",
-        "Of the picture's longer side, in degrees; 0 takes the photo's own, or 35 where it does not say",
-        Number(0, 150),
+        "Of the picture's longer side, in degrees",
+        Number(0, 150, minimum_help="takes the photo's own, or 35 where it does not say"),
     )
     device: str = option(
         "auto",
@@ -227,8 +230,8 @@ class PortraitOptions:
     steps: int = option(
         0,
         "Steps",
-        "From noise to the unseen sides; 0 takes what serves the model: 4, for FaceLift 50",
-        Number(0, 999, soft_maximum=64),
+        "From noise to the unseen sides",
+        Number(0, 999, soft_maximum=64, minimum_help="takes what serves the model: 4, for FaceLift 50"),
         group=UNSEEN,
     )
     seed: int = option(4, "Seed", "Of the noise: another imagines another unseen side", Number(0, 2**63 - 1), UNSEEN)
@@ -249,15 +252,15 @@ class PortraitOptions:
     tolerance: float = option(
         0.05,
         "Tolerance",
-        "How much what is kept once for all lifted frames may differ between them; 0 keeps every frame's",
-        Number(0, soft_maximum=1),
+        "How much what is kept once for all lifted frames may differ between them",
+        Number(0, soft_maximum=1, minimum_help="keeps every frame's"),
         group=FACELIFT,
     )
     guidance: float = option(
         3.0,
         "Guidance",
-        "How closely the painted views keep to the photo; 1 does not guide, and takes half the time",
-        Number(1, soft_maximum=10),
+        "How closely the painted views keep to the photo",
+        Number(1, soft_maximum=10, minimum_help="does not guide, and takes half the time"),
         group=FACELIFT,
     )
     offload: bool = option(

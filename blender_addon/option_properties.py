@@ -69,6 +69,17 @@ def shown_properties(option: Option, settings: bpy_struct) -> list[str]:
     return names
 
 
+def value_note(option: Option, settings: bpy_struct) -> str:
+    """Return what the option's value does, such as "0 takes the largest", if it is one that does not tell; else ""."""
+    value = getattr(settings, option.blender_name)
+    match option.kind:
+        case backend.options.Number(minimum=minimum, note=note):
+            return note if value == minimum else ""
+        case backend.options.Index(note=note) | backend.options.Folder(note=note):
+            return "" if value else note
+    return ""
+
+
 def _property_names(option: Option) -> list[str]:
     name = option.blender_name
     match option.kind:
@@ -81,7 +92,9 @@ def _property_names(option: Option) -> list[str]:
 
 def _make_properties(option: Option) -> dict[str, Any]:
     """Return the annotations that make the properties, by name."""
-    texts: dict[str, Any] = {"name": option.label, "description": option.help}
+    note = getattr(option.kind, "note", "")
+    tooltip = f"{option.help}; {note[0].lower()}{note[1:]}" if note else option.help
+    texts: dict[str, Any] = {"name": option.label, "description": tooltip}
     default, names = option.default, _property_names(option)
     match option.kind:
         case backend.options.Choices() as kind:
@@ -91,8 +104,6 @@ def _make_properties(option: Option) -> dict[str, Any]:
         case backend.options.Number() as kind:
             return {names[0]: FloatProperty(**texts, default=default, **_limits(kind, math.inf))}
         case backend.options.Index(unset=unset, soft_maximum=end):
-            if unset:
-                texts["description"] += f"; 0 {unset}"
             first = 0 if unset else 1
             soft: dict[str, Any] = {"soft_max": end} if end else {}
             return {names[0]: IntProperty(**texts, default=0 if default is None else default + 1, min=first, **soft)}
@@ -101,8 +112,7 @@ def _make_properties(option: Option) -> dict[str, Any]:
         case backend.options.Rectangle(switch_label=label, switch_help=text):
             corners = IntVectorProperty(**texts, size=4, min=0, default=(0, 0, 256, 256))
             return {names[0]: BoolProperty(name=label, description=text), names[1]: corners}
-        case backend.options.Folder(unset=unset, is_file=is_file):
-            texts["description"] += f"; empty: {unset}"
+        case backend.options.Folder(is_file=is_file):
             subtype: Any = "FILE_PATH" if is_file else "DIR_PATH"
             return {names[0]: StringProperty(**texts, subtype=subtype, options=RELATIVE)}
     raise TypeError(f"{option.name} is of a kind that Blender cannot show")

@@ -49,6 +49,7 @@ ADDON = (
     ("job_operator",),
     ("input/",),
     ("cloud/",),
+    ("layouts",),
     ("jobs", "compat", "disk", "mixins", "report", "option_properties", "selection"),
     ("_backend",),
 )

@@ -6,6 +6,7 @@ from bpy.props import BoolProperty, StringProperty
 from bpy.types import Context, Event, Object, Operator
 
 from .._backend import errors
+from ..layouts import draw_note
 from ..selection import selected_objects
 from . import rig
 from .object import require_cloud
@@ -50,9 +51,12 @@ class FACET4D_OT_attach(CloudOperator, Operator):
             self.armature, self.bone = rigs[0].name, active.name if active else ""
         return context.window_manager.invoke_props_dialog(self)
 
-    def draw(self, _context: Context) -> None:
+    def draw(self, context: Context) -> None:
         self.layout.use_property_split = True
-        self.layout.prop_search(self, "armature", bpy.data, "objects", icon="ARMATURE_DATA")
+        column = self.layout.column(align=True)
+        column.prop_search(self, "armature", bpy.data, "objects", icon="ARMATURE_DATA")
+        if not self.armature:
+            draw_note(context, column, "Empty: an empty of its own moves the head")
         armature = bpy.data.objects.get(self.armature)
         if armature and armature.type == "ARMATURE":
             self.layout.prop_search(self, "bone", armature.data, "bones", icon="BONE_DATA")

@@ -14,6 +14,7 @@ from .. import _backend as backend
 from .. import jobs
 from .._backend import errors
 from ..cloud.visibility import Subject, hide_start_up_cube, show_in_views
+from ..layouts import draw_note, draw_options
 from ..option_properties import read_options, with_options
 from .import_capture import check_sizes, import_capture
 from .survey import survey
@@ -52,6 +53,16 @@ Metashape, RealityScan, NeRSemble, LLFF, EasyMocap or OpenCV. Choose its file or
             return self.execute(context)
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
+
+    def draw(self, context: Context) -> None:
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        draw_options(context, layout, self, backend.import_options.ImportOptions)
+        column = layout.column(align=True)
+        column.prop(self, "converted")
+        if not self.converted:
+            draw_note(context, column, "Empty: one beside the capture's")
 
     def execute(self, context: Context) -> set[str]:
         chosen = Path(bpy.path.abspath(self.filepath)) if self.filepath else None

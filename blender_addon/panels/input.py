@@ -29,10 +29,10 @@ class FACET4D_PT_input(SidebarPanel, Panel):
 
         layout.prop(settings, "source", expand=True)
         if settings.source == "RENDER":
-            layout.prop(settings, "subjects")
+            layout.prop(settings, "subjects", placeholder="Whole scene")
             layout.operator_menu_enum(FACET4D_OT_add_rig.bl_idname, "shape", icon="OUTLINER_DATA_CAMERA")
-        layout.prop(settings, "collection")
-        layout.prop(settings, "target")
+        layout.prop(settings, "collection", placeholder="All visible")
+        layout.prop(settings, "target", placeholder="Where all look")
         column = layout.column(align=True)
         column.prop(scene, "frame_start")
         column.prop(scene, "frame_end", text="End")

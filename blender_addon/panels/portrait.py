@@ -7,6 +7,7 @@ from bpy.utils import register_classes_factory
 from .. import _backend as backend
 from .. import disk, jobs
 from ..job_operator import missing_packages
+from ..layouts import draw_options, draw_text
 from ..option_properties import read_options
 from ..portrait import job as portrait_job
 from ..portrait.operators import (
@@ -19,7 +20,7 @@ from ..portrait.operators import (
     uses_facelift,
     weights_folder,
 )
-from .widgets import SidebarPanel, draw_error, draw_missing, draw_options, draw_progress, draw_text
+from .widgets import SidebarPanel, draw_error, draw_missing, draw_progress
 
 OUR_WORDS = "Makes a whole head from one photo or video, and imagines the sides that it does not show."
 FACELIFT_WORDS = "FaceLift paints the unseen sides in more detail. It is slow without a GPU, and for research only."
@@ -37,7 +38,7 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(FACET4D_OT_open_portrait.bl_idname, text="Choose Photo or Video…", icon="FILE_IMAGE")
         draw_text(context, layout, FACELIFT_WORDS if uses_facelift(settings) else OUR_WORDS, "INFO")
-        self._draw_settings(settings)
+        self._draw_settings(context)
         self._draw_downloads(context)
         if not draw_progress(context, layout, "FACET4D_PT_portrait"):
             missing = missing_packages(needed_packages(settings))
@@ -90,14 +91,14 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
         row.operator(FACET4D_OT_show_licence.bl_idname, text="Download Weights…", icon="IMPORT")
         return False
 
-    def _draw_settings(self, settings) -> None:
-        layout = self.layout
+    def _draw_settings(self, context: Context) -> None:
+        layout, settings = self.layout, context.scene.facet4d.portrait
         column = layout.column()
         column.active = jobs.current is None
         column.prop(settings, "filepath")
         hidden = "" if uses_facelift(settings) else backend.options.FACELIFT
-        draw_options(layout, settings, backend.options.PortraitOptions, hidden)
-        layout.prop(settings, "cloud")
+        draw_options(context, layout, settings, backend.options.PortraitOptions, hidden)
+        layout.prop(settings, "cloud", placeholder="New head")
 
 
 CLASSES = (FACET4D_PT_portrait,)

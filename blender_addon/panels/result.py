@@ -36,8 +36,9 @@ from ..cloud.splat_operators import (
     FACET4D_OT_make_cloud,
 )
 from ..cloud.visibility import hindrances
+from ..layouts import draw_note, draw_text
 from ..run.operators import FACET4D_OT_measure_fidelity
-from .widgets import SidebarPanel, draw_inputs, draw_text, input_property
+from .widgets import SidebarPanel, draw_inputs, input_property
 
 
 class FACET4D_PT_result(SidebarPanel, Panel):
@@ -87,6 +88,8 @@ class FACET4D_PT_result(SidebarPanel, Panel):
         if body:
             body.operator_menu_enum(FACET4D_OT_retime.bl_idname, "preset", icon="TIME")
             draw_inputs(body, modifier, "Speed", "Phase", "Loop", "Time Step", "Time")
+            if "Time Step" in compat.input_names(modifier) and not compat.get_input(modifier, "Time Step"):
+                draw_note(context, body, "Time Step 0 plays smoothly")
             if len(context.view_layer.objects.selected) == 2:
                 body.operator(FACET4D_OT_blend_takes.bl_idname, icon="NLA")
         is_native = draws_natively(active)

@@ -8,12 +8,13 @@ from .. import _backend as backend
 from .. import jobs
 from ..input.survey import Survey
 from ..job_operator import missing_packages
+from ..layouts import draw_options, draw_text
 from ..pytorch.gpu_memory import FACET4D_OT_release_gpu_memory
 from ..run.batch_operators import FACET4D_OT_submit_batch
 from ..run.estimate import estimate_surveyed
 from ..run.operators import FACET4D_OT_reconstruct, FACET4D_OT_use_less
 from .status import FACET4D_PT_status
-from .widgets import SidebarPanel, draw_error, draw_missing, draw_options, draw_progress, draw_text
+from .widgets import SidebarPanel, draw_error, draw_missing, draw_progress
 
 
 class FACET4D_PT_reconstruct(SidebarPanel, Panel):
@@ -24,10 +25,10 @@ class FACET4D_PT_reconstruct(SidebarPanel, Panel):
         layout.use_property_split = True
         layout.use_property_decorate = False
 
-        draw_options(layout, settings, backend.options.ReconstructOptions)
+        draw_options(context, layout, settings, backend.options.ReconstructOptions)
         column = layout.column()
         column.active = jobs.current is None
-        column.prop(settings, "cloud")
+        column.prop(settings, "cloud", placeholder="New cloud")
 
         if not draw_progress(context, layout, "FACET4D_PT_reconstruct"):
             surveyed = FACET4D_PT_status.surveyed

@@ -3,14 +3,12 @@
 
 from typing import TYPE_CHECKING
 
-import blf
-from bpy.types import Context, NodesModifier, PropertyGroup, UILayout, bpy_struct
+from bpy.types import Context, NodesModifier, UILayout, bpy_struct
 
-from .. import _backend as backend
 from .. import compat, jobs
 from ..input.survey import Finding
 from ..job_operator import FACET4D_OT_cancel, FACET4D_OT_show_preferences
-from ..option_properties import shown_properties
+from ..layouts import draw_text
 from ..pytorch.operators import draw_installation
 
 if TYPE_CHECKING:
@@ -23,9 +21,6 @@ FIX_ICONS: dict[str, "IconItems"] = {
     "facet4d.aim": "TRACKER",
     "facet4d.make_perspective": "VIEW_PERSPECTIVE",
 }
-
-
-BESIDE_TEXT = 80  # pixels of the sidebar's width that a text with an icon does not have, at a scale of 1
 
 
 class SidebarPanel:
@@ -57,26 +52,6 @@ def draw_error(context: Context, layout: UILayout, panel: str) -> None:
         layout.operator(session.error_fix)
     for warning in session.warnings.splitlines():
         draw_text(context, layout, warning, "INFO")
-
-
-def draw_options(layout: UILayout, settings: PropertyGroup, options: type, hidden: str = "") -> None:
-    """Draw every option of a class like backend's ReconstructOptions; each group of options has a fold of its own.
-
-    hidden: a group that has no effect now.
-    """
-    known = [option for option in backend.options.list_options(options) if not option.group or option.group != hidden]
-    bodies = {"": layout.column()}
-    bodies[""].active = jobs.current is None
-    for group in dict.fromkeys(option.group for option in known if option.group):
-        header, bodies[group] = layout.panel(f"facet4d_{group.lower()}", default_closed=True)
-        header.label(text=group)
-    for option in known:
-        kind = option.kind
-        # three words, where a file of one's own can be chosen, too, are cut off
-        has_buttons = isinstance(kind, backend.options.Choices) and len(kind.choices) == 2 and not kind.own_file
-        if body := bodies[option.group]:
-            for name in shown_properties(option, settings):
-                (body.row() if has_buttons else body).prop(settings, name, expand=has_buttons)
 
 
 def draw_inputs(layout: UILayout, modifier: NodesModifier, *names: str) -> None:
@@ -125,25 +100,3 @@ def draw_fix_button(layout: UILayout, finding: Finding, **look) -> None:
     button = row.operator(finding.fix, icon=FIX_ICONS.get(finding.fix, "TOOL_SETTINGS"), **look)
     if finding.camera and finding.fix.startswith("facet4d."):
         button.camera = finding.camera.name
-
-
-def wrap(text: str, width: float) -> list[str]:
-    """Return the lines of a text, none of which is wider than `width` pixels in the font of blf unless one word is."""
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and blf.dimensions(0, longer)[0] <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
-
-
-def draw_text(context: Context, layout: UILayout, text: str, icon: "IconItems") -> None:
-    """Draw a sentence as a label, in as many lines as the width of the sidebar needs."""
-    style, scale = context.preferences.ui_styles[0].widget, context.preferences.system.ui_scale
-    blf.size(0, style.points * scale)
-    column = layout.column(align=True)
-    column.scale_y = 0.8
-    for number, line in enumerate(wrap(text, context.region.width - BESIDE_TEXT * scale)):
-        column.label(text=line, icon="BLANK1" if number else icon, translate=False)

@@ -11,15 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from backend.options import PortraitOptions, ReconstructOptions, list_options
+from backend.import_options import ImportOptions
+from backend.options import Folder, Index, Number, PortraitOptions, ReconstructOptions, list_options
 
 bpy = pytest.importorskip("bpy")
 
 import blender_addon
+from blender_addon.layouts import draw_options
 from blender_addon.option_properties import read_options, recall_settings, remember_options
 from blender_addon.panels.portrait import FACET4D_PT_portrait
 from blender_addon.panels.run import FACET4D_PT_reconstruct
-from tests.helpers.layout import draw
+from tests.helpers.layout import Layout, draw, wide_context
 
 pytestmark = pytest.mark.blender
 ROOT = Path(blender_addon.__file__).parents[1]
@@ -53,6 +55,54 @@ def test_every_option_stands_in_the_panel(registered, options):
     shown = draw(FACET4D_PT_reconstruct if options is ReconstructOptions else FACET4D_PT_portrait).splitlines()
     for entry in list_options(options):
         assert entry.label in shown
+
+
+SPECIAL = {  # values that do not tell what they do, by property
+    ReconstructOptions: {"window": "0 reads 24 moments", "plates": "Empty: no plates"},
+    PortraitOptions: {
+        "face": "0 takes the largest",
+        "field_of_view": "0 takes the photo's own, or 35 where it does not say",
+        "last": "0 goes on to its end",
+        "steps": "0 takes what serves the model: 4, for FaceLift 50",
+        "tolerance": "0 keeps every frame's",
+        "guidance": "1 does not guide, and takes half the time",
+        "weights": "Empty: where Facet4D downloads them to",
+    },
+    ImportOptions: {
+        "pictures": "Empty: the folder 'images' or 'videos' beside the calibration, or the calibration's own",
+        "fps": "0 says that they count no frames",
+        "times": "Empty: the times that the calibration, the names or the movies tell",
+        "start": "0 reads from the beginning",
+        "end": "0 reads on to the end",
+        "longest_side": "0 keeps their size",
+    },
+}
+
+
+@pytest.mark.parametrize("options", SPECIAL)
+def test_a_value_that_means_automatic_says_so_beneath_and_no_other_does(registered, options):
+    settings = bpy.context.window_manager.operator_properties_last("facet4d.import_capture")
+    if options is not ImportOptions:
+        settings = settings_of(options)
+    known = {entry.blender_name: entry.kind for entry in list_options(options)}
+    kinds = {name: known[name] for name in SPECIAL[options]}
+    for is_special in (True, False):
+        for name, kind in kinds.items():
+            assert isinstance(kind, Number | Index | Folder)
+            least = kind.minimum if isinstance(kind, Number) else 0
+            number = type(getattr(settings, name))(least if is_special else least + 2)
+            setattr(settings, name, ("" if is_special else "//plates") if isinstance(kind, Folder) else number)
+        layout = Layout()
+        draw_options(wide_context(), layout, settings, options)
+        shown = set(layout.texts) & set(SPECIAL[options].values())
+        assert shown == (set(SPECIAL[options].values()) if is_special else set())
+
+
+def test_what_a_special_value_does_is_told_in_one_place():
+    """The panel shows it beneath the value, and tooltips and --help end in it; so no help tells it by itself."""
+    for options in SPECIAL:
+        for entry in list_options(options):
+            assert not re.search(r"; (0|1|empty)\b", entry.help), entry.name
 
 
 def test_the_panel_asks_for_a_file_only_where_one_is_meant(registered):

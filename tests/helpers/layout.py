@@ -142,8 +142,18 @@ def draw_layout(panel, is_first: bool = False) -> Layout:
 
     if not is_first:
         draw_layout(FACET4D_PT_status, is_first=True)
+    sidebar = SimpleNamespace(layout=Layout())
+    for name, function in vars(panel).items():
+        if name.startswith("_draw"):
+            setattr(sidebar, name, lambda *arguments, function=function: function(sidebar, *arguments))
+    panel.draw(sidebar, wide_context())
+    return sidebar.layout
+
+
+def wide_context() -> SimpleNamespace:
+    """Return Blender's context with a region that is wide enough for every sentence."""
     context = bpy.context
-    drawn = SimpleNamespace(
+    return SimpleNamespace(
         scene=context.scene,
         view_layer=context.view_layer,
         object=context.object,
@@ -155,9 +165,3 @@ def draw_layout(panel, is_first: bool = False) -> Layout:
         space_data=context.space_data or SimpleNamespace(shading=None),
         region_data=context.region_data,
     )
-    sidebar = SimpleNamespace(layout=Layout())
-    for name, function in vars(panel).items():
-        if name.startswith("_draw"):
-            setattr(sidebar, name, lambda *arguments, function=function: function(sidebar, *arguments))
-    panel.draw(sidebar, drawn)
-    return sidebar.layout

@@ -76,7 +76,7 @@ def test_what_cannot_be_converted_is_said(scene, tmp_path):
     spots.save(folder / "images" / "cam0" / "1.png", RIG[0])
     spots.save(folder / "images" / "cam0" / "2.png", RIG[0])
     (folder / "images" / "cam0.png").unlink()
-    with pytest.raises(RuntimeError, match="give the frames a second of their numbers with 'Frames a Second'"):
+    with pytest.raises(RuntimeError, match="give the frames a second of their numbers with 'Frame Rate'"):
         bpy.ops.facet4d.import_capture(directory=str(folder))
     (folder / "sparse" / "0" / "cameras.txt").unlink()
     with pytest.raises(RuntimeError, match=r"cameras\.txt is missing"):

@@ -7,13 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.helpers.layout import Layout
+from tests.helpers.layout import Layout, draw, wide_context
 
 bpy = pytest.importorskip("bpy")
 import blf
 
 import backend.options
-from blender_addon.panels import widgets
+from blender_addon import layouts
+from blender_addon.panels.input import FACET4D_PT_input
+from blender_addon.panels.portrait import FACET4D_PT_portrait
+from blender_addon.panels.run import FACET4D_PT_reconstruct
 
 pytestmark = pytest.mark.blender
 
@@ -63,10 +66,10 @@ def test_every_dialog_and_menu_draws(registered):
     """The panels are drawn where their buttons are tested."""
     dialogs = [cls for cls in bpy.types.Operator.__subclasses__() if cls.__name__.startswith("FACET4D_OT_")]
     dialogs = [cls for cls in dialogs if "draw" in vars(cls)]
-    assert len(dialogs) >= 3
+    assert len(dialogs) >= 4
     for cls in dialogs:
         dialog = Dialog(cls)
-        cls.draw(dialog, bpy.context)
+        cls.draw(dialog, wide_context())
         assert dialog.layout.texts
     for menu in (bpy.types.TOPBAR_MT_file_import, bpy.types.TOPBAR_MT_file_export):
         layout = Layout()
@@ -95,7 +98,7 @@ def test_no_line_of_a_text_is_wider_than_the_sidebar(scene):
         "WWW MMM WWWW MMMM WW",
         "lilli illi il lilli illi lil illi",
     ):
-        lines = widgets.wrap(text, 80)
+        lines = layouts.wrap(text, 80)
         assert " ".join(lines) == text and len(lines) > 1
         assert all(blf.dimensions(0, line)[0] <= 80 for line in lines)
         for line, after in itertools.pairwise(lines):  # and none ends sooner than it must
@@ -109,11 +112,26 @@ def test_a_choice_of_two_is_drawn_as_buttons_and_one_with_a_file_of_ones_own_as_
         expanded[property] = expand
 
     monkeypatch.setattr(Layout, "_prop", prop)
-    widgets.draw_options(Layout(), registered.facet4d.portrait, backend.options.PortraitOptions)
+    context = wide_context()
+    layouts.draw_options(context, Layout(), registered.facet4d.portrait, backend.options.PortraitOptions)
     assert not expanded["model"]
-    widgets.draw_options(Layout(), registered.facet4d, backend.options.ReconstructOptions)
+    layouts.draw_options(context, Layout(), registered.facet4d, backend.options.ReconstructOptions)
     assert not expanded["model"] and not expanded["resolution"]
     known = backend.options.list_options(backend.options.ReconstructOptions)
     choices = [option for option in known if isinstance(option.kind, backend.options.Choices)]
     two = [option.blender_name for option in choices if len(option.kind.choices) == 2 and not option.kind.own_file]
     assert two and all(expanded[name] for name in two)
+
+
+def test_an_empty_field_says_what_is_taken_instead(registered, monkeypatch):
+    empty = {}
+
+    def prop(layout, data, property, placeholder="", **_):
+        if data.bl_rna.properties[property].type == "POINTER" and getattr(data, property) is None:
+            empty[property] = placeholder
+
+    monkeypatch.setattr(Layout, "_prop", prop)
+    registered.facet4d.source = "RENDER"
+    for panel in (FACET4D_PT_input, FACET4D_PT_reconstruct, FACET4D_PT_portrait):
+        draw(panel)
+    assert empty.keys() == {"subjects", "collection", "target", "cloud"} and all(empty.values())
