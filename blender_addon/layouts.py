@@ -61,7 +61,7 @@ def draw_text(context: Context, layout: UILayout, text: str, icon: "IconItems") 
 
 
 def draw_note(context: Context, layout: UILayout, text: str) -> None:
-    """Draw a sentence beneath the value that it explains, at the right, in as many lines as the region's width needs."""
+    """Draw a sentence beneath the value that it explains, at the right, in as many lines as the width needs."""
     column = _make_tight_column(layout)
     column.alignment = "RIGHT"
     for line in _lines(context, text):
