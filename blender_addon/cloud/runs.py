@@ -28,6 +28,13 @@ def run_settings(cloud: Object, scene: Scene) -> Any:
     return scene.path_resolve(path) if path in SETTINGS else None
 
 
+def portrait_camera(cloud: Object, scene: Scene) -> Object | None:
+    """Return the camera of a portrait that made the cloud; None if none did, or the scene no longer has it."""
+    camera = last_run(cloud).get("camera")
+    is_here = isinstance(camera, Object) and camera.type == "CAMERA" and scene in camera.users_scene
+    return camera if is_here else None
+
+
 def run_text(cloud: Object) -> str:
     """Return the outcome of a run in one line, for example "164,000 Gaussians, 29.2 dB, 24 pictures, 76 s"."""
     formats: dict[str, Callable[[float], str]] = {

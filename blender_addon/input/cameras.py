@@ -13,6 +13,8 @@ from .. import _backend as backend
 if TYPE_CHECKING:
     from backend.camera import Camera
 
+PORTRAIT = "facet4d_portrait"  # custom property of the camera that a portrait's picture or video has
+
 
 @dataclass(frozen=True)
 class Placement:

@@ -14,23 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 import numpy as np
-from bpy.types import Context, Scene
+from bpy.types import Context, Object, Scene
 
 from .. import _backend as backend
 from .._backend import errors
 from .cameras import crop_to_border, frame_camera, picture_camera
 from .pictures import render_still
 from .rig import is_visible_kind, subjects
-from .survey import View, survey_again
+from .survey import View, survey_again, survey_portrait
 
 if TYPE_CHECKING:
     from backend.capture import Capture
 
 
-def capture_steps(context: Context, limit: int | None = None) -> Generator[tuple[str, float], None, "Capture"]:
+def capture_steps(
+    context: Context, limit: int | None = None, portrait: Object | None = None
+) -> Generator[tuple[str, float], None, "Capture"]:
     """Read or render the pictures that the scene's settings ask for, one in each step, and return them as a Capture.
 
-    limit: take at most so many of them, spread evenly; without, of a long take those that its windows read. Yields the
+    limit: take at most so many of them, spread evenly; without, of a long take those that its windows read. portrait:
+    the camera of a portrait whose picture or video is read instead. Yields the
     stage and its fraction, 0..1. The scene must not be changed between the steps. It is restored at the end, also if
     the generator is closed early.
 
@@ -38,7 +41,7 @@ def capture_steps(context: Context, limit: int | None = None) -> Generator[tuple
         UserError: the first problem that the survey finds, a picture that cannot be read, or a capture that no model
             can use.
     """
-    surveyed = survey_again(context)
+    surveyed = survey_portrait(portrait, context.scene) if portrait else survey_again(context)
     if surveyed.problems:
         raise errors.UserError(surveyed.problems[0].text)
     chosen = sorted(surveyed.views, key=lambda view: view.frame)
@@ -47,7 +50,7 @@ def capture_steps(context: Context, limit: int | None = None) -> Generator[tuple
     scene = context.scene
     if not limit:
         chosen = _choose_for_windows(chosen, scene)
-    renders = scene.facet4d.source == "RENDER"
+    renders = scene.facet4d.source == "RENDER" and not portrait
     stage, frames = "Rendering pictures" if renders else "Reading pictures", []
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
         stack.callback(scene.frame_set, scene.frame_current, subframe=scene.frame_subframe)

@@ -10,6 +10,8 @@ from operator import attrgetter
 import bpy
 from bpy.types import CameraBackgroundImage, Image, MovieClip, Object, Scene, ViewLayer
 
+from .cameras import PORTRAIT
+
 _settings = attrgetter("source", "frames_by", "frame_step", "times")
 _render = attrgetter("resolution_x", "resolution_y", "resolution_percentage", "pixel_aspect_x", "pixel_aspect_y")
 _lens = attrgetter("type", "lens", "sensor_fit", "sensor_width", "sensor_height", "shift_x", "shift_y")
@@ -38,7 +40,8 @@ def fingerprint_camera(camera: Object) -> tuple[Hashable, Hashable]:
     data = camera.data
     lens = _lens(data)
     slots = [_fingerprint_slot(slot) for slot in data.background_images]
-    return (camera.matrix_world.copy().freeze(), lens), (camera.session_uid, camera.name, data.sensor_fit, *slots)
+    pictures = (camera.session_uid, camera.name, PORTRAIT in camera, data.sensor_fit, *slots)
+    return (camera.matrix_world.copy().freeze(), lens), pictures
 
 
 def _fingerprint_slot(slot: CameraBackgroundImage) -> Hashable:

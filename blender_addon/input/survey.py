@@ -19,7 +19,7 @@ from bpy.types import CameraBackgroundImage, Context, Image, Object, Scene
 from .. import _backend as backend
 from .. import disk
 from .._backend import errors, wording
-from .cameras import Placement, frame_camera, slot_placement
+from .cameras import PORTRAIT, Placement, frame_camera, slot_placement
 from .fingerprint import fingerprint_camera, fingerprint_scene
 from .pictures import Picture, picture_at, slot_source
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from backend.camera import Camera
 
 GAPS, MISSING = "gaps", "file missing"  # states of cameras without some or all of their files
+OF_PORTRAIT = "portrait's"  # state of a camera that a portrait has made
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,12 @@ def survey_again(context: Context) -> Survey:
     return survey(context)
 
 
+def survey_portrait(camera: Object, scene: Scene) -> Survey:
+    """Survey the picture or video of a portrait's camera alone, as it is now."""
+    disk.forget()
+    return _survey_pictures(camera, scene)
+
+
 def forget() -> None:
     """Forget what was surveyed; its objects may be gone."""
     global _memory
@@ -162,13 +169,21 @@ def _survey(scene: Scene, cameras: Sequence[Object], keys: Sequence[Hashable]) -
         if settings.source == "RENDER":
             result.views += [View(camera, frame) for frame in chosen_frames(scene)]
             continue
+        if PORTRAIT in camera and not settings.collection:
+            text = (
+                f"'{camera.name}' is a portrait's and is left out; to read its picture here, "
+                "choose a collection with it as 'Cameras'"
+            )
+            result.findings.append(Finding(text, camera, OF_PORTRAIT, forbids=False))
+            continue
         known = _memory.pictures.get(camera.session_uid)
         if known is None or known[0] != key:
             _memory.pictures[camera.session_uid] = known = key, _survey_pictures(camera, scene)
         result.views += known[1].views
         result.findings += known[1].findings
     if cameras and not result.views and not result.problems:
-        text = "No camera has a picture; give the cameras background images or load a capture folder."
+        which = "Only a portrait's" if any(finding.state == OF_PORTRAIT for finding in result.findings) else "No"
+        text = f"{which} camera has a picture; give the cameras background images or load a capture folder."
         result.findings.append(Finding(text))
     if len(result.views) == 1 and settings.target is None:
         text = "A single picture shows no depth; choose an object at the subject's middle as 'Centre'"

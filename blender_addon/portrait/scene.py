@@ -20,6 +20,7 @@ from ..cloud.object import build_cloud, cloud_objects, make_active, motion_matri
 from ..cloud.runs import last_run
 from ..cloud.visibility import present
 from ..input import comparison
+from ..input.cameras import PORTRAIT
 from ..input.import_capture import new_camera, set_lens
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def put_in_scene(context: Context, scene: Scene, portrait: Portrait, path: Path,
 
     camera = _renew(settings.camera, new_camera(cameras[0], f"{path.stem} Camera"), scene)
     camera.data.display_size = DISPLAY_SIZE
+    camera[PORTRAIT] = True
     _key_camera(camera, cameras, frames, Matrix(motion_matrix(cloud, cloud.matrix_world)))
     if picture:
         _show_behind(camera.data, picture)

@@ -22,7 +22,7 @@ from ..cloud.object import (
     require_cloud,
 )
 from ..cloud.preview import Preview
-from ..cloud.runs import last_run, remember_run, run_text
+from ..cloud.runs import last_run, portrait_camera, remember_run, run_text
 from ..cloud.viewport import fit_density
 from ..cloud.visibility import present
 from ..input.capture import capture_steps
@@ -94,7 +94,8 @@ class FACET4D_OT_measure_fidelity(JobOperator, Operator):
     def gather(self, context: Context) -> jobs.Gathering:
         cloud = require_cloud(context)
         self.cloud_uid, gaussians = cloud.session_uid, read_cloud(cloud)
-        return jobs.fidelity_task((yield from capture_steps(context, FIDELITY_PICTURES)), gaussians)
+        steps = capture_steps(context, FIDELITY_PICTURES, portrait_camera(cloud, context.scene))
+        return jobs.fidelity_task((yield from steps), gaussians)
 
     def deliver(self, _context: Context, scene: Scene) -> None:
         for cloud in cloud_objects(scene):

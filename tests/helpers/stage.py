@@ -51,9 +51,9 @@ def small_capture(folder: Path) -> Path:
     return folder
 
 
-def read_capture(module: ModuleType = capture) -> Capture:
-    """Take the scene's pictures, all the steps at once."""
-    steps = module.capture_steps(bpy.context)
+def read_capture(module: ModuleType = capture, portrait: bpy.types.Object | None = None) -> Capture:
+    """Take the scene's pictures, or those of a portrait's camera, all the steps at once."""
+    steps = module.capture_steps(bpy.context, portrait=portrait)
     while True:
         try:
             next(steps)

@@ -23,7 +23,7 @@ from backend.splats import MovingSplats
 from tests.helpers.faces import astronaut, write_video
 from tests.helpers.hub import CONTENT, Hub
 from tests.helpers.layout import draw
-from tests.helpers.stage import read_capture, wait_until
+from tests.helpers.stage import add_camera, add_picture, read_capture, save_picture, wait_until
 from tests.helpers.tiny_mvdiffusion import write_weights
 
 bpy = pytest.importorskip("bpy")
@@ -32,6 +32,9 @@ from mathutils import Vector
 
 from blender_addon import disk, jobs
 from blender_addon.cloud.object import METADATA_KEY, build_cloud, cloud_objects, read_cloud
+from blender_addon.cloud.runs import last_run
+from blender_addon.input.survey import survey
+from blender_addon.panels.input import FACET4D_PT_input
 from blender_addon.panels.portrait import FACET4D_PT_portrait
 from blender_addon.panels.run import FACET4D_PT_reconstruct
 
@@ -79,6 +82,29 @@ def fails() -> str:
 # From photos
 
 
+def test_a_portraits_camera_is_no_input_of_a_reconstruction_but_measures_its_head(settings, photo, tmp_path):
+    bpy.ops.facet4d.portrait()
+    surveyed = survey(bpy.context)
+    assert not surveyed.views
+    assert [finding.text for finding in surveyed.problems] == [
+        "Only a portrait's camera has a picture; give the cameras background images or load a capture folder."
+    ]
+    assert "shows no depth" not in draw(FACET4D_PT_input)
+    assert surveyed.of(settings.camera)[1][0].state == "portrait's"
+    assert bpy.ops.facet4d.measure_fidelity() == {"FINISHED"}
+    assert last_run(settings.cloud)["fidelity"] > 5
+
+    save_picture(tmp_path / "own.png")
+    own = add_camera("Own")
+    add_picture(own, tmp_path / "own.png")
+    assert [view.camera for view in survey(bpy.context).views] == [own]
+    collection = bpy.data.collections.new("Chosen")
+    bpy.context.scene.collection.children.link(collection)
+    collection.objects.link(settings.camera)
+    bpy.context.scene.facet4d.collection = collection
+    assert [view.camera for view in survey(bpy.context).views] == [settings.camera]
+
+
 def test_a_photo_becomes_a_head_of_human_size_at_the_cursor(settings, photo):
     assert bpy.ops.facet4d.portrait() == {"FINISHED"}
     scene = bpy.context.scene
@@ -116,7 +142,7 @@ def test_a_wide_photos_camera_gives_the_photo_back(settings, tmp_path):
     Image.fromarray(wide).save(tmp_path / "wide.png")
     settings.filepath = str(tmp_path / "wide.png")
     bpy.ops.facet4d.portrait()
-    (frame,) = read_capture().frames
+    (frame,) = read_capture(portrait=settings.camera).frames
     assert np.array_equal(frame.image[..., :3], wide)
     corner, pixel = canonical_crop(find_face(wide))
     nose = np.array([0.0, -0.6, 0.0])
@@ -133,7 +159,7 @@ def test_a_telephones_photo_is_shown_upright(settings, tmp_path):
     stored.save(tmp_path / "phone.png", exif=exif)
     settings.filepath = str(tmp_path / "phone.png")
     bpy.ops.facet4d.portrait()
-    (frame,) = read_capture().frames
+    (frame,) = read_capture(portrait=settings.camera).frames
     assert np.array_equal(frame.image[..., :3], upright)
 
 
@@ -141,7 +167,7 @@ def test_a_heic_photo_which_blender_cannot_show_is_shown_all_the_same(settings, 
     pillow_heif.from_pillow(Image.fromarray(lay_over_white(astronaut()))).save(tmp_path / "phone.heic", quality=95)
     settings.filepath = str(tmp_path / "phone.heic")
     bpy.ops.facet4d.portrait()
-    (frame,) = read_capture().frames
+    (frame,) = read_capture(portrait=settings.camera).frames
     assert np.abs(frame.image[..., :3].astype(int) - lay_over_white(astronaut())).mean() < 3
 
 
