@@ -6,13 +6,17 @@ import signal
 import sys
 from io import TextIOWrapper
 
+from . import wording
+
+WIDTH = 60  # letters that a line of progress has at most
 BROKEN_PIPE = 13  # the number of SIGPIPE, which Windows lacks
 
 
 def report(stage: str, fraction: float) -> None:
     """Show the progress of a task on the terminal's last line; without a terminal, nothing. It is a `Progress`."""
     if sys.stderr and sys.stderr.isatty():
-        print(f"\r{stage:40} {100 * fraction:3.0f} %", end="\n" if fraction >= 1 else "", file=sys.stderr, flush=True)
+        line = f"{wording.progress(stage, fraction):{WIDTH}}"  # over what the last one has left
+        print(f"\r{line}", end="\n" if fraction >= 1 else "", file=sys.stderr, flush=True)
 
 
 def drop_output() -> None:

@@ -112,7 +112,8 @@ def _reconstruct_windows(
     for number, window in enumerate(windows):
 
         def report(stage: str, fraction: float, number: int = number) -> None:
-            progress(f"Window {number + 1} of {len(windows)}: {stage}", (number + fraction) / len(windows))
+            stage = f"Window {number + 1} of {len(windows)}, {stage[0].lower()}{stage[1:]}"
+            progress(stage, (number + fraction) / len(windows))
 
         report("Reading pictures", 0.0)
         capture = take.read(window.pictures)

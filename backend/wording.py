@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Words of messages for the user that depend on a count or a time."""
+"""Words of messages for the user that depend on a count, a time or how far a task is."""
 
 
 def counted(count: float, one: str, several: str = "") -> str:
@@ -13,3 +13,8 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = seconds / 60
     return f"{minutes:.0f} min" if minutes < 99.5 else f"{minutes / 60:.1f} h"
+
+
+def progress(stage: str, fraction: float, seconds_left: float | None = None) -> str:
+    """Return how far a task is, as "Completing, step 4 of 4: 70%, 36 s left"."""
+    return f"{stage}: {fraction:.0%}" + ("" if seconds_left is None else f", {duration(seconds_left)} left")

@@ -162,11 +162,10 @@ class Job:
 
     @property
     def progress_text(self) -> str:
-        """Return the progress as the panel shows it, for example "Predicting Gaussians 40%, 12 s left"."""
+        """Return the progress as the panel shows it, for example "Predicting Gaussians: 40%, 12 s left"."""
         if self._cancelled.is_set():
             return self.stage
-        left = self.seconds_left
-        return f"{self.stage} {self.fraction:.0%}" + ("" if left is None else f", {wording.duration(left)} left")
+        return wording.progress(self.stage, self.fraction, self.seconds_left)
 
     def join(self, timeout: float) -> None:
         """Wait for the worker to end, for at most `timeout` seconds."""

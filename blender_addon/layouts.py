@@ -13,7 +13,8 @@ from .option_properties import shown_properties, value_note
 if TYPE_CHECKING:
     from bpy.stub_internal.rna_enums import IconItems
 
-BESIDE_TEXT = 80  # pixels of the region's width that a text with an icon does not have, at a scale of 1
+# pixels of the region's width, at a scale of 1, that a text with an icon and the text of a progress bar do not have
+BESIDE_TEXT, BESIDE_BAR = 80, 60
 
 
 def draw_options(context: Context, layout: UILayout, settings: bpy_struct, options: type, hidden: str = "") -> None:
@@ -68,6 +69,21 @@ def draw_note(context: Context, layout: UILayout, text: str) -> None:
         column.label(text=line, translate=False)
 
 
+def draw_bar(context: Context, layout: UILayout, factor: float, text: str) -> UILayout:
+    """Draw a progress bar with a text such as "Reading pictures: 40%", and return the bar's row.
+
+    Where the text is wider than the bar, the stage stands above it.
+    """
+    column = layout.column(align=True)
+    if len(_lines(context, text, BESIDE_BAR)) > 1:
+        stage, _, text = text.rpartition(": ")
+        for line in _lines(context, stage):
+            column.label(text=line, translate=False)
+    row = column.row(align=True)
+    row.progress(factor=factor, text=text)
+    return row
+
+
 def _make_tight_column(layout: UILayout) -> UILayout:
     """Return a column for the lines of a sentence."""
     column = layout.column(align=True)
@@ -75,8 +91,8 @@ def _make_tight_column(layout: UILayout) -> UILayout:
     return column
 
 
-def _lines(context: Context, text: str) -> list[str]:
-    """Return the lines of a text that fit into the region."""
+def _lines(context: Context, text: str, beside: float = BESIDE_TEXT) -> list[str]:
+    """Return the lines of a text that fit into the region, less some pixels beside at a scale of 1."""
     style, scale = context.preferences.ui_styles[0].widget, context.preferences.system.ui_scale
     blf.size(0, style.points * scale)
-    return wrap(text, context.region.width - BESIDE_TEXT * scale)
+    return wrap(text, context.region.width - beside * scale)

@@ -42,7 +42,7 @@ class FACET4D_AP_preferences(AddonPreferences):
             layout.label(text=text, icon="ERROR")
         if error := context.window_manager.facet4d.install_error:
             layout.label(text=error, icon="ERROR", translate=False)
-        pytorch_operators.draw_installation(layout)
+        pytorch_operators.draw_installation(context, layout)
         row = layout.row(align=True)
         row.operator_context = "INVOKE_DEFAULT"
         row.operator(FACET4D_OT_examine_pytorch.bl_idname, icon="VIEWZOOM")

@@ -2,12 +2,15 @@
 """Messages count in the singular and in the plural, as 1 picture, 2 pictures, and tell times as people do."""
 
 import ast
+import io
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
-from backend.wording import counted, duration
+from backend.console import report
+from backend.wording import counted, duration, progress
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [*ROOT.glob("backend/**/*.py"), *ROOT.glob("blender_addon/**/*.py")]
@@ -28,6 +31,27 @@ def test_words_that_agree_with_the_noun_are_given():
 )
 def test_a_time_is_told_in_the_unit_that_fits(seconds, words):
     assert duration(seconds) == words
+
+
+def test_progress_has_a_mark_between_its_stage_and_its_share():
+    assert progress("Completing, step 4 of 4", 0.7, 36) == "Completing, step 4 of 4: 70%, 36 s left"
+    assert progress("Reading pictures", 0) == "Reading pictures: 0%"
+    shares = re.compile(r"\{[^{}]*(fraction|done)[^{}]*:\.0%\}")
+    written = {path.name for path in SOURCES if shares.search(path.read_text("utf-8"))}
+    assert written == {"wording.py"}  # and nowhere else
+
+
+def test_a_terminals_line_of_progress_takes_the_place_of_a_longer_one(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stderr", Terminal())
+    report("Window 12 of 40, predicting Gaussians", 0.4)
+    report("Refining", 0.75)
+    _, first, second = sys.stderr.getvalue().split("\r")
+    assert first.rstrip() == "Window 12 of 40, predicting Gaussians: 40%" and second.rstrip() == "Refining: 75%"
+    assert len(second) >= len(first)
 
 
 def plural_counts(source: str) -> list[str]:

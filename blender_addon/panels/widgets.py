@@ -8,7 +8,7 @@ from bpy.types import Context, NodesModifier, UILayout, bpy_struct
 from .. import compat, jobs
 from ..input.survey import Finding
 from ..job_operator import FACET4D_OT_cancel, FACET4D_OT_show_preferences
-from ..layouts import draw_text
+from ..layouts import draw_bar, draw_text
 from ..pytorch.operators import draw_installation
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def draw_progress(context: Context, layout: UILayout, panel: str) -> bool:
     job = jobs.current
     if job is None or context.window_manager.facet4d.panel != panel:
         return False
-    layout.progress(factor=job.fraction, text=job.progress_text)
+    draw_bar(context, layout, job.fraction, job.progress_text)
     layout.operator(FACET4D_OT_cancel.bl_idname, icon="CANCEL")
     return True
 
@@ -81,7 +81,7 @@ def draw_missing(context: Context, layout: UILayout, packages: list[str], portra
     draw_text(context, layout, f"Python packages are missing: {', '.join(packages)}.", "ERROR")
     if error := context.window_manager.facet4d.install_error:
         draw_text(context, layout, error, "ERROR")
-    draw_installation(layout.column(), portraits)
+    draw_installation(context, layout.column(), portraits)
     layout.operator(FACET4D_OT_show_preferences.bl_idname, icon="PREFERENCES")
 
 

@@ -12,6 +12,7 @@ from bpy.types import Context, Event, Operator, UILayout
 
 from .. import disk, jobs
 from .._backend import ROOT, errors
+from ..layouts import draw_bar
 from . import install as pytorch_install
 from . import probe
 
@@ -191,7 +192,7 @@ class FACET4D_OT_remove_pytorch(Operator):
         return {"FINISHED"}
 
 
-def draw_installation(layout: UILayout, portraits: bool = False) -> None:
+def draw_installation(context: Context, layout: UILayout, portraits: bool = False) -> None:
     """Draw the progress of the running installation, or else the button that starts one.
 
     portraits: whether the button also installs the packages that portraits need.
@@ -199,8 +200,7 @@ def draw_installation(layout: UILayout, portraits: bool = False) -> None:
     if not installation:
         layout.operator(FACET4D_OT_install_pytorch.bl_idname, icon="IMPORT").portraits = portraits
         return
-    row = layout.row(align=True)
-    row.progress(factor=installation.fraction, text=f"{installation.stage} {installation.fraction:.0%}")
+    row = draw_bar(context, layout, installation.fraction, installation.progress_text)
     row.operator(FACET4D_OT_cancel_install.bl_idname, text="", icon="CANCEL")
 
 

@@ -381,7 +381,7 @@ def test_the_reconstruct_panel_shows_progress_cancel_and_the_last_error(running)
     wait_until(lambda: running.update() or running.stage == "Predicting")
     bpy.context.window_manager.facet4d.error = "The GPU is full."
     shown = draw(FACET4D_PT_reconstruct)
-    assert "Predicting 50%" in shown
+    assert "Predicting: 50%" in shown
     assert "Cancel" in shown
     assert "The GPU is full." in shown
     jobs.current = None

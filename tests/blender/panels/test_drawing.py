@@ -105,6 +105,14 @@ def test_no_line_of_a_text_is_wider_than_the_sidebar(scene):
             assert blf.dimensions(0, f"{line} {after.split()[0]}")[0] > 80
 
 
+def test_progress_that_is_wider_than_its_bar_has_its_stage_above(scene):
+    context, text = wide_context(), "Window 12 of 40, predicting Gaussians: 40%, 12 min left"
+    for width, texts in ((2000, [text]), (290, ["Window 12 of 40, predicting Gaussians", "40%, 12 min left"])):
+        context.region.width, layout = width, Layout()
+        layouts.draw_bar(context, layout, 0.4, text)
+        assert [shown for shown in layout.texts if shown] == texts
+
+
 def test_a_choice_of_two_is_drawn_as_buttons_and_one_with_a_file_of_ones_own_as_a_menu(registered, monkeypatch):
     expanded = {}
 

@@ -377,9 +377,9 @@ def test_the_panel_tells_how_far_its_run_is(settings, photo):
     jobs.current = job = jobs.Job(lambda progress: progress("Painting views", 0.4) or release.wait(5))
     try:
         wait_until(lambda: job.update() or job.stage == "Painting views")
-        assert "Painting views 40%" in draw(FACET4D_PT_reconstruct)
+        assert "Painting views: 40%" in draw(FACET4D_PT_reconstruct)
         bpy.context.window_manager.facet4d.panel = "FACET4D_PT_portrait"
-        assert "Painting views 40%" in shown() and "Cancel" in shown()
+        assert "Painting views: 40%" in shown() and "Cancel" in shown()
         assert "Painting views" not in draw(FACET4D_PT_reconstruct)
     finally:
         release.set()

@@ -334,7 +334,7 @@ def test_the_panel_offers_the_installation_and_shows_how_far_it_is_and_why_it_fa
     monkeypatch.setattr(pytorch_operators, "installation", job)
     wait_until(lambda: job.update() or job.fraction)
     shown = draw(FACET4D_PT_reconstruct)
-    assert "Downloading torch (190 MB) 25%" in shown and "Cancel" in shown and "Install PyTorch" not in shown
+    assert "Downloading torch (190 MB): 25%" in shown and "Cancel" in shown and "Install PyTorch" not in shown
     released.set()
     job.join(5)
     monkeypatch.setattr(pytorch_operators, "installation", None)

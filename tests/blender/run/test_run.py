@@ -513,11 +513,11 @@ def test_the_time_left_is_told_at_the_pace_so_far_and_counts_down(slow_job):
     assert slow_job(30).seconds_left == pytest.approx(90)
     assert slow_job(50).seconds_left == pytest.approx(70)
     slow_job(50)._report("Refining", 0.5)
-    assert slow_job(60).progress_text == "Refining 50%, 60 s left"
+    assert slow_job(60).progress_text == "Refining: 50%, 60 s left"
 
 
 def test_a_time_left_that_is_over_is_told_no_more(slow_job):
-    assert slow_job(121).progress_text == "Predicting 25%"
+    assert slow_job(121).progress_text == "Predicting: 25%"
 
 
 def test_the_progress_changes_once_a_second_at_most_so_that_the_sidebar_is_seldom_drawn(slow_job):
