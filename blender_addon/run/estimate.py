@@ -115,9 +115,9 @@ def estimate(scene: Scene, shots: Sequence[tuple["Camera", float]]) -> Estimate 
     is reconstructed; the time is that of all, the memory that of the largest.
 
     Operations are those of the transformer's matrix products, (8 + 4 expansion) tokens width^2 and 4 tokens^2 width for
-    each layer, and RENDER_OPERATIONS for each picture, Gaussian and refinement. In every step of completing, the matrix
-    products are repeated, and there are DRAW_OPERATIONS for each added camera and Gaussian. Their pace is that of the
-    last runs; see pace.py.
+    each layer, and for each refinement RENDER_OPERATIONS for each picture and Gaussian and what corrects it. In every
+    step of completing, the matrix products are repeated, and there are DRAW_OPERATIONS for each added camera and
+    Gaussian. Their pace is that of the last runs; see pace.py.
     """
     options = read_options(backend.options.ReconstructOptions, scene.facet4d)
     config = disk.find(_read_card, options.model)
@@ -139,12 +139,16 @@ def estimate(scene: Scene, shots: Sequence[tuple["Camera", float]]) -> Estimate 
     if config["close_ups"] and not missing and backend.memory.has_close_up(side, resolution):
         pictures += backend.memory.most_close_ups(pictures, not on_gpu)
     tokens = (pictures + missing) * (resolution // patch) ** 2
-    operations = layers * ((8.0 + 4 * expansion) * tokens * width**2 + 4.0 * tokens**2 * width)
+    layer = (8.0 + 4 * expansion) * tokens * width**2 + 4.0 * tokens**2 * width
+    operations = layers * layer
     if missing:
         operations = options.steps * (operations + missing * tokens * patch**2 * DRAW_OPERATIONS * slowness)
     if refinements is None:
         refinements = backend.memory.default_refinements(config["refinements"], compiled)
     operations += refinements * pictures * tokens * patch**2 * RENDER_OPERATIONS * slowness
+    if config["corrections"] and not _is_one_place(shots):
+        ends = 2.0 * 63 * patch**2 * tokens * width  # 43 numbers of each pixel go in, 20 come out
+        operations += refinements * (config["corrections"] * layer + ends)
     pace = find_pace(on_gpu)
     return Estimate(
         gaussians=windows * tokens * patch**2,
@@ -155,6 +159,11 @@ def estimate(scene: Scene, shots: Sequence[tuple["Camera", float]]) -> Estimate 
         operations=windows * operations,
         seconds=windows * operations / pace + (0 if "torch" in sys.modules else START) if pace else None,
     )
+
+
+def _is_one_place(shots: Sequence[tuple["Camera", float]]) -> bool:
+    """Tell whether all pictures are from one place, where refinements are not corrected."""
+    return backend.camera.is_one_place(np.stack([camera.position for camera, _ in shots]))
 
 
 def uses_gpu(options: "ReconstructOptions") -> bool:

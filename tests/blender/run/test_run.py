@@ -13,12 +13,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 import backend.memory
 import backend.reconstruct
 from backend.camera import Camera
 from backend.errors import UserError
 from backend.logs import log
+from backend.lrm4d import FEATURES, Corrector, LRM4DConfig
 from backend.models import load_model
 from backend.options import ReconstructOptions
 from tests.helpers.cameras import ring
@@ -384,6 +388,30 @@ def test_views_that_are_completed_are_estimated_in_every_step(registered, tmp_pa
     assert estimated(registered, 6).operations == alone.operations
     settings.complete = "3"
     assert estimated(registered, 1).gaussians == 4 * 128**2
+
+
+def test_corrections_are_estimated_in_every_refinement_of_pictures_from_several_places(registered, tmp_path):
+    """By PyTorch's own count of the operations of a small network's Corrector."""
+    config = LRM4DConfig(layers=2, width=64, heads=2, refinements=4, corrections=1)
+    settings = registered.facet4d
+    settings.model, settings.resolution, settings.complete = "FILE", "128", "off"
+    found = {}
+    for corrections in (0, 1):
+        card = {"config": vars(config) | {"corrections": corrections}}
+        (tmp_path / f"own{corrections}.json").write_text(json.dumps(card))
+        settings.weights = str(tmp_path / f"own{corrections}.safetensors")
+        for steps in (0, 1, 4):
+            settings.refinements = str(steps)
+            found[corrections, steps] = estimated(registered, 3).operations
+        still = estimate.estimate(registered, 3 * shots(1)).operations
+        assert found.setdefault("one place", still) == still
+    tokens = 3 * 16**2
+    features = torch.zeros(1, tokens, config.patch**2, FEATURES)
+    with FlopCounterMode(display=False) as counted, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        Corrector(config)(features, torch.zeros(1, tokens, config.width))
+    for steps in (0, 1, 4):
+        correcting = found[1, steps] - found[0, steps]
+        assert correcting == pytest.approx(steps * counted.get_total_flops(), rel=1e-6)
 
 
 @pytest.mark.parametrize(("on_gpu", "views"), [(False, (5, 28, 70)), (True, (6, 32, 72))])
