@@ -44,7 +44,7 @@ class View:
 class Finding:
     """What the artist should know about a camera or the whole scene.
 
-    state: two or three words for a table. forbids: whether it must be corrected before a reconstruction. fix: the
+    state: a word or two for a narrow list. forbids: whether it must be corrected before a reconstruction. fix: the
     operator that corrects it, empty if there is none.
     """
 
@@ -192,7 +192,7 @@ def _survey(scene: Scene, cameras: Sequence[Object], keys: Sequence[Hashable]) -
     for camera in used:
         if camera.data.type != "PERSP":
             text = f"'{camera.name}' is not a perspective camera; set its type to Perspective."
-            result.findings.append(Finding(text, camera, "not perspective", fix="facet4d.make_perspective"))
+            result.findings.append(Finding(text, camera, "wrong type", fix="facet4d.make_perspective"))
         if camera.matrix_world.determinant() <= 0:
             text = f"'{camera.name}' is mirrored or scaled to nothing; clear its scale, or that of its parent."
             result.findings.append(Finding(text, camera, "bad scale"))
@@ -235,7 +235,7 @@ def _survey_pictures(camera: Object, scene: Scene) -> Survey:
     counted = Counter(view.frame for view in views)
     if repeated := [frame for frame, count in counted.items() if count > 1]:
         text = f"'{camera.name}' has several pictures at frame {min(repeated):g}; set the frame of each."
-        result.findings.append(Finding(text, camera, "two at one frame"))
+        result.findings.append(Finding(text, camera, "same frame"))
     result.views += views
     return result
 
@@ -255,12 +255,12 @@ def _slot_views(camera: Object, slot: CameraBackgroundImage, scene: Scene, resul
         return [View(camera, frame, picture, placement) for frame, picture in pictures if picture]
     if not isinstance(source, Image) or source.source not in {"FILE", "GENERATED"}:
         text = f"'{source.name}' of '{camera.name}' is not an image, sequence or movie; replace it."
-        result.findings.append(Finding(text, camera, "unusable picture", fix="facet4d.leave_out"))
+        result.findings.append(Finding(text, camera, "unusable", fix="facet4d.leave_out"))
         return []
     frame = source.facet4d.frame if source.facet4d.use_frame else scene.frame_start
     if not scene.frame_start <= frame <= scene.frame_end:
         text = f"'{source.name}' was taken at frame {frame:g}, outside the scene's frames, and is left out"
-        result.findings.append(Finding(text, camera, "outside the frames", forbids=False))
+        result.findings.append(Finding(text, camera, "outside", forbids=False))
         return []
     return [View(camera, frame, Picture(source.name, source), placement)]
 
@@ -300,7 +300,7 @@ def _survey_aim(cameras: Sequence[Object], scene: Scene, result: Survey) -> None
         if not (0 <= x <= pinhole.width and 0 <= y <= pinhole.height):
             text = f"'{camera.name}' does not look at the subject; turn it, or leave it out."
             fix = "facet4d.aim" if scene.facet4d.source == "RENDER" else "facet4d.leave_out"
-            result.findings.append(Finding(text, camera, "not looking at the subject", forbids=False, fix=fix))
+            result.findings.append(Finding(text, camera, "looks away", forbids=False, fix=fix))
 
 
 def _survey_crossing(pinholes: Sequence["Camera"]) -> list[Finding]:

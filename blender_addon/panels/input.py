@@ -80,16 +80,18 @@ class FACET4D_UL_cameras(UIList):
     ) -> None:
         views, findings = FACET4D_PT_status.surveyed.of(camera)
         hidden = not camera.visible_get(view_layer=context.view_layer)
-        # the name keeps its share of the width, more where a number is all that stands beside it
-        row = layout.split(factor=0.55 if findings and not hidden else 0.75, align=True)
+        shown = None if hidden or not findings else findings[0]
+        # what stands beside the name is not cut: a state and a button, "left out", or a number
+        row = layout.split(factor=0.42 if shown else 0.6 if hidden else 0.75, align=True)
         row.active = not hidden
-        row.prop(camera, "name", text="", emboss=False, icon="CAMERA_DATA")
+        icon = "CAMERA_DATA" if shown is None else "ERROR" if shown.forbids else "INFO"
+        row.prop(camera, "name", text="", emboss=False, icon=icon)
         row = row.row(align=True)
         status = row.row(align=True)
         status.alignment = "RIGHT"
-        if findings and not hidden:
-            status.label(text=findings[0].state, icon="ERROR" if findings[0].forbids else "INFO")
-            draw_fix_button(status, findings[0], text="")
+        if shown:
+            status.label(text=shown.state)
+            draw_fix_button(status, shown, text="")
         else:
             status.label(text="left out" if hidden else f"{len(views)}")
         eye = "HIDE_ON" if hidden else "HIDE_OFF"

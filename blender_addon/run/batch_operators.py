@@ -30,6 +30,10 @@ collection of cameras is a shot"""
 
     directory: StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE", "HIDDEN"})
 
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return FACET4D_OT_write_batch.poll(context)
+
     def invoke(self, context: Context, _event: Event) -> set[str]:
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}

@@ -2,6 +2,8 @@
 """Every camera's state is told with its reason and can be put right by its button; rigs see the whole subject."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +14,12 @@ from tests.helpers.layout import bpy_operator, draw, greyed
 from tests.helpers.stage import add_camera, add_picture, read_capture, save_picture
 
 bpy = pytest.importorskip("bpy")
+import blf
+
 from blender_addon.input import rig
+from blender_addon.input import survey as survey_module
 from blender_addon.input.cameras import frame_camera
-from blender_addon.input.survey import survey
+from blender_addon.input.survey import GAPS, MISSING, OF_PORTRAIT, survey
 from blender_addon.panels.input import FACET4D_PT_input
 from blender_addon.panels.run import FACET4D_PT_reconstruct
 from blender_addon.panels.status import FACET4D_PT_status
@@ -85,7 +90,7 @@ def test_a_camera_with_a_picture_of_another_size_is_left_out(ring, tmp_path):
 def test_a_camera_that_looks_elsewhere_is_named_and_can_be_left_out(ring):
     ring[3].rotation_euler.z += math.pi
     bpy.context.view_layer.update()
-    assert state(ring[3]) == "not looking at the subject"
+    assert state(ring[3]) == "looks away"
     assert not survey(bpy.context).problems  # a warning: the artist may know better
     press_fix(ring[3])
     assert not survey(bpy.context).findings
@@ -110,12 +115,12 @@ def test_a_chosen_centre_decides_what_the_subject_is(ring, scene):
     centre.location = (0, 0, 50)
     scene.collection.objects.link(centre)
     bpy.context.view_layer.update()
-    assert {state(camera) for camera in ring} == {"not looking at the subject"}
+    assert {state(camera) for camera in ring} == {"looks away"}
 
 
 def test_an_orthographic_camera_is_made_a_perspective_one(ring):
     ring[0].data.type = "ORTHO"
-    assert state(ring[0]) == "not perspective"
+    assert state(ring[0]) == "wrong type"
     press_fix(ring[0])
     assert not survey(bpy.context).findings
 
@@ -173,7 +178,7 @@ def test_the_panel_lists_each_camera_with_its_state_and_the_chosen_ones_reason(r
     scene.facet4d.camera_index = list(scene.collection.all_objects).index(ring[0])
     assert bpy.context.object == ring[0]
     shown = draw(FACET4D_PT_input)
-    for text in ("not perspective", "left out", "Make Perspective"):
+    for text in ("wrong type", "left out", "Make Perspective"):
         assert text in shown
     assert "set its type to Perspective" not in shown  # above, where it shows if this panel is folded
     assert "set its type to Perspective" in draw(FACET4D_PT_status)
@@ -182,6 +187,15 @@ def test_the_panel_lists_each_camera_with_its_state_and_the_chosen_ones_reason(r
     bpy.context.view_layer.objects.active = ring[3]
     bpy.context.view_layer.update()
     assert "turn it, or leave it out" in draw(FACET4D_PT_input)
+
+
+def test_a_cameras_state_fits_beside_its_name():
+    """In a sidebar of the usual width, with the list's scroll bar."""
+    source = Path(survey_module.__file__).read_text(encoding="utf-8")
+    states = set(re.findall(r'Finding\(text, camera, "([^"]+)"', source)) | {GAPS, MISSING, OF_PORTRAIT}
+    assert len(states) >= 12
+    blf.size(0, 11.0)
+    assert max(blf.dimensions(0, state)[0] for state in states) <= 62
 
 
 def test_a_problem_greys_the_button_and_is_what_a_script_is_told(ring):

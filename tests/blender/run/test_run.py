@@ -199,7 +199,7 @@ def test_cancel_stops_at_the_next_report_and_leaves_the_scene_alone(filmed, back
 
 
 def test_a_second_run_waits_for_the_first(running):
-    assert not bpy.ops.facet4d.reconstruct.poll()
+    assert not bpy.ops.facet4d.reconstruct.poll() and not bpy.ops.facet4d.submit_batch.poll()
     with pytest.raises(RuntimeError, match="Another run is not finished"):
         bpy.ops.facet4d.reconstruct()
 
