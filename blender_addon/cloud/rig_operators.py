@@ -56,7 +56,7 @@ class FACET4D_OT_attach(CloudOperator, Operator):
         column = self.layout.column(align=True)
         column.prop_search(self, "armature", bpy.data, "objects", icon="ARMATURE_DATA")
         if not self.armature:
-            draw_note(context, column, "Empty: an empty of its own moves the head")
+            draw_note(context, column, "None: an empty of its own moves the head")
         armature = bpy.data.objects.get(self.armature)
         if armature and armature.type == "ARMATURE":
             self.layout.prop_search(self, "bone", armature.data, "bones", icon="BONE_DATA")

@@ -23,6 +23,9 @@ FIX_ICONS: dict[str, "IconItems"] = {
 }
 
 
+SHORT_NAMES = {"Viewport Density": "Density", "Render Density": "In Renders"}  # of inputs, whose own would be cut off
+
+
 class SidebarPanel:
     """A panel in the Facet4D tab of the 3D View's sidebar."""
 
@@ -60,7 +63,7 @@ def draw_inputs(layout: UILayout, modifier: NodesModifier, *names: str) -> None:
     available = compat.input_names(modifier)
     for name in (name for name in names if name in available):
         owner, prop = input_property(modifier, name)
-        column.prop(owner, prop, text=name.removeprefix("Viewport "))
+        column.prop(owner, prop, text=SHORT_NAMES.get(name, name))
 
 
 def input_property(modifier: NodesModifier, name: str) -> tuple[bpy_struct, str]:
