@@ -30,9 +30,10 @@ GROUP_NAME = "Facet4D Splat"
 GROUP_VERSION = 5
 
 MAX_ALPHA = 0.999
-# Rays that run out of bounces turn black, so the maximum is the largest that Cycles allows. Rays beyond the minimum end
-# at random, which takes little time and only adds noise.
-MAX_BOUNCES, MIN_BOUNCES = 1024, 256
+# Rays that run out of bounces turn black, and those beyond the minimum end at random, which speckles a silhouette where
+# hundreds of faint Gaussians stand behind one another. So both are the largest that Cycles allows.
+BOUNCES = 1024
+FEWEST_BOUNCES = 256  # with which a head does not turn dark
 
 
 def splat_material() -> Material:
@@ -125,23 +126,21 @@ def prepare_scene_for_cycles(scene: Scene) -> str | None:
     """Raise the limits of Cycles' transparent bounces to what a head needs; return what was changed, None if nothing.
 
     A ray spends one bounce on each Gaussian, or two if it is a sphere, and Blender's default is at most 8. The minimum
-    is raised as well: up to it Cycles follows every ray instead of ending some at random. A sample then takes 3 times
-    as long, but this removes grain that would need 10 times the samples.
+    is raised as well: up to it Cycles follows every ray instead of ending some at random. A sample of the demo's head
+    takes 1.8 times as long as with a minimum of 256 and is 6 dB closer, for which it would need 4 times the samples.
     """
     cycles = getattr(scene, "cycles", None)
     if cycles is None:
         return None
-    before = cycles.transparent_max_bounces, cycles.min_transparent_bounces
-    cycles.transparent_max_bounces = max(before[0], MAX_BOUNCES)
-    cycles.min_transparent_bounces = max(before[1], MIN_BOUNCES)
-    if before == (cycles.transparent_max_bounces, cycles.min_transparent_bounces):
+    if cycles.transparent_max_bounces == cycles.min_transparent_bounces == BOUNCES:
         return None
-    return f"Raised Cycles' transparent bounces to {MAX_BOUNCES}, so that rays pass through the Gaussians"
+    cycles.transparent_max_bounces = cycles.min_transparent_bounces = BOUNCES
+    return f"Raised Cycles' transparent bounces to {BOUNCES}, so that rays pass through the Gaussians"
 
 
 def bounces_warning(scene: Scene) -> str | None:
     """Return why Cycles would draw the cloud too dark in this scene, or None if it would not."""
-    if scene.render.engine != "CYCLES" or (bounces := scene.cycles.transparent_max_bounces) >= MIN_BOUNCES:
+    if scene.render.engine != "CYCLES" or (bounces := scene.cycles.transparent_max_bounces) >= FEWEST_BOUNCES:
         return None
     return f"Cycles stops after {wording.counted(bounces, 'transparent bounce')}: the cloud turns dark"
 

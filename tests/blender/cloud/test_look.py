@@ -156,6 +156,20 @@ def test_cycles_and_the_backend_rasteriser_agree(studio, make_gaussians, tmp_pat
     assert psnr_over_white(picture, rasterised(gaussians, 1.0, studio, 64)) > 40
 
 
+def test_rays_through_hundreds_of_faint_gaussians_do_not_end_at_random(studio, make_gaussians, tmp_path):
+    """As at the silhouette of a throat: ended from the 256th on, they speckle the picture, which is 25 dB then."""
+    count = 700
+    depth = np.linspace(-0.5, 0.5, count)[:, None] * [0, 1, 0]
+    gaussians = make_gaussians(
+        count, position=depth, velocity=0 * depth, scale=np.full((count, 3), 0.6), opacity=np.full(count, 0.006)
+    )
+    build_cloud(studio, gaussians, "Fog", 1, 49)
+    aim(studio, (0, -4, 0))
+    studio.cycles.samples = 1
+    picture = photograph(studio, tmp_path, 32)
+    assert psnr_over_white(picture, ray_space_picture(gaussians, 0.0, studio, 32)) > 45
+
+
 SIZED = ("position", "velocity", "time_mean", "time_sigma", "scale", "rotation", "opacity", "color")
 
 
@@ -206,7 +220,7 @@ def test_motion_blur_follows_retiming(studio, make_gaussians, tmp_path):
 
 def test_cycles_is_prepared_once_and_says_so(scene):
     assert "1024" in prepare_scene_for_cycles(scene)
-    assert (scene.cycles.transparent_max_bounces, scene.cycles.min_transparent_bounces) == (1024, 256)
+    assert (scene.cycles.transparent_max_bounces, scene.cycles.min_transparent_bounces) == (1024, 1024)
     assert prepare_scene_for_cycles(scene) is None
 
 
@@ -220,12 +234,6 @@ def test_too_few_bounces_are_warned_of_until_they_are_raised(scene):
 def test_other_engines_need_no_bounces(scene):
     scene.render.engine = "BLENDER_WORKBENCH"
     assert bounces_warning(scene) is None
-
-
-def test_higher_settings_of_the_artist_stay(scene):
-    scene.cycles.min_transparent_bounces = 512
-    prepare_scene_for_cycles(scene)
-    assert scene.cycles.min_transparent_bounces == 512
 
 
 def test_color_management_is_warned_of_until_it_matches(scene):
