@@ -35,7 +35,7 @@ OnCloud = Callable[[Gaussians4D], None]
 after each step."""
 
 ONE_PLACE = 0.1  # radii of the subject's ball, within which cameras stand at one place
-LIGHTEST = 230  # of 255, as which the network sees white on a subject: over white it would see nothing there
+LIGHTEST = 220  # of 255, as which the network sees white on a subject: over white it would see nothing there
 
 
 class NothingFound(UserError):
@@ -211,11 +211,13 @@ def _correction(plan: Plan, views: Views, tokens: Tensor) -> Correction | None:
 
 
 def _darken_white(views: Views, images: Tensor) -> Tensor:
-    """Return the pictures over white [1, K, 3, R, R] with a subject that is nowhere lighter than LIGHTEST, where mattes
-    tell the subject from the white around it."""
-    color, alpha = views.images.split((3, 1), -1)
-    seen = over_white(torch.cat([color.clamp_max(LIGHTEST), alpha], -1)).permute(0, 3, 1, 2)
-    return torch.where(views.matted[:, None, None, None], seen, images)
+    """Return the pictures over white [1, K, 3, R, R] with a darker subject, where mattes tell it from the white around
+    it.
+
+    All of it is darkened alike, so that white is LIGHTEST and light parts keep their shading.
+    """
+    darker = views.images * images.new_tensor([LIGHTEST / 255] * 3 + [1])
+    return torch.where(views.matted[:, None, None, None], over_white(darker).permute(0, 3, 1, 2), images)
 
 
 def _complete(plan: Plan, views: Views, images: Tensor, progress: Progress, on_cloud: OnCloud | None) -> Prediction:
