@@ -52,7 +52,7 @@ class LRM4DConfig:
     quaternion_bias: added to the scalar part of both quaternions, so that training starts with static Gaussians; the
     paper has none.
 
-    resolution: the side in pixels of the training pictures; others can be read, but the results are worse.
+    resolution: the largest side in pixels of the training pictures; larger ones can be read, but the results are worse.
 
     pixel_bound: a Gaussian's parameters are relative to its pixel. Its color is an offset from the pixel's, its scales
     are in units of the pixel's width at its depth, its time is an offset from the picture's, and its centre is on the
@@ -114,7 +114,7 @@ SMALL = LRM4DConfig(
     time_scale_limit=4.0,
     opacity_bias=-1.0,
     pixel_bound=True,
-    resolution=256,
+    resolution=384,
     sweep=32,
     refinements=4,
     completes=True,

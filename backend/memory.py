@@ -13,16 +13,29 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from .errors import LackOfMemory
 
 MAX_ENLARGEMENT = 1.5  # of small pictures, to get more and smaller Gaussians; 2 would gain less
-CPU_TOKENS = 9600  # 24 pictures of 160 px take some 15 s on two cores; the time of attention grows with the square
-MIN_CPU_RESOLUTION = 128
 COMPLETING_RESOLUTION = 192  # as finely as it mostly trained to complete; 256 takes three times as long on a CPU
 MOST_CLOSE_UPS = 12  # that are read beside the pictures: what they cost stays bounded
 CLOSE_UP_ZOOM = 2.0  # of a close-up at least, against what else is read of its picture
 SLOW_REFINEMENTS = 1  # a step by PyTorch's operations takes 30 s for 24 pictures; the first improves the most
+
+
+class Reading(NamedTuple):
+    """How finely a kind of device reads pictures: so that all have so many patches, but within limits, in pixels."""
+
+    tokens: int
+    minimum: int
+    maximum: int
+
+
+# 24 pictures of 160 px take some 15 s on two cores; the time of attention grows with the square
+CPU_READING = Reading(9600, 128, 256)
+# 24 pictures of 256 px give 0.4 million Gaussians, which is as many as Blender plays with ease
+GPU_READING = Reading(24 * 32**2, 256, 384)
 
 
 def reading_resolution(trained: int, patch: int, pictures: int, side: float, on_cpu: bool, missing: int = 0) -> int:
@@ -30,14 +43,14 @@ def reading_resolution(trained: int, patch: int, pictures: int, side: float, on_
 
     trained: the side that it was trained with. patch: the side of its patches. side: of the pictures themselves, which
     are enlarged at most MAX_ENLARGEMENT times. missing: how many more cameras have no picture. Where these are the
-    most, all are read at COMPLETING_RESOLUTION or less. On a CPU, many pictures are read smaller, down to 128 pixels,
-    so that all together have CPU_TOKENS patches.
+    most, all are read at COMPLETING_RESOLUTION or less. Many pictures are read smaller; see Reading.
     """
-    resolution = min(trained, patch * math.ceil(min(MAX_ENLARGEMENT * side, trained) / patch))
+    reading = CPU_READING if on_cpu else GPU_READING
+    resolution = min(trained, reading.maximum, patch * math.ceil(min(MAX_ENLARGEMENT * side, trained) / patch))
     if missing > pictures:
         resolution = min(resolution, patch * (COMPLETING_RESOLUTION // patch))
-    fitting = patch * math.isqrt(CPU_TOKENS // max(1, pictures + missing))
-    return min(resolution, max(fitting, MIN_CPU_RESOLUTION)) if on_cpu else resolution
+    fitting = patch * math.isqrt(reading.tokens // max(1, pictures + missing))
+    return min(resolution, max(fitting, reading.minimum))
 
 
 def most_close_ups(pictures: int, on_cpu: bool) -> int:

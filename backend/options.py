@@ -85,12 +85,13 @@ class ReconstructOptions:
                 Choice(
                     None,
                     "Automatic",
-                    "As the model was trained; less for small pictures, where most views are completed, "
-                    "and on a CPU for more than 9 pictures",
+                    "On a GPU 256 pixels, or up to 384 for fewer than 24 pictures; on a CPU 256, or less for more than "
+                    "9 pictures. Less for small pictures, and where most views are completed",
                     "AUTO",
                 ),
                 Choice(128, "128 px", "Pictures of 128 × 128 pixels: fast"),
                 Choice(256, "256 px", "Pictures of 256 × 256 pixels: four times the Gaussians"),
+                Choice(384, "384 px", "Pictures of 384 × 384 pixels: nine times the Gaussians"),
                 Choice(512, "512 px", "Pictures of 512 × 512 pixels: sixteen times the Gaussians, for large GPUs"),
             )
         ),

@@ -64,5 +64,4 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(planning, "default_refinements", lambda *_: 0)
     monkeypatch.setattr(planning, "is_compiled", lambda _: True)
-    monkeypatch.setattr(memory, "CPU_TOKENS", 1)
-    monkeypatch.setattr(memory, "MIN_CPU_RESOLUTION", 64)
+    monkeypatch.setattr(memory, "CPU_READING", memory.Reading(tokens=1, minimum=64, maximum=64))

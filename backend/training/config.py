@@ -46,8 +46,7 @@ class TrainConfig:
     busts_share: of the heads, those that have shoulders and clothes; close_up_share: of the groups of heads with many
     inputs, those with close-ups of faces (scenes/sampler.py).
 
-    corrections_only: whether only the Corrector and the sizes of refinements learn, and all else stays as it is. Then
-    all batches are refined, those with missing cameras too.
+    corrections_only: whether only the Corrector and the sizes of refinements learn, and all else stays as it is.
 
     For large models: with fsdp, several GPUs share the parameters and the optimizers' state (FSDP2) where otherwise
     each holds all of them (DDP); activation_checkpointing computes the blocks' activations anew in the backward pass.

@@ -18,7 +18,7 @@ from ..lrm4d import LRM4D, LRM4DConfig, Noisy
 from ..memory import reading_resolution
 from ..patches import patches_near, patchify
 from ..rasterize import over_white_pictures, render_moving
-from ..refine import refine
+from ..refine import Mattes, refine
 from .scenes.sampler import SceneBatch
 
 
@@ -103,8 +103,10 @@ def reconstruct_batch(
         correct = None
         if config.corrections:
             correct = Correction(network.corrector, tokens, numbers, patches, kept, half)
+        alpha = _resized(batch.images[:, : batch.known, None, ..., 3], resolution)[:, :, 0]
+        mattes = Mattes(alpha, torch.ones(batch.known, dtype=torch.bool, device=alpha.device))
         steps = network.step_sizes[:refinements]
-        channels = refine(channels, drawn, pictures, *known, step_sizes=steps, correct=correct)
+        channels = refine(channels, drawn, pictures, *known, step_sizes=steps, mattes=mattes, correct=correct)
     return cloud, drawn(channels)
 
 

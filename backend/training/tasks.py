@@ -50,11 +50,10 @@ class Task:
     def score(self, batch: SceneBatch, most: Most, refinements: int, seed: tuple[int, int], rank: int) -> Outcome:
         """Score what the network makes of a batch; the seed decides all that is random, with the process's rank.
 
-        most: see `predict`. refinements: how many are made; with missing pictures only where corrections learn, since
-        these gain little else.
+        most: see `predict`. refinements: how many are made.
         """
         if batch.given > batch.known:
-            return self._complete(batch, most, refinements * self.config.corrections_only, seed, rank)
+            return self._complete(batch, most, refinements, seed, rank)
         return self._reconstruct(batch, most, refinements)
 
     def _reconstruct(self, batch: SceneBatch, most: Most, refinements: int) -> Outcome:

@@ -240,21 +240,25 @@ def test_pictures_are_read_as_the_model_was_trained_or_as_they_allow(model, monk
     assert sizes == [read]
 
 
-@pytest.mark.parametrize(("pictures", "read"), [(1, 256), (8, 256), (10, 240), (24, 160), (32, 136), (500, 128)])
-def test_a_cpu_reads_many_pictures_smaller(pictures, read):
-    assert reading_resolution(256, 8, pictures, 512, on_cpu=True) == read
-    assert reading_resolution(256, 8, pictures, 512, on_cpu=False) == 256
+@pytest.mark.parametrize(
+    ("pictures", "on_gpu", "on_cpu"),
+    [(1, 384, 256), (8, 384, 256), (10, 384, 240), (16, 312, 192), (24, 256, 160), (32, 256, 136), (500, 256, 128)],
+)
+def test_many_pictures_are_read_smaller(pictures, on_gpu, on_cpu):
+    assert reading_resolution(384, 8, pictures, 512, on_cpu=False) == on_gpu
+    assert reading_resolution(384, 8, pictures, 512, on_cpu=True) == on_cpu
+    assert reading_resolution(64, 8, pictures, 512, on_cpu=False) == 64
     assert reading_resolution(64, 8, pictures, 512, on_cpu=True) == 64
 
 
 @pytest.mark.parametrize(
     ("pictures", "missing", "on_gpu", "on_cpu"),
-    [(1, 5, 192, 192), (4, 5, 192, 192), (8, 2, 256, 240), (24, 5, 256, 144)],
+    [(1, 5, 192, 192), (4, 5, 192, 192), (8, 2, 384, 240), (24, 5, 256, 144)],
 )
 def test_mostly_missing_views_are_read_as_they_are_trained(pictures, missing, on_gpu, on_cpu):
     """A photo on both alike, so that a seed gives the same head on both."""
-    assert reading_resolution(256, 8, pictures, 512, on_cpu=False, missing=missing) == on_gpu
-    assert reading_resolution(256, 8, pictures, 512, on_cpu=True, missing=missing) == on_cpu
+    assert reading_resolution(384, 8, pictures, 512, on_cpu=False, missing=missing) == on_gpu
+    assert reading_resolution(384, 8, pictures, 512, on_cpu=True, missing=missing) == on_cpu
     assert reading_resolution(128, 8, pictures, 512, on_cpu=False, missing=missing) == 128
 
 

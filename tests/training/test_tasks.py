@@ -125,6 +125,22 @@ def test_without_its_missing_cameras_a_batch_is_any_models(batch):
     assert color.shape == (2, 2, 16, 16, 3) and color.isfinite().all()
 
 
+def test_mattes_count_in_refinements_as_in_the_product(batch):
+    """Alpha from a half on changes nothing else: pictures and what is drawn of them stay the same."""
+    known = batch.without_missing()
+    faint = replace(known, images=known.images * torch.where(known.images[..., 3:] > 0.9, 0.6, 1.0))
+    for refinements in (0, TINY.refinements):
+        one, other = (predict(network(), scenes, None, refinements)[1] for scenes in (known, faint))
+        assert torch.equal(one, other) == (refinements == 0)
+
+
+def test_completed_clouds_are_refined_too(batch):
+    """As in the product, so that what corrects refinements learns from imagined sides as well."""
+    task = Task(network(), replace(CONFIG, own_share=0.0, blind_share=0.0), None)
+    without, refined = (task.score(batch, count_most(batch, COMPLETING), count, (0, 1), 0) for count in (0, 1))
+    assert without.loss != refined.loss
+
+
 @pytest.mark.slow
 def test_a_run_starts_from_weights_that_cannot_complete_and_learns_it(tmp_path, monkeypatch):
     monkeypatch.setitem(models.CONFIGS, "plain", TINY)

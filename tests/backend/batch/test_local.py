@@ -2,6 +2,7 @@
 """A batch in real processes, which are killed."""
 
 import json
+import math
 import multiprocessing
 import os
 import threading
@@ -21,7 +22,7 @@ from backend.batch.units import Outcome, Tries, Unit
 from backend.calibrations.load import load_capture
 from backend.errors import UserError
 from backend.gaussians import load_cloud
-from backend.memory import reconstruction_bytes
+from backend.memory import reading_resolution, reconstruction_bytes
 from backend.models import load_model
 from backend.reconstruct import reconstruct
 from backend.take import MOST_PICTURES
@@ -122,7 +123,8 @@ def test_processes_that_end_at_once_end_the_batch(tmp_path, monkeypatch):
 def test_two_processes_share_a_gpu_if_each_has_memory_for_the_largest_window(memory, processes):
     """A card that is sold with 16 GB has a little less."""
     small = load_model("small", torch.device("cpu")).config
-    tokens = MOST_PICTURES * (small.resolution // small.patch) ** 2
+    side = reading_resolution(small.resolution, small.patch, MOST_PICTURES, math.inf, on_cpu=False)
+    tokens = MOST_PICTURES * (side // small.patch) ** 2
     needed = reconstruction_bytes(small.layers, small.width, small.patch, tokens, small.expansion, 0, small.corrections)
     assert sharing.count_processes(int(memory * GIB)) == processes
     assert processes == 1 or needed < sharing.USED * memory * GIB / processes
