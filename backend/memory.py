@@ -21,6 +21,7 @@ MAX_ENLARGEMENT = 1.5  # of small pictures, to get more and smaller Gaussians; 2
 COMPLETING_RESOLUTION = 192  # as finely as it mostly trained to complete; 256 takes three times as long on a CPU
 MOST_CLOSE_UPS = 12  # that are read beside the pictures: what they cost stays bounded
 CLOSE_UP_ZOOM = 2.0  # of a close-up at least, against what else is read of its picture
+CORRECTION_NUMBERS = 63  # of each pixel: 43 go into what corrects refinements, 20 come out
 SLOW_REFINEMENTS = 1  # a step by PyTorch's operations takes 30 s for 24 pictures; the first improves the most
 
 
@@ -41,7 +42,7 @@ GPU_READING = Reading(24 * 32**2, 256, 384)
 def reading_resolution(trained: int, patch: int, pictures: int, side: float, on_cpu: bool, missing: int = 0) -> int:
     """Return the side in pixels at which a network reads pictures.
 
-    trained: the side that it was trained with. patch: the side of its patches. side: of the pictures themselves, which
+    trained: the largest side that it was trained with. patch: of its patches. side: of the pictures themselves, which
     are enlarged at most MAX_ENLARGEMENT times. missing: how many more cameras have no picture. Where these are the
     most, all are read at COMPLETING_RESOLUTION or less. Many pictures are read smaller; see Reading.
     """
@@ -89,7 +90,7 @@ def reconstruction_bytes(
     pictures of 256 px with four refinements.
     """
     weights = 4 * (4 + 2 * expansion) * (layers + corrections) * width**2  # without the small first and last layers
-    weights += 4 * 63 * bool(corrections) * patch**2 * width  # 43 numbers of each pixel go in, 20 come out
+    weights += 4 * CORRECTION_NUMBERS * bool(corrections) * patch**2 * width
     drawn = 64 * missing * patch**2
     return 2**28 + 3 * weights // 2 + tokens * (drawn + max(4 * 24 * width, 1400 * patch**2))
 

@@ -103,8 +103,7 @@ def reconstruct_batch(
         correct = None
         if config.corrections:
             correct = Correction(network.corrector, tokens, numbers, patches, kept, half)
-        alpha = _resized(batch.images[:, : batch.known, None, ..., 3], resolution)[:, :, 0]
-        mattes = Mattes(alpha, torch.ones(batch.known, dtype=torch.bool, device=alpha.device))
+        mattes = Mattes(_alpha(batch, resolution), pictures.new_ones(batch.known, dtype=torch.bool))
         steps = network.step_sizes[:refinements]
         channels = refine(channels, drawn, pictures, *known, step_sizes=steps, mattes=mattes, correct=correct)
     return cloud, drawn(channels)
@@ -153,5 +152,9 @@ def _resized(pictures: Tensor, side: int | None) -> Tensor:
 def shown_pixels(batch: SceneBatch, resolution: int | None = None) -> Tensor:
     """Tell where the given views may show the subject, [B, I, R, R] bool: pictures, read at a resolution or as they
     are, where they mostly do, missing ones everywhere."""
-    mattes = _resized(batch.images[:, : batch.known, None, ..., 3], resolution)[:, :, 0] >= 0.5
-    return F.pad(mattes, (0, 0, 0, 0, 0, batch.given - batch.known), value=True)
+    return F.pad(_alpha(batch, resolution) >= 0.5, (0, 0, 0, 0, 0, batch.given - batch.known), value=True)
+
+
+def _alpha(batch: SceneBatch, resolution: int | None) -> Tensor:
+    """Return the alpha of the known pictures, [B, K, R, R], read at a resolution or as they are."""
+    return _resized(batch.images[:, : batch.known, None, ..., 3], resolution)[:, :, 0]

@@ -33,9 +33,8 @@ def capture_steps(
     """Read or render the pictures that the scene's settings ask for, one in each step, and return them as a Capture.
 
     limit: take at most so many of them, spread evenly; without, of a long take those that its windows read. portrait:
-    the camera of a portrait whose picture or video is read instead. Yields the
-    stage and its fraction, 0..1. The scene must not be changed between the steps. It is restored at the end, also if
-    the generator is closed early.
+    the camera of a portrait whose picture or video is read instead. Yields the stage and its fraction, 0..1. The scene
+    must not be changed between the steps. It is restored at the end, also if the generator is closed early.
 
     Raises:
         UserError: the first problem that the survey finds, a picture that cannot be read, or a capture that no model

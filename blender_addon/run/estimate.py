@@ -147,7 +147,7 @@ def estimate(scene: Scene, shots: Sequence[tuple["Camera", float]]) -> Estimate 
         refinements = backend.memory.default_refinements(config["refinements"], compiled)
     operations += refinements * pictures * tokens * patch**2 * RENDER_OPERATIONS * slowness
     if config["corrections"] and not _is_one_place(shots):
-        ends = 2.0 * 63 * patch**2 * tokens * width  # 43 numbers of each pixel go in, 20 come out
+        ends = 2.0 * backend.memory.CORRECTION_NUMBERS * patch**2 * tokens * width
         operations += refinements * (config["corrections"] * layer + ends)
     pace = find_pace(on_gpu)
     return Estimate(
