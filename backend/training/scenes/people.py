@@ -18,6 +18,7 @@ from .busts import BUST, AnnyBust, Outfit, Wardrobe, framed_part
 from .heads import AnnyHead, HeadModel, IctHead, Part
 from .motion import Performances, smooth_curves
 from .reaching import GROUP_SHARE, Reaching
+from .sculpting import bend, cast
 from .shading import Material, Noise, Surfaces
 from .textures import Textures
 from .transfer import to_device
@@ -80,10 +81,11 @@ class People:
         self._noise, self._device = noise, torch.device(device)
         self._attach = cache(HeadModel.attach)
 
-    def draw(self, rng: np.random.Generator, tau: np.ndarray, bust: bool = False, reached: bool = False) -> Surfaces:
+    def draw(self, rng: np.random.Generator, tau: np.ndarray, bust: bool = False, varied: bool = False) -> Surfaces:
         """Draw people of a random topology at clip times tau [S, V], in centimetres: heads, or busts if they are.
 
-        reached: in some groups hands, things or loose hair reach before some of the faces.
+        varied: some are bent into other shapes or cast in one stuff, and in some groups hands, things or loose hair
+        reach before some of the faces.
         """
         model = int(rng.integers(2))
         hair = None if rng.random() < _BALD_SHARE else str(rng.choice(self._hair))
@@ -94,8 +96,8 @@ class People:
             model = self.bust
             wears_mesh = self._wardrobe.names and rng.random() < _TOP_SHARE
             top = str(rng.choice(self._wardrobe.names)) if wears_mesh else None
-        people = self.draw_with(rng, tau, model, hair, brows, dressed=True, beard=beard, top=top)
-        if reached and rng.random() < GROUP_SHARE:
+        people = self.draw_with(rng, tau, model, hair, brows, dressed=True, varied=varied, beard=beard, top=top)
+        if varied and rng.random() < GROUP_SHARE:
             reaching = self._reaching[model]
             return people.joined(*reaching.draw(rng, tau, people.vertices, people.material), reaching.faces)
         return people
@@ -108,6 +110,7 @@ class People:
         hair: str | None,
         brows: str | None,
         dressed: bool = False,
+        varied: bool = False,
         beard: str | None = None,
         top: str | None = None,
         seconds: np.ndarray | None = None,
@@ -115,8 +118,8 @@ class People:
         """Draw people with a given head model (by number), hair style and brows, in centimetres.
 
         hair, brows, beard: None for no mesh; it may then be painted on the skin. dressed: some of the people wear hats
-        and glasses. top: what busts wear, None for a painted shirt. seconds [S]: how long the clips last; drawn if not
-        given.
+        and glasses. varied: some are bent or cast (sculpting.py). top: what busts wear, None for a painted shirt.
+        seconds [S]: how long the clips last; drawn if not given.
         """
         head, scenes = self.models[model], len(tau)
         identity = head.draw_identity(rng, scenes)
@@ -149,8 +152,14 @@ class People:
         topology = self._join_parts(head, hair, brows, beard, outfit)
         if dressed:
             topology = self._put_on(rng, model, topology, vertices, materials, hair is not None)
+        shaped = torch.cat(vertices, 2)
+        if varied:
+            shaped = bend(rng, shaped)
+            materials, was_cast = cast(rng, materials, eyes=1)
+            if outfit:
+                outfit.layer = outfit.layer * (1 - was_cast[:, None])
         textures = self._textures(topology, outfit) if outfit else None
-        posed = self._move_head(rng, tau, head, torch.cat(vertices, 2), topology.rest)
+        posed = self._move_head(rng, tau, head, shaped, topology.rest)
         features = head.features()
         features = F.pad(features, (0, 0, 0, posed.shape[2] - len(features)))  # hair and clothes are neither
         return Surfaces(posed, topology.faces, Material.concatenate(materials), topology.framed, textures, features)

@@ -42,7 +42,7 @@ def source(packs):
 
 def draw(source, seed):
     """Sixteen people at five times, with something before each: the surfaces."""
-    return source.draw(np.random.default_rng(seed), TAU, reached=True)
+    return source.draw(np.random.default_rng(seed), TAU, varied=True)
 
 
 def test_what_reaches_in_moves_rigidly_and_smoothly(source, reach):
