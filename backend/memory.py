@@ -22,6 +22,7 @@ COMPLETING_RESOLUTION = 192  # as finely as it mostly trained to complete; 256 t
 MOST_CLOSE_UPS = 12  # that are read beside the pictures: what they cost stays bounded
 CLOSE_UP_ZOOM = 2.0  # of a close-up at least, against what else is read of its picture
 CORRECTION_NUMBERS = 63  # of each pixel: 43 go into what corrects refinements, 20 come out
+UNCORRECTED_REFINEMENTS = 4  # towards pictures from one place; further ones draw speckles beside what these show
 SLOW_REFINEMENTS = 1  # a step by PyTorch's operations takes 30 s for 24 pictures; the first improves the most
 
 
@@ -68,12 +69,15 @@ def has_close_up(side: float, resolution: int) -> bool:
     return side >= CLOSE_UP_ZOOM * resolution
 
 
-def default_refinements(learned: int, compiled: bool = True) -> int:
+def default_refinements(learned: int, compiled: bool = True, one_place: bool = False) -> int:
     """Return how many of a model's learned refinement steps are used by default.
 
-    compiled: compiled code draws the splats. Without, all steps would take minutes.
+    compiled: compiled code draws the splats. Without, all steps would take minutes. one_place: all pictures are from
+    one place, where refinements are not corrected.
     """
-    return learned if compiled else min(learned, SLOW_REFINEMENTS)
+    if not compiled:
+        return min(learned, SLOW_REFINEMENTS)
+    return min(learned, UNCORRECTED_REFINEMENTS) if one_place else learned
 
 
 def reconstruction_bytes(

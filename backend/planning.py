@@ -33,6 +33,7 @@ from .subject import find_subject, frame_subject
 from .wording import counted
 
 DEFAULTS = ReconstructOptions()
+ONE_PLACE = 0.1  # radii of the subject's ball, within which cameras stand at one place
 LESS = "use fewer pictures or a lower resolution"
 
 
@@ -42,8 +43,8 @@ class Plan:
 
     capture: the input frames; those of which close-ups are read come again after them. network: on the device.
     resolution: the side in pixels at which it reads the pictures. squares: what is read of each. normalisation: that of
-    the rig without close-ups. missing: cameras without pictures, in the capture's world and clock. steps, seed: how
-    their noise becomes pictures. needed: bytes of memory.
+    the rig without close-ups. one_place: whether all cameras stand within ONE_PLACE. missing: cameras without pictures,
+    in the capture's world and clock. steps, seed: how their noise becomes pictures. needed: bytes of memory.
     """
 
     capture: Capture
@@ -53,6 +54,7 @@ class Plan:
     refinements: int
     squares: list[Square]
     normalisation: Similarity
+    one_place: bool
     missing: Missing
     steps: int
     seed: int
@@ -89,14 +91,17 @@ def make_plan(
     resolution = _pick_resolution(squares, len(missing), options, config, device)
     if subject:
         squares, normalisation = frame_subject(capture.frames, subject, resolution, config.patch)
+    apart = np.linalg.norm([camera.position - cameras[0].position for camera in cameras], axis=1).max()
+    one_place = bool(normalisation.scale * apart < ONE_PLACE)
     plan = Plan(
         capture=capture,
         network=network,
         device=device,
         resolution=resolution,
-        refinements=_pick_refinements(options, config, device),
+        refinements=_pick_refinements(options, config, device, one_place),
         squares=squares,
         normalisation=normalisation,
+        one_place=one_place,
         missing=missing,
         steps=options.steps,
         seed=options.seed,
@@ -205,16 +210,17 @@ def _pick_resolution(
     return resolution
 
 
-def _pick_refinements(options: ReconstructOptions, config: LRM4DConfig, device: torch.device) -> int:
-    """Return the number of refinements.
+def _pick_refinements(options: ReconstructOptions, config: LRM4DConfig, device: torch.device, one_place: bool) -> int:
+    """Return the number of refinements; one_place: see Plan.
 
     Raises:
         UserError: the model has not learned so many.
     """
     refinements, learned = options.refinements, config.refinements
     if refinements is None:
-        refinements = default_refinements(learned, not learned or is_compiled(device))
-        if refinements < learned:
+        compiled = not learned or is_compiled(device)
+        refinements = default_refinements(learned, compiled, one_place)
+        if not compiled and refinements < learned:
             so_often = counted(refinements, "time")
             log.warning("Without compiled code the cloud is refined %s instead of %d.", so_often, learned)
         return refinements

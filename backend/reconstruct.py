@@ -34,7 +34,6 @@ OnCloud = Callable[[Gaussians4D], None]
 """A function that is given the cloud as it is before it is refined, placed and on the CPU; where views are completed,
 after each step."""
 
-ONE_PLACE = 0.1  # radii of the subject's ball, within which cameras stand at one place
 LIGHTEST = 220  # of 255, as which the network sees white on a subject: over white it would see nothing there
 
 
@@ -202,8 +201,7 @@ def _correction(plan: Plan, views: Views, tokens: Tensor) -> Correction | None:
     (docs/training-log.md).
     """
     network = plan.network
-    origins = views.poses[0, : len(views.images), :3, 3]
-    if not network.config.corrections or (origins - origins[0]).norm(dim=-1).max() < ONE_PLACE:
+    if not network.config.corrections or plan.one_place:
         return None
     patches = views.poses.shape[1] * (plan.resolution // network.config.patch) ** 2
     half = half_precision(plan.device)

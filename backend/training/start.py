@@ -48,9 +48,10 @@ def to_lrm4d(model: GSLRM) -> LRM4D:
 
 def can_grow(given: LRM4DConfig, own: LRM4DConfig) -> bool:
     """Tell whether weights of one form can start a model of another: what they have learned keeps its meaning."""
-    free = ("layers", "resolution", "completes", "expansion", "border", "close_ups", "corrections")
+    growing = ("layers", "expansion", "refinements")
+    free = (*growing, "resolution", "completes", "border", "close_ups", "corrections")
     same = replace(given, **{name: getattr(own, name) for name in free})
-    fits = given.expansion <= own.expansion and given.layers <= own.layers
+    fits = all(getattr(given, name) <= getattr(own, name) for name in growing)
     return same == own and fits and given.corrections in (0, own.corrections)
 
 
@@ -58,10 +59,14 @@ def grow(state: dict[str, Tensor], given: LRM4DConfig, own: LRM4DConfig) -> dict
     """Return weights of a form as those of a deeper and wider one, with the same output.
 
     New blocks, evenly among the others, begin as copies of the block before, without a say in the output. The new
-    hidden units of perceptrons begin with random inputs and without a say in the output.
+    hidden units of perceptrons begin with random inputs and without a say in the output. Further refinements begin as
+    the last one.
     """
     hidden = own.expansion * own.width
     grown = {name: value for name, value in state.items() if not name.startswith("blocks.")}
+    if given.refinements:
+        more = own.refinements - given.refinements
+        grown["step_sizes"] = torch.cat([state["step_sizes"], state["step_sizes"][-1:].repeat(more, 1)])
     for number in range(own.layers):
         source = number * given.layers // own.layers
         new = number > 0 and source == (number - 1) * given.layers // own.layers

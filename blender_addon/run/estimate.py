@@ -143,10 +143,11 @@ def estimate(scene: Scene, shots: Sequence[tuple["Camera", float]]) -> Estimate 
     operations = layers * layer
     if missing:
         operations = options.steps * (operations + missing * tokens * patch**2 * DRAW_OPERATIONS * slowness)
+    one_place = _is_one_place(shots)
     if refinements is None:
-        refinements = backend.memory.default_refinements(config["refinements"], compiled)
+        refinements = backend.memory.default_refinements(config["refinements"], compiled, one_place)
     operations += refinements * pictures * tokens * patch**2 * RENDER_OPERATIONS * slowness
-    if config["corrections"] and not _is_one_place(shots):
+    if config["corrections"] and not one_place:
         ends = 2.0 * backend.memory.CORRECTION_NUMBERS * patch**2 * tokens * width
         operations += refinements * (config["corrections"] * layer + ends)
     pace = find_pace(on_gpu)

@@ -14,6 +14,7 @@ from backend.evaluate import score_cloud
 from backend.lrm4d import FEATURES, GAUSSIAN_CHANNELS, LRM4D
 from backend.models import load_model
 from backend.options import ReconstructOptions
+from backend.planning import make_plan
 from backend.reconstruct import reconstruct
 from backend.refine import refine
 from tests.helpers.tiny_lrm import REFINING, rig
@@ -134,6 +135,16 @@ def test_pictures_from_one_place_alone_are_refined_without(name, corrected):
     without.config = replace(CONFIG, corrections=0)
     clouds = [reconstruct(capture.select(chosen), options, network) for network in (model, without)]
     assert torch.equal(*(cloud.color for cloud in clouds)) != corrected
+
+
+@pytest.mark.parametrize(("name", "made"), [("camera0_", 4), ("_0.00s", 8)])
+def test_pictures_from_one_place_alone_are_refined_less_often(name, made):
+    """What further steps bring closer is their own noise."""
+    capture, options = load_capture(DEMO), ReconstructOptions(device="cpu", resolution=16, complete="off")
+    chosen = [index for index, frame in enumerate(capture.frames) if name in frame.name and not frame.held_out]
+    model = LRM4D(replace(CONFIG, refinements=8))
+    assert make_plan(capture.select(chosen), options, model).refinements == made
+    assert make_plan(capture.select(chosen), replace(options, refinements=6), model).refinements == 6
 
 
 @pytest.mark.slow

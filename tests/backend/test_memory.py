@@ -119,9 +119,15 @@ def test_what_is_kept_is_given_back():
 
 
 @pytest.mark.parametrize(
-    ("compiled", "made", "told"), [(True, 4, "As many as the model"), (False, 1, "one where nothing")]
+    ("situation", "made", "told"),
+    [
+        ((True, False), 8, "As many as the model"),
+        ((True, True), 4, "at most four of pictures from one place"),
+        ((False, False), 1, "one where nothing"),
+        ((False, True), 1, "one where nothing"),
+    ],
 )
-def test_the_help_tells_how_often_a_cloud_is_refined_by_default(compiled, made, told):
-    assert memory.default_refinements(4, compiled) == made
+def test_the_help_tells_how_often_a_cloud_is_refined_by_default(situation, made, told):
+    assert memory.default_refinements(8, *situation) == made
     (refinements,) = (option for option in list_options(ReconstructOptions) if option.name == "refinements")
     assert told in refinements.kind.find(None).help

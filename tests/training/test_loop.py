@@ -141,11 +141,12 @@ def test_weights_of_another_form_are_refused(tmp_path, monkeypatch):
 
 
 def test_grown_weights_predict_the_same():
-    small = LRM4D(replace(TINY, layers=2))
-    large = LRM4D(replace(TINY, layers=3, expansion=TINY.expansion + 2, corrections=1))
+    small = LRM4D(replace(TINY, layers=2, refinements=2))
+    large = LRM4D(replace(TINY, layers=3, expansion=TINY.expansion + 2, refinements=5, corrections=1))
     new = large.load_state_dict(grow(small.state_dict(), small.config, large.config), strict=False).missing_keys
     assert new and all(name.startswith("corrector.") for name in new)  # which adds nothing at first
     assert torch.equal(large(*rig())[0], small(*rig())[0])
+    assert torch.equal(large.step_sizes[[0, 1, 2, 4]], small.step_sizes[[0, 1, 1, 1]])
     assert all(block.expand.weight.any() for block in large.blocks)  # otherwise a block would never learn
 
 
