@@ -464,8 +464,9 @@ def test_blender_ends_while_the_pace_is_measured():
     assert child.returncode == 0 and "measuring False" in child.stdout
 
 
-# seconds of reconstructions of so many pictures at a resolution, from docs/performance.md: with and without bf16
-MEASURED = {(1, "AUTO"): (8.5, 16.6), (8, "256"): (13.8, 17.8), (24, "AUTO"): (26.6, 44.4), (64, "AUTO"): (105, 137)}
+# seconds of reconstructions of so many pictures at a resolution, from docs/performance.md: with bf16, and without it
+# and with four refinements
+MEASURED = {(1, "AUTO"): (6.7, 16.6), (8, "256"): (12.7, 17.8), (24, "AUTO"): (31.6, 44.4), (64, "AUTO"): (177, 137)}
 
 
 @pytest.mark.parametrize("processor", [0, 1])
@@ -473,6 +474,7 @@ MEASURED = {(1, "AUTO"): (8.5, 16.6), (8, "256"): (13.8, 17.8), (24, "AUTO"): (2
 def test_one_run_tells_the_times_of_others_within_a_factor_of_two(registered, monkeypatch, known, processor):
     monkeypatch.setattr(estimate, "has_gpu", lambda: False)
     settings, found = registered.facet4d, {}
+    settings.refinements = "4" if processor else "AUTO"
     for pictures, resolution in MEASURED:
         settings.resolution, settings.complete = resolution, "auto" if pictures == 1 else "off"
         found[pictures, resolution] = estimate.estimate(registered, shots(pictures)).operations
