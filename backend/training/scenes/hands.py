@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .motion import unit
 from .wear import grid
 
 KINDS = TOUCH, HOVER, CUP, MICROPHONE, PHONE, BORDER, HAIR = range(7)
@@ -46,9 +47,9 @@ class Tubes:
 
     def sweep(self) -> np.ndarray:
         """Return the vertices [S, T, R, AROUND, 3] of the tubes' surfaces."""
-        tangent = _unit(np.gradient(self.path, axis=2))
+        tangent = unit(np.gradient(self.path, axis=2))
         across = self.across[:, :, None]
-        across = _unit(across - (across * tangent).sum(-1, keepdims=True) * tangent)
+        across = unit(across - (across * tangent).sum(-1, keepdims=True) * tangent)
         other = np.cross(tangent, across)
         angle = np.arange(AROUND) * (2 * np.pi / AROUND)
         wide, deep = (
@@ -87,7 +88,7 @@ def draw_hands(
     tubes.width[:, PALM], tubes.depth[:, PALM] = _PALM_WIDTH, _PALM_DEPTH
     bend = np.clip(ALONG[1:] * length[:, None] / 6, 0, 1)[..., None]
     back = np.array([0, -1.0, 0])
-    tubes.path[:, FOREARM] = _walk([0, 0.8, 0], _unit(back + bend * (arm[:, None] - back)), length[:, None])
+    tubes.path[:, FOREARM] = _walk([0, 0.8, 0], unit(back + bend * (arm[:, None] - back)), length[:, None])
     thick = np.where(ALONG % 1 > 0, 1.0, 0) * (1 + 0.5 * ALONG * length[:, None] / ARM)
     tubes.width[:, FOREARM], tubes.depth[:, FOREARM] = 2.7 * thick, 2.1 * thick
     _add_thing(rng, kind, tubes)
@@ -113,7 +114,7 @@ def draw_locks(rng: np.random.Generator, scenes: int) -> Tubes:
     path = np.stack([path[0], -down, path[1]], -1)
     taper = np.where(ALONG % 1 > 0, 1.0, 0) * (1 - 0.75 * ALONG**2)
     width, depth = (rng.uniform(*span, size) * taper for span in ((0.8, 2.8), (0.2, 0.7)))
-    across = _unit(rng.normal(0, [1, 0.01, 0.5], (scenes, TUBES, 3)))
+    across = unit(rng.normal(0, [1, 0.01, 0.5], (scenes, TUBES, 3)))
     return Tubes(path, across, width, depth, np.full((scenes, TUBES), 2.0))
 
 
@@ -145,7 +146,7 @@ def _add_thumb(rng: np.random.Generator, kind: np.ndarray, tubes: Tubes) -> None
     aside, across = np.array([0.75, 0.65, 0.1]), np.array([0.3, 0.6, 0.75])
     start = aside + opposed * (across - aside)
     end = start + np.array([-0.45, 0.5, 0.2])
-    direction = _unit(start + (ALONG[1:] ** 2)[:, None] * (end - start))
+    direction = unit(start + (ALONG[1:] ** 2)[:, None] * (end - start))
     tubes.path[:, THUMB] = _walk([1.9, 1.3, 0.4], direction, np.full((scenes, 1), _THUMB))
     tubes.across[:, THUMB] = [0, 0, 1]
     tubes.width[:, THUMB] = tubes.depth[:, THUMB] = (1.05 + 0.5 * (1 - ALONG) ** 2) * _finger_profile(_THUMB)
@@ -183,7 +184,3 @@ def _walk(start: object, direction: np.ndarray, length: np.ndarray) -> np.ndarra
     steps = direction * (np.diff(ALONG) * length)[..., None]
     path = np.concatenate([np.zeros_like(steps[..., :1, :]), steps.cumsum(-2)], -2)
     return path + np.asarray(start, float)[..., None, :]
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-9)

@@ -42,6 +42,11 @@ def rotations(vector: np.ndarray) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * across + (1 - np.cos(angle)) * (across @ across)
 
 
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors [..., 3] with a length of 1; those without a length stay 0."""
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-9)
+
+
 @dataclass
 class Expressions:
     """Expressions of S scenes at V times: weights [S, V, E], and gaze [S, V, 2, 2] as heads.gaze_rotation takes it."""

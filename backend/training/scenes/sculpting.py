@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .motion import unit
 from .shading import Material
 from .transfer import to_device
 
@@ -34,7 +35,7 @@ def bend(rng: np.random.Generator, vertices: Tensor) -> Tensor:
     shortest, longest = np.log(_LENGTHS)
     length = np.exp(rng.uniform(shortest, longest, (scenes, _WAVES, 1))) / (2 * np.pi)
     share = rng.dirichlet(np.ones(_WAVES), scenes)[..., None]
-    along, shift = (_unit(rng.normal(0, 1, (scenes, _WAVES, 3))) for _ in range(2))
+    along, shift = (unit(rng.normal(0, 1, (scenes, _WAVES, 3))) for _ in range(2))
     phase = rng.uniform(0, 2 * np.pi, (scenes, _WAVES, 1))
     symmetric, half = rng.random((scenes, 1, 1)) < 0.5, _WAVES // 2
     for values, mirror in ((along, _MIRROR), (shift, _MIRROR), (length, 1), (share, 1), (phase, 1)):
@@ -79,8 +80,3 @@ def cast(rng: np.random.Generator, parts: list[Material], eyes: int) -> tuple[li
         )
 
     return [recast(part, number) for number, part in enumerate(parts)], were_cast
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Return vectors [..., 3] with a length of 1."""
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
