@@ -18,6 +18,8 @@ _FIELDS = (15.0, 60.0)  # of view, degrees
 _FILL = (0.72, 1.2)  # the subject's ball over the picture
 _ROLL = 10.0  # largest, degrees
 _SHIFT, _CENTRE_ERROR = 0.06, 0.04  # deviations of what the camera looks at, and of the rig's target from that
+_DEPTH_ERROR = 0.02  # deviation of the rig's target from the subject's centre, along the first photo's axis. One photo
+# cannot tell how far a subject is: whoever tells its centre tells that, and no training can learn to know better
 _TOP_SHARE, _TOP = 0.3, (50.0, 75.0)  # of rigs with many missing cameras, one looks down from so many degrees
 _MANY = 5
 
@@ -41,7 +43,7 @@ def draw_photo_rig(
     looks_at = rng.normal(0, _SHIFT, 3)
     roll = np.radians(rng.uniform(-_ROLL, _ROLL, 1 if clip else known))
     photos = look_at(looks_at + distance * _direction(yaw + apart, elevation), looks_at, roll)
-    centre = looks_at + rng.normal(0, _CENTRE_ERROR, 3)
+    centre = _tell_centre(looks_at, rng.normal(0, 1, 3), photos[0, :3, 2])
     unseen = _draw_missing(rng, photos[0], centre, apart, missing, validation)
     around = _draw_targets(rng, yaw, targets, validation)
     shots = look_at(looks_at + distance * _direction(*around), looks_at)
@@ -66,6 +68,13 @@ def _draw_azimuths(rng: np.random.Generator, known: int, validation: bool) -> np
     if known > 2 and rng.random() < 0.5:  # all around
         return way * (360 / known * np.arange(known) + rng.normal(0, 8, known) * (np.arange(known) > 0))
     return way * np.concatenate([[0], rng.uniform(25, 100, known - 1).cumsum()])
+
+
+def _tell_centre(looks_at: np.ndarray, error: np.ndarray, ahead: np.ndarray) -> np.ndarray:
+    """Return the centre [3] that is told of a subject at the origin, off by an error [3] of deviation 1: about where
+    the camera looks, and nearly as far ahead [3] as the subject is."""
+    centre = looks_at + _CENTRE_ERROR * error
+    return centre + (_DEPTH_ERROR * (error @ ahead) - centre @ ahead) * ahead
 
 
 def _direction(azimuth: np.ndarray | float, elevation: np.ndarray) -> np.ndarray:
