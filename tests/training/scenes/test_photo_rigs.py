@@ -34,6 +34,15 @@ def test_the_subject_lies_where_the_network_looks(known, missing, clip):
         assert len(rig.tau) == len(rig.camera) == known + missing + 3
 
 
+def test_the_told_centre_is_nearly_as_far_from_the_camera_as_the_subject_is():
+    """A photo shows how far to the side of the told centre its subject is, but never how far behind it."""
+    rng, told = np.random.default_rng(4), []
+    for _ in range(400):
+        rig = draw_photo_rig(rng, 1, 5, 2)
+        told.append(rig.target @ rig.camera_to_world[0, :3, :3])  # right, down and forward of the subject, at the origin
+    assert np.std(told, 0) == pytest.approx([0.072, 0.072, 0.02], rel=0.15)
+
+
 def test_missing_cameras_stand_all_around_and_as_far_as_the_photo():
     rng = np.random.default_rng(1)
     for _ in range(20):
