@@ -22,7 +22,7 @@ from .appearance import absorb, draw_look
 from .hands import BORDER, CUP, FOREARM, HAIR, KINDS, MICROPHONE, PHONE, THING, THUMB, TOUCH
 from .heads import HeadModel
 from .mesh import transform
-from .motion import rotations, smooth_curves
+from .motion import rotations, smooth_curves, unit
 from .shading import CHECKS, NOISE, STRIPES, Material
 from .transfer import constant, to_device
 
@@ -57,7 +57,7 @@ class Place:
 
     def forearm(self, rng: np.random.Generator) -> tuple[np.ndarray, float]:
         """Draw the direction [3] of the forearm, in the axes of a hand that is not mirrored, and return its length."""
-        direction = _unit(rng.uniform(0.2, 0.9) * np.array([0, -1, -0.1]) - self.axes[:, 1])
+        direction = unit(rng.uniform(0.2, 0.9) * np.array([0, -1, -0.1]) - self.axes[:, 1])
         far = self.distance + _HEAD_DEPTH * self.clears
         wrist = self.origin + far * self.toward - self.axes @ self.point - _MIDDLE
         ahead = wrist @ direction
@@ -185,8 +185,8 @@ def _draw_grip(rng: np.random.Generator, kind: int, side: float) -> Place:
     toward = _direction(rng.uniform(-40, 40), rng.uniform(*((-30, 5) if cup else (-45, -10))))
     upright = rng.normal([0, 1, 0], [0.15, 0, 0.25]) if cup else -toward + rng.normal(0, 0.1, 3)
     inward = np.array([-side, 0, 0]) * rng.uniform(0.3, 1) - toward * rng.uniform(0, 1)
-    upright = _unit(upright)
-    palm = _unit(inward - (inward @ upright) * upright)
+    upright = unit(upright)
+    palm = unit(inward - (inward @ upright) * upright)
     thumb = -side * upright
     axes = np.stack([thumb, np.cross(palm, thumb), palm], -1)
     point = np.array([0, 7.2, 4.9]) if cup else np.array([-side * 9.5, 7.2, 2.65])
@@ -251,8 +251,8 @@ def _paint(
 def _frame(along: np.ndarray, facing: np.ndarray) -> np.ndarray:
     """Return the axes [3, 3], as columns, of a hand whose fingers point along a direction [3] and whose palm faces
     about another one [3]."""
-    y = _unit(along)
-    z = _unit(facing - (facing @ y) * y)
+    y = unit(along)
+    z = unit(facing - (facing @ y) * y)
     return np.stack([np.cross(y, z), y, z], -1)
 
 
@@ -260,7 +260,3 @@ def _direction(azimuth: float, elevation: float) -> np.ndarray:
     """Return a unit vector [3] in a head's axes; angles in degrees, from straight ahead to the left and up."""
     theta, phi = np.radians(azimuth), np.radians(elevation)
     return np.array([np.sin(theta) * np.cos(phi), np.sin(phi), np.cos(theta) * np.cos(phi)])
-
-
-def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / np.linalg.norm(vector)

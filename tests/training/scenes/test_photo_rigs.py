@@ -39,7 +39,8 @@ def test_the_told_centre_is_nearly_as_far_from_the_camera_as_the_subject_is():
     rng, told = np.random.default_rng(4), []
     for _ in range(400):
         rig = draw_photo_rig(rng, 1, 5, 2)
-        told.append(rig.target @ rig.camera_to_world[0, :3, :3])  # right, down and forward of the subject, at the origin
+        # right, down and forward of the subject, which is at the origin
+        told.append(rig.target @ rig.camera_to_world[0, :3, :3])
     assert np.std(told, 0) == pytest.approx([0.072, 0.072, 0.02], rel=0.15)
 
 
