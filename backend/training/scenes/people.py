@@ -21,10 +21,12 @@ from .reaching import GROUP_SHARE, Reaching
 from .sculpting import bend, cast
 from .shading import Material, Noise, Surfaces
 from .textures import Textures
-from .transfer import to_device
-from .wear import Glasses, Hats
+from .transfer import constant, to_device
+from .wear import Collars, Glasses, Hats
 
 _BALD_SHARE, _BROW_MESH_SHARE, _BEARD_SHARE, _TOP_SHARE = 0.2, 0.6, 0.25, 0.85
+_NECKLESS_SHARE = 0.3  # of groups of heads that end between chin and rim, as those of scans and characters often do:
+_ENDS, _SLOPE = (11.5, 20.0), 0.2  # so many centimetres below the eyes; deviation of the end's slope from back to front
 _NECK_BEND = 10.0  # centimetres over which a head rotation fades out along the neck
 
 
@@ -54,6 +56,17 @@ class Topology:
         both = torch.cat([self.rest, rest]), torch.cat([self.faces, faces + count])
         return Topology(*both, framed, slot, corner_uv)
 
+    def cut_off(self, through: Tensor, slope: float) -> tuple[Topology, Tensor]:
+        """Return the part of these meshes above a plane, and how far up vertices [N] go so that it ends in the plane.
+
+        The plane goes through a point [3] of the meshes at rest and rises by a slope towards the front. The triangles
+        below keep their places but cover no pixel, so that the host need not wait for their number.
+        """
+        _, below, behind = (through - self.rest).unbind(-1)
+        below = below - slope * behind
+        shown = (below[self.faces.long()] < 0).any(1, keepdim=True)
+        return replace(self, faces=torch.where(shown, self.faces, 0), framed=below < 0), below.clamp_min(0)
+
 
 class People:
     """A source of groups of people. A group shares a head model, hair, brows, beard and top; all else differs.
@@ -74,7 +87,7 @@ class People:
             self.bust = len(self.models)
             bust = AnnyBust(assets, device, ict)
             self.models.append(bust)
-            self._wardrobe = Wardrobe(assets, bust, split)
+            self._wardrobe, self._collars = Wardrobe(assets, bust, split), Collars(bust)
         self._performances = [Performances(assets, model.expressions, split) for model in self.models]
         self._wear = [(Hats(model), Glasses(model)) for model in self.models]
         self._reaching = [Reaching(model) for model in self.models]
@@ -84,8 +97,7 @@ class People:
     def draw(self, rng: np.random.Generator, tau: np.ndarray, bust: bool = False, varied: bool = False) -> Surfaces:
         """Draw people of a random topology at clip times tau [S, V], in centimetres: heads, or busts if they are.
 
-        varied: some are bent into other shapes or cast in one stuff, and in some groups hands, things or loose hair
-        reach before some of the faces.
+        varied: see draw_with; and in some groups hands, things or loose hair reach before some of the faces.
         """
         model = int(rng.integers(2))
         hair = None if rng.random() < _BALD_SHARE else str(rng.choice(self._hair))
@@ -97,7 +109,8 @@ class People:
             wears_mesh = self._wardrobe.names and rng.random() < _TOP_SHARE
             top = str(rng.choice(self._wardrobe.names)) if wears_mesh else None
         people = self.draw_with(rng, tau, model, hair, brows, dressed=True, varied=varied, beard=beard, top=top)
-        if varied and rng.random() < GROUP_SHARE:
+        cut = model != self.bust and people.framed is not None  # an arm would reach far beyond its ball, to the cameras
+        if varied and not cut and rng.random() < GROUP_SHARE:
             reaching = self._reaching[model]
             return people.joined(*reaching.draw(rng, tau, people.vertices, people.material), reaching.faces)
         return people
@@ -118,7 +131,8 @@ class People:
         """Draw people with a given head model (by number), hair style and brows, in centimetres.
 
         hair, brows, beard: None for no mesh; it may then be painted on the skin. dressed: some of the people wear hats
-        and glasses. varied: some are bent or cast (sculpting.py). top: what busts wear, None for a painted shirt.
+        and glasses. varied: some are bent or cast (sculpting.py), the heads of some groups end near the chin, and some
+        busts wear collars. top: what busts wear, None for a painted shirt.
         seconds [S]: how long the clips last; drawn if not given.
         """
         head, scenes = self.models[model], len(tau)
@@ -152,7 +166,14 @@ class People:
         topology = self._join_parts(head, hair, brows, beard, outfit)
         if dressed:
             topology = self._put_on(rng, model, topology, vertices, materials, hair is not None)
+        if varied and outfit:
+            topology = self._put_collars_on(rng, topology, vertices, materials)
         shaped = torch.cat(vertices, 2)
+        if varied and outfit is None and rng.random() < _NECKLESS_SHARE:
+            up = constant((0.0, 1.0, 0.0), self._device)
+            end = head.eyes.centre.mean(0) - rng.uniform(*_ENDS) * up
+            topology, raised = topology.cut_off(end, rng.normal(0, _SLOPE))
+            shaped = shaped + raised[:, None] * up
         if varied:
             shaped = bend(rng, shaped)
             materials, was_cast = cast(rng, materials, eyes=1)
@@ -185,6 +206,16 @@ class People:
         vertices += [part[:, None].expand(-1, views, -1, -1) for part in (hat, frame)]
         materials += [cloth, metal]
         return topology.joined(hats.rest, hats.faces).joined(glasses.rest, glasses.faces)
+
+    def _put_collars_on(
+        self, rng: np.random.Generator, topology: Topology, vertices: list[Tensor], materials: list[Material]
+    ) -> Topology:
+        """Put collars on some of the busts, as `_put_on` does hats and glasses."""
+        body = vertices[0]
+        collar, cloth = self._collars.draw(rng, body[:, 0])
+        vertices.append(collar[:, None].expand(-1, body.shape[1], -1, -1))
+        materials.append(cloth)
+        return topology.joined(self._collars.rest, self._collars.faces)
 
     def _join_parts(
         self, head: HeadModel, hair: str | None, brows: str | None, beard: str | None, outfit: Outfit | None

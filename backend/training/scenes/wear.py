@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hats and glasses that fit posed heads: caps, beanies, brimmed hats and headbands; clear and dark glasses.
+"""What fits posed heads: caps, beanies, brimmed hats and headbands; clear and dark glasses; collars, scarfs and hoods.
 
-Hats have one grid topology for all heads and kinds, and so do glasses. In a scene without them, their vertices lie in
-one point, which covers no pixel. Lengths are centimetres in the heads' axes (heads.py).
+Hats have one grid topology for all heads and kinds, and so do glasses and collars. In a scene without them, their
+vertices lie in one point, which covers no pixel. Lengths are centimetres in the heads' axes (heads.py).
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from .mesh import rotate
 from .shading import CHECKS, NOISE, STRIPES, Material
 from .transfer import constant, to_device
 
-_HAT_SHARE, _GLASSES_SHARE, _DARK_SHARE = 0.2, 0.25, 0.3
+_HAT_SHARE, _GLASSES_SHARE, _DARK_SHARE, _COLLAR_SHARE = 0.2, 0.25, 0.3, 0.3
 _CAP, _BEANIE, _BRIMMED, _BAND = range(4)
 _CROWN, _BRIM, _AROUND = 14, 4, 36  # rows of a hat's crown and brim, columns
 _RIM, _SECTION, _BRIDGE, _TEMPLE = 28, 6, 5, 8  # points along and around the tubes of a frame
+_HEM = 12  # points around the tube of a collar
+_SCARF, _RING, _HOOD = range(3)
+_NECK, _NECK_HALF_WIDTH = 15.0, 8.0  # how far the neck's middle lies below the eyes, and no part of a neck is beside it
 _SKULL_TILT = 0.26  # radians by which the lower border of the area that hats cover rises to the front
 
 
@@ -239,6 +242,60 @@ class Glasses:
             color.copy_(torch.lerp(torch.lerp(color, shade, black), tint, lens))
         frame.gloss.copy_(torch.lerp(frame.gloss, torch.ones_like(lens), lens))
         return frame
+
+
+class Collars:
+    """A source of what lies around the necks of busts: scarfs, stiff rings, and hoods that hang at the back.
+
+    rest [N, 3] are their positions at rest, faces [F, 3] their topology.
+    """
+
+    def __init__(self, head: HeadModel):
+        eyes = head.eyes.centre.mean(0)
+        x, y, _ = (head.body.neutral - eyes).unbind(-1)
+        self._neck = ((x.abs() < _NECK_HALF_WIDTH) & ((y + _NECK).abs() < 2)).nonzero()[:, 0]
+        self.rest = (eyes - eyes.new_tensor([0, _NECK, 0])).expand(_HEM * _AROUND, -1)
+        self.faces = _faces(grid(_HEM, _AROUND, closed=True), eyes.device)
+
+    def draw(self, rng: np.random.Generator, body: Tensor) -> tuple[Tensor, Material]:
+        """Draw collars for some of the scenes: return vertices [S, N, 3] and material. body [S, B, 3]: posed vertices.
+
+        A collar is a tube around the neck, whose oval section is larger at the back, or has folds.
+        """
+        size = (len(body), 1)
+        kind = rng.choice(3, size, p=[0.35, 0.4, 0.25])
+        scarf, ring, hood = (kind == k for k in (_SCARF, _RING, _HOOD))
+        numbers = (
+            rng.random(size) < _COLLAR_SHARE,
+            np.where(scarf, rng.uniform(0.3, 1.5, size), rng.uniform(1, 7, size)),  # how far it is from the neck
+            np.where(ring, rng.uniform(0.5, 2.5, size), rng.uniform(1, 2.5, size)),
+            np.where(ring, rng.uniform(0.5, 3, size), rng.uniform(1.5, 4, size)),
+            rng.uniform(1, 1.3, size),
+            np.where(scarf, rng.uniform(-2, 2, size), rng.uniform(-5, 0, size)),
+            rng.uniform(0, 2.5, size),
+            rng.uniform(-0.1, 0.4, size),
+            hood * rng.uniform(0.5, 2, size),
+            (1 - ring) * rng.uniform(0, 0.3, size),
+            rng.integers(3, 10, size),
+            rng.uniform(0, 2 * np.pi, size),
+        )
+        worn, gap, thick, high, wide, rise, forward, tilt, backward, fold, folds, phase = (
+            number[..., None] for number in to_device(body.device, *numbers)
+        )  # each [S, 1, 1]
+        neck = body[:, self._neck]
+        middle = neck.mean(1, keepdim=True)
+        radius = (neck - middle)[..., ::2].norm(dim=-1).mean(1)[:, None, None] + gap
+        around = torch.arange(_AROUND, device=body.device) * (2 * torch.pi / _AROUND)
+        section = torch.arange(_HEM, device=body.device)[:, None] * (2 * torch.pi / _HEM)
+        side, up, ahead = (constant(tuple(axis), body.device) for axis in np.eye(3).tolist())
+        outward = around.sin()[:, None] * side + around.cos()[:, None] * ahead  # [columns, 3]
+        swelling = 1 + backward * (1 - around.cos()) / 2 + fold * (folds * around + phase).sin()  # [S, 1, columns]
+        thick, high = thick * swelling, high * swelling
+        away = (radius + thick * (1 + section.cos()))[..., None] * outward  # it swells away from the neck
+        tube = away * (side * (wide[..., None] - 1) + 1) + (high * section.sin())[..., None] * up
+        tube = tube.flatten(1, 2)
+        place = middle + rise * up + forward * ahead
+        return middle + worn * (place + rotate(tube, side, tilt) - middle), paint_cloth(rng, tube)
 
 
 def _material(

@@ -26,7 +26,8 @@ def bright():
 
 @pytest.fixture
 def reach(monkeypatch):
-    """Sets the shares of groups and of scenes that something reaches into."""
+    """Sets the shares of groups and of scenes that something reaches into; all heads are whole."""
+    monkeypatch.setattr(people, "_NECKLESS_SHARE", 0)
 
     def choose(groups, scenes):
         monkeypatch.setattr(people, "GROUP_SHARE", groups)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hats and glasses fit the heads that wear them, and show nothing where they are not worn."""
+"""Hats, glasses and collars fit the heads that wear them, and show nothing where they are not worn."""
 
 import numpy as np
 import pytest
@@ -80,3 +80,30 @@ def test_glasses_sit_before_the_eyes_and_reach_the_ears(people, model, monkeypat
             frame[:, -wear._SECTION :] if side else frame[:, -(wear._TEMPLE + 1) * wear._SECTION :][:, : wear._SECTION]
         )
         assert (torch.cdist(tip, ears).amin((1, 2)) < 2.5).all()
+
+
+def collared(people, model, monkeypatch, share):
+    """Bodies of forty people, their collars' vertices and faces, and the necks' vertices."""
+    monkeypatch.setattr(wear, "_COLLAR_SHARE", share)
+    head = people.models[model]
+    identity = torch.as_tensor(head.draw_identity(np.random.default_rng(4), 40), dtype=torch.float32)
+    body = head.body.shape(identity, torch.zeros(40, 1, len(head.expressions)))[:, 0]
+    collars = wear.Collars(head)
+    return collars.draw(np.random.default_rng(9), body)[0], collars.faces, body[:, collars._neck]
+
+
+@pytest.mark.parametrize("model", [0, 1])
+def test_collars_lie_around_the_neck_and_below_the_mouth(people, model, monkeypatch):
+    collar, faces, neck = collared(people, model, monkeypatch, 1)
+    assert (area(collar, faces) > 50).all()
+    middle = neck.mean(1, keepdim=True)
+    around = torch.atan2(*(collar - middle)[..., [0, 2]].unbind(-1)).sort(1).values
+    assert (around.diff(dim=1).amax(1) < 0.5).all()  # radians: on all sides of it
+    eyes = people.models[model].eyes.centre[:, 1].mean()
+    assert (collar.mean(1)[:, 1] < eyes - 9).all()  # centimetres
+
+
+@pytest.mark.parametrize("model", [0, 1])
+def test_a_collar_that_is_not_worn_covers_nothing(people, model, monkeypatch):
+    collar, faces, _ = collared(people, model, monkeypatch, 0)
+    assert not area(collar, faces).any()
