@@ -27,7 +27,6 @@ from backend.rasterize import render_pictures
 
 SIDE = 320  # pixels of each picture
 AZIMUTHS = (0.0, 35.0, -35.0, 90.0, 180.0)  # degrees, of the camera around the head
-SEED = 1  # with others a part of the suit's ring hides more of the face from a side
 DISTANCE, FILL = 1.2, 0.95  # metres; the head's ball over the picture
 
 
@@ -64,7 +63,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/portrait.png"))
     given = parser.parse_args()
     path = given.photo or find_astronaut()
-    cloud = load_cloud(given.cloud) if given.cloud else Completion(PortraitOptions(seed=SEED)).run(path).cloud
+    cloud = load_cloud(given.cloud) if given.cloud else Completion(PortraitOptions()).run(path).cloud
     row = np.concatenate([fit_photo(path), *photograph_head(cloud)], 1)
     Image.fromarray(row).save(given.out, optimize=True)
     print(given.out)
