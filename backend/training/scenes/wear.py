@@ -7,6 +7,8 @@ vertices lie in one point, which covers no pixel. Lengths are centimetres in the
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -278,8 +280,9 @@ class Collars:
             (1 - ring) * rng.uniform(0, 0.3, size),
             rng.integers(3, 10, size),
             rng.uniform(0, 2 * np.pi, size),
+            ring * rng.uniform(0, 1, size),
         )
-        worn, gap, thick, high, wide, rise, forward, tilt, backward, fold, folds, phase = (
+        worn, gap, thick, high, wide, rise, forward, tilt, backward, fold, folds, phase, shine = (
             number[..., None] for number in to_device(body.device, *numbers)
         )  # each [S, 1, 1]
         neck = body[:, self._neck]
@@ -294,8 +297,10 @@ class Collars:
         away = (radius + thick * (1 + section.cos()))[..., None] * outward  # it swells away from the neck
         tube = away * (side * (wide[..., None] - 1) + 1) + (high * section.sin())[..., None] * up
         tube = tube.flatten(1, 2)
+        cloth = paint_cloth(rng, tube)
+        material = replace(cloth, gloss=torch.maximum(cloth.gloss, shine))
         place = middle + rise * up + forward * ahead
-        return middle + worn * (place + rotate(tube, side, tilt) - middle), paint_cloth(rng, tube)
+        return middle + worn * (place + rotate(tube, side, tilt) - middle), material
 
 
 def _material(
