@@ -17,6 +17,7 @@ import torch
 from ..camera import Y_UP_TO_Z_UP, Camera
 from ..capture import Capture, Frame, save_capture
 from ..rasterize import encode_picture
+from .scenes.motion import direction
 from .scenes.people import People
 from .scenes.rigs import look_at
 from .scenes.sampler import draw_lights
@@ -32,9 +33,7 @@ _ICT, _HAIR, _BROWS = 0, "short02", "eyebrow004"
 
 def demo_rig(azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray:
     """Return camera-to-world [V, 4, 4] in the head's axes (+y up, +z front), in metres, for angles in degrees."""
-    a, e = np.radians(azimuth), np.radians(elevation)
-    toward = np.stack([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)], -1)
-    return look_at(_TARGET + _DISTANCE * toward, _TARGET)
+    return look_at(_TARGET + _DISTANCE * direction(azimuth, elevation), _TARGET)
 
 
 def demo_views(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[str]]:

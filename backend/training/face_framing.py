@@ -20,6 +20,7 @@ from ..portrait.bust import measure_nose
 from ..portrait.matte import lay_over_white
 from ..portrait.photo import find_faces
 from ..rasterize import encode_picture
+from .scenes.motion import direction
 from .scenes.people import People
 from .scenes.rigs import look_at
 from .scenes.sampler import draw_lights, fit_ball
@@ -52,16 +53,15 @@ def photograph_head(people: People, noise: Noise, rng: np.random.Generator) -> l
     surfaces.vertices = fit_ball(before, VIEWS, surfaces.framed)
     spread = [vertices[0, 0].std(0).norm() for vertices in (before, surfaces.vertices)]
     radius = float(spread[0] / spread[1]) / 100  # the models are in centimetres
-    yaw = np.radians(np.concatenate([[0], rng.uniform(-MOST_YAW, MOST_YAW, VIEWS - 1)]))
-    elevation = np.radians(rng.uniform(*ELEVATIONS, VIEWS))
-    toward = np.stack([np.sin(yaw) * np.cos(elevation), np.sin(elevation), np.cos(yaw) * np.cos(elevation)], -1)
+    yaw = np.concatenate([[0], rng.uniform(-MOST_YAW, MOST_YAW, VIEWS - 1)])
+    elevation = rng.uniform(*ELEVATIONS, VIEWS)
     distance = 1 / np.sin(FIELD_OF_VIEW / 2)
     focal = 0.5 * RESOLUTION / np.tan(FIELD_OF_VIEW / 2)
-    poses = torch.as_tensor(look_at(distance * toward, np.zeros(3)), dtype=torch.float32)[None]
+    poses = torch.as_tensor(look_at(distance * direction(yaw, elevation), np.zeros(3)), dtype=torch.float32)[None]
     intrinsics = torch.tensor([focal, focal, RESOLUTION / 2, RESOLUTION / 2], dtype=torch.float32).expand(1, VIEWS, 4)
     images = render(surfaces, draw_lights(rng, surfaces.material.albedo), poses, intrinsics, RESOLUTION, noise)[0][0]
     shots = []
-    for image, angle, height in zip(images, yaw, elevation, strict=True):
+    for image, angle, height in zip(images, np.radians(yaw), np.radians(elevation), strict=True):
         shot = Shot(float(angle), float(height), radius, focal / distance / radius)
         faces = find_faces(lay_over_white(encode_picture(image[..., :3], image[..., 3], "linear")))
         if faces:

@@ -37,6 +37,7 @@ from ..portrait.sequence import join_sequence
 from ..rasterize import encode_picture, render_pictures
 from ..reconstruct import reconstruct
 from ..splats import MovingSplats
+from .scenes.motion import direction
 from .scenes.people import People
 from .scenes.rigs import look_at
 from .scenes.sampler import draw_lights
@@ -73,10 +74,9 @@ class Film:
 
 def held_out_cameras(rng: np.random.Generator) -> list[Camera]:
     """Return cameras at the six cameras' distance, in front and to the sides."""
-    azimuth, elevation = np.radians(rng.uniform(-60, 60, HELD_OUT)), np.radians(rng.uniform(-10, 25, HELD_OUT))
+    azimuth, elevation = rng.uniform(-60, 60, HELD_OUT), rng.uniform(-10, 25, HELD_OUT)
     front = six_cameras(SIZE)[0]
-    toward = [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)]
-    poses = look_at(np.linalg.norm(front.position) * np.stack(toward, -1), np.zeros(3))
+    poses = look_at(np.linalg.norm(front.position) * direction(azimuth, elevation), np.zeros(3))
     poses[:, :3] = Y_UP_TO_Z_UP[:3, :3] @ poses[:, :3]
     return [replace(front, camera_to_world=pose) for pose in poses]
 

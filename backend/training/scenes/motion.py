@@ -47,6 +47,15 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-9)
 
 
+def direction(azimuth: np.ndarray | float, elevation: np.ndarray | float) -> np.ndarray:
+    """Return unit vectors [..., 3] in the axes of a subject that looks along +z with +y up.
+
+    azimuth, elevation [...]: to the subject's left and up, in degrees.
+    """
+    theta, phi = np.radians(azimuth), np.radians(elevation)
+    return np.stack([np.sin(theta) * np.cos(phi), np.sin(phi), np.cos(theta) * np.cos(phi)], -1)
+
+
 @dataclass
 class Expressions:
     """Expressions of S scenes at V times: weights [S, V, E], and gaze [S, V, 2, 2] as heads.gaze_rotation takes it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...complete import fill_gaps, turn_about
+from .motion import direction
 from .rigs import Rig, look_at
 
 PHOTOS, CLIP = PHOTO_RIGS = ("photos", "clip")
@@ -42,11 +43,11 @@ def draw_photo_rig(
     distance = 1 / (rng.uniform(*_FILL) * np.sin(field / 2))
     looks_at = rng.normal(0, _SHIFT, 3)
     roll = np.radians(rng.uniform(-_ROLL, _ROLL, 1 if clip else known))
-    photos = look_at(looks_at + distance * _direction(yaw + apart, elevation), looks_at, roll)
+    photos = look_at(looks_at + distance * direction(yaw + apart, elevation), looks_at, roll)
     centre = _tell_centre(looks_at, rng.normal(0, 1, 3), photos[0, :3, 2])
     unseen = _draw_missing(rng, photos[0], centre, apart, missing, validation)
     around = _draw_targets(rng, yaw, targets, validation)
-    shots = look_at(looks_at + distance * _direction(*around), looks_at)
+    shots = look_at(looks_at + distance * direction(*around), looks_at)
     poses = np.concatenate([photos, unseen, shots])
     focal = 0.5 / np.tan(field / 2)
     intrinsics = np.tile([focal, focal, 0.5, 0.5], (len(poses), 1))
@@ -75,12 +76,6 @@ def _tell_centre(looks_at: np.ndarray, error: np.ndarray, ahead: np.ndarray) -> 
     the camera looks, and nearly as far ahead [3] as the subject is."""
     centre = looks_at + _CENTRE_ERROR * error
     return centre + (_DEPTH_ERROR * (error @ ahead) - centre @ ahead) * ahead
-
-
-def _direction(azimuth: np.ndarray | float, elevation: np.ndarray) -> np.ndarray:
-    """Return unit vectors [V, 3] from a subject that looks along +z with +y up; angles in degrees."""
-    theta, phi = np.radians(azimuth), np.radians(elevation)
-    return np.stack([np.sin(theta) * np.cos(phi), np.sin(phi), np.cos(theta) * np.cos(phi)], -1)
 
 
 def _draw_missing(

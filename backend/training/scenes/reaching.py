@@ -22,7 +22,7 @@ from .appearance import absorb, draw_look
 from .hands import BORDER, CUP, FOREARM, HAIR, KINDS, MICROPHONE, PHONE, THING, THUMB, TOUCH
 from .heads import HeadModel
 from .mesh import transform
-from .motion import rotations, smooth_curves, unit
+from .motion import direction, rotations, smooth_curves, unit
 from .shading import CHECKS, NOISE, STRIPES, Material
 from .transfer import constant, to_device
 
@@ -57,12 +57,12 @@ class Place:
 
     def forearm(self, rng: np.random.Generator) -> tuple[np.ndarray, float]:
         """Draw the direction [3] of the forearm, in the axes of a hand that is not mirrored, and return its length."""
-        direction = unit(rng.uniform(0.2, 0.9) * np.array([0, -1, -0.1]) - self.axes[:, 1])
+        along = unit(rng.uniform(0.2, 0.9) * np.array([0, -1, -0.1]) - self.axes[:, 1])
         far = self.distance + _HEAD_DEPTH * self.clears
         wrist = self.origin + far * self.toward - self.axes @ self.point - _MIDDLE
-        ahead = wrist @ direction
+        ahead = wrist @ along
         length = np.sqrt(max(0, ahead**2 + _FARTHEST**2 - wrist @ wrist)) - ahead
-        return direction @ self.axes * [self.mirror, 1, 1], float(np.clip(length, 3, hands.ARM))
+        return along @ self.axes * [self.mirror, 1, 1], float(np.clip(length, 3, hands.ARM))
 
 
 class Reaching:
@@ -168,7 +168,7 @@ def _draw_palm(rng: np.random.Generator, kind: int, side: float) -> Place:
     """Draw where a flat hand, a fist or a phone in a hand is, at the face or before it."""
     at_ear = kind == PHONE and rng.random() < 0.5
     azimuth, elevation = ((75, 110), (-15, 10)) if at_ear else ((-15, 75), (-60, 15))
-    toward = _direction(side * rng.uniform(*azimuth), rng.uniform(*elevation))
+    toward = direction(side * rng.uniform(*azimuth), rng.uniform(*elevation))
     origin = np.array([0, -3.0, -7]) if at_ear else np.array([side * rng.uniform(-1, 3), rng.uniform(-9, -1), -4])
     near = kind == TOUCH or at_ear
     distance = (2.6 if kind == PHONE else 1.3) + (rng.uniform(0, 0.6) if near else rng.uniform(1.5, 7))
@@ -182,7 +182,7 @@ def _draw_palm(rng: np.random.Generator, kind: int, side: float) -> Place:
 def _draw_grip(rng: np.random.Generator, kind: int, side: float) -> Place:
     """Draw where a hand holds a cup or a microphone before the mouth, from a side, with the thumb near the mouth."""
     cup = kind == CUP
-    toward = _direction(rng.uniform(-40, 40), rng.uniform(*((-30, 5) if cup else (-45, -10))))
+    toward = direction(rng.uniform(-40, 40), rng.uniform(*((-30, 5) if cup else (-45, -10))))
     upright = rng.normal([0, 1, 0], [0.15, 0, 0.25]) if cup else -toward + rng.normal(0, 0.1, 3)
     inward = np.array([-side, 0, 0]) * rng.uniform(0.3, 1) - toward * rng.uniform(0, 1)
     upright = unit(upright)
@@ -254,9 +254,3 @@ def _frame(along: np.ndarray, facing: np.ndarray) -> np.ndarray:
     y = unit(along)
     z = unit(facing - (facing @ y) * y)
     return np.stack([np.cross(y, z), y, z], -1)
-
-
-def _direction(azimuth: float, elevation: float) -> np.ndarray:
-    """Return a unit vector [3] in a head's axes; angles in degrees, from straight ahead to the left and up."""
-    theta, phi = np.radians(azimuth), np.radians(elevation)
-    return np.array([np.sin(theta) * np.cos(phi), np.sin(phi), np.cos(theta) * np.cos(phi)])

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...camera import Y_UP_TO_Z_UP, Camera, normalise_rig
+from .motion import direction
 
 RINGS = ("ring", "arc", "sphere", "orbit")
 TIMINGS = ("free", "shared", "alternating", "gap", "static")
@@ -168,10 +169,8 @@ def _aim(
     fields = field * np.exp(per_camera(0.08 if rng.random() < 0.3 else 0))
     fill = rng.uniform(0.65, 1.2) * np.exp(per_camera(rng.choice([0, 0.06, 0.15], p=[0.5, 0.4, 0.1])))
     distance = 1 / (fill * np.sin(fields / 2))
-    theta, phi = np.radians(azimuth), np.radians(elevation)
-    toward = np.stack([np.sin(theta) * np.cos(phi), np.sin(phi), np.cos(theta) * np.cos(phi)], -1)
     target = rng.normal(0, 0.05, 3) + per_camera(rng.choice([0.02, 0.07], p=[0.85, 0.15]), (3,))
-    position = target + toward * distance[:, None]
+    position = target + direction(azimuth, elevation) * distance[:, None]
     roll = per_camera(np.radians(5) if rng.random() < 0.3 else 0)
     focal = 0.5 / np.tan(fields / 2)
     stretch = np.exp(rng.normal(0, 0.03)) if rng.random() < 0.1 else 1.0
