@@ -254,9 +254,9 @@ def place(cloud: Gaussians4D, plan: Plan, progress: Progress = no_progress) -> G
         NothingFound: the network has predicted nothing visible.
     """
     progress("Placing Gaussians", 0.9)
+    cloud = _in_capture(cloud, plan)
     if not len(cloud):
         raise NothingFound
-    cloud = _in_capture(cloud, plan)
     progress("Placing Gaussians", 1.0)
     return cloud
 
@@ -274,7 +274,7 @@ def _in_capture(cloud: Gaussians4D, plan: Plan) -> Gaussians4D:
     middle, half = _clock(plan.capture)
     first, last = plan.capture.time_range
     if first == last:
-        cloud = cloud.freeze()
+        cloud = cloud.freeze().prune()  # what shows at other times alone
     return cloud.transform(plan.normalisation.inverse(), half, middle)
 
 

@@ -34,4 +34,6 @@ def fit_density(cloud: Object) -> str | None:
         return None
     share = max(SPARSEST, round(budget / count, 2))
     compat.set_input(modifier, DENSITY, share)
-    return f"The viewport shows {share:.0%} of {count:,} Gaussians, which fits this GPU; renders show all (see Density)"
+    return (
+        f"The viewport shows {share:.0%} of {count:,} Gaussians, as many as are quick; renders show all (see Density)"
+    )

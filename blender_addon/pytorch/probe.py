@@ -7,6 +7,7 @@ it.
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,10 @@ def examine(folder: Path | None = None) -> dict:
     if child.returncode == 0:
         return json.loads(child.stdout.splitlines()[-1])
     reason = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
+    missing = re.search(r"No module named '(?!torch\b)(\w+)", reason)
+    if missing:
+        package = {"PIL": "Pillow"}.get(missing[1], missing[1])
+        raise errors.UserError(f"PyTorch is here, but {package} is not, which it needs; install {package} beside it.")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     where = f"in {folder} " if folder else ""
     raise errors.UserError(f"PyTorch {where}does not work here ({reason}); it must be built for Python {version}.")

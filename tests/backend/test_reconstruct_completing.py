@@ -14,7 +14,7 @@ from backend.capture import Capture, save_capture
 from backend.complete import noise_levels
 from backend.errors import Cancelled, UserError
 from backend.gaussians import load_cloud
-from backend.lrm4d import LRM4D, LRM4DConfig, Noisy
+from backend.lrm4d import GAUSSIAN_CHANNELS, LRM4D, OPACITY, LRM4DConfig, Noisy
 from backend.options import ReconstructOptions
 from backend.planning import make_plan
 from backend.reconstruct import predict, prepare, reconstruct
@@ -48,6 +48,17 @@ def test_one_photo_is_completed_and_the_log_says_so(model, photo, caplog):
     assert "No camera stands in 360 degrees around the subject: 5 views there are completed (seed 0)." in caplog.text
     assert 16 * 16 < len(cloud) <= 6 * 16 * 16
     assert not any(record.levelname == "WARNING" for record in caplog.records)
+
+
+def test_a_cloud_of_one_moment_holds_nothing_that_shows_at_others_alone(model, photo):
+    """Gaussians with times of their own, far from the photo's, are left out."""
+    timely = copy.deepcopy(model)
+    with torch.no_grad():
+        channels = timely.decode.weight.view(-1, sum(GAUSSIAN_CHANNELS), CONFIG.width)
+        channels[:, OPACITY + 1 : OPACITY + 3] *= 100
+    cloud, whole = (reconstruct(photo, SMALL, network, CENTRE) for network in (timely, model))
+    assert 0 < len(cloud) < 0.9 * len(whole)
+    assert cloud.opacity.min() >= 0.05
 
 
 def test_where_every_side_is_seen_all_is_as_if_nothing_could_be_completed(model):

@@ -189,7 +189,7 @@ def test_a_small_gpu_shows_fewer_gaussians_and_says_so(registered, make_gaussian
     assert viewport.fit_density(cloud) is None  # nothing is drawn without a window
     monkeypatch.setattr(viewport, "gaussian_budget", lambda: 75)
     note = viewport.fit_density(cloud)
-    assert note == "The viewport shows 25% of 300 Gaussians, which fits this GPU; renders show all (see Density)"
+    assert note == "The viewport shows 25% of 300 Gaussians, as many as are quick; renders show all (see Density)"
     modifier = cloud_modifier(cloud)
     assert compat.get_input(modifier, "Viewport Density") == pytest.approx(0.25)
     assert compat.get_input(modifier, "Render Density") == 1

@@ -51,6 +51,17 @@ def test_folders_that_do_not_help_are_named(monkeypatch, tmp_path):
         probe.examine(tmp_path)
 
 
+@pytest.mark.parametrize(("module", "package"), [("PIL", "Pillow"), ("safetensors", "safetensors"), ("sympy", "sympy")])
+def test_what_pytorch_lacks_beside_it_is_named(monkeypatch, tmp_path, module, package):
+    """The build is not blamed for it."""
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if "site-packages" not in entry])
+    for name in {"torch", "PIL", "safetensors"} - {module}:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("import sympy" if module == "sympy" else "")
+    with pytest.raises(UserError, match=f"PyTorch is here, but {package} is not"):
+        probe.examine(tmp_path)
+
+
 def test_the_preferences_show_what_was_found_and_that_a_location_is_of_another_python(registered):
     bpy.ops.facet4d.examine_pytorch()
     layout = Layout()
