@@ -274,7 +274,7 @@ def _in_capture(cloud: Gaussians4D, plan: Plan) -> Gaussians4D:
     middle, half = _clock(plan.capture)
     first, last = plan.capture.time_range
     if first == last:
-        cloud = cloud.freeze().prune()  # what shows at other times alone
+        cloud = cloud.freeze().prune()  # some show at other times alone
     return cloud.transform(plan.normalisation.inverse(), half, middle)
 
 
