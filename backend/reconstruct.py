@@ -9,6 +9,7 @@ Where no picture shows the subject, cameras without pictures are added and their
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -178,7 +179,7 @@ def predict(prepared: Prepared, progress: Progress = no_progress, on_cloud: OnCl
                 mattes=mattes,
                 correct=_correction(plan, views, tokens),
             )
-    return network.gaussians(channels, pixels).select(0).prune()
+    return _decode(plan, channels, pixels)
 
 
 def _run(plan: Plan, views: Views, images: Tensor, noisy: Noisy | None = None) -> Prediction:
@@ -254,16 +255,23 @@ def place(cloud: Gaussians4D, plan: Plan, progress: Progress = no_progress) -> G
         NothingFound: the network has predicted nothing visible.
     """
     progress("Placing Gaussians", 0.9)
-    cloud = _in_capture(cloud, plan)
     if not len(cloud):
         raise NothingFound
+    cloud = _in_capture(cloud, plan)
     progress("Placing Gaussians", 1.0)
     return cloud
 
 
 def _unrefined(plan: Plan, prediction: Prediction) -> Gaussians4D:
     """Return a prediction as a cloud in the capture's world and clock, on the CPU."""
-    return _in_capture(plan.network.gaussians(*prediction[:2]).select(0).prune(), plan).to("cpu")
+    return _in_capture(_decode(plan, *prediction[:2]), plan).to("cpu")
+
+
+def _decode(plan: Plan, channels: Tensor, pixels: Tensor) -> Gaussians4D:
+    """Return the Gaussians of channels and pixels that show at some time of the capture, on the network's clock."""
+    cloud = plan.network.gaussians(channels, pixels).select(0)
+    first, last = plan.capture.time_range
+    return (replace(cloud, time_range=(0.0, 0.0)) if first == last else cloud).prune()
 
 
 def _in_capture(cloud: Gaussians4D, plan: Plan) -> Gaussians4D:
@@ -272,9 +280,9 @@ def _in_capture(cloud: Gaussians4D, plan: Plan) -> Gaussians4D:
     It is decomposed where it is, which a GPU does many times faster, and of a single moment only once, by `freeze`.
     """
     middle, half = _clock(plan.capture)
-    first, last = plan.capture.time_range
+    first, last = cloud.time_range
     if first == last:
-        cloud = cloud.freeze().prune()  # some show at other times alone
+        cloud = cloud.freeze()
     return cloud.transform(plan.normalisation.inverse(), half, middle)
 
 

@@ -165,9 +165,8 @@ class People:
             materials.append(outfit.material)
         topology = self._join_parts(head, hair, brows, beard, outfit)
         if dressed:
-            topology = self._put_on(rng, model, topology, vertices, materials, hair is not None)
-        if varied and outfit:
-            topology = self._put_collars_on(rng, topology, vertices, materials)
+            collared = varied and outfit is not None
+            topology = self._put_on(rng, model, topology, vertices, materials, hair is not None, collared)
         shaped = torch.cat(vertices, 2)
         if varied and outfit is None and rng.random() < _NECKLESS_SHARE:
             up = constant((0.0, 1.0, 0.0), self._device)
@@ -193,29 +192,24 @@ class People:
         vertices: list[Tensor],
         materials: list[Material],
         wears_hair: bool,
+        collared: bool,
     ) -> Topology:
-        """Put hats and glasses on some of the people: add to the vertices [S, V, N, 3] and materials of their parts,
-        and return the topology of all."""
+        """Put hats and glasses, and collars if so told, on some of the people: add to the vertices [S, V, N, 3] and
+        materials of their parts, and return the topology of all."""
         hats, glasses = self._wear[model]
         body, eyes = vertices[0][:, 0], vertices[1][:, 0].unflatten(1, (2, -1)).mean(2)
         hat, cloth, hair_offset = hats.draw(rng, body, eyes, vertices[2][:, 0] if wears_hair else None)
-        frame, metal = glasses.draw(rng, body, eyes)
-        views = vertices[0].shape[1]
         if hair_offset is not None:
             vertices[2] = vertices[2] + hair_offset[:, None]
-        vertices += [part[:, None].expand(-1, views, -1, -1) for part in (hat, frame)]
-        materials += [cloth, metal]
-        return topology.joined(hats.rest, hats.faces).joined(glasses.rest, glasses.faces)
-
-    def _put_collars_on(
-        self, rng: np.random.Generator, topology: Topology, vertices: list[Tensor], materials: list[Material]
-    ) -> Topology:
-        """Put collars on some of the busts, as `_put_on` does hats and glasses."""
-        body = vertices[0]
-        collar, cloth = self._collars.draw(rng, body[:, 0])
-        vertices.append(collar[:, None].expand(-1, body.shape[1], -1, -1))
-        materials.append(cloth)
-        return topology.joined(self._collars.rest, self._collars.faces)
+        worn = [(hats, hat, cloth), (glasses, *glasses.draw(rng, body, eyes))]
+        if collared:
+            worn.append((self._collars, *self._collars.draw(rng, body)))
+        views = vertices[0].shape[1]
+        for source, part, material in worn:
+            vertices.append(part[:, None].expand(-1, views, -1, -1))
+            materials.append(material)
+            topology = topology.joined(source.rest, source.faces)
+        return topology
 
     def _join_parts(
         self, head: HeadModel, hair: str | None, brows: str | None, beard: str | None, outfit: Outfit | None
