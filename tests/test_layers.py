@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 # import one another.
 BACKEND = (
     ("__main__",),
-    ("capture_commands",),
+    ("capture_commands", "portrait_command"),
     ("training/",),
     ("batch/", "bench/"),
     ("facelift/",),

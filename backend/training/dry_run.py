@@ -9,8 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from .config import TrainConfig
-from .loop import first_process, processes, train
+from .loop import train
 from .predict import predict_views
+from .processes import first_process, processes
 from .validate import validate, validation_scenes
 
 RESOLUTION = 32  # pixels

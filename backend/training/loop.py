@@ -14,11 +14,9 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -50,6 +48,7 @@ from .losses import GeometryErrors
 from .muon import Muon
 from .perceptual import MOBILENET, MobileNetV2
 from .predict import Most, count_most, predict_views
+from .processes import largest, processes
 from .scenes.sampler import SceneBatch, SceneSampler
 from .sharding import local, local_gradient, shard, whole
 from .start import can_grow, grow, load_start
@@ -285,10 +284,10 @@ def _train(
                 )
             now = time.monotonic()
             speed, scenes, logged = run.processes * scenes / (now - logged), 0, now
-            memory = _most(torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0, device)
+            memory = largest(torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0, device)
             if run.rank == 0:
                 _log(out, [run.step, *figures, config.rate(run.step), speed, memory, now - start])
-            if _most(float(now > deadline), device):  # all leave the loop together
+            if largest(float(now > deadline), device):  # all leave the loop together
                 break
         if run.step % config.save_every == 0 and not run.failures:
             save(run, out)
@@ -334,65 +333,6 @@ def _too_large(batch: Batch) -> str:
         advice = f"its third number, say to {batch.scenes // 2}"
     shape = list(batch[:3] if not batch.missing else batch)
     return f"The batch {shape} does not fit into the GPU's memory; lower {advice}."
-
-
-@contextmanager
-def processes() -> Iterator[torch.device]:
-    """Yield this process's device; under torchrun, join the others if it has not yet, and leave them at the end.
-
-    Raises:
-        UserError: see _meeting.
-    """
-    number = int(os.environ.get("LOCAL_RANK", 0))
-    device = torch.device("cuda", number) if torch.cuda.is_available() else torch.device("cpu")
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    joins = "WORLD_SIZE" in os.environ and not dist.is_initialized()
-    if joins:
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        store, rank, count = next(dist.rendezvous("env://"))
-        dist.init_process_group(backend, store=dist.PrefixStore(_meeting(), store), rank=rank, world_size=count)
-    yield device
-    if joins:  # not after an error: the others may be waiting for this process, and end when it does
-        dist.barrier()
-        dist.destroy_process_group()
-
-
-def _meeting() -> str:
-    """Return a name for where this start's processes tell one another their addresses.
-
-    When torchrun starts processes again it keeps its store, and with it the addresses of those that have ended
-    (https://github.com/pytorch/pytorch/issues/135712). A node counts its own starts, so this serves a single one.
-
-    Raises:
-        UserError: several nodes share such a store.
-    """
-    variable = os.environ.get
-    if variable("GROUP_WORLD_SIZE", "1") == "1":
-        return f"start {variable('TORCHELASTIC_RESTART_COUNT', '0')}"
-    if variable("TORCHELASTIC_USE_AGENT_STORE") == "True" and variable("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
-        raise UserError(
-            "Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on all nodes before torchrun; processes that it starts again may "
-            "wait for those that have ended."
-        )
-    return "start"
-
-
-def first_process(value: str) -> str:
-    """Return the first process's value, in all of them."""
-    values = [value]
-    if dist.is_initialized():
-        dist.broadcast_object_list(values)
-    return values[0]
-
-
-def _most(value: float, device: torch.device) -> float:
-    """Return the largest of the processes' values."""
-    if not dist.is_initialized():
-        return value
-    largest = torch.tensor(value, device=device)
-    dist.all_reduce(largest, dist.ReduceOp.MAX)
-    return largest.item()
 
 
 def _log(out: Path, figures: list[float]) -> None:

@@ -20,6 +20,7 @@ import torch.distributed as dist
 from backend import models
 from backend.training import loop, tasks, validate
 from backend.training.losses import reconstruction_loss
+from backend.training.processes import processes
 from backend.training.sharding import local
 from tests.helpers.tiny_run import CONFIG, TINY
 
@@ -87,7 +88,7 @@ def run_too_large(out: Path) -> None:
 
 if __name__ == "__main__":
     out = Path(sys.argv[1])
-    with loop.processes():
+    with processes():
         if not (out / "steps.txt").exists():
             run_undisturbed(out)
         run_in_parts(out)

@@ -22,7 +22,7 @@ from backend.facelift.weights import LICENCE
 from backend.gaussians import Gaussians4D
 from backend.lrm4d import LARGE_FROM_GSLRM, LRM4D, PIXEL_CHANNELS, SMALL
 from backend.rasterize import over_white_srgb
-from backend.training import checkpoints, loop, tasks, validate
+from backend.training import checkpoints, loop, processes, tasks, validate
 from backend.training.checkpoints import find_checkpoint
 from backend.training.config import Batch, TrainConfig, read_config
 from backend.training.loop import train
@@ -73,7 +73,7 @@ def test_a_run_leaves_pictures_of_what_its_weights_show(tmp_path):
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch):
     whole = train(CONFIG, tmp_path, tmp_path / "whole")
-    monkeypatch.setattr(loop, "_most", lambda *_: 1.0)  # as if the time were up at the first look
+    monkeypatch.setattr(loop, "largest", lambda *_: 1.0)  # as if the time were up at the first look
     stopped = train(CONFIG, tmp_path, tmp_path / "parts")
     assert stopped.step == 2
     monkeypatch.undo()
@@ -267,7 +267,7 @@ def test_processes_that_are_started_again_on_several_nodes_need_a_store_of_their
     with pytest.raises(UserError, match="Set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on all nodes before torchrun"):
         train(CONFIG, tmp_path, tmp_path / "run")
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "False")
-    assert loop._meeting() == "start"
+    assert processes._meeting() == "start"
 
 
 def test_a_state_of_another_model_is_named(tmp_path, monkeypatch):
