@@ -115,30 +115,40 @@ def bare(model: LRM4D | DistributedDataParallel) -> LRM4D:
 
 
 def predict_completed(model: LRM4D, batch: SceneBatch, steps: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Predict the target views' linear color and alpha after denoising the missing ones, all without refinements."""
-    height, width = batch.pictures.shape[2:4]
-    missing = slice(batch.known, batch.given)
+    """Predict the target views' linear color and alpha after denoising the missing ones, all without refinements.
+
+    Pictures are read, and missing ones drawn, as finely as the product would on a GPU.
+    """
+    side, missing = batch.pictures.shape[2], batch.given - batch.known
     rig = (batch.camera_to_world, batch.intrinsics, batch.times)
+    resolution = _product_resolution(model, batch)
+    rig_read = (batch.camera_to_world, batch.intrinsics * (resolution / side), batch.times)
 
     def reconstructed(pictures: Tensor, level: Tensor) -> MovingGaussians:
-        return reconstruct_batch(model, batch, refinements=0, noisy=Noisy(pictures, level))[1]
+        noisy = Noisy(pictures, level)
+        return reconstruct_batch(model, batch, refinements=0, resolution=resolution, noisy=noisy)[1]
 
     def drawn(cloud: MovingGaussians) -> Tensor:
-        views = render_moving(cloud, *(part[:, missing] for part in rig), width=width, height=height)
-        return over_white_pictures(*decide_outline(*views))
+        views = (part[:, batch.known : batch.given] for part in rig_read)
+        return over_white_pictures(*decide_outline(*render_moving(cloud, *views, width=resolution, height=resolution)))
 
     generator = torch.Generator(batch.times.device).manual_seed(seed)
-    shape = (len(batch.times), batch.given - batch.known, 3, height, width)
+    shape = (len(batch.times), missing, 3, resolution, resolution)
     noise = torch.randn(shape, generator=generator, device=batch.times.device)
     (cloud,) = deque(denoise(reconstructed, drawn, noise, steps), maxlen=1)  # the last one
-    return render_moving(cloud, *(part[:, batch.given :] for part in rig), width=width, height=height)
+    return render_moving(cloud, *(part[:, batch.given :] for part in rig), width=side, height=side)
 
 
 def predict_views(model: LRM4D, batch: SceneBatch) -> tuple[Tensor, Tensor]:
     """Predict the target views' linear color and alpha as the product would on a GPU: read as finely, all refined."""
-    inputs, side = batch.pictures.shape[1:3]
-    resolution = reading_resolution(model.config.resolution, model.config.patch, inputs, side, on_cpu=False)
-    return predict(model, batch, resolution=resolution)[1:]
+    return predict(model, batch, resolution=_product_resolution(model, batch))[1:]
+
+
+def _product_resolution(model: LRM4D, batch: SceneBatch) -> int:
+    """Return the side in pixels at which the product would read a batch's pictures on a GPU."""
+    pictures, side = batch.pictures.shape[1:3]
+    config, missing = model.config, batch.given - batch.known
+    return reading_resolution(config.resolution, config.patch, pictures, side, on_cpu=False, missing=missing)
 
 
 def _resized(pictures: Tensor, side: int | None) -> Tensor:

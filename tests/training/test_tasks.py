@@ -120,6 +120,14 @@ def test_completed_views_follow_from_the_seed(batch):
     assert not torch.equal(predict_completed(model, batch, steps=2, seed=6)[0], color)
 
 
+def test_views_are_completed_as_finely_as_the_product_reads_them(batch):
+    """Pictures of 16 pixels are enlarged by a half."""
+    model = network()
+    noise = torch.randn(2, 2, 3, 24, 24, generator=torch.Generator().manual_seed(5))
+    _, color, _ = predict(model, batch, None, 0, resolution=24, noisy=Noisy(noise, torch.ones(2)))
+    torch.testing.assert_close(predict_completed(model, batch, steps=1, seed=5)[0], color)
+
+
 def test_without_its_missing_cameras_a_batch_is_any_models(batch):
     color, _ = predict_views(network(), batch.without_missing())
     assert color.shape == (2, 2, 16, 16, 3) and color.isfinite().all()
