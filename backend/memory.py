@@ -24,6 +24,8 @@ CLOSE_UP_ZOOM = 2.0  # of a close-up at least, against what else is read of its 
 CORRECTION_NUMBERS = 63  # of each pixel: 43 go into what corrects refinements, 20 come out
 UNCORRECTED_REFINEMENTS = 4  # towards pictures from one place; further ones draw speckles beside what these show
 SLOW_REFINEMENTS = 1  # a step by PyTorch's operations takes 30 s for 24 pictures; the first improves the most
+FITTING = 12  # steps; further ones bring little, and cost where cameras are not calibrated well
+FEWEST_FITTED = 4  # pictures: fitted to fewer, a cloud is no better where these do not see it
 
 
 class Reading(NamedTuple):
@@ -78,6 +80,19 @@ def default_refinements(learned: int, compiled: bool = True, one_place: bool = F
     if not compiled:
         return min(learned, SLOW_REFINEMENTS)
     return min(learned, UNCORRECTED_REFINEMENTS) if one_place else learned
+
+
+def default_fitting(
+    refinements: int, pictures: int, missing: int, compiled: bool = True, one_place: bool = False
+) -> int:
+    """Return how many steps fit a cloud to its pictures by default, after so many refinements.
+
+    missing: how many cameras without pictures are completed. compiled, one_place: see default_refinements. There are
+    no such steps where the pictures do not see enough to tell the subject from what fits them alone.
+    """
+    if not refinements or not compiled or one_place or missing or pictures < FEWEST_FITTED:
+        return 0
+    return FITTING
 
 
 def reconstruction_bytes(

@@ -49,7 +49,8 @@ class ReconstructOptions:
 
     model: a registered name, or a weights file. resolution: the side in pixels at which the network reads the pictures,
     a multiple of its patch size; None for memory.reading_resolution. refinements: how many of the model's refinement
-    steps to use; None for memory.default_refinements. complete: AUTO, OFF or how many cameras lack a picture; see
+    steps to use; None for memory.default_refinements. fitting: how many steps then fit the cloud to its pictures; None
+    for memory.default_fitting. complete: AUTO, OFF or how many cameras lack a picture; see
     complete.place_missing; steps, seed: from noise to what these cameras see. matting: AUTO or OFF, see
     portrait.mattes.CutOut; plates: see portrait.mattes.Plates. window: see take.plan_windows.
     """
@@ -114,6 +115,26 @@ class ReconstructOptions:
                 Choice(2, "2 Steps", "Closer still"),
                 Choice(4, "4 Steps", "Most of what steps can bring, in half the time of all"),
                 Choice(8, "8 Steps", "As many as the bundled model has learned"),
+            )
+        ),
+    )
+    fitting: int | None = option(
+        None,
+        "Fit",
+        "Further steps that fit the cloud to its own pictures alone, without anything learned",
+        Choices(
+            (
+                Choice(
+                    None,
+                    "Automatic",
+                    "12 steps; none of fewer than four pictures or of pictures from one place, where views are "
+                    "completed, without refinements, and where nothing can be compiled",
+                    "AUTO",
+                ),
+                Choice(0, "None", "Only what the model has learned"),
+                Choice(12, "12 Steps", "Most of what these steps can bring"),
+                Choice(24, "24 Steps", "A little closer, if the cameras are calibrated well"),
+                Choice(100, "100 Steps", "Closer still to the pictures, and hardly to what they do not show"),
             )
         ),
     )

@@ -19,6 +19,7 @@ from .errors import LackOfMemory, Progress, UserError, no_progress
 from .logs import log
 from .lrm4d import LRM4D, LRM4DConfig
 from .memory import (
+    default_fitting,
     default_refinements,
     free_memory,
     most_close_ups,
@@ -42,9 +43,10 @@ class Plan:
     """All decisions about a reconstruction.
 
     capture: the input frames; those of which close-ups are read come again after them. network: on the device.
-    resolution: the side in pixels at which it reads the pictures. squares: what is read of each. normalisation: that of
-    the rig without close-ups. one_place: whether all cameras stand within ONE_PLACE. missing: cameras without pictures,
-    in the capture's world and clock. steps, seed: how their noise becomes pictures. needed: bytes of memory.
+    resolution: the side in pixels at which it reads the pictures. refinements, fitting: how many steps of both are
+    made. squares: what is read of each picture. normalisation: that of the rig without close-ups. one_place: whether
+    all cameras stand within ONE_PLACE. missing: cameras without pictures, in the capture's world and clock. steps,
+    seed: how their noise becomes pictures. needed: bytes of memory.
     """
 
     capture: Capture
@@ -52,6 +54,7 @@ class Plan:
     device: torch.device
     resolution: int
     refinements: int
+    fitting: int
     squares: list[Square]
     normalisation: Similarity
     one_place: bool
@@ -93,12 +96,14 @@ def make_plan(
         squares, normalisation = frame_subject(capture.frames, subject, resolution, config.patch)
     apart = np.linalg.norm([camera.position - cameras[0].position for camera in cameras], axis=1).max()
     one_place = bool(normalisation.scale * apart < ONE_PLACE)
+    refinements = _pick_refinements(options, config, device, one_place)
     plan = Plan(
         capture=capture,
         network=network,
         device=device,
         resolution=resolution,
-        refinements=_pick_refinements(options, config, device, one_place),
+        refinements=refinements,
+        fitting=_pick_fitting(options, refinements, len(capture.frames), len(missing), device, one_place),
         squares=squares,
         normalisation=normalisation,
         one_place=one_place,
@@ -230,6 +235,22 @@ def _pick_refinements(options: ReconstructOptions, config: LRM4DConfig, device: 
             f"{learned}."
         )
     return refinements
+
+
+def _pick_fitting(
+    options: ReconstructOptions, refinements: int, pictures: int, missing: int, device: torch.device, one_place: bool
+) -> int:
+    """Return the number of fitting steps; one_place: see Plan.
+
+    Raises:
+        UserError: there are fewer than none.
+    """
+    if options.fitting is None:
+        compiled = not refinements or is_compiled(device)
+        return default_fitting(refinements, pictures, missing, compiled, one_place)
+    if options.fitting < 0:
+        raise UserError(f"The cloud cannot be fitted in {options.fitting} steps; choose 0 or more.")
+    return options.fitting
 
 
 @contextmanager

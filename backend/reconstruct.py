@@ -29,7 +29,7 @@ from .options import ReconstructOptions
 from .patches import patches_near, patchify
 from .planning import DEFAULTS, Plan, make_plan, memory_errors
 from .rasterize import over_white_pictures, render_moving
-from .refine import Mattes, refine
+from .refine import Mattes, fit, refine
 
 OnCloud = Callable[[Gaussians4D], None]
 """A function that is given the cloud as it is before it is refined, placed and on the CPU; where views are completed,
@@ -159,27 +159,43 @@ def predict(prepared: Prepared, progress: Progress = no_progress, on_cloud: OnCl
         with report_blocks(network.blocks, lambda done: progress("Predicting Gaussians", 0.1 + 0.4 * done)):
             prediction = _run(plan, views, images)
         refining = part_of(progress, 0.5, 0.9)
-        if on_cloud and plan.refinements:
+        if on_cloud and plan.refinements + plan.fitting:
             on_cloud(_unrefined(plan, prediction))
+    return _decode(plan, _refine(plan, views, images, prediction, refining), prediction.pixels)
+
+
+def _refine(plan: Plan, views: Views, images: Tensor, prediction: Prediction, progress: Progress) -> Tensor:
+    """Return the channels of a prediction after the plan's refinements, and fitted to the known pictures."""
     channels, pixels, tokens = prediction
-    decode = partial(network.moving_gaussians, pixels=pixels)
-    if plan.refinements and channels.shape[1]:
-        rig = (part[:, : len(views.images)] for part in (views.poses, views.intrinsics, views.times))
-        steps = network.step_sizes[: plan.refinements].detach()
-        mattes = Mattes(views.images[None, ..., 3] / 255, views.matted)
-        with torch.no_grad():
+    if not channels.shape[1]:
+        return channels
+    decode = partial(plan.network.moving_gaussians, pixels=pixels)
+    rig = tuple(part[:, : len(views.images)] for part in (views.poses, views.intrinsics, views.times))
+    mattes = Mattes(views.images[None, ..., 3] / 255, views.matted)
+    refined = plan.refinements / max(1, plan.refinements + plan.fitting)
+    with torch.no_grad():
+        if plan.refinements:
             channels = refine(
                 channels,
                 decode,
                 images,
                 *rig,
-                step_sizes=steps,
-                progress=refining,
+                step_sizes=plan.network.step_sizes[: plan.refinements].detach(),
+                progress=part_of(progress, 0, refined),
                 weights=views.weights,
                 mattes=mattes,
                 correct=_correction(plan, views, tokens),
             )
-    return _decode(plan, channels, pixels)
+        return fit(
+            channels,
+            decode,
+            images,
+            *rig,
+            steps=plan.fitting,
+            weights=views.weights,
+            mattes=mattes,
+            progress=part_of(progress, refined, 1),
+        )
 
 
 def _run(plan: Plan, views: Views, images: Tensor, noisy: Noisy | None = None) -> Prediction:

@@ -5,11 +5,13 @@ The network predicts where things are, but does not see how its Gaussians look w
 rendered for the cameras and times of its pictures, and the network's output channels are moved against the gradient of
 the squared differences, of colors over white and of mattes: a light subject hardly differs from white, and a cloud that
 lacks it would show it as holes over all else. Where the network has a Corrector (lrm4d.py), that adds what it has
-learned. This is our addition; in the paper, the prediction is the result.
+learned. Further steps then fit the cloud to its pictures without anything learned, as 3D Gaussians are otherwise made
+from scratch. This is our addition; in the paper, the prediction is the result.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,12 +20,17 @@ from torch import Tensor
 
 from .errors import Progress, no_progress
 from .gaussians import MovingGaussians
-from .lrm4d import GAUSSIAN_CHANNELS
+from .lrm4d import GAUSSIAN_CHANNELS, STEP_SIZES
 from .rasterize import over_white_srgb, render_moving
+from .similarity import WINDOW, ssim
 
 MAX_STEP = 3.0  # of one Gaussian, in units of the step size
 MATTE = 0.5  # how much a pixel's alpha counts against its color
 MAX_SPLATS = 2**23  # that a GPU renders at once, over all views; with what their gradient needs, some gigabytes
+RATE = 2.0  # of the first fitting step, in STEP_SIZES
+MOMENTUM, MEMORY = 0.9, 0.99  # Adam's shares of what it keeps of the gradient and of its square
+HESITATION = 1e-3  # the gradient of one picture's summed errors at which a Gaussian's channel moves half as far
+STRUCTURE = 3.0  # how much a pixel's dissimilarity (SSIM) counts in fitting against its color
 
 
 Correct = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -70,12 +77,48 @@ def refine(
             progress("Refining", (step + done) / len(step_sizes))
 
         rig = (camera_to_world, intrinsics, times)
-        gradient, differences = _gradient(channels, decode, images, rig, weights, mattes, report)
+        gradient, differences = _gradient(channels, decode, images, rig, weights, mattes, 0.0, report)
         direction = _normalise(-gradient)
         change = sizes.exp().repeat_interleave(repeats) * direction
         if correct is not None:
             change = change + correct(channels, direction, differences)
         channels = channels + change
+    return channels
+
+
+def fit(
+    channels: Tensor,
+    decode: Callable[[Tensor], MovingGaussians],
+    images: Tensor,
+    camera_to_world: Tensor,
+    intrinsics: Tensor,
+    times: Tensor,
+    steps: int,
+    weights: Tensor,
+    mattes: Mattes,
+    progress: Progress = no_progress,
+) -> Tensor:
+    """Fit the channels [B, N, 20] of B refined clouds to their V pictures by K steps of Adam, and return them.
+
+    The steps (Kingma & Ba, arXiv 1412.6980) become shorter towards the last. Gaussians that the pictures hardly show
+    have small gradients, and move little; see HESITATION. Arguments are those of `refine`.
+    """
+    repeats = torch.tensor(GAUSSIAN_CHANNELS, device=channels.device)
+    units = channels.new_tensor(STEP_SIZES).repeat_interleave(repeats)
+    mean = square = torch.zeros_like(channels)
+    for step in range(steps):
+
+        def report(done: float, step: int = step) -> None:
+            progress("Fitting", (step + done) / steps)
+
+        rig = (camera_to_world, intrinsics, times)
+        gradient, _ = _gradient(channels, decode, images, rig, weights, mattes, STRUCTURE, report)
+        gradient = gradient * units / images.shape[1]
+        mean = torch.lerp(gradient, mean, MOMENTUM)
+        square = torch.lerp(gradient.square(), square, MEMORY)
+        direction = mean / (1 - MOMENTUM ** (step + 1))
+        size = (square / (1 - MEMORY ** (step + 1))).sqrt() + HESITATION
+        channels = channels - RATE * (1 - step / steps) * units * direction / size
     return channels
 
 
@@ -86,13 +129,15 @@ def _gradient(
     rig: tuple[Tensor, Tensor, Tensor],
     weights: Tensor,
     mattes: Mattes,
+    structure: float,
     report: Callable[[float], None],
 ) -> tuple[Tensor, Tensor]:
     """Return the gradient, with respect to the channels, of the summed squared differences to the pictures, and the
     colors' differences [B, V, H, W, 3].
 
-    rig: camera_to_world, intrinsics and times. weights [V]: of the pictures. report: gets the fraction that is done.
-    The channels are decoded once; the views are drawn a few at a time, one on a CPU, so that their memory stays small.
+    rig: camera_to_world, intrinsics and times. weights [V]: of the pictures. structure: how much dissimilarity counts
+    beside the differences. report: gets the fraction that is done. The channels are decoded once; the views are drawn a
+    few at a time, one on a CPU, so that their memory stays small.
     """
     with torch.enable_grad():
         variables = channels.detach().requires_grad_()
@@ -106,7 +151,7 @@ def _gradient(
         views = (
             part[:, first : first + chunk] for part in (images, *rig, weights[None], mattes.alpha, mattes.known[None])
         )
-        parts, difference = _gradients_by_leaves(leaves, *views)
+        parts, difference = _gradients_by_leaves(leaves, structure, *views)
         differences.append(difference)
         for total, part in zip(totals, parts, strict=True):
             total += part.nan_to_num(0, 0, 0)
@@ -118,6 +163,7 @@ def _gradient(
 
 def _gradients_by_leaves(
     leaves: list[Tensor],
+    structure: float,
     images: Tensor,
     camera_to_world: Tensor,
     intrinsics: Tensor,
@@ -134,9 +180,12 @@ def _gradients_by_leaves(
     with torch.enable_grad():
         size = images.shape[:-3:-1]
         rendered, alpha = render_moving(MovingGaussians(*leaves), camera_to_world, intrinsics, times, *size)
-        difference = over_white_srgb(rendered, alpha) - images.movedim(2, -1)
+        drawn, pictures = over_white_srgb(rendered, alpha), images.movedim(2, -1)
+        difference = drawn - pictures
         off = MATTE * known[..., None, None] * (alpha - mattes).square()
         error = ((difference.square().sum(-1) + off) * weights[..., None, None]).sum()
+        if structure and min(size) >= WINDOW:
+            error = error + structure * math.prod(size) * ((1 - ssim(drawn, pictures)) * weights).sum()
         return torch.autograd.grad(error, leaves), difference.detach()
 
 

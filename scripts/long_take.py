@@ -24,12 +24,12 @@ from PIL import Image
 
 from backend.camera import Y_UP_TO_Z_UP, Camera
 from backend.capture import Capture, Frame, over_white, write_transforms
-from backend.evaluate import psnr
 from backend.files import writing_several
 from backend.gaussians import Gaussians4D
 from backend.options import ReconstructOptions
 from backend.rasterize import encode_picture, render_pictures
 from backend.reconstruct import reconstruct
+from backend.similarity import psnr
 from backend.still import Stillness
 from backend.take import Take, plan_windows
 from backend.training.demo_capture import demo_rig

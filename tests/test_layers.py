@@ -34,7 +34,7 @@ BACKEND = (
     ("camera", "splats", "memory", "download", "cache", "devices", "face"),
     ("movies",),
     ("picture_files",),
-    ("color", "files", "harmonics", "rotations", "logs", "version", "console", "tensor_files"),
+    ("similarity", "color", "files", "harmonics", "rotations", "logs", "version", "console", "tensor_files"),
     ("arguments", "import_options"),
     ("options",),
     ("option_kinds",),

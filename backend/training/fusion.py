@@ -25,7 +25,6 @@ from torch import Tensor
 from ..camera import Y_UP_TO_Z_UP, Camera
 from ..capture import Capture, Frame, over_white
 from ..color import harmonic_from_color
-from ..evaluate import psnr
 from ..facelift.gslrm import Splats
 from ..facelift.pipeline import fuse_capture, six_cameras
 from ..files import replacing
@@ -36,6 +35,7 @@ from ..portrait.photo import METRES_PER_UNIT
 from ..portrait.sequence import join_sequence
 from ..rasterize import encode_picture, render_pictures
 from ..reconstruct import reconstruct
+from ..similarity import psnr
 from ..splats import MovingSplats
 from .scenes.motion import direction
 from .scenes.people import People

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..color import linear_to_srgb
-from ..evaluate import psnr, ssim
 from ..gaussians import MovingGaussians
 from ..patches import patchify
 from ..rasterize import over_white_srgb
+from ..similarity import psnr, ssim
 from .perceptual import MobileNetV2
 
 

@@ -25,11 +25,11 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import UserError
-from ..evaluate import psnr, ssim
 from ..files import replacing
 from ..lrm4d import LRM4D
 from ..models import load_model
 from ..rasterize import over_white_srgb
+from ..similarity import psnr, ssim
 from .contact_sheet import completion_sheet, contact_sheet
 from .hull import predict_hull
 from .perceptual import MOBILENET, MobileNetV2

@@ -146,7 +146,10 @@ def estimate(scene: Scene, shots: Sequence[tuple["Camera", float]]) -> Estimate 
     one_place = _is_one_place(shots)
     if refinements is None:
         refinements = backend.memory.default_refinements(config["refinements"], compiled, one_place)
-    operations += refinements * pictures * tokens * patch**2 * RENDER_OPERATIONS * slowness
+    fitting = options.fitting
+    if fitting is None:
+        fitting = backend.memory.default_fitting(refinements, len(shots), missing, compiled, one_place)
+    operations += (refinements + fitting) * pictures * tokens * patch**2 * RENDER_OPERATIONS * slowness
     if config["corrections"] and not one_place:
         ends = 2.0 * backend.memory.CORRECTION_NUMBERS * patch**2 * tokens * width
         operations += refinements * (config["corrections"] * layer + ends)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from backend.errors import UserError
-from backend.evaluate import psnr, score_pictures, ssim
+from backend.evaluate import score_pictures
+from backend.similarity import psnr, ssim
 
 
 def pair(height=40, width=33):

@@ -131,3 +131,20 @@ def test_the_help_tells_how_often_a_cloud_is_refined_by_default(situation, made,
     assert memory.default_refinements(8, *situation) == made
     (refinements,) = (option for option in list_options(ReconstructOptions) if option.name == "refinements")
     assert told in refinements.kind.find(None).help
+
+
+@pytest.mark.parametrize(
+    ("situation", "made", "told"),
+    [
+        ((8, 4, 0), 12, "12 steps"),
+        ((8, 3, 0), 0, "none of fewer than four pictures"),
+        ((4, 24, 0, True, True), 0, "of pictures from one place"),
+        ((8, 24, 2), 0, "where views are completed"),
+        ((0, 24, 0), 0, "without refinements"),
+        ((1, 24, 0, False), 0, "where nothing can be compiled"),
+    ],
+)
+def test_the_help_tells_how_often_a_cloud_is_fitted_by_default(situation, made, told):
+    assert memory.default_fitting(*situation) == made
+    (fitting,) = (option for option in list_options(ReconstructOptions) if option.name == "fitting")
+    assert told in fitting.kind.find(None).help

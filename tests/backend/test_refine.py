@@ -2,6 +2,7 @@
 """Refinement: learned steps bring clouds closer to their pictures, whoever is in the batch and however much at once."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from backend.calibrations.load import load_capture
 from backend.errors import UserError
 from backend.evaluate import score_cloud
 from backend.gaussians import Gaussians4D
-from backend.lrm4d import GAUSSIAN_CHANNELS, LRM4D
+from backend.lrm4d import GAUSSIAN_CHANNELS, LRM4D, STEP_SIZES
 from backend.options import ReconstructOptions
+from backend.planning import make_plan
 from backend.rasterize import over_white_srgb, render, render_moving
 from backend.reconstruct import reconstruct
-from backend.refine import Mattes, refine
+from backend.refine import Mattes, fit, refine
+from backend.similarity import ssim
 from tests.helpers.tiny_lrm import REFINING, rig
 
 DEMO = Path(__file__).parents[2] / "backend" / "demo_capture"
@@ -139,6 +142,7 @@ def test_scenes_of_a_batch_and_parts_of_the_views_do_not_matter(scene):
             some[1:],
             torch.ones(last - first),
             Mattes(torch.zeros_like(some[0][:, :, 0]), torch.zeros(last - first)),
+            0.0,
             ignore,
         )[0]
 
@@ -155,6 +159,73 @@ def test_step_sizes_are_learned(scene):
     (color.square().sum() + alpha.sum()).backward()
     assert (steps.grad != 0).all() and steps.grad.isfinite().all()
     assert channels.grad.abs().sum() > 0
+
+
+def fitted(channels, model, pixels, images, poses, steps):
+    known = images.shape[1]
+    mattes = Mattes(torch.ones_like(images[:, :, 0]), torch.zeros(known))
+    decode = partial(model.moving_gaussians, pixels=pixels)
+    return fit(channels, decode, images, *poses, steps, torch.ones(known), mattes)
+
+
+def test_fitting_brings_the_cloud_closer_to_its_pictures_than_what_was_learned(scene):
+    """Each scene of a batch by itself, as the same scene alone."""
+    model, channels, pixels, images, poses = scene
+    learned = refined(channels, model, pixels, images, poses, model.step_sizes)
+    errors = [error(learned, model, pixels, images, poses)]
+    for steps in (4, 16):
+        result = fitted(learned, model, pixels, images, poses, steps)
+        errors.append(error(result, model, pixels, images, poses))
+    assert errors[0] > errors[1] > errors[2]
+    alone = fitted(learned[1:], model, pixels[1:], images[1:], [part[1:] for part in poses], 4)
+    together = fitted(learned, model, pixels, images, poses, 4)
+    torch.testing.assert_close(together[1:], alone, atol=1e-4, rtol=1e-3)
+    assert torch.equal(fitted(learned, model, pixels, images, poses, 0), learned)
+
+
+def test_fitting_leaves_gaussians_alone_that_no_picture_shows(scene):
+    model, channels, pixels, images, poses = scene
+    channels = channels.clone()
+    channels[:, :20, 13] = -30.0  # invisible
+    result = fitted(channels, model, pixels, images, poses, 3)
+    assert torch.equal(result[:, :20], channels[:, :20])
+    assert not torch.equal(result[:, 20:], channels[:, 20:])
+
+
+def test_fitting_follows_adam(scene):
+    """By PyTorch's own, where hesitation is added to the root of the gradient's mean square as there."""
+    model, channels, pixels, images, poses = scene
+    units = channels.new_tensor(STEP_SIZES).repeat_interleave(torch.tensor(GAUSSIAN_CHANNELS))
+    change = torch.zeros_like(channels, requires_grad=True)
+    adam = torch.optim.Adam([change], refinement.RATE, (refinement.MOMENTUM, refinement.MEMORY), refinement.HESITATION)
+    steps, views = 5, images.shape[1]
+    for step in range(steps):
+        adam.param_groups[0]["lr"] = refinement.RATE * (1 - step / steps)
+        drawn, _ = render_moving(model.moving_gaussians(channels + units * change, pixels), *poses, 16, 16)
+        drawn, pictures = over_white_srgb(drawn, _), images.movedim(2, -1)
+        unlike = 16 * 16 * (1 - ssim(drawn, pictures)).sum()
+        loss = ((drawn - pictures).square().sum() + refinement.STRUCTURE * unlike) / views
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    result = fitted(channels, model, pixels, images, poses, steps)
+    torch.testing.assert_close(result, (channels + units * change).detach(), atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("option", [None, 0, 5])
+def test_clouds_are_fitted_as_often_as_told(scene, option, monkeypatch):
+    """By default twelve times, of four pictures and more that show all sides."""
+    capture, model = load_capture(DEMO), scene[0]
+    first = capture.select([index for index, frame in enumerate(capture.frames) if frame.time == 0])
+    options = ReconstructOptions(device="cpu", resolution=16, complete="off", fitting=option)
+    assert make_plan(first, options, model).fitting == (12 if option is None else option)
+    assert make_plan(first.select([0, 2, 5]), options, model).fitting == (option or 0)
+    assert make_plan(first, replace(options, refinements=0), model).fitting == (option or 0)
+
+
+def test_a_cloud_cannot_be_fitted_less_than_not_at_all(scene):
+    with pytest.raises(UserError, match="cannot be fitted in -1 steps; choose 0 or more"):
+        make_plan(load_capture(DEMO), ReconstructOptions(device="cpu", resolution=16, fitting=-1), scene[0])
 
 
 def test_the_prediction_is_shown_before_it_is_refined(scene):

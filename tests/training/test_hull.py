@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from backend.evaluate import psnr
 from backend.patches import rays
 from backend.rasterize import over_white_srgb
+from backend.similarity import psnr
 from backend.training import hull
 from backend.training.scenes.rigs import look_at
 from backend.training.scenes.sampler import SceneBatch, SceneSampler

@@ -465,7 +465,7 @@ def test_blender_ends_while_the_pace_is_measured():
 
 
 # seconds of reconstructions of so many pictures at a resolution, from docs/performance.md: with bf16, and without it
-# and with four refinements
+# and with four refinements; all without fitting
 MEASURED = {(1, "AUTO"): (6.7, 16.6), (8, "256"): (12.7, 17.8), (24, "AUTO"): (31.6, 44.4), (64, "AUTO"): (177, 137)}
 
 
@@ -474,7 +474,7 @@ MEASURED = {(1, "AUTO"): (6.7, 16.6), (8, "256"): (12.7, 17.8), (24, "AUTO"): (3
 def test_one_run_tells_the_times_of_others_within_a_factor_of_two(registered, monkeypatch, known, processor):
     monkeypatch.setattr(estimate, "has_gpu", lambda: False)
     settings, found = registered.facet4d, {}
-    settings.refinements = "4" if processor else "AUTO"
+    settings.refinements, settings.fitting = "4" if processor else "AUTO", "0"
     for pictures, resolution in MEASURED:
         settings.resolution, settings.complete = resolution, "auto" if pictures == 1 else "off"
         found[pictures, resolution] = estimate.estimate(registered, shots(pictures)).operations
@@ -498,7 +498,7 @@ def test_before_the_first_run_the_best_of_several_products_tells_the_pace(monkey
 
 def test_without_numba_drawing_takes_much_longer(registered, monkeypatch):
     monkeypatch.setattr(estimate, "has_gpu", lambda: False)
-    registered.facet4d.complete, registered.facet4d.refinements = "off", "4"
+    registered.facet4d.complete, registered.facet4d.refinements, registered.facet4d.fitting = "off", "4", "0"
     with_numba = estimate.estimate(registered, shots(24)).operations
     monkeypatch.setattr(estimate.disk, "find", lambda look, *given: look(*given) if given != ("numba",) else False)
     assert estimate.estimate(registered, shots(24)).operations > 5 * with_numba
