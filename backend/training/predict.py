@@ -140,7 +140,8 @@ def predict_completed(model: LRM4D, batch: SceneBatch, steps: int, seed: int = 0
 
 
 def predict_views(model: LRM4D, batch: SceneBatch) -> tuple[Tensor, Tensor]:
-    """Predict the target views' linear color and alpha as the product would on a GPU: read as finely, all refined."""
+    """Predict the target views' linear color and alpha as the product would on a GPU: read as finely, all refined, but
+    not fitted."""
     return predict(model, batch, resolution=_product_resolution(model, batch))[1:]
 
 
