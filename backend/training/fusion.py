@@ -115,7 +115,8 @@ def lift(frames: Sequence[Frame], model: LRM4D) -> Gaussians4D:
     try:
         for time in times:
             cloud = reconstruct(Capture([frame for frame in frames if frame.time == time]), network=model)
-            (kept,) = (decoded[0].select(0).peak_opacity() >= 0.05).nonzero(as_tuple=True)  # as reconstruct prunes
+            moment = replace(decoded[0].select(0), time_range=(0.0, 0.0))
+            (kept,) = (moment.peak_opacity() >= 0.05).nonzero(as_tuple=True)  # as reconstruct prunes
             clouds.append(to_static(cloud.to_splats()))
             identities.append(kept.cpu())
     finally:
