@@ -151,14 +151,18 @@ class Gaussians4D:
         outside = self.mean[..., 3] - self.mean[..., 3].clamp(first, last)
         return self.opacity * torch.exp(-0.5 * outside.square() / variance)
 
-    def prune(self, threshold: float = 0.05) -> Gaussians4D:
-        """Drop the Gaussians whose opacity stays below the threshold during the whole clip, and non-finite ones.
+    def visible(self, threshold: float = 0.05) -> Tensor:
+        """Tell which Gaussians are finite and reach the threshold of opacity at some time of the clip, [..., N] bool.
 
         4D-LRM (A.2) hides a Gaussian at a time if its window or its opacity times the window is below the threshold.
         The window only lowers the opacity, so the product decides alone.
         """
         finite = torch.stack([getattr(self, name).isfinite().all(-1) for name in ("mean", "scale", "color")]).all(0)
-        return self.select(finite & (self.peak_opacity() >= threshold))
+        return finite & (self.peak_opacity() >= threshold)
+
+    def prune(self, threshold: float = 0.05) -> Gaussians4D:
+        """Drop the Gaussians of a cloud [N] that are not visible."""
+        return self.select(self.visible(threshold))
 
     def fade(self, time: float, deviation: float) -> Gaussians4D:
         """Return the cloud with its opacity times a Gaussian in time, of a deviation in seconds; 1 at the given time.

@@ -186,7 +186,7 @@ class Corrector(nn.Module):
         x = tokens.float() + self.embed_norm(self.embed(features.flatten(2)))
         for block in self.blocks:
             x = block(x)
-        units = x.new_tensor(CORRECTIONS).repeat_interleave(x.new_tensor(GAUSSIAN_CHANNELS, dtype=torch.long))
+        units = by_channel(x.new_tensor(CORRECTIONS))
         return self.decode(self.decode_norm(x)).float().unflatten(-1, (-1, len(units))) * units
 
 
@@ -379,6 +379,11 @@ class LRM4D(nn.Module):
             opacity=torch.sigmoid(opacity[..., 0] + config.opacity_bias),
             color=(color + SH_C0 * shade).clamp_min(0),
         )
+
+
+def by_channel(values: Tensor) -> Tensor:
+    """Return values [..., 8] of the groups of GAUSSIAN_CHANNELS for each of their channels, [..., 20]."""
+    return values.repeat_interleave(torch.tensor(GAUSSIAN_CHANNELS, device=values.device), -1)
 
 
 def starting_color(noisy: Tensor, level: Tensor) -> Tensor:

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .errors import Progress, no_progress
+from .errors import Progress, no_progress, part_of
 from .gaussians import MovingGaussians
-from .lrm4d import GAUSSIAN_CHANNELS, STEP_SIZES
+from .lrm4d import GAUSSIAN_CHANNELS, STEP_SIZES, by_channel
 from .rasterize import over_white_srgb, render_moving
 from .similarity import WINDOW, ssim
 
@@ -70,16 +71,12 @@ def refine(
         weights = images.new_ones(images.shape[1])
     if mattes is None:
         mattes = Mattes(torch.zeros_like(images[:, :, 0]), torch.zeros_like(weights))
-    repeats = torch.tensor(GAUSSIAN_CHANNELS, device=channels.device)
-    for step, sizes in enumerate(step_sizes):
-
-        def report(done: float, step: int = step) -> None:
-            progress("Refining", (step + done) / len(step_sizes))
-
-        rig = (camera_to_world, intrinsics, times)
+    rig = (camera_to_world, intrinsics, times)
+    for step, sizes in enumerate(by_channel(step_sizes.exp())):
+        report = _report_step(progress, "Refining", step, len(step_sizes))
         gradient, differences = _gradient(channels, decode, images, rig, weights, mattes, 0.0, report)
         direction = _normalise(-gradient)
-        change = sizes.exp().repeat_interleave(repeats) * direction
+        change = sizes * direction
         if correct is not None:
             change = change + correct(channels, direction, differences)
         channels = channels + change
@@ -103,15 +100,11 @@ def fit(
     The steps (Kingma & Ba, arXiv 1412.6980) become shorter towards the last. Gaussians that the pictures hardly show
     have small gradients, and move little; see HESITATION. Arguments are those of `refine`.
     """
-    repeats = torch.tensor(GAUSSIAN_CHANNELS, device=channels.device)
-    units = channels.new_tensor(STEP_SIZES).repeat_interleave(repeats)
+    rig = (camera_to_world, intrinsics, times)
+    units = by_channel(channels.new_tensor(STEP_SIZES))
     mean = square = torch.zeros_like(channels)
     for step in range(steps):
-
-        def report(done: float, step: int = step) -> None:
-            progress("Fitting", (step + done) / steps)
-
-        rig = (camera_to_world, intrinsics, times)
+        report = _report_step(progress, "Fitting", step, steps)
         gradient, _ = _gradient(channels, decode, images, rig, weights, mattes, STRUCTURE, report)
         gradient = gradient * units / images.shape[1]
         mean = torch.lerp(gradient, mean, MOMENTUM)
@@ -120,6 +113,11 @@ def fit(
         size = (square / (1 - MEMORY ** (step + 1))).sqrt() + HESITATION
         channels = channels - RATE * (1 - step / steps) * units * direction / size
     return channels
+
+
+def _report_step(progress: Progress, stage: str, step: int, steps: int) -> Callable[[float], None]:
+    """Return a function that reports which fraction of a step is done."""
+    return partial(part_of(progress, step / steps, (step + 1) / steps), stage)
 
 
 def _gradient(

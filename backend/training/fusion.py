@@ -115,8 +115,8 @@ def lift(frames: Sequence[Frame], model: LRM4D) -> Gaussians4D:
     try:
         for time in times:
             cloud = reconstruct(Capture([frame for frame in frames if frame.time == time]), network=model)
-            moment = replace(decoded[0].select(0), time_range=(0.0, 0.0))
-            (kept,) = (moment.peak_opacity() >= 0.05).nonzero(as_tuple=True)  # as reconstruct prunes
+            moment = replace(decoded[0].select(0), time_range=(0.0, 0.0))  # as reconstruct prunes it
+            (kept,) = moment.visible().nonzero(as_tuple=True)
             clouds.append(to_static(cloud.to_splats()))
             identities.append(kept.cpu())
     finally:

@@ -201,8 +201,8 @@ def test_fitting_follows_adam(scene):
     steps, views = 5, images.shape[1]
     for step in range(steps):
         adam.param_groups[0]["lr"] = refinement.RATE * (1 - step / steps)
-        drawn, _ = render_moving(model.moving_gaussians(channels + units * change, pixels), *poses, 16, 16)
-        drawn, pictures = over_white_srgb(drawn, _), images.movedim(2, -1)
+        color, alpha = render_moving(model.moving_gaussians(channels + units * change, pixels), *poses, 16, 16)
+        drawn, pictures = over_white_srgb(color, alpha), images.movedim(2, -1)
         unlike = 16 * 16 * (1 - ssim(drawn, pictures)).sum()
         loss = ((drawn - pictures).square().sum() + refinement.STRUCTURE * unlike) / views
         adam.zero_grad()
@@ -213,7 +213,7 @@ def test_fitting_follows_adam(scene):
 
 
 @pytest.mark.parametrize("option", [None, 0, 5])
-def test_clouds_are_fitted_as_often_as_told(scene, option, monkeypatch):
+def test_clouds_are_fitted_as_often_as_told(scene, option):
     """By default twelve times, of four pictures and more that show all sides."""
     capture, model = load_capture(DEMO), scene[0]
     first = capture.select([index for index, frame in enumerate(capture.frames) if frame.time == 0])
