@@ -50,9 +50,9 @@ class ReconstructOptions:
     model: a registered name, or a weights file. resolution: the side in pixels at which the network reads the pictures,
     a multiple of its patch size; None for memory.reading_resolution. refinements: how many of the model's refinement
     steps to use; None for memory.default_refinements. fitting: how many steps then fit the cloud to its pictures; None
-    for memory.default_fitting. complete: AUTO, OFF or how many cameras lack a picture; see complete.place_missing;
-    steps, seed: from noise to what these cameras see. matting: AUTO or OFF, see portrait.mattes.CutOut; plates: see
-    portrait.mattes.Plates. window: see take.plan_windows.
+    for memory.default_fitting. align: AUTO or OFF, see alignment.py. complete: AUTO, OFF or how many cameras lack a
+    picture; see complete.place_missing; steps, seed: from noise to what these cameras see. matting: AUTO or OFF, see
+    portrait.mattes.CutOut; plates: see portrait.mattes.Plates. window: see take.plan_windows.
     """
 
     model: str | Path = option(
@@ -135,6 +135,21 @@ class ReconstructOptions:
                 Choice(12, "12 Steps", "Most of what these steps can bring"),
                 Choice(24, "24 Steps", "A little closer, if the cameras are calibrated well"),
                 Choice(100, "100 Steps", "Closer still to the pictures, and hardly to what they do not show"),
+            )
+        ),
+    )
+    align: str = option(
+        AUTO,
+        "Align",
+        "Whether cameras are corrected",
+        Choices(
+            (
+                Choice(
+                    AUTO,
+                    "Automatic",
+                    "Where at least six cameras took pictures at once, and these do not fit one another",
+                ),
+                Choice(OFF, "Nothing", "The cameras are exact"),
             )
         ),
     )

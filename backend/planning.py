@@ -28,7 +28,7 @@ from .memory import (
     reconstruction_bytes,
 )
 from .models import load_model
-from .options import ReconstructOptions
+from .options import OFF, ReconstructOptions
 from .rasterize import is_compiled
 from .subject import find_subject, frame_subject
 from .wording import counted
@@ -44,9 +44,9 @@ class Plan:
 
     capture: the input frames; those of which close-ups are read come again after them. network: on the device.
     resolution: the side in pixels at which it reads the pictures. refinements, fitting: how many steps of both are
-    made. squares: what is read of each picture. normalisation: that of the rig without close-ups. one_place: whether
-    all cameras stand within ONE_PLACE. missing: cameras without pictures, in the capture's world and clock. steps,
-    seed: how their noise becomes pictures. needed: bytes of memory.
+    made. align: whether cameras are corrected; see alignment.py. squares: what is read of each picture. normalisation:
+    that of the rig without close-ups. one_place: whether all cameras stand within ONE_PLACE. missing: cameras without
+    pictures, in the capture's world and clock. steps, seed: how their noise becomes pictures. needed: bytes of memory.
     """
 
     capture: Capture
@@ -55,6 +55,7 @@ class Plan:
     resolution: int
     refinements: int
     fitting: int
+    align: bool
     squares: list[Square]
     normalisation: Similarity
     one_place: bool
@@ -104,6 +105,7 @@ def make_plan(
         resolution=resolution,
         refinements=refinements,
         fitting=_pick_fitting(options, refinements, len(capture.frames), len(missing), device, one_place),
+        align=options.align != OFF,
         squares=squares,
         normalisation=normalisation,
         one_place=one_place,

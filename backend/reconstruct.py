@@ -18,12 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .alignment import ROUNDS, Rig, correct, find_faults
 from .capture import SOLID, Capture, Frame, Square, has_matte, over_white
 from .complete import decide_outline, denoise
 from .corrections import Correction
 from .devices import half_precision, report_blocks
 from .errors import Progress, UserError, no_progress, part_of
 from .gaussians import Gaussians4D
+from .logs import log
 from .lrm4d import LRM4D, Noisy, Prediction
 from .options import ReconstructOptions
 from .patches import patches_near, patchify
@@ -54,7 +56,7 @@ class Views(NamedTuple):
     network's own world. intrinsics [1, V, 4]. times [1, V]: from -1 to 1. inside [N]: the numbers of the pixels that
     show the subject, as `patchify` orders them, and of all of the views without pictures. weights [K]: how much each
     picture counts in refinements. matted [K] bool: whether its alpha is a matte. kept [1, P]: the patches that are
-    read, as for LRM4D.forward.
+    read, as for LRM4D.forward. originals [K, S, S, 4]: the pictures where they had to be enlarged, as they were.
     """
 
     images: Tensor
@@ -65,6 +67,7 @@ class Views(NamedTuple):
     weights: Tensor
     matted: Tensor
     kept: Tensor | None
+    originals: Tensor | None
 
     def pin(self) -> Views:
         """Return the views in memory from which a GPU fetches them by itself, while other work goes on."""
@@ -75,8 +78,7 @@ class Views(NamedTuple):
         return self._map(lambda part: part.to(device, non_blocking=True))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Views:
-        kept = None if self.kept is None else change(self.kept)
-        return Views(*map(change, self[:7]), kept=kept)
+        return self._replace(**{name: change(part) for name, part in self._asdict().items() if part is not None})
 
 
 class Prepared(NamedTuple):
@@ -158,10 +160,40 @@ def predict(prepared: Prepared, progress: Progress = no_progress, on_cloud: OnCl
     else:
         with report_blocks(network.blocks, lambda done: progress("Predicting Gaussians", 0.1 + 0.4 * done)):
             prediction = _run(plan, views, images)
-        refining = part_of(progress, 0.5, 0.9)
+        if plan.align:
+            views, prediction = _align(plan, views, images, prediction, part_of(progress, 0.5, 0.6))
+        refining = part_of(progress, 0.6, 0.9)
         if on_cloud and plan.refinements + plan.fitting:
             on_cloud(_unrefined(plan, prediction))
     return _decode(plan, _refine(plan, views, images, prediction, refining), prediction.pixels)
+
+
+def _align(
+    plan: Plan, views: Views, images: Tensor, prediction: Prediction, progress: Progress
+) -> tuple[Views, Prediction]:
+    """Return the views with cameras that are corrected where the pictures show that they are off, and what the network
+    predicts of them."""
+    bound = prediction.pixels.shape[1]
+    owner = torch.full(prediction.channels.shape[1:2], -1, device=plan.device)
+    owner[:bound] = views.inside // plan.resolution**2
+    mattes = torch.where(views.matted[:, None, None], views.images[..., 3] / 255, 1.0)
+    for number in range(ROUNDS):
+        report = part_of(progress, number / ROUNDS, (number + 1) / ROUNDS)
+        with torch.no_grad():
+            cloud = plan.network.moving_gaussians(*prediction[:2])
+            rig = Rig(views.poses[0], views.intrinsics[0], views.times[0])
+            faults = find_faults(cloud, owner, images[0], mattes, rig, partial(report, "Comparing cameras"))
+            if faults is None:
+                break
+            views = views._replace(poses=correct(views.poses[0], faults.shifts)[None])
+        if number == 0:
+            log.warning(
+                "The cameras do not fit the pictures: these are off by %.1f %% of their width. Poses are corrected for "
+                "this cloud; calibrate the cameras better, or set Align to nothing.",
+                100 * faults.size,
+            )
+        prediction = _run(plan, views, images)
+    return views, prediction
 
 
 def _refine(plan: Plan, views: Views, images: Tensor, prediction: Prediction, progress: Progress) -> Tensor:
@@ -186,6 +218,8 @@ def _refine(plan: Plan, views: Views, images: Tensor, prediction: Prediction, pr
                 mattes=mattes,
                 correct=_correction(plan, views, tokens),
             )
+        if views.originals is not None:  # enlarged pictures are soft, and a cloud that is fitted to them becomes so
+            images, mattes, rig = _of_originals(plan, views, views.originals)
         return fit(
             channels,
             decode,
@@ -196,6 +230,19 @@ def _refine(plan: Plan, views: Views, images: Tensor, prediction: Prediction, pr
             mattes=mattes,
             progress=part_of(progress, refined, 1),
         )
+
+
+def _of_originals(plan: Plan, views: Views, originals: Tensor) -> tuple[Tensor, Mattes, tuple[Tensor, ...]]:
+    """Return the originals [K, S, S, 4] as images [1, K, 3, S, S] over white, their mattes, and their cameras' poses,
+    intrinsics and times."""
+    known = len(originals)
+    intrinsics = views.intrinsics[:, :known] * (originals.shape[1] / plan.resolution)
+    mattes = Mattes(originals[None, ..., 3] / 255, views.matted)
+    return (
+        over_white(originals).permute(0, 3, 1, 2)[None],
+        mattes,
+        (views.poses[:, :known], intrinsics, views.times[:, :known]),
+    )
 
 
 def _run(plan: Plan, views: Views, images: Tensor, noisy: Noisy | None = None) -> Prediction:
@@ -305,9 +352,12 @@ def _in_capture(cloud: Gaussians4D, plan: Plan) -> Gaussians4D:
 def _read_views(plan: Plan) -> Views:
     """Read the network's inputs: resize the pictures, and transform cameras and times to the network's world."""
     frames = plan.capture.cut_squares(plan.squares, plan.resolution).frames
+    side = int(np.median([square.side for square in plan.squares]))
+    enlarged = plan.fitting and side < plan.resolution
+    originals = plan.capture.cut_squares(plan.squares, side).frames if enlarged else []
     missing, config = plan.missing, plan.network.config
     middle, half = _clock(plan.capture)
-    images = torch.from_numpy(np.stack([frame.image for frame in frames]))
+    images = _stack_pictures(frames)
     poses = np.concatenate([np.stack([frame.camera.camera_to_world for frame in frames]), missing.poses])
     intrinsics = np.stack([frame.camera.intrinsics for frame in frames])
     intrinsics = np.concatenate([intrinsics, np.tile(intrinsics[missing.like], (len(missing), 1))])
@@ -326,7 +376,13 @@ def _read_views(plan: Plan) -> Views:
         kept=patches_near(shown, config.patch, config.border) if config.border >= 0 else None,
         matted=torch.tensor([has_matte(frame.image) for frame in plan.capture.frames]),
         weights=torch.tensor(_weigh_pictures(plan.capture.frames, plan.squares), dtype=torch.float32),
+        originals=_stack_pictures(originals) if originals else None,
     )
+
+
+def _stack_pictures(frames: Sequence[Frame]) -> Tensor:
+    """Return pictures of one size as a tensor of RGBA uint8 [K, H, W, 4]."""
+    return torch.from_numpy(np.stack([frame.image for frame in frames]))
 
 
 def _weigh_pictures(frames: Sequence[Frame], squares: Sequence[Square]) -> list[float]:

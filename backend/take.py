@@ -82,7 +82,7 @@ def plan_windows(
     if not steps and len(times) <= MOST_PICTURES:
         return [Window(0.0, math.inf, list(range(len(times))))]
     order = np.argsort(times, kind="stable")
-    moments = _moments(times[order])
+    moments = group_moments(times[order])
     counts = [STEP_PICTURES] * steps or [MOST_PICTURES]
     if steps:
         counts[0], counts[-1] = 2 * STEP_PICTURES, 2 * STEP_PICTURES
@@ -107,13 +107,13 @@ def count_windows(times: Sequence[float] | np.ndarray, seconds: float = 0.0) -> 
     times = np.sort(np.asarray(times, np.float64))
     if not np.isfinite(times).all() or (not seconds and len(times) <= MOST_PICTURES) or len(times) < 2:
         return 1
-    moments = len(_moments(times))
+    moments = len(group_moments(times))
     steps = 2 * (times[-1] - times[0]) / seconds if seconds else (moments - 1) / STEP_PICTURES
     steps = min(round(steps), moments - 1)
     return steps + 1 if steps > 2 else 1  # two steps are the length of one window
 
 
-def _moments(times: np.ndarray) -> list[np.ndarray]:
+def group_moments(times: np.ndarray) -> list[np.ndarray]:
     """Return the numbers of the pictures of each moment, of ascending times [P].
 
     Pictures taken one after another at even intervals are moments of their own; what is nearer in time than half of

@@ -23,7 +23,7 @@ _SECTIONS = (
         (f"bpy.types.facet4d_pg_scene.{name}", "run")
         for name in ("model", "weights", "device", "resolution", "refinements", "fitting", "complete", "steps", "seed")
     ),
-    *((f"bpy.types.facet4d_pg_scene.{name}", "run") for name in ("cloud", "matting", "plates")),
+    *((f"bpy.types.facet4d_pg_scene.{name}", "run") for name in ("align", "cloud", "matting", "plates")),
     *((f"bpy.ops.facet4d.{name}", "input") for name in ("load_*", "add_rig", "add_pictures", "open_picture", "aim")),
     *((f"bpy.ops.facet4d.{name}", "input") for name in ("leave_out", "make_perspective")),
     *((f"bpy.ops.facet4d.{name}", "result") for name in ("retime", "add_crop_box", "match_*", "raise_*", "show_in_*")),

@@ -22,7 +22,7 @@ BACKEND = (
     ("evaluate", "reconstruct"),
     ("planning",),
     ("models",),
-    ("complete", "corrections", "refine", "still"),
+    ("alignment", "complete", "corrections", "refine", "still"),
     ("lrm4d", "rasterize"),
     ("plane_sweep", "transformer", "decode_cuda", "splat_cpu", "splat_cuda"),
     ("patches", "splat_loops", "splatting"),

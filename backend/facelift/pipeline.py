@@ -278,5 +278,5 @@ def fuse_capture(
         UserError, Cancelled: see reconstruct.reconstruct.
     """
     frames = [replace(frame, image=cut_from_white(frame.image)) for frame in capture.inputs().frames]
-    # what no view shows has been painted already
-    return reconstruct(Capture(frames), replace(options, complete=OFF), network, progress=progress)
+    # what no view shows has been painted already, for cameras that are known exactly
+    return reconstruct(Capture(frames), replace(options, complete=OFF, align=OFF), network, progress=progress)

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from backend import reconstruct as reconstruction
 from backend import refine as refinement
 from backend.calibrations.load import load_capture
+from backend.capture import Capture, over_white
 from backend.errors import UserError
 from backend.evaluate import score_cloud
 from backend.gaussians import Gaussians4D
@@ -18,7 +20,7 @@ from backend.lrm4d import GAUSSIAN_CHANNELS, LRM4D, STEP_SIZES
 from backend.options import ReconstructOptions
 from backend.planning import make_plan
 from backend.rasterize import over_white_srgb, render, render_moving
-from backend.reconstruct import reconstruct
+from backend.reconstruct import predict, prepare, reconstruct
 from backend.refine import Mattes, fit, refine
 from backend.similarity import ssim
 from tests.helpers.tiny_lrm import REFINING, rig
@@ -221,6 +223,29 @@ def test_clouds_are_fitted_as_often_as_told(scene, option):
     assert make_plan(first, options, model).fitting == (12 if option is None else option)
     assert make_plan(first.select([0, 2, 5]), options, model).fitting == (option or 0)
     assert make_plan(first, replace(options, refinements=0), model).fitting == (option or 0)
+
+
+def test_clouds_are_fitted_to_pictures_as_they_were_before_they_were_enlarged(scene, monkeypatch):
+    """Enlarged ones are soft, and so would the cloud become."""
+    frames = load_capture(DEMO).square(16).frames
+    capture = Capture([frame for frame in frames if frame.time == 0])
+    options = ReconstructOptions(device="cpu", resolution=24, complete="off", refinements=1, align="off")
+    seen = {}
+    monkeypatch.setattr(
+        reconstruction, "fit", lambda channels, *given, **more: seen.update(more, given=given) or channels
+    )
+    prepared = prepare(capture, options, scene[0])
+    predict(prepared)
+    _, images, poses, intrinsics, times = seen["given"]
+    assert prepared.views.images.shape[1] == 24
+    for number, frame in enumerate(capture.frames):
+        expected = torch.tensor(over_white(frame.image)).movedim(-1, 0)
+        torch.testing.assert_close(images[0, number], expected)
+        torch.testing.assert_close(intrinsics[0, number], torch.tensor(frame.camera.intrinsics, dtype=torch.float32))
+        assert torch.equal(seen["mattes"].alpha[0, number], torch.tensor(frame.image[..., 3]) / 255)
+    assert torch.equal(poses, prepared.views.poses) and torch.equal(times, prepared.views.times)
+    for unchanged in (replace(options, resolution=16), replace(options, fitting=0)):
+        assert prepare(capture, unchanged, scene[0]).views.originals is None
 
 
 def test_a_cloud_cannot_be_fitted_less_than_not_at_all(scene):

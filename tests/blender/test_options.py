@@ -130,7 +130,7 @@ def test_what_a_cloud_remembers_brings_the_options_back(registered, options, tmp
     settings = settings_of(options)
     changes = {"model": "FILE", "weights": str(tmp_path), "resolution": "256", "refinements": "2", "device": "cpu"}
     changes |= {"matting": "off", "plates": str(tmp_path)}
-    changes |= {"complete": "5", "steps": 3, "seed": 4, "window": 0.5, "fitting": "12"}
+    changes |= {"complete": "5", "steps": 3, "seed": 4, "window": 0.5, "fitting": "12", "align": "off"}
     if options is PortraitOptions:
         changes = {"weights": str(tmp_path), "matting": "none", "face": 2, "use_box": True, "box": (1, 2, 3, 4)}
         changes |= {"model": "FILE", "weights_file": str(tmp_path), "field_of_view": 50.0, "complete": "3"}

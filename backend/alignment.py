@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Corrects cameras whose calibration is off, as the pictures tell.
+
+What the pictures of the other cameras show of one moment is drawn as each camera sees it, and registered with its own
+picture. A camera that is turned or moved a little shows the subject shifted, rolled or enlarged. All are taken for
+turns of the camera and for steps along its axis. What moves all pictures alike, nothing tells and nobody sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .gaussians import MovingGaussians
+from .rasterize import over_white_srgb, render_moving
+from .take import group_moments
+
+FEWEST = 6  # cameras of a moment: what fewer show of it leaves too much open
+LEAST_SHIFT = 0.0025  # of a picture's width, in the mean; exact cameras have seemed off by 0.0013
+LEAST_PIXELS = 0.35  # and of small pictures by 0.26 pixels
+MOST_SHIFT = 0.05  # of a picture's width; what is farther off was mistaken
+ROUNDS = 2  # corrections, each with a new prediction; one is enough for small faults
+BLURS = {4.0: 2, 2.0: 2, 1.0: 4}  # pixels, and the steps of a registration that are made so blurred
+SURE = 2.0  # times the mean difference, at which a pixel counts half
+
+
+class Rig(NamedTuple):
+    """The cameras of V views in the network's own world, where the subject is at the origin.
+
+    poses [V, 4, 4]: camera_to_world, OpenCV axes. intrinsics [V, 4]: fx fy cx cy in pixels. times [V].
+    """
+
+    poses: Tensor
+    intrinsics: Tensor
+    times: Tensor
+
+
+class Faults(NamedTuple):
+    """How a picture lies over what the other cameras show, for V views.
+
+    shifts [V, 4]: to the right, down, clockwise about the optical axis in radians, and enlarged; the first two in focal
+    lengths. Of a camera with several pictures all have its mean. 0 where nothing tells. size: the mean length of those
+    shifts that are known, in widths of the picture.
+    """
+
+    shifts: Tensor
+    size: float
+
+
+def find_faults(
+    cloud: MovingGaussians, owner: Tensor, images: Tensor, mattes: Tensor, rig: Rig, report: Callable[[float], None]
+) -> Faults | None:
+    """Find how V pictures lie over what those of other cameras show of their moments.
+
+    None is returned where no moment has FEWEST cameras, and where all fit as well as those of exact cameras do. Where
+    several squares of a picture are read, the first one tells.
+
+    cloud: of one scene, unrefined, [1, N, ...]. owner [N]: the view whose pixel each Gaussian is; -1 if it is none's,
+    and is not drawn. images [V, 3, H, W]: sRGB-encoded over white, 0..1. mattes [V, H, W]: their alpha, 0..1; 1 all
+    over where they have none. report: gets the fraction that is done.
+    """
+    camera, moment = _cameras(rig.poses), _moments(rig.times)
+    firsts = np.unique(np.stack([camera, moment]), axis=1, return_index=True)[1]  # of a picture's squares
+    telling = [view for view in sorted(firsts) if len(set(camera[moment == moment[view]])) >= FEWEST]
+    if not telling:
+        return None
+    height, width = images.shape[-2:]
+    owned, drawn = owner.cpu().numpy(), []
+    for number, view in enumerate(telling):
+        report(number / len(telling))
+        others = (moment == moment[view]) & (camera != camera[view])
+        shown = torch.as_tensor((owned >= 0) & others[owned], device=owner.device)
+        other = cloud._replace(opacity=cloud.opacity * shown)
+        lens = (part[None, view : view + 1] for part in rig)
+        color, alpha = render_moving(other, *lens, width=width, height=height)
+        drawn.append(torch.cat([over_white_srgb(color, alpha), alpha[..., None]], -1)[0, 0].movedim(-1, 0))
+    pictures = torch.cat([images, mattes[:, None]], 1)[telling]
+    shifts, known = register(torch.stack(drawn), pictures, rig.intrinsics[telling])
+    seen, means = camera[telling], {}
+    for number in set(seen[known.cpu().numpy()]):
+        own = known & torch.as_tensor(seen == number, device=known.device)
+        means[number] = shifts[own].mean(0)
+    if len(means) < FEWEST:
+        return None
+    chosen = [int((camera == number).argmax()) for number in means]
+    rest = without_common(torch.stack(list(means.values())), rig.poses[chosen])
+    size = float((rest[:, :2] * rig.intrinsics[chosen, :2]).norm(dim=1).mean()) / width
+    if size < max(LEAST_SHIFT, LEAST_PIXELS / width):
+        return None
+    all_shifts = torch.zeros(len(camera), 4, device=shifts.device)
+    for number, shift in zip(means, rest, strict=True):
+        all_shifts[torch.as_tensor(camera == number, device=shifts.device)] = shift
+    return Faults(all_shifts, size)
+
+
+def without_common(shifts: Tensor, poses: Tensor) -> Tensor:
+    """Return the shifts [K, 4] of cameras without what moving, turning and enlarging the subject explains.
+
+    Nothing tells such changes: the cloud is where the cameras put it. What of them was found is an error of finding.
+    poses [K, 4, 4]: see Rig.
+    """
+    axes = poses[:, :3, :3].mT  # rows: to the right, down and forward
+    distance = -(poses[:, :3, 3] * poses[:, :3, 2]).sum(-1)
+    changes = shifts.new_zeros(len(shifts), 4, 7)  # of right, down, roll and larger by a move, a turn and a scale
+    changes[:, :2, :3] = axes[:, :2] / distance[:, None, None]
+    changes[:, 2, 3:6] = axes[:, 2]
+    changes[:, 3, :3] = -axes[:, 2] / distance[:, None]
+    changes[:, 3, 6] = 1
+    half = (
+        0.5 / distance
+    )  # of the subject's radius in focal lengths: there, rolling and enlarging move pixels by so much
+    weights = torch.stack([torch.ones_like(half), torch.ones_like(half), half, half], 1)
+    system, values = (changes * weights[..., None]).flatten(0, 1), (shifts * weights).flatten()
+    normal = system.mT @ system + 1e-9 * torch.eye(7).to(system)
+    common = torch.linalg.solve(normal, system.mT @ values)
+    return shifts - changes @ common
+
+
+def correct(poses: Tensor, shifts: Tensor) -> Tensor:
+    """Return the poses [V, 4, 4] that cameras with such Faults.shifts [V, 4] must have had; see Rig."""
+    right, down, roll, larger = shifts.double().unbind(-1)
+    zero = torch.zeros_like(right)
+    across = torch.stack([zero, roll, -right, -roll, zero, -down, right, down, zero], -1).view(-1, 3, 3)
+    poses = poses.double().clone()
+    axes = poses[:, :3, 2].clone()
+    distance = -(poses[:, :3, 3] * axes).sum(-1)
+    poses[:, :3, 3] += axes * (larger * distance)[:, None]
+    poses[:, :3, :3] = poses[:, :3, :3] @ torch.linalg.matrix_exp(across)
+    return poses.to(shifts)
+
+
+def register(drawn: Tensor, pictures: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how V pictures [V, C, H, W] lie over what is drawn, as Faults.shifts [V, 4], and which are known [V] bool.
+
+    intrinsics [V, 4]. The steps are those of Gauss and Newton towards the least squared differences (Lucas & Kanade
+    1981), from blurred to sharp. Pixels that differ much more than others count little. A shift is known if it is at
+    most MOST_SHIFT, and brings both closer to one another.
+    """
+    height, width = drawn.shape[-2:]
+    focal, middle = intrinsics[:, :2, None, None], intrinsics[:, 2:, None, None]
+    down, across = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    pixels = torch.stack([across, down])[None].to(drawn)  # [1, 2, H, W]
+    rays = (pixels - middle) / focal  # [V, 2, H, W]
+    size = torch.tensor([width, height], device=drawn.device).view(1, 2, 1, 1)
+
+    def moved(pictures: Tensor, shifts: Tensor) -> Tensor:
+        x, y, roll, larger = shifts[:, :, None, None].unbind(1)
+        u, v = rays.unbind(1)
+        places = pixels + focal * torch.stack([x + larger * u - roll * v, y + larger * v + roll * u], 1)
+        grid = (2 * places / size - 1).movedim(1, -1)
+        return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
+
+    shifts = drawn.new_zeros(len(drawn), 4)
+    for blur, steps in BLURS.items():
+        target, blurred = _blur(drawn, blur), _blur(pictures, blur)
+        for _ in range(steps):
+            shifts = shifts - _step(target, moved(blurred, shifts), focal, rays)
+    before, after = ((one - drawn).square().mean((1, 2, 3)) for one in (pictures, moved(pictures, shifts)))
+    near = (shifts[:, :2] * intrinsics[:, :2]).norm(dim=1) <= MOST_SHIFT * width
+    known = near & (after < before) & shifts.isfinite().all(1)
+    return torch.where(known[:, None], shifts, 0), known
+
+
+def _step(target: Tensor, source: Tensor, focal: Tensor, rays: Tensor) -> Tensor:
+    """Return by how much further, as shifts [V, 4], pictures [V, C, H, W] lie over a target.
+
+    focal [V, 2, 1, 1]. rays [V, 2, H, W]: of the pixels, in focal lengths.
+    """
+    by_x, by_y = (focal[:, :, None] * _slopes((target + source) / 2).movedim(0, 1)).unbind(1)
+    u, v = rays[:, :, None].unbind(1)
+    columns = torch.stack([by_x, by_y, u * by_y - v * by_x, u * by_x + v * by_y], 1).flatten(2)  # [V, 4, CHW]
+    differences = (source - target).flatten(1)[:, None]
+    scale = SURE * differences.abs().mean(-1, keepdim=True) + 1e-6
+    weighted = columns / (1 + (differences / scale).square())
+    normal = weighted @ columns.mT
+    damping = 1e-4 * normal.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] + 1e-9
+    normal = normal + damping * torch.eye(4).to(normal)  # never singular, not even of empty pictures
+    return torch.linalg.solve(normal, weighted @ differences.mT)[..., 0]
+
+
+def _cameras(poses: Tensor) -> np.ndarray:
+    """Return a number for each view [V]: the same where cameras stand and look alike."""
+    return np.unique(poses.flatten(1).cpu().numpy(), axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _moments(times: Tensor) -> np.ndarray:
+    """Return the number of the moment of each view [V]."""
+    seconds = times.cpu().numpy()
+    order = np.argsort(seconds, kind="stable")
+    moment = np.empty(len(order), np.int64)
+    for number, group in enumerate(group_moments(seconds[order])):
+        moment[order[group]] = number
+    return moment
+
+
+def _blur(pictures: Tensor, deviation: float) -> Tensor:
+    """Return pictures [V, C, H, W] blurred by a Gaussian of a standard deviation in pixels, as bright at borders."""
+
+    def window(size: int) -> Tensor:
+        places = torch.arange(size, dtype=pictures.dtype, device=pictures.device)
+        return torch.softmax(-(places[:, None] - places).square() / (2 * deviation**2), 1)
+
+    return window(pictures.shape[-2]) @ pictures @ window(pictures.shape[-1]).T
+
+
+def _slopes(pictures: Tensor) -> Tensor:
+    """Return how pictures [V, C, H, W] change to the right and down, a pixel, [2, V, C, H, W]; 0 at their borders."""
+    slopes = pictures.new_zeros(2, *pictures.shape)
+    slopes[0, ..., 1:-1] = (pictures[..., 2:] - pictures[..., :-2]) / 2
+    slopes[1, ..., 1:-1, :] = (pictures[..., 2:, :] - pictures[..., :-2, :]) / 2
+    return slopes
