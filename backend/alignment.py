@@ -26,6 +26,7 @@ LEAST_PIXELS = 0.35  # and of small pictures by 0.26 pixels
 MOST_SHIFT = 0.05  # of a picture's width; what is farther off was mistaken
 ROUNDS = 2  # corrections, each with a new prediction; one is enough for small faults
 BLURS = {4.0: 2, 2.0: 2, 1.0: 4}  # pixels, and the steps of a registration that are made so blurred
+AT_ONCE = 8  # pictures that are registered together: so many take some 0.4 GB at 384 px
 SURE = 2.0  # times the mean difference, at which a pixel counts half
 
 
@@ -80,7 +81,9 @@ def find_faults(
         color, alpha = render_moving(other, *lens, width=width, height=height)
         drawn.append(torch.cat([over_white_srgb(color, alpha), alpha[..., None]], -1)[0, 0].movedim(-1, 0))
     pictures = torch.cat([images, mattes[:, None]], 1)[telling]
-    shifts, known = register(torch.stack(drawn), pictures, rig.intrinsics[telling])
+    wholes = (torch.stack(drawn), pictures, rig.intrinsics[telling])
+    parts = [register(*some) for some in zip(*(whole.split(AT_ONCE) for whole in wholes), strict=True)]
+    shifts, known = (torch.cat(values) for values in zip(*parts, strict=True))
     seen, means = camera[telling], {}
     for number in set(seen[known.cpu().numpy()]):
         own = known & torch.as_tensor(seen == number, device=known.device)
@@ -111,9 +114,7 @@ def without_common(shifts: Tensor, poses: Tensor) -> Tensor:
     changes[:, 2, 3:6] = axes[:, 2]
     changes[:, 3, :3] = -axes[:, 2] / distance[:, None]
     changes[:, 3, 6] = 1
-    half = (
-        0.5 / distance
-    )  # of the subject's radius in focal lengths: there, rolling and enlarging move pixels by so much
+    half = 0.5 / distance  # of the subject's radius: as far from the middle, rolling and enlarging move pixels so much
     weights = torch.stack([torch.ones_like(half), torch.ones_like(half), half, half], 1)
     system, values = (changes * weights[..., None]).flatten(0, 1), (shifts * weights).flatten()
     normal = system.mT @ system + 1e-9 * torch.eye(7).to(system)

@@ -171,18 +171,18 @@ def predict(prepared: Prepared, progress: Progress = no_progress, on_cloud: OnCl
 def _align(
     plan: Plan, views: Views, images: Tensor, prediction: Prediction, progress: Progress
 ) -> tuple[Views, Prediction]:
-    """Return the views with cameras that are corrected where the pictures show that they are off, and what the network
-    predicts of them."""
+    """Return the views and what the network predicts of them, with corrected cameras if the pictures show any fault."""
     bound = prediction.pixels.shape[1]
     owner = torch.full(prediction.channels.shape[1:2], -1, device=plan.device)
     owner[:bound] = views.inside // plan.resolution**2
     mattes = torch.where(views.matted[:, None, None], views.images[..., 3] / 255, 1.0)
     for number in range(ROUNDS):
-        report = part_of(progress, number / ROUNDS, (number + 1) / ROUNDS)
+        part = part_of(progress, number / ROUNDS, (number + 1) / ROUNDS)
+        compare, again = part_of(part, 0, 0.3), part_of(part, 0.3, 1)
         with torch.no_grad():
             cloud = plan.network.moving_gaussians(*prediction[:2])
             rig = Rig(views.poses[0], views.intrinsics[0], views.times[0])
-            faults = find_faults(cloud, owner, images[0], mattes, rig, partial(report, "Comparing cameras"))
+            faults = find_faults(cloud, owner, images[0], mattes, rig, partial(compare, "Comparing cameras"))
             if faults is None:
                 break
             views = views._replace(poses=correct(views.poses[0], faults.shifts)[None])
@@ -192,7 +192,8 @@ def _align(
                 "this cloud; calibrate the cameras better, or set Align to nothing.",
                 100 * faults.size,
             )
-        prediction = _run(plan, views, images)
+        with report_blocks(plan.network.blocks, partial(again, "Predicting with corrected cameras")):
+            prediction = _run(plan, views, images)
     return views, prediction
 
 
@@ -233,16 +234,13 @@ def _refine(plan: Plan, views: Views, images: Tensor, prediction: Prediction, pr
 
 
 def _of_originals(plan: Plan, views: Views, originals: Tensor) -> tuple[Tensor, Mattes, tuple[Tensor, ...]]:
-    """Return the originals [K, S, S, 4] as images [1, K, 3, S, S] over white, their mattes, and their cameras' poses,
-    intrinsics and times."""
+    """Return the originals [K, S, S, 4] over white, as refine.fit takes them, their mattes, and poses, intrinsics and
+    times."""
     known = len(originals)
     intrinsics = views.intrinsics[:, :known] * (originals.shape[1] / plan.resolution)
     mattes = Mattes(originals[None, ..., 3] / 255, views.matted)
-    return (
-        over_white(originals).permute(0, 3, 1, 2)[None],
-        mattes,
-        (views.poses[:, :known], intrinsics, views.times[:, :known]),
-    )
+    rig = (views.poses[:, :known], intrinsics, views.times[:, :known])
+    return over_white(originals).permute(0, 3, 1, 2)[None], mattes, rig
 
 
 def _run(plan: Plan, views: Views, images: Tensor, noisy: Noisy | None = None) -> Prediction:
@@ -353,8 +351,7 @@ def _read_views(plan: Plan) -> Views:
     """Read the network's inputs: resize the pictures, and transform cameras and times to the network's world."""
     frames = plan.capture.cut_squares(plan.squares, plan.resolution).frames
     side = int(np.median([square.side for square in plan.squares]))
-    enlarged = plan.fitting and side < plan.resolution
-    originals = plan.capture.cut_squares(plan.squares, side).frames if enlarged else []
+    originals = plan.capture.cut_squares(plan.squares, side).frames if plan.fitting and side < plan.resolution else []
     missing, config = plan.missing, plan.network.config
     middle, half = _clock(plan.capture)
     images = _stack_pictures(frames)

@@ -18,7 +18,7 @@ from ..lrm4d import LRM4D, LRM4DConfig, Noisy
 from ..memory import reading_resolution
 from ..patches import patches_near, patchify
 from ..rasterize import over_white_pictures, render_moving
-from ..refine import Mattes, fit, refine
+from ..refine import Mattes, refine
 from .scenes.sampler import SceneBatch
 
 
@@ -45,7 +45,6 @@ def predict(
     noisy: Noisy | None = None,
     blind: bool = False,
     first: int | None = None,
-    fitting: int = 0,
 ) -> tuple[MovingGaussians, Tensor, Tensor]:
     """Reconstruct from the given views and render others: the unrefined cloud, linear color and alpha.
 
@@ -53,11 +52,10 @@ def predict(
     most: the most that a scene shows, if it is known already. refinements: how many of the model's, else all.
     resolution: the side at which the network reads the pictures, else their own. noisy: what stands for the missing
     pictures, if the scenes have such. blind: the network is not shown the known ones, so that it learns what heads are
-    like in general. first: the view that rendering starts with, by default the first target. fitting: how many steps
-    then fit the cloud to the known pictures.
+    like in general. first: the view that rendering starts with, by default the first target.
     """
     height, width = batch.pictures.shape[2:4]
-    cloud, drawn = reconstruct_batch(model, batch, most, refinements, resolution, noisy, blind, fitting)
+    cloud, drawn = reconstruct_batch(model, batch, most, refinements, resolution, noisy, blind)
     first = batch.given if first is None else first
     rig = (part[:, first:] for part in (batch.camera_to_world, batch.intrinsics, batch.times))
     return cloud, *render_moving(drawn, *rig, width=width, height=height)
@@ -71,7 +69,6 @@ def reconstruct_batch(
     resolution: int | None = None,
     noisy: Noisy | None = None,
     blind: bool = False,
-    fitting: int = 0,
 ) -> tuple[MovingGaussians, MovingGaussians]:
     """Return the unrefined cloud of all pixels, and the refined one of the drawn ones; arguments as of `predict`."""
     start = batch.known if blind else 0
@@ -106,21 +103,9 @@ def reconstruct_batch(
         correct = None
         if config.corrections:
             correct = Correction(network.corrector, tokens, numbers, patches, kept, half)
+        mattes = Mattes(_alpha(batch, resolution), pictures.new_ones(batch.known, dtype=torch.bool))
         steps = network.step_sizes[:refinements]
-        mattes = _mattes(batch, resolution)
         channels = refine(channels, drawn, pictures, *known, step_sizes=steps, mattes=mattes, correct=correct)
-    if fitting:
-        channels = fit(
-            channels,
-            drawn,
-            batch.pictures.permute(0, 1, 4, 2, 3),
-            batch.camera_to_world[:, : batch.known],
-            batch.intrinsics[:, : batch.known],
-            batch.times[:, : batch.known],
-            steps=fitting,
-            weights=pictures.new_ones(batch.known),
-            mattes=_mattes(batch, None),
-        )
     return cloud, drawn(channels)
 
 
@@ -179,11 +164,6 @@ def shown_pixels(batch: SceneBatch, resolution: int | None = None) -> Tensor:
     """Tell where the given views may show the subject, [B, I, R, R] bool: pictures, read at a resolution or as they
     are, where they mostly do, missing ones everywhere."""
     return F.pad(_alpha(batch, resolution) >= 0.5, (0, 0, 0, 0, 0, batch.given - batch.known), value=True)
-
-
-def _mattes(batch: SceneBatch, resolution: int | None) -> Mattes:
-    """Return the mattes of the known pictures, read at a resolution or as they are."""
-    return Mattes(_alpha(batch, resolution), torch.ones(batch.known, dtype=torch.bool, device=batch.pictures.device))
 
 
 def _alpha(batch: SceneBatch, resolution: int | None) -> Tensor:
