@@ -21,8 +21,8 @@ from .rasterize import over_white_srgb, render_moving
 from .take import group_moments
 
 FEWEST = 6  # cameras of a moment: what fewer show of it leaves too much open
-LEAST_SHIFT = 0.0025  # of a picture's width, in the mean; exact cameras have seemed off by 0.0013
-LEAST_PIXELS = 0.35  # and of small pictures by 0.26 pixels
+LEAST_SHIFT = 0.0025  # of a picture's width, in the mean; exact cameras have seemed off by 0.0012
+LEAST_PIXELS = 0.35  # likewise, of pictures below 192 px by 0.23 pixels
 MOST_SHIFT = 0.05  # of a picture's width; what is farther off was mistaken
 ROUNDS = 2  # corrections, each with a new prediction; one is enough for small faults
 BLURS = {4.0: 2, 2.0: 2, 1.0: 4}  # pixels, and the steps of a registration that are made so blurred
@@ -65,18 +65,17 @@ def find_faults(
     and is not drawn. images [V, 3, H, W]: sRGB-encoded over white, 0..1. mattes [V, H, W]: their alpha, 0..1; 1 all
     over where they have none. report: gets the fraction that is done.
     """
-    camera, moment = _cameras(rig.poses), _moments(rig.times)
-    firsts = np.unique(np.stack([camera, moment]), axis=1, return_index=True)[1]  # of a picture's squares
-    telling = [view for view in sorted(firsts) if len(set(camera[moment == moment[view]])) >= FEWEST]
+    (first, camera), moment = _cameras(rig.poses), _moments(rig.times)
+    squares = np.unique(np.stack([camera, moment]), axis=1, return_index=True)[1]  # the first one of each picture
+    telling = [view for view in sorted(squares) if len(set(camera[moment == moment[view]])) >= FEWEST]
     if not telling:
         return None
     height, width = images.shape[-2:]
-    owned, drawn = owner.cpu().numpy(), []
+    drawn = []
     for number, view in enumerate(telling):
         report(number / len(telling))
-        others = (moment == moment[view]) & (camera != camera[view])
-        shown = torch.as_tensor((owned >= 0) & others[owned], device=owner.device)
-        other = cloud._replace(opacity=cloud.opacity * shown)
+        others = torch.as_tensor((moment == moment[view]) & (camera != camera[view]), device=owner.device)
+        other = cloud._replace(opacity=cloud.opacity * ((owner >= 0) & others[owner]))
         lens = (part[None, view : view + 1] for part in rig)
         color, alpha = render_moving(other, *lens, width=width, height=height)
         drawn.append(torch.cat([over_white_srgb(color, alpha), alpha[..., None]], -1)[0, 0].movedim(-1, 0))
@@ -84,21 +83,17 @@ def find_faults(
     wholes = (torch.stack(drawn), pictures, rig.intrinsics[telling])
     parts = [register(*some) for some in zip(*(whole.split(AT_ONCE) for whole in wholes), strict=True)]
     shifts, known = (torch.cat(values) for values in zip(*parts, strict=True))
-    seen, means = camera[telling], {}
-    for number in set(seen[known.cpu().numpy()]):
-        own = known & torch.as_tensor(seen == number, device=known.device)
-        means[number] = shifts[own].mean(0)
-    if len(means) < FEWEST:
+    numbers = torch.as_tensor(camera, device=known.device)
+    taker = numbers[telling][known]
+    counts = taker.bincount(minlength=len(first))
+    seen = counts > 0
+    if seen.sum() < FEWEST:
         return None
-    chosen = [int((camera == number).argmax()) for number in means]
-    rest = without_common(torch.stack(list(means.values())), rig.poses[chosen])
-    size = float((rest[:, :2] * rig.intrinsics[chosen, :2]).norm(dim=1).mean()) / width
-    if size < max(LEAST_SHIFT, LEAST_PIXELS / width):
-        return None
-    all_shifts = torch.zeros(len(camera), 4, device=shifts.device)
-    for number, shift in zip(means, rest, strict=True):
-        all_shifts[torch.as_tensor(camera == number, device=shifts.device)] = shift
-    return Faults(all_shifts, size)
+    means = shifts.new_zeros(len(first), 4).index_add_(0, taker, shifts[known]) / counts.clamp_min(1)[:, None]
+    means[seen] = without_common(means[seen], rig.poses[first][seen])
+    pixels = (means[:, :2] * rig.intrinsics[first, :2]).norm(dim=1)[seen]
+    size = float(pixels.mean()) / width
+    return None if size < max(LEAST_SHIFT, LEAST_PIXELS / width) else Faults(means[numbers], size)
 
 
 def without_common(shifts: Tensor, poses: Tensor) -> Tensor:
@@ -184,9 +179,10 @@ def _step(target: Tensor, source: Tensor, focal: Tensor, rays: Tensor) -> Tensor
     return torch.linalg.solve(normal, weighted @ differences.mT)[..., 0]
 
 
-def _cameras(poses: Tensor) -> np.ndarray:
-    """Return a number for each view [V]: the same where cameras stand and look alike."""
-    return np.unique(poses.flatten(1).cpu().numpy(), axis=0, return_inverse=True)[1].reshape(-1)
+def _cameras(poses: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first view [C] of each camera, and the camera's number of each view [V]: the same for equal poses."""
+    unique = np.unique(poses.flatten(1).cpu().numpy(), axis=0, return_index=True, return_inverse=True)
+    return unique[1], unique[2].reshape(-1)
 
 
 def _moments(times: Tensor) -> np.ndarray:

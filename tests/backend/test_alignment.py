@@ -110,7 +110,6 @@ def test_cameras_that_are_turned_or_too_near_are_put_right(moments):
     def apart(poses: torch.Tensor) -> float:
         return float((poses - rig.poses).abs().mean())
 
-    print(apart(put_right) / apart(bad))
     assert apart(put_right) < 0.3 * apart(bad)
 
 
