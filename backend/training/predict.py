@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import torch
@@ -15,10 +16,10 @@ from ..complete import decide_outline, denoise
 from ..corrections import Correction
 from ..gaussians import MovingGaussians
 from ..lrm4d import LRM4D, LRM4DConfig, Noisy
-from ..memory import reading_resolution
+from ..memory import default_fitting, reading_resolution
 from ..patches import patches_near, patchify
 from ..rasterize import over_white_pictures, render_moving
-from ..refine import Mattes, refine
+from ..refine import Mattes, fit, refine
 from .scenes.sampler import SceneBatch
 
 
@@ -45,6 +46,7 @@ def predict(
     noisy: Noisy | None = None,
     blind: bool = False,
     first: int | None = None,
+    fitting: int = 0,
 ) -> tuple[MovingGaussians, Tensor, Tensor]:
     """Reconstruct from the given views and render others: the unrefined cloud, linear color and alpha.
 
@@ -52,10 +54,11 @@ def predict(
     most: the most that a scene shows, if it is known already. refinements: how many of the model's, else all.
     resolution: the side at which the network reads the pictures, else their own. noisy: what stands for the missing
     pictures, if the scenes have such. blind: the network is not shown the known ones, so that it learns what heads are
-    like in general. first: the view that rendering starts with, by default the first target.
+    like in general. first: the view that rendering starts with, by default the first target. fitting: how many steps
+    fit the refined cloud to the known pictures, without gradients.
     """
     height, width = batch.pictures.shape[2:4]
-    cloud, drawn = reconstruct_batch(model, batch, most, refinements, resolution, noisy, blind)
+    cloud, drawn = reconstruct_batch(model, batch, most, refinements, resolution, noisy, blind, fitting)
     first = batch.given if first is None else first
     rig = (part[:, first:] for part in (batch.camera_to_world, batch.intrinsics, batch.times))
     return cloud, *render_moving(drawn, *rig, width=width, height=height)
@@ -69,6 +72,7 @@ def reconstruct_batch(
     resolution: int | None = None,
     noisy: Noisy | None = None,
     blind: bool = False,
+    fitting: int = 0,
 ) -> tuple[MovingGaussians, MovingGaussians]:
     """Return the unrefined cloud of all pixels, and the refined one of the drawn ones; arguments as of `predict`."""
     start = batch.known if blind else 0
@@ -106,7 +110,18 @@ def reconstruct_batch(
         mattes = Mattes(_alpha(batch, resolution), pictures.new_ones(batch.known, dtype=torch.bool))
         steps = network.step_sizes[:refinements]
         channels = refine(channels, drawn, pictures, *known, step_sizes=steps, mattes=mattes, correct=correct)
+    if fitting:
+        channels = _fit(channels, drawn, batch, fitting)
     return cloud, drawn(channels)
+
+
+def _fit(channels: Tensor, drawn: Callable[[Tensor], MovingGaussians], batch: SceneBatch, steps: int) -> Tensor:
+    """Return channels that are fitted to the known pictures, of these' own resolution; no gradient goes through it."""
+    rig = (part[:, : batch.known] for part in (batch.camera_to_world, batch.intrinsics, batch.times))
+    weights = channels.new_ones(batch.known)
+    mattes = Mattes(_alpha(batch, None), weights.bool())
+    pictures = batch.pictures.permute(0, 1, 4, 2, 3)
+    return fit(channels.detach(), drawn, pictures, *rig, steps=steps, weights=weights, mattes=mattes)
 
 
 def bare(model: LRM4D | DistributedDataParallel) -> LRM4D:
@@ -140,9 +155,11 @@ def predict_completed(model: LRM4D, batch: SceneBatch, steps: int, seed: int = 0
 
 
 def predict_views(model: LRM4D, batch: SceneBatch) -> tuple[Tensor, Tensor]:
-    """Predict the target views' linear color and alpha as the product would on a GPU: read as finely, all refined, but
-    not fitted."""
-    return predict(model, batch, resolution=_product_resolution(model, batch))[1:]
+    """Predict the target views' linear color and alpha as the product would on a GPU: read as finely, all refined, and
+    fitted."""
+    resolution, pictures = _product_resolution(model, batch), batch.pictures.shape[1]
+    fitting = default_fitting(model.config.refinements, pictures, missing=0)
+    return predict(model, batch, resolution=resolution, fitting=fitting)[1:]
 
 
 def _product_resolution(model: LRM4D, batch: SceneBatch) -> int:

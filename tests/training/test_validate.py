@@ -13,10 +13,11 @@ from PIL import Image
 
 from backend import models
 from backend.lrm4d import LRM4D
+from backend.memory import FEWEST_FITTED, FITTING
 from backend.rasterize import over_white_srgb
 from backend.training import hull, validate
 from backend.training.contact_sheet import GAP, contact_sheet
-from backend.training.predict import predict_views
+from backend.training.predict import predict, predict_views
 from backend.training.scenes.sampler import SceneBatch
 from tests.helpers.tiny_run import TINY
 
@@ -115,6 +116,21 @@ def test_pictures_are_read_as_in_the_product(shapes, monkeypatch, trained, read)
     assert torch.allclose(intrinsics, batch.intrinsics[:, :2] * read / 16)
     own = batch.pictures.movedim(-1, 2)
     assert torch.nn.functional.interpolate(pictures[0], size=16, mode="area").sub(own[0]).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize(("inputs", "fitted"), [(FEWEST_FITTED - 1, False), (FEWEST_FITTED, True)])
+def test_clouds_are_fitted_as_in_the_product(shapes, inputs, fitted):
+    """They come closer to their own pictures, which are of their own size although they are read larger."""
+    torch.manual_seed(0)
+    model = LRM4D(TINY).requires_grad_(False)
+    batch = shapes.sample(0, 2, inputs, 1, 16)
+    without, after = (predict(model, batch, resolution=24, fitting=steps, first=0) for steps in (0, FITTING))
+    color, alpha = predict_views(model, batch)
+    expected = after if fitted else without
+    torch.testing.assert_close(color, expected[1][:, inputs:])
+    torch.testing.assert_close(alpha, expected[2][:, inputs:])
+    apart = [over_white_srgb(*views[1:])[:, :inputs].sub(batch.pictures).square().mean() for views in (without, after)]
+    assert apart[1] < 0.99 * apart[0]
 
 
 def run(monkeypatch, *arguments: object) -> None:
