@@ -21,12 +21,14 @@ from .rasterize import over_white_srgb, render_moving
 from .take import group_moments
 
 FEWEST = 6  # cameras of a moment: what fewer show of it leaves too much open
-LEAST_SHIFT = 0.0025  # of a picture's width, in the mean; exact cameras have seemed off by 0.0012
-LEAST_PIXELS = 0.35  # likewise, of pictures below 192 px by 0.23 pixels
+# Exact cameras have seemed off by 0.33 pixels of pictures of up to 192 px, and by 0.5 pixels of 384 px.
+LEAST_SHIFT = 0.0025  # of a picture's width, in the mean
+LEAST_PIXELS, MOST_PIXELS = 0.35, 0.65  # between which that lies
 MOST_SHIFT = 0.05  # of a picture's width; what is farther off was mistaken
-ROUNDS = 2  # corrections, each with a new prediction; one is enough for small faults
+HELPED = 0.9  # of the differences before, below which a correction leaves them if the cameras were off
 BLURS = {4.0: 2, 2.0: 2, 1.0: 4}  # pixels, and the steps of a registration that are made so blurred
 AT_ONCE = 8  # pictures that are registered together: so many take some 0.4 GB at 384 px
+REWEIGHTED = 20  # times, after which cameras count by how far off they are
 SURE = 2.0  # times the mean difference, at which a pixel counts half
 
 
@@ -46,11 +48,13 @@ class Faults(NamedTuple):
 
     shifts [V, 4]: to the right, down, clockwise about the optical axis in radians, and enlarged; the first two in focal
     lengths. Of a camera with several pictures all have its mean. 0 where nothing tells. size: the mean length of those
-    shifts that are known, in widths of the picture.
+    shifts that are known, in widths of the picture; 0 if fewer than FEWEST are. difference: the mean squared difference
+    between the pictures and what the others show, before any shift.
     """
 
     shifts: Tensor
     size: float
+    difference: float
 
 
 def find_faults(
@@ -58,8 +62,8 @@ def find_faults(
 ) -> Faults | None:
     """Find how V pictures lie over what those of other cameras show of their moments.
 
-    None is returned where no moment has FEWEST cameras, and where all fit as well as those of exact cameras do. Where
-    several squares of a picture are read, the first one tells.
+    None is returned where no moment has FEWEST cameras. Where several squares of a picture are read, the first one
+    tells.
 
     cloud: of one scene, unrefined, [1, N, ...]. owner [N]: the view whose pixel each Gaussian is; -1 if it is none's,
     and is not drawn. images [V, 3, H, W]: sRGB-encoded over white, 0..1. mattes [V, H, W]: their alpha, 0..1; 1 all
@@ -80,27 +84,35 @@ def find_faults(
         color, alpha = render_moving(other, *lens, width=width, height=height)
         drawn.append(torch.cat([over_white_srgb(color, alpha), alpha[..., None]], -1)[0, 0].movedim(-1, 0))
     pictures = torch.cat([images, mattes[:, None]], 1)[telling]
-    wholes = (torch.stack(drawn), pictures, rig.intrinsics[telling])
+    shown = torch.stack(drawn)
+    difference = float((shown - pictures).square().mean())
+    wholes = (shown, pictures, rig.intrinsics[telling])
     parts = [register(*some) for some in zip(*(whole.split(AT_ONCE) for whole in wholes), strict=True)]
     shifts, known = (torch.cat(values) for values in zip(*parts, strict=True))
     numbers = torch.as_tensor(camera, device=known.device)
     taker = numbers[telling][known]
     counts = taker.bincount(minlength=len(first))
     seen = counts > 0
+    means = shifts.new_zeros(len(first), 4)
     if seen.sum() < FEWEST:
-        return None
-    means = shifts.new_zeros(len(first), 4).index_add_(0, taker, shifts[known]) / counts.clamp_min(1)[:, None]
+        return Faults(means[numbers], 0.0, difference)
+    means = means.index_add_(0, taker, shifts[known]) / counts.clamp_min(1)[:, None]
     means[seen] = without_common(means[seen], rig.poses[first][seen])
     pixels = (means[:, :2] * rig.intrinsics[first, :2]).norm(dim=1)[seen]
-    size = float(pixels.mean()) / width
-    return None if size < max(LEAST_SHIFT, LEAST_PIXELS / width) else Faults(means[numbers], size)
+    return Faults(means[numbers], float(pixels.mean()) / width, difference)
+
+
+def are_off(faults: Faults, width: int) -> bool:
+    """Tell whether faults found in pictures of a width in pixels are larger than those of exact cameras."""
+    return faults.size * width >= min(max(LEAST_SHIFT * width, LEAST_PIXELS), MOST_PIXELS)
 
 
 def without_common(shifts: Tensor, poses: Tensor) -> Tensor:
     """Return the shifts [K, 4] of cameras without what moving, turning and enlarging the subject explains.
 
     Nothing tells such changes: the cloud is where the cameras put it. What of them was found is an error of finding.
-    poses [K, 4, 4]: see Rig.
+    Cameras that are farther off than most count less, so that one that was moved does not move the others. poses
+    [K, 4, 4]: see Rig.
     """
     axes = poses[:, :3, :3].mT  # rows: to the right, down and forward
     distance = -(poses[:, :3, 3] * poses[:, :3, 2]).sum(-1)
@@ -111,10 +123,14 @@ def without_common(shifts: Tensor, poses: Tensor) -> Tensor:
     changes[:, 3, 6] = 1
     half = 0.5 / distance  # of the subject's radius: as far from the middle, rolling and enlarging move pixels so much
     weights = torch.stack([torch.ones_like(half), torch.ones_like(half), half, half], 1)
-    system, values = (changes * weights[..., None]).flatten(0, 1), (shifts * weights).flatten()
-    normal = system.mT @ system + 1e-9 * torch.eye(7).to(system)
-    common = torch.linalg.solve(normal, system.mT @ values)
-    return shifts - changes @ common
+    system, values = (changes * weights[..., None]).double(), (shifts * weights).double()
+    trust = torch.ones_like(values[:, :1])
+    for _ in range(REWEIGHTED):
+        normal = (system * trust[..., None]).flatten(0, 1).mT @ system.flatten(0, 1) + 1e-9 * torch.eye(7).to(system)
+        common = torch.linalg.solve(normal, (system * trust[..., None]).flatten(0, 1).mT @ values.flatten())
+        apart = (values - system @ common).norm(dim=1, keepdim=True)
+        trust = 1 / (0.3 + apart / apart.median().clamp_min(1e-9))
+    return shifts - changes @ common.to(changes)
 
 
 def correct(poses: Tensor, shifts: Tensor) -> Tensor:

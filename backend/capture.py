@@ -175,6 +175,18 @@ def over_white(image: Array) -> Any:
     return image[..., :3] * alpha + (1 - alpha)
 
 
+def weigh_squares(frames: Sequence[Frame], squares: Sequence[Square]) -> list[float]:
+    """Return how much the squares count that are read of frames, so that a part of the subject counts the same however
+    finely a square shows it.
+
+    Otherwise a close-up's many pixels of the face would take the refinements' steps from all else.
+    """
+    widest: dict[int, int] = {}
+    for frame, square in zip(frames, squares, strict=True):
+        widest[id(frame)] = max(square.side, widest.get(id(frame), 0))
+    return [(square.side / widest[id(frame)]) ** 2 for frame, square in zip(frames, squares, strict=True)]
+
+
 def picture_names(file_paths: Sequence[str]) -> list[str]:
     """Return a name for each picture: its file's stem, or its whole path where files in several folders share a name,
     with the ending where they also share that.

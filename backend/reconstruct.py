@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .alignment import ROUNDS, Rig, correct, find_faults
-from .capture import SOLID, Capture, Frame, Square, has_matte, over_white
+from .alignment import HELPED, Faults, Rig, are_off, correct, find_faults
+from .capture import SOLID, Capture, Frame, has_matte, over_white, weigh_squares
 from .complete import decide_outline, denoise
 from .corrections import Correction
 from .devices import half_precision, report_blocks
@@ -176,25 +176,31 @@ def _align(
     owner = torch.full(prediction.channels.shape[1:2], -1, device=plan.device)
     owner[:bound] = views.inside // plan.resolution**2
     mattes = torch.where(views.matted[:, None, None], views.images[..., 3] / 255, 1.0)
-    for number in range(ROUNDS):
-        part = part_of(progress, number / ROUNDS, (number + 1) / ROUNDS)
-        compare, again = part_of(part, 0, 0.3), part_of(part, 0.3, 1)
+
+    def find(views: Views, prediction: Prediction, progress: Progress) -> Faults | None:
+        rig = Rig(views.poses[0], views.intrinsics[0], views.times[0])
         with torch.no_grad():
             cloud = plan.network.moving_gaussians(*prediction[:2])
-            rig = Rig(views.poses[0], views.intrinsics[0], views.times[0])
-            faults = find_faults(cloud, owner, images[0], mattes, rig, partial(compare, "Comparing cameras"))
-            if faults is None:
-                break
-            views = views._replace(poses=correct(views.poses[0], faults.shifts)[None])
-        if number == 0:
-            log.warning(
-                "The cameras do not fit the pictures: these are off by %.1f %% of their width. Poses are corrected for "
-                "this cloud; calibrate the cameras better, or set Align to nothing.",
-                100 * faults.size,
-            )
-        with report_blocks(plan.network.blocks, partial(again, "Predicting with corrected cameras")):
-            prediction = _run(plan, views, images)
-    return views, prediction
+            return find_faults(cloud, owner, images[0], mattes, rig, partial(progress, "Comparing cameras"))
+
+    def corrected(views: Views, faults: Faults, progress: Progress) -> tuple[Views, Prediction]:
+        views = views._replace(poses=correct(views.poses[0], faults.shifts)[None])
+        with report_blocks(plan.network.blocks, partial(progress, "Predicting with corrected cameras")):
+            return views, _run(plan, views, images)
+
+    first = find(views, prediction, part_of(progress, 0, 0.15))
+    if first is None or not are_off(first, plan.resolution):
+        return views, prediction
+    better = corrected(views, first, part_of(progress, 0.15, 0.5))
+    left = find(*better, part_of(progress, 0.5, 0.65))
+    if left is None or left.difference > HELPED * first.difference:  # something else than the cameras is different
+        return views, prediction
+    log.warning(
+        "The cameras do not fit the pictures: these are off by %.1f %% of their width. Poses are corrected for this "
+        "cloud; calibrate the cameras better, or set Align to nothing.",
+        100 * first.size,
+    )
+    return corrected(better[0], left, part_of(progress, 0.65, 1)) if are_off(left, plan.resolution) else better
 
 
 def _refine(plan: Plan, views: Views, images: Tensor, prediction: Prediction, progress: Progress) -> Tensor:
@@ -372,7 +378,7 @@ def _read_views(plan: Plan) -> Views:
         inside=patchify(shown[..., None], config.patch).flatten().nonzero()[:, 0],
         kept=patches_near(shown, config.patch, config.border) if config.border >= 0 else None,
         matted=torch.tensor([has_matte(frame.image) for frame in plan.capture.frames]),
-        weights=torch.tensor(_weigh_pictures(plan.capture.frames, plan.squares), dtype=torch.float32),
+        weights=torch.tensor(weigh_squares(plan.capture.frames, plan.squares), dtype=torch.float32),
         originals=_stack_pictures(originals) if originals else None,
     )
 
@@ -380,18 +386,6 @@ def _read_views(plan: Plan) -> Views:
 def _stack_pictures(frames: Sequence[Frame]) -> Tensor:
     """Return pictures of one size as a tensor of RGBA uint8 [K, H, W, 4]."""
     return torch.from_numpy(np.stack([frame.image for frame in frames]))
-
-
-def _weigh_pictures(frames: Sequence[Frame], squares: Sequence[Square]) -> list[float]:
-    """Return how much the squares count that are read of frames, so that a part of the subject counts the same however
-    finely a square shows it.
-
-    Otherwise a close-up's many pixels of the face would take the refinements' steps from all else.
-    """
-    widest: dict[int, int] = {}
-    for frame, square in zip(frames, squares, strict=True):
-        widest[id(frame)] = max(square.side, widest.get(id(frame), 0))
-    return [(square.side / widest[id(frame)]) ** 2 for frame, square in zip(frames, squares, strict=True)]
 
 
 def _clock(capture: Capture) -> tuple[float, float]:
