@@ -25,7 +25,7 @@ FEWEST = 6  # cameras of a moment: what fewer show of it leaves too much open
 LEAST_SHIFT = 0.0025  # of a picture's width, in the mean
 LEAST_PIXELS, MOST_PIXELS = 0.35, 0.65  # between which that lies
 MOST_SHIFT = 0.05  # of a picture's width; what is farther off was mistaken
-HELPED = 0.9  # of the differences before, below which a correction leaves them if the cameras were off
+HELPED = 0.9  # of the pictures' differences: a correction that leaves more is undone
 BLURS = {4.0: 2, 2.0: 2, 1.0: 4}  # pixels, and the steps of a registration that are made so blurred
 AT_ONCE = 8  # pictures that are registered together: so many take some 0.4 GB at 384 px
 REWEIGHTED = 20  # times, after which cameras count by how far off they are
@@ -126,8 +126,9 @@ def without_common(shifts: Tensor, poses: Tensor) -> Tensor:
     system, values = (changes * weights[..., None]).double(), (shifts * weights).double()
     trust = torch.ones_like(values[:, :1])
     for _ in range(REWEIGHTED):
-        normal = (system * trust[..., None]).flatten(0, 1).mT @ system.flatten(0, 1) + 1e-9 * torch.eye(7).to(system)
-        common = torch.linalg.solve(normal, (system * trust[..., None]).flatten(0, 1).mT @ values.flatten())
+        weighted = (system * trust[..., None]).flatten(0, 1).mT
+        normal = weighted @ system.flatten(0, 1) + 1e-9 * torch.eye(7).to(system)
+        common = torch.linalg.solve(normal, weighted @ values.flatten())
         apart = (values - system @ common).norm(dim=1, keepdim=True)
         trust = 1 / (0.3 + apart / apart.median().clamp_min(1e-9))
     return shifts - changes @ common.to(changes)
