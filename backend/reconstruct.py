@@ -32,6 +32,7 @@ from .patches import patches_near, patchify
 from .planning import DEFAULTS, Plan, make_plan, memory_errors
 from .rasterize import over_white_pictures, render_moving
 from .refine import Mattes, fit, refine
+from .wording import list_some
 
 OnCloud = Callable[[Gaussians4D], None]
 """A function that is given the cloud as it is before it is refined, placed and on the CPU; where views are completed,
@@ -189,6 +190,12 @@ def _align(
             return views, _run(plan, views, images)
 
     first = find(views, prediction, part_of(progress, 0, 0.15))
+    if first and first.outliers:
+        log.warning(
+            "The other cameras show something else than %s. Check that each picture is its camera's, upright, not "
+            "mirrored and as bright as the others, or leave it out.",
+            list_some([plan.capture.frames[view].name for view in first.outliers]),
+        )
     if first is None or not are_off(first, plan.resolution):
         return views, prediction
     better = corrected(views, first, part_of(progress, 0.15, 0.5))
@@ -240,8 +247,7 @@ def _refine(plan: Plan, views: Views, images: Tensor, prediction: Prediction, pr
 
 
 def _of_originals(plan: Plan, views: Views, originals: Tensor) -> tuple[Tensor, Mattes, tuple[Tensor, ...]]:
-    """Return the originals [K, S, S, 4] over white, as refine.fit takes them, their mattes, and poses, intrinsics and
-    times."""
+    """Return the originals [K, S, S, 4] over white as refine.fit takes them, their mattes, poses, intrinsics, times."""
     known = len(originals)
     intrinsics = views.intrinsics[:, :known] * (originals.shape[1] / plan.resolution)
     mattes = Mattes(originals[None, ..., 3] / 255, views.matted)

@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Words of messages for the user that depend on a count, a time or how far a task is."""
+"""Words of messages for the user that depend on a count, a time or how far a task is, and of names."""
+
+from collections.abc import Sequence
 
 
 def counted(count: float, one: str, several: str = "") -> str:
     """Return a count and the words after it, as "1 picture has" or "3 pictures have"; several: `one` with an s."""
     return f"{count:,.0f} {one if count == 1 else several or f'{one}s'}"
+
+
+def list_some(names: Sequence[str]) -> str:
+    """Return the first of many names as a text."""
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
 def duration(seconds: float) -> str:

@@ -15,9 +15,9 @@ import numpy as np
 
 from ..errors import UserError
 from ..import_options import ImportOptions
-from ..wording import counted
+from ..wording import counted, list_some
 from .calibration import Finding, View
-from .pictures import Library, list_some
+from .pictures import Library
 from .shots import STILL, Shot, camera_name
 from .times import TimeTable, exact_rate, frame_numbers, read_table, seconds_in_names, timecode_seconds
 

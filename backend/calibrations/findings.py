@@ -10,9 +10,8 @@ import numpy as np
 
 from ..aim import JUDGED, PAST, find_aim, parts_past
 from ..camera import Camera, cross_axes
-from ..wording import counted
+from ..wording import counted, list_some
 from .calibration import Finding
-from .pictures import list_some
 
 FAR = 8.0  # times the usual distance
 TOGETHER = 1e-3  # of the distance from the origin: cameras that are nearer stand at one point

@@ -16,10 +16,10 @@ from tokenize import TokenError
 import numpy as np
 
 from ..errors import UserError
-from ..wording import counted
+from ..wording import counted, list_some
 from .calibration import Calibration, Finding, Sieve, View, check_pose
 from .lens import Lens
-from .pictures import Library, is_movie, list_some
+from .pictures import Library, is_movie
 
 FILE = "poses_bounds.npy"
 

@@ -33,14 +33,14 @@ from ..memory import check_memory
 from ..picture_files import open_picture, read_image
 from ..subject import outline_matte
 from ..take import Take
-from ..wording import counted
+from ..wording import counted, list_some
 from .calibration import Finding, Sieve
 from .clock import set_times
 from .findings import examine_cameras, examine_mattes
 from .fitting import ORIENTATION, Fitter, fit_lens, is_doubtful, save_plate, turn_upright, upright_size, with_mask
 from .formats import read_calibration
 from .lens import Lens
-from .pictures import Library, list_some
+from .pictures import Library
 from .shots import Shot, find_shots
 
 COPIED = (".png", ".jpg", ".jpeg", ".webp")  # endings of pictures that need no change

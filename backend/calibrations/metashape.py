@@ -17,10 +17,10 @@ import numpy as np
 
 from ..camera import Similarity
 from ..errors import UserError
-from ..wording import counted
+from ..wording import counted, list_some
 from .calibration import Calibration, Finding, Sieve, View, check_pose
 from .lens import EQUIDISTANT, PERSPECTIVE, Lens
-from .pictures import Library, list_some
+from .pictures import Library
 from .xml_files import find_file, numbers, parse_numbers, read_xml
 
 PROJECTIONS = {"frame": PERSPECTIVE, "fisheye": EQUIDISTANT}

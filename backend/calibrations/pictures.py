@@ -152,12 +152,6 @@ def is_movie(file: str) -> bool:
     return file.lower().endswith(movies.ENDINGS)
 
 
-def list_some(names: Sequence[str]) -> str:
-    """Return the first of many names as a text."""
-    shown = ", ".join(names[:3])
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
-
-
 def _in_order(parts: Sequence[str], whole: Sequence[str]) -> bool:
     """Tell whether the parts are among the whole's, in this order."""
     rest = iter(whole)

@@ -12,9 +12,9 @@ import numpy as np
 
 from ..errors import UserError
 from ..import_options import ImportOptions
-from ..wording import counted
+from ..wording import counted, list_some
 from .calibration import Calibration, Finding, Sieve, View
-from .pictures import Library, is_movie, list_some
+from .pictures import Library, is_movie
 
 STILL = 1e-3  # of the rig's size: cameras that are nearer to one another are one camera that stands still
 

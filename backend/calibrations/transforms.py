@@ -28,11 +28,11 @@ from ..capture import LARGEST, TRANSFORMS
 from ..errors import UserError
 from ..files import read_file, read_head
 from ..picture_files import LARGEST_PICTURE, read_size
-from ..wording import counted
+from ..wording import counted, list_some
 from .calibration import Calibration, Finding, Sieve, View, examine_poses
 from .frame_files import FrameFiles
 from .lens import EQUIDISTANT, PERSPECTIVE, Lens
-from .pictures import Library, calibrated_size, list_some
+from .pictures import Library, calibrated_size
 
 SPLITS = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
 BROWN_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE", "FULL_OPENCV")

@@ -46,17 +46,18 @@ def test_a_picture_that_lies_over_another_is_found_to_lie_so():
     beside, under = right + larger * u - roll * v, below + larger * v + roll * u
     places = torch.stack([across + FOCAL * beside, down + FOCAL * under], -1)
     drawn = F.grid_sample(pictures, 2 * places / SIDE - 1, padding_mode="border", align_corners=False)
-    found, known = register(drawn, pictures, intrinsics)
-    assert known.all()
-    torch.testing.assert_close(found, shifts, atol=2e-4, rtol=0)
+    found = register(drawn, pictures, intrinsics)
+    assert found.known.all()
+    torch.testing.assert_close(found.shifts, shifts, atol=2e-4, rtol=0)
+    assert (found.correlation > 0.99).all()
 
 
 def test_nothing_is_known_of_pictures_that_show_nothing_or_are_too_far_off():
     empty, intrinsics = torch.ones(1, 4, SIDE, SIDE), torch.tensor([[FOCAL, FOCAL, 32.0, 32.0]])
-    assert not register(empty, empty, intrinsics)[1].any()
+    assert not register(empty, empty, intrinsics).known.any()
     picture = textured(1)
-    shifts, known = register(torch.roll(picture, 5, -1), picture, intrinsics)  # by 8 % of the width
-    assert not known.any() and not shifts.any()
+    far = register(torch.roll(picture, 5, -1), picture, intrinsics)  # by 8 % of the width
+    assert not far.known.any() and not far.shifts.any()
 
 
 def ring(count: int, moments: int = 1) -> Rig:
@@ -131,6 +132,27 @@ def test_a_camera_that_is_off_alone_leaves_the_others_where_they_are():
     assert (found - shifts).abs().max() < 0.05 * 0.04
 
 
+@pytest.mark.parametrize("change", ["mirrored", "upside down", "another's"])
+def test_a_picture_that_shows_something_else_is_told_and_moves_no_camera(change):
+    rig, cloud = ring(8), ball()
+    images, mattes = drawn(cloud, rig)
+    images[3] = {"mirrored": images[3].flip(-1), "upside down": images[3].flip(-1, -2), "another's": images[6]}[change]
+    faults = find_faults(cloud, torch.arange(400) % 8, images, mattes, rig, ignore)
+    assert faults.outliers == [3]
+    assert not are_off(faults, SIDE)
+
+
+@pytest.mark.parametrize("change", ["exact", "off", "dark"])
+def test_pictures_of_the_subject_are_not_taken_for_others(change):
+    rig, cloud = ring(8), ball()
+    images, mattes = drawn(cloud, rig)
+    if change == "dark":
+        images[3] *= 1 - 0.15 * mattes[3]
+    poses = shaken(rig.poses, 0.012) if change == "off" else rig.poses
+    faults = find_faults(cloud, torch.arange(400) % 8, images, mattes, rig._replace(poses=poses), ignore)
+    assert faults.outliers == []
+
+
 @pytest.mark.parametrize("change", ["move", "enlarge"])
 def test_what_changes_all_pictures_alike_tells_nothing(change):
     """A bias of what is predicted would else move the cloud away from where the cameras put it."""
@@ -179,9 +201,20 @@ def test_a_cloud_of_bad_cameras_is_better_when_they_are_aligned(capture, caplog)
 
 
 @pytest.mark.slow
+def test_a_picture_that_shows_something_else_is_named(capture, caplog):
+    """Whoever mixes up two files, or mirrors one, shall not have to search for it in a blurred cloud."""
+    frames = list(capture.frames)
+    frames[2] = replace(frames[2], image=np.ascontiguousarray(frames[2].image[:, ::-1]))
+    reconstruct(Capture(frames), replace(EXACT, align="auto"))
+    (text,) = [record.message for record in caplog.records if "something else" in record.message]
+    assert f"something else than {frames[2].name}. Check" in text
+    assert "cameras do not fit" not in caplog.text
+
+
+@pytest.mark.slow
 def test_a_cloud_of_exact_cameras_is_what_it_is_without(capture, caplog):
     as_given, aligned = (reconstruct(capture, replace(EXACT, align=align)) for align in ("off", "auto"))
-    assert "cameras do not fit" not in caplog.text
+    assert "cameras do not fit" not in caplog.text and "something else" not in caplog.text
     assert all(torch.equal(one, other) for one, other in zip(as_given.tensors(), aligned.tensors(), strict=True))
 
 
