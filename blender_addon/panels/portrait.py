@@ -98,7 +98,9 @@ class FACET4D_PT_portrait(SidebarPanel, Panel):
         column.prop(settings, "filepath")
         hidden = "" if uses_facelift(settings) else backend.options.FACELIFT
         draw_options(context, layout, settings, backend.options.PortraitOptions, hidden)
-        layout.prop(settings, "cloud", placeholder="New head")
+        column = layout.column()
+        column.active = jobs.current is None
+        column.prop(settings, "cloud", placeholder="New head")
 
 
 CLASSES = (FACET4D_PT_portrait,)

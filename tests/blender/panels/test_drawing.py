@@ -13,7 +13,7 @@ bpy = pytest.importorskip("bpy")
 import blf
 
 import backend.options
-from blender_addon import layouts
+from blender_addon import jobs, layouts
 from blender_addon.panels.input import FACET4D_PT_input
 from blender_addon.panels.portrait import FACET4D_PT_portrait
 from blender_addon.panels.run import FACET4D_PT_reconstruct
@@ -143,3 +143,23 @@ def test_an_empty_field_says_what_is_taken_instead(registered, monkeypatch):
     for panel in (FACET4D_PT_input, FACET4D_PT_reconstruct, FACET4D_PT_portrait):
         draw(panel)
     assert empty.keys() == {"subjects", "collection", "target", "cloud"} and all(empty.values())
+
+
+@pytest.mark.parametrize("panel", [FACET4D_PT_reconstruct, FACET4D_PT_portrait], ids=lambda panel: panel.__name__)
+def test_all_settings_of_a_run_are_dimmed_while_one_goes_on(registered, monkeypatch, panel):
+    """What is changed then counts for the next run alone."""
+    bright = []
+
+    def prop(layout, data, property, **_):
+        if layout.active is not False:
+            bright.append(property)
+
+    monkeypatch.setattr(Layout, "_prop", prop)
+    draw(panel)
+    assert "cloud" in bright
+    bright.clear()
+    monkeypatch.setattr(
+        jobs, "current", SimpleNamespace(fraction=0.5, progress_text="Predicting: 50%", gathering=False)
+    )
+    draw(panel)
+    assert not bright
