@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .gaussians import MovingGaussians
 from .rasterize import over_white_srgb, render_moving
-from .take import group_moments
+from .take import LARGEST_WINDOW, STEP_PICTURES, group_moments
 
 FEWEST = 6  # cameras of a moment: what fewer show of it leaves too much open
 # Exact cameras have seemed off by 0.33 pixels of pictures of up to 192 px, and by 0.5 pixels of 384 px.
@@ -73,6 +73,24 @@ class Registration(NamedTuple):
     known: Tensor
     difference: Tensor
     correlation: Tensor
+
+
+def choose_moments(poses: np.ndarray, times: np.ndarray) -> list[int]:
+    """Return the numbers of the pictures by which to align the cameras of a take: of a few moments in its middle.
+
+    They are of all cameras. None are returned where cameras move, or where fewer than FEWEST take pictures at once, or
+    more than a window reads. poses [P, 4, 4], times [P]: of all P pictures.
+    """
+    camera = np.unique(poses.reshape(len(poses), -1), axis=0, return_inverse=True)[1].reshape(-1)
+    cameras = camera.max() + 1
+    order = np.argsort(times, kind="stable")
+    whole = [order[group] for group in group_moments(times[order]) if len(set(camera[order[group]])) == cameras]
+    if not whole or not FEWEST <= cameras <= LARGEST_WINDOW:
+        return []
+    middle, count = len(whole) // 2, 2 * STEP_PICTURES // cameras
+    ends = max(0, middle - STEP_PICTURES), min(len(whole) - 1, middle + STEP_PICTURES)
+    moments = np.unique(np.linspace(*ends, max(1, count) + 2)[1:-1].round().astype(int))
+    return np.concatenate([whole[moment] for moment in moments]).tolist()
 
 
 def find_faults(

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .alignment import HELPED, Faults, Rig, are_off, correct, find_faults
-from .capture import SOLID, Capture, Frame, has_matte, over_white, weigh_squares
+from .camera import Camera
+from .capture import Capture, over_white
 from .complete import decide_outline, denoise
 from .corrections import Correction
 from .devices import half_precision, report_blocks
@@ -27,11 +27,11 @@ from .errors import Progress, UserError, no_progress, part_of
 from .gaussians import Gaussians4D
 from .logs import log
 from .lrm4d import LRM4D, Noisy, Prediction
-from .options import ReconstructOptions
-from .patches import patches_near, patchify
+from .options import OFF, ReconstructOptions
 from .planning import DEFAULTS, Plan, make_plan, memory_errors
 from .rasterize import over_white_pictures, render_moving
 from .refine import Mattes, fit, refine
+from .views import Views, clock, read_views
 from .wording import list_some
 
 OnCloud = Callable[[Gaussians4D], None]
@@ -48,38 +48,6 @@ class NothingFound(UserError):
         super().__init__(
             message or "Nothing was found in the pictures; check the cameras' poses and that they look at the subject."
         )
-
-
-class Views(NamedTuple):
-    """The network's inputs, of K views with pictures and V - K without.
-
-    images [K, R, R, 4]: RGBA uint8; as floats over white they would be three times as large. poses [1, V, 4, 4]: in the
-    network's own world. intrinsics [1, V, 4]. times [1, V]: from -1 to 1. inside [N]: the numbers of the pixels that
-    show the subject, as `patchify` orders them, and of all of the views without pictures. weights [K]: how much each
-    picture counts in refinements. matted [K] bool: whether its alpha is a matte. kept [1, P]: the patches that are
-    read, as for LRM4D.forward. originals [K, S, S, 4]: the pictures where they had to be enlarged, as they were.
-    """
-
-    images: Tensor
-    poses: Tensor
-    intrinsics: Tensor
-    times: Tensor
-    inside: Tensor
-    weights: Tensor
-    matted: Tensor
-    kept: Tensor | None
-    originals: Tensor | None
-
-    def pin(self) -> Views:
-        """Return the views in memory from which a GPU fetches them by itself, while other work goes on."""
-        return self._map(Tensor.pin_memory)
-
-    def to(self, device: torch.device) -> Views:
-        """Return the views on a device; pinned ones without waiting for it."""
-        return self._map(lambda part: part.to(device, non_blocking=True))
-
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Views:
-        return self._replace(**{name: change(part) for name, part in self._asdict().items() if part is not None})
 
 
 class Prepared(NamedTuple):
@@ -126,7 +94,7 @@ def prepare(
     """
     plan = make_plan(capture, options, network, centre, progress)
     with memory_errors(plan):
-        views = _read_views(plan)
+        views = read_views(plan)
         return Prepared(plan, views.pin() if plan.device.type == "cuda" else views)
 
 
@@ -167,6 +135,33 @@ def predict(prepared: Prepared, progress: Progress = no_progress, on_cloud: OnCl
         if on_cloud and plan.refinements + plan.fitting:
             on_cloud(_unrefined(plan, prediction))
     return _decode(plan, _refine(plan, views, images, prediction, refining), prediction.pixels)
+
+
+def align_rig(
+    capture: Capture,
+    options: ReconstructOptions = DEFAULTS,
+    network: LRM4D | None = None,
+    centre: Sequence[float] | np.ndarray | None = None,
+    progress: Progress = no_progress,
+) -> list[Camera]:
+    """Return the cameras of a capture's inputs as its pictures show them to be: the given ones if they fit them.
+
+    So all windows of a take can have the same cameras. Arguments and errors are those of `reconstruct`.
+    """
+    plan, views = prepare(capture, replace(options, complete=OFF), network, centre, part_of(progress, 0, 0.2))
+    with memory_errors(plan):
+        views = views.to(plan.device)
+        images = over_white(views.images).permute(0, 3, 1, 2)[None]
+        with report_blocks(plan.network.blocks, lambda done: progress("Predicting Gaussians", 0.2 + 0.3 * done)):
+            prediction = _run(plan, views, images)
+        aligned, _ = _align(plan, views, images, prediction, part_of(progress, 0.5, 1))
+    cameras = [frame.camera for frame in capture.inputs().frames]
+    if aligned is views:
+        return cameras
+    poses = plan.normalisation.inverse().apply_pose(aligned.poses[0].double().cpu().numpy())
+    given = (frame.camera.camera_to_world.tobytes() for frame in plan.capture.frames)  # some come several times
+    right = dict(zip(given, poses, strict=True))
+    return [replace(camera, camera_to_world=right[camera.camera_to_world.tobytes()]) for camera in cameras]
 
 
 def _align(
@@ -352,49 +347,8 @@ def _in_capture(cloud: Gaussians4D, plan: Plan) -> Gaussians4D:
 
     It is decomposed where it is, which a GPU does many times faster, and of a single moment only once, by `freeze`.
     """
-    middle, half = _clock(plan.capture)
+    middle, half = clock(plan.capture)
     first, last = cloud.time_range
     if first == last:
         cloud = cloud.freeze()
     return cloud.transform(plan.normalisation.inverse(), half, middle)
-
-
-def _read_views(plan: Plan) -> Views:
-    """Read the network's inputs: resize the pictures, and transform cameras and times to the network's world."""
-    frames = plan.capture.cut_squares(plan.squares, plan.resolution).frames
-    side = int(np.median([square.side for square in plan.squares]))
-    originals = plan.capture.cut_squares(plan.squares, side).frames if plan.fitting and side < plan.resolution else []
-    missing, config = plan.missing, plan.network.config
-    middle, half = _clock(plan.capture)
-    images = _stack_pictures(frames)
-    poses = np.concatenate([np.stack([frame.camera.camera_to_world for frame in frames]), missing.poses])
-    intrinsics = np.stack([frame.camera.intrinsics for frame in frames])
-    intrinsics = np.concatenate([intrinsics, np.tile(intrinsics[missing.like], (len(missing), 1))])
-    times = np.array([*(frame.time for frame in frames), *missing.times])
-    shown = F.pad(images[..., 3] >= SOLID, (0, 0, 0, 0, 0, len(missing)), value=True)[None]
-
-    def tensor(values: np.ndarray) -> Tensor:
-        return torch.as_tensor(values, dtype=torch.float32)[None]
-
-    return Views(
-        images=images,
-        poses=tensor(plan.normalisation.apply_pose(poses)),
-        intrinsics=tensor(intrinsics),
-        times=tensor((times - middle) / half),
-        inside=patchify(shown[..., None], config.patch).flatten().nonzero()[:, 0],
-        kept=patches_near(shown, config.patch, config.border) if config.border >= 0 else None,
-        matted=torch.tensor([has_matte(frame.image) for frame in plan.capture.frames]),
-        weights=torch.tensor(weigh_squares(plan.capture.frames, plan.squares), dtype=torch.float32),
-        originals=_stack_pictures(originals) if originals else None,
-    )
-
-
-def _stack_pictures(frames: Sequence[Frame]) -> Tensor:
-    """Return pictures of one size as a tensor of RGBA uint8 [K, H, W, 4]."""
-    return torch.from_numpy(np.stack([frame.image for frame in frames]))
-
-
-def _clock(capture: Capture) -> tuple[float, float]:
-    """Return the middle of the clip and half of its length in seconds; the latter is 1 for a single moment."""
-    first, last = capture.time_range
-    return (first + last) / 2, (last - first) / 2 or 1.0

@@ -17,15 +17,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from .alignment import choose_moments
 from .capture import Capture
 from .devices import pick_device
 from .errors import Progress, UserError, no_progress
 from .gaussians import Gaussians4D, concatenate, load_cloud, save_cloud
 from .logs import log, saying_once
 from .lrm4d import LRM4D
-from .options import ReconstructOptions
+from .options import OFF, ReconstructOptions
 from .planning import DEFAULTS, make_plan
-from .reconstruct import NothingFound, OnCloud, reconstruct
+from .reconstruct import NothingFound, OnCloud, align_rig, reconstruct
 from .splats import MIN_OPACITY
 from .still import Stillness, keep_still_once
 from .take import Take, Window, plan_windows
@@ -108,6 +109,7 @@ def _reconstruct_windows(
     Other arguments and errors are those of reconstruct_take.
     The pictures of one window at a time are in memory. The first window decides on network and resolution for all.
     """
+    put_right = _align_take(take, options, network, centre, lambda stage, _: progress(stage, 0.0))
     chosen: ReconstructOptions | None = None
     for number, window in enumerate(windows):
 
@@ -117,9 +119,10 @@ def _reconstruct_windows(
 
         report("Reading pictures", 0.0)
         capture = take.read(window.pictures)
-        stillness.add(capture)
         name = f"{KEPT}{_fingerprint(capture, window, options, centre)}.safetensors"
         kept = folder / name if folder else None
+        capture = put_right(capture)
+        stillness.add(capture)
         cloud = _load_finished(kept)
         if cloud is None:
             if chosen is None:
@@ -134,6 +137,37 @@ def _reconstruct_windows(
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 save_cloud(cloud, kept)
         yield window.middle, cloud
+
+
+def _align_take(
+    take: Take,
+    options: ReconstructOptions,
+    network: LRM4D | None,
+    centre: Sequence[float] | np.ndarray | None,
+    progress: Progress,
+) -> Callable[[Capture], Capture]:
+    """Return what puts right the cameras of a take's pictures, alike in all windows.
+
+    Windows cannot tell it themselves, because most of their pictures are of a moment each.
+    """
+    poses = np.stack([camera.camera_to_world for camera in take.cameras])
+    chosen = choose_moments(poses, np.array(take.times)) if options.align != OFF else []
+    if not chosen:
+        return lambda capture: capture
+    capture = take.read(chosen)
+    cameras = align_rig(capture, options, network, centre, progress)
+    given = (frame.camera.camera_to_world.tobytes() for frame in capture.frames)
+    right = dict(zip(given, (camera.camera_to_world for camera in cameras), strict=True))
+
+    def put_right(capture: Capture) -> Capture:
+        frames = []
+        for frame in capture.frames:
+            pose = frame.camera.camera_to_world
+            camera = replace(frame.camera, camera_to_world=right.get(pose.tobytes(), pose))
+            frames.append(replace(frame, camera=camera))
+        return Capture(frames)
+
+    return put_right
 
 
 def fade_window(make: Callable[[], Gaussians4D], window: Window, device: torch.device) -> Gaussians4D | None:

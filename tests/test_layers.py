@@ -20,6 +20,7 @@ BACKEND = (
     ("portrait/",),
     ("windows",),
     ("evaluate", "reconstruct"),
+    ("views",),
     ("planning",),
     ("models",),
     ("alignment", "complete", "corrections", "refine", "still"),

@@ -13,12 +13,13 @@ from backend import alignment
 from backend import reconstruct as reconstruction
 from backend.alignment import FEWEST, Faults, Rig, are_off, correct, find_faults, register, without_common
 from backend.calibrations.load import load_capture
+from backend.camera import Camera
 from backend.capture import Capture
 from backend.evaluate import score_cloud
 from backend.gaussians import MovingGaussians
 from backend.options import ReconstructOptions
 from backend.rasterize import over_white_srgb, render_moving
-from backend.reconstruct import reconstruct
+from backend.reconstruct import align_rig, reconstruct
 from tests.helpers.cameras import look_at
 
 DEMO = Path(__file__).parents[2] / "backend" / "demo_capture"
@@ -198,6 +199,24 @@ def test_a_cloud_of_bad_cameras_is_better_when_they_are_aligned(capture, caplog)
     as_given, aligned = (score_cloud(cloud, capture).psnr for cloud in clouds)
     assert aligned > as_given + 1
     assert "cameras do not fit the pictures" in caplog.text
+
+
+@pytest.mark.slow
+def test_the_cameras_of_a_rig_are_put_right_for_whoever_needs_them(capture):
+    """In the capture's own world, as far as the pictures tell: what moves all alike stays."""
+    true = torch.tensor(np.stack([frame.camera.camera_to_world for frame in capture.frames]))
+    poses = shaken(true, 0.008).double().numpy()
+    pairs = zip(capture.frames, poses, strict=True)
+    bad = Capture([replace(frame, camera=replace(frame.camera, camera_to_world=pose)) for frame, pose in pairs])
+    aligned = align_rig(bad, replace(EXACT, align="auto"))
+
+    def apart(cameras: list[Camera]) -> float:
+        found = torch.tensor(np.stack([camera.camera_to_world for camera in cameras]))
+        return float((found[:, :3, 2] - true[:, :3, 2]).norm(dim=1).mean())
+
+    assert apart(aligned) < 0.6 * apart([frame.camera for frame in bad.frames])
+    exact = [frame.camera for frame in capture.frames]
+    assert all(one is other for one, other in zip(align_rig(capture, EXACT), exact, strict=True))
 
 
 @pytest.mark.slow

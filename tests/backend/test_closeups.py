@@ -16,7 +16,8 @@ from backend.lrm4d import LRM4D, LRM4DConfig
 from backend.memory import CLOSE_UP_ZOOM, most_close_ups, reconstruction_bytes
 from backend.options import ReconstructOptions
 from backend.planning import make_plan
-from backend.reconstruct import _read_views, prepare
+from backend.reconstruct import prepare
+from backend.views import read_views
 from tests.helpers.cameras import look_at
 from tests.helpers.captures import small_capture
 
@@ -230,4 +231,4 @@ def test_a_close_up_counts_as_much_as_what_it_shows_of_its_picture(demo):
     frames, squares = demo.inputs().frames[:2], [Square(0, 0, 200), Square(20, 0, 160)]
     prepared = prepare(Capture(frames), ReconstructOptions(device="cpu", resolution=64), network())
     repeated = replace(prepared.plan, capture=Capture([*frames, frames[0]]), squares=[*squares, Square(70, 60, 50)])
-    assert _read_views(repeated).weights.tolist() == [1, 1, 1 / 16]
+    assert read_views(repeated).weights.tolist() == [1, 1, 1 / 16]

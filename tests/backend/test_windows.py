@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 from backend import windows
 from backend.__main__ import main
+from backend.camera import Camera
 from backend.capture import Capture, Frame, save_capture
 from backend.errors import Cancelled, UserError
 from backend.gaussians import Gaussians4D, load_cloud
@@ -65,6 +66,7 @@ def reconstructed(monkeypatch):
         return replace(solid_ball(), time_range=capture.time_range)
 
     monkeypatch.setattr(windows, "reconstruct", make)
+    monkeypatch.setattr(windows, "align_rig", lambda capture, *_: [frame.camera for frame in capture.frames])
     monkeypatch.setattr(windows, "make_plan", lambda *_: SimpleNamespace(network=None, resolution=16))
     return captures
 
@@ -178,7 +180,7 @@ def test_a_short_take_is_reconstructed_at_once(network):
 def test_one_windows_pictures_at_a_time_are_read(reconstructed):
     take, sizes = make_take(480), []
     reconstruct_take(replace(take, read=lambda numbers: sizes.append(len(numbers)) or take.read(numbers)), SMALL)
-    assert len(sizes) == 41
+    assert len(sizes) == 1 + 41  # the first, by which the cameras are aligned
     assert max(sizes) <= 36
 
 
@@ -226,6 +228,53 @@ def test_what_every_window_would_say_is_said_once(network):
     with collecting() as warnings:
         reconstruct_take(take, SMALL, network)
     assert len([warning for warning in warnings if "One camera alone" in warning]) == 1
+
+
+# Cameras whose calibration is off
+
+
+def moved(camera: Camera, by: float = 0.01) -> Camera:
+    pose = camera.camera_to_world.copy()
+    pose[0, 3] += by
+    return replace(camera, camera_to_world=pose)
+
+
+def test_all_windows_have_the_cameras_that_three_moments_of_the_whole_rig_tell(reconstructed, monkeypatch):
+    """A window mostly reads one picture of a moment, which tells nothing; and own corrections would shake the cloud."""
+    take, told = make_take(), []
+
+    def align(capture, *_):
+        told.append(capture)
+        return [moved(frame.camera) for frame in capture.frames]
+
+    monkeypatch.setattr(windows, "align_rig", align)
+    reconstruct_take(take, SMALL)
+    (capture,) = told
+    assert sorted(Counter(frame.time for frame in capture.frames).values()) == [8, 8, 8]
+    places = {frame.camera.position[0] for window in reconstructed for frame in window.frames}
+    assert places == {moved(camera).position[0] for camera in take.cameras}
+
+
+@pytest.mark.parametrize("why", ["told not to", "few cameras", "cameras that move", "one camera after the other"])
+def test_cameras_of_a_take_stay_where_nothing_tells(reconstructed, monkeypatch, why):
+    take = make_take(120, 1) if why == "few cameras" else make_take()
+    if why == "cameras that move":
+        take = replace(
+            take, cameras=[moved(camera, 1e-4 * (number // 8)) for number, camera in enumerate(take.cameras)]
+        )
+    if why == "one camera after the other":
+        take = replace(take, times=np.linspace(0, 3, len(take)).tolist())
+    monkeypatch.delattr(windows, "align_rig")
+    reconstruct_take(take, replace(SMALL, align="off") if why == "told not to" else SMALL)
+
+
+def test_a_finished_window_is_found_whatever_its_cameras_were_corrected_to(tmp_path, reconstructed, monkeypatch):
+    """A GPU does not find the same to the last digit in every run."""
+    reconstruct_take(make_take(), SMALL, folder=tmp_path)
+    count = len(reconstructed)
+    monkeypatch.setattr(windows, "align_rig", lambda capture, *_: [moved(frame.camera) for frame in capture.frames])
+    reconstruct_take(make_take(), SMALL, folder=tmp_path)
+    assert len(reconstructed) == count
 
 
 # How a run goes on
