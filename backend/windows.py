@@ -109,7 +109,7 @@ def _reconstruct_windows(
     Other arguments and errors are those of reconstruct_take.
     The pictures of one window at a time are in memory. The first window decides on network and resolution for all.
     """
-    put_right = _align_take(take, options, network, centre, lambda stage, _: progress(stage, 0.0))
+    put_right, rig = _align_take(take, options, network, centre, lambda stage, _: progress(stage, 0.0))
     chosen: ReconstructOptions | None = None
     for number, window in enumerate(windows):
 
@@ -119,7 +119,7 @@ def _reconstruct_windows(
 
         report("Reading pictures", 0.0)
         capture = take.read(window.pictures)
-        name = f"{KEPT}{_fingerprint(capture, window, options, centre)}.safetensors"
+        name = f"{KEPT}{_fingerprint(capture, rig, window, options, centre)}.safetensors"
         kept = folder / name if folder else None
         capture = put_right(capture)
         stillness.add(capture)
@@ -145,18 +145,18 @@ def _align_take(
     network: LRM4D | None,
     centre: Sequence[float] | np.ndarray | None,
     progress: Progress,
-) -> Callable[[Capture], Capture]:
-    """Return what puts right the cameras of a take's pictures, alike in all windows.
+) -> tuple[Callable[[Capture], Capture], Capture]:
+    """Return what puts right the cameras of a take's pictures, alike in all windows, and the pictures that told it.
 
     Windows cannot tell it themselves, because most of their pictures are of a moment each.
     """
     poses = np.stack([camera.camera_to_world for camera in take.cameras])
     chosen = choose_moments(poses, np.array(take.times)) if options.align != OFF else []
     if not chosen:
-        return lambda capture: capture
-    capture = take.read(chosen)
-    cameras = align_rig(capture, options, network, centre, progress)
-    given = (frame.camera.camera_to_world.tobytes() for frame in capture.frames)
+        return lambda capture: capture, Capture([])
+    rig = take.read(chosen)
+    cameras = align_rig(rig, options, network, centre, progress)
+    given = (frame.camera.camera_to_world.tobytes() for frame in rig.frames)
     right = dict(zip(given, (camera.camera_to_world for camera in cameras), strict=True))
 
     def put_right(capture: Capture) -> Capture:
@@ -167,7 +167,7 @@ def _align_take(
             frames.append(replace(frame, camera=camera))
         return Capture(frames)
 
-    return put_right
+    return put_right, rig
 
 
 def fade_window(make: Callable[[], Gaussians4D], window: Window, device: torch.device) -> Gaussians4D | None:
@@ -220,15 +220,22 @@ def _load_finished(path: Path | None) -> Gaussians4D | None:
 
 
 def _fingerprint(
-    capture: Capture, window: Window, options: ReconstructOptions, centre: Sequence[float] | np.ndarray | None
+    capture: Capture,
+    rig: Capture,
+    window: Window,
+    options: ReconstructOptions,
+    centre: Sequence[float] | np.ndarray | None,
 ) -> str:
-    """Return a name for a window's cloud that is another one if anything that decides about the cloud changes."""
+    """Return a name for a window's cloud that is another one if anything that decides about the cloud changes.
+
+    rig: the pictures by which cameras are put right, to what is not the same to the last digit in every run.
+    """
     settings = replace(options, device="", window=0.0)  # how long the window is shows in its pictures
     digest = hashlib.sha256(repr((read_version(), settings, window.middle, window.deviation, centre)).encode())
     model = Path(options.model)
     if model.is_file():
         digest.update(repr(model.stat().st_mtime_ns).encode())
-    for frame in capture.frames:
+    for frame in rig.frames + capture.frames:
         digest.update(frame.camera.camera_to_world.tobytes() + frame.camera.intrinsics.tobytes())
         digest.update(repr((frame.time, frame.image.shape)).encode() + frame.image.tobytes())
     return digest.hexdigest()[:32]

@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 from backend import windows
 from backend.__main__ import main
+from backend.alignment import choose_moments
 from backend.camera import Camera
 from backend.capture import Capture, Frame, save_capture
 from backend.errors import Cancelled, UserError
@@ -298,7 +299,7 @@ def test_a_cancelled_run_goes_on_where_it_stopped(tmp_path, reconstructed):
     assert all(torch.equal(*pair) for pair in zip(cloud.tensors(), straight.tensors(), strict=True))
 
 
-@pytest.mark.parametrize("change", ["options", "picture", "damage"])
+@pytest.mark.parametrize("change", ["options", "picture", "rig", "damage"])
 def test_what_has_changed_is_reconstructed_again(tmp_path, reconstructed, change):
     take, options = make_take(), SMALL
     reconstruct_take(take, options, folder=tmp_path)
@@ -306,15 +307,19 @@ def test_what_has_changed_is_reconstructed_again(tmp_path, reconstructed, change
     again = count
     if change == "options":
         options = replace(SMALL, refinements=1)
-    elif change == "picture":
+    elif change in ("picture", "rig"):
         (changed, *_) = windows_of(take)[0].pictures
+        if change == "rig":  # by which all cameras are aligned
+            poses = np.stack([camera.camera_to_world for camera in take.cameras])
+            read_by_windows = {number for window in windows_of(take) for number in window.pictures}
+            changed = next(n for n in choose_moments(poses, np.array(take.times)) if n not in read_by_windows)
         blank = np.zeros((16, 16, 4), np.uint8)
 
         def read(numbers, read=take.read):
             frames = read(numbers).frames
             return Capture([replace(f, image=blank) if f.name == str(changed) else f for f in frames])
 
-        take, again = replace(take, read=read), 2  # the windows that read it
+        take, again = replace(take, read=read), 2 if change == "picture" else count  # the windows that read it, or all
     else:
         next(tmp_path.iterdir()).write_bytes(b"cut off")
         again = 1
