@@ -31,7 +31,7 @@ AT_ONCE = 8  # pictures that are registered together: so many take some 0.4 GB a
 REWEIGHTED = 20  # times, after which cameras count by how far off they are
 SURE = 2.0  # times the mean difference, at which a pixel counts half
 # What a picture that shows something else reaches in _find_outliers. Right ones have reached 0.94, beside wrong ones
-# 1.9; of the wrong ones, five in six reach more.
+# 1.44; of the wrong ones, six in seven reach more.
 OUTLIER = 2.0
 
 

@@ -269,6 +269,18 @@ def test_cameras_of_a_take_stay_where_nothing_tells(reconstructed, monkeypatch, 
     reconstruct_take(take, replace(SMALL, align="off") if why == "told not to" else SMALL)
 
 
+def test_a_take_is_reconstructed_though_its_middle_shows_nothing(network):
+    """As before somebody enters: what tells nothing of the cameras is no reason to stop."""
+    take = make_take()
+    blank = np.zeros((16, 16, 4), np.uint8)
+
+    def read(numbers):
+        frames = take.read(numbers).frames
+        return Capture([replace(frame, image=blank) if 0.5 < frame.time < 2.5 else frame for frame in frames])
+
+    assert len(reconstruct_take(replace(take, read=read), SMALL, network))
+
+
 def test_a_finished_window_is_found_whatever_its_cameras_were_corrected_to(tmp_path, reconstructed, monkeypatch):
     """A GPU does not find the same to the last digit in every run."""
     reconstruct_take(make_take(), SMALL, folder=tmp_path)
