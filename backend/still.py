@@ -6,7 +6,7 @@ A Gaussian stands still if the pictures never change where a camera of the rig s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -67,6 +67,11 @@ class Stillness:
                 seen.count += 1
             elif len(self._ranges) <= MOST_CAMERAS:
                 self._ranges[key] = _Range(frame.camera.resize(*size), pixels, pixels.copy())
+
+    def put_right(self, right: Mapping[bytes, np.ndarray]) -> None:
+        """Let cameras have the right camera_to_world [4, 4], by the bytes of that which they had."""
+        for pose, seen in self._ranges.items():
+            seen.camera = replace(seen.camera, camera_to_world=right.get(pose, seen.camera.camera_to_world))
 
     def telling(self) -> list[_Range]:
         """Return what the cameras have seen that stand still; nothing if hardly any of the subject does."""

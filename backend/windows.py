@@ -34,6 +34,8 @@ from .version import read_version
 from .wording import counted
 
 KEPT = "window_"  # the beginning of the names of finished windows' files
+Poses = dict[bytes, np.ndarray]
+"""The right camera_to_world [4, 4] of cameras, by the bytes of that which they were given."""
 
 
 class Parts(NamedTuple):
@@ -109,7 +111,7 @@ def _reconstruct_windows(
     Other arguments and errors are those of reconstruct_take.
     The pictures of one window at a time are in memory. The first window decides on network and resolution for all.
     """
-    put_right, rig = _align_take(take, options, network, centre, lambda stage, _: progress(stage, 0.0))
+    right, rig = align_take(take, options, network, centre, lambda stage, _: progress(stage, 0.0))
     chosen: ReconstructOptions | None = None
     for number, window in enumerate(windows):
 
@@ -119,17 +121,16 @@ def _reconstruct_windows(
 
         report("Reading pictures", 0.0)
         capture = take.read(window.pictures)
+        stillness.add(capture)
         name = f"{KEPT}{_fingerprint(capture, rig, window, options, centre)}.safetensors"
         kept = folder / name if folder else None
-        capture = put_right(capture)
-        stillness.add(capture)
         cloud = _load_finished(kept)
         if cloud is None:
             if chosen is None:
                 first = capture if number == 0 else take.read(windows[0].pictures)
                 plan = make_plan(first, options, network, centre, report)
                 chosen, network = replace(options, resolution=plan.resolution), plan.network
-            make = partial(reconstruct, capture, chosen, network, centre, report)
+            make = partial(reconstruct, put_right(capture, right), chosen, network, centre, report)
             cloud = fade_window(make, window, pick_device(options.device))
             if cloud is None:
                 continue
@@ -137,37 +138,39 @@ def _reconstruct_windows(
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 save_cloud(cloud, kept)
         yield window.middle, cloud
+    stillness.put_right(right)
 
 
-def _align_take(
+def align_take(
     take: Take,
-    options: ReconstructOptions,
-    network: LRM4D | None,
-    centre: Sequence[float] | np.ndarray | None,
-    progress: Progress,
-) -> tuple[Callable[[Capture], Capture], Capture]:
-    """Return what puts right the cameras of a take's pictures, alike in all windows, and the pictures that told it.
+    options: ReconstructOptions = DEFAULTS,
+    network: LRM4D | None = None,
+    centre: Sequence[float] | np.ndarray | None = None,
+    progress: Progress = no_progress,
+) -> tuple[Poses, Capture]:
+    """Return the poses that put right the cameras of a take, alike in all windows, and the pictures that tell them.
 
-    Windows cannot tell it themselves, because most of their pictures are of a moment each.
+    Windows cannot tell it themselves, because most of their pictures are of a moment each. Arguments and errors are
+    those of reconstruct.reconstruct.
     """
     poses = np.stack([camera.camera_to_world for camera in take.cameras])
     chosen = choose_moments(poses, np.array(take.times)) if options.align != OFF else []
     if not chosen:
-        return lambda capture: capture, Capture([])
+        return {}, Capture([])
     rig = take.read(chosen)
-    cameras = align_rig(rig, options, network, centre, progress)
     given = (frame.camera.camera_to_world.tobytes() for frame in rig.frames)
-    right = dict(zip(given, (camera.camera_to_world for camera in cameras), strict=True))
+    cameras = align_rig(rig, options, network, centre, progress)
+    return dict(zip(given, (camera.camera_to_world for camera in cameras), strict=True)), rig
 
-    def put_right(capture: Capture) -> Capture:
-        frames = []
-        for frame in capture.frames:
-            pose = frame.camera.camera_to_world
-            camera = replace(frame.camera, camera_to_world=right.get(pose.tobytes(), pose))
-            frames.append(replace(frame, camera=camera))
-        return Capture(frames)
 
-    return put_right, rig
+def put_right(capture: Capture, right: Poses) -> Capture:
+    """Return a capture whose cameras have the right poses."""
+    frames = []
+    for frame in capture.frames:
+        pose = frame.camera.camera_to_world
+        camera = replace(frame.camera, camera_to_world=right.get(pose.tobytes(), pose))
+        frames.append(replace(frame, camera=camera))
+    return Capture(frames)
 
 
 def fade_window(make: Callable[[], Gaussians4D], window: Window, device: torch.device) -> Gaussians4D | None:

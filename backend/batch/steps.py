@@ -40,7 +40,7 @@ from ..reconstruct import Prepared, compute, prepare
 from ..still import Stillness
 from ..take import Take, Window, plan_windows
 from ..version import read_version
-from ..windows import Parts, fade_window, forget_finished, join_take
+from ..windows import Parts, Poses, align_take, fade_window, forget_finished, join_take, put_right
 from .failures import Failure, Report, step
 from .shots import DONE, FAILED, OPEN, Shot, describe_input, read_record, stamp, state_of, write_record
 from .strip import Sight, choose_inputs, draw_strip, look_at, score_inputs
@@ -175,6 +175,8 @@ class Predictor:
         self._network = _keep(load_model, 2)
         self._portraits = _keep(_make_portraits, 2)
         self._resolution = _keep(self._first_resolution, 64)
+        self._right_poses = _keep(self._align, 64)
+        self._network_use = threading.Lock()
 
     def prepare_ahead(self, decoded: Decoded | Failure | Outcome) -> Decoded | Failure | Outcome:
         """Prepare a unit's pictures before its turn; for a processor, `predict` does that itself.
@@ -202,9 +204,12 @@ class Predictor:
         shot, options = decoded.unit.shot, decoded.unit.shot.options
         if isinstance(options, PortraitOptions) or not isinstance(decoded.source, Capture):
             return None
-        if decoded.window is not None and options.resolution is None:
-            options = replace(options, resolution=self._resolution(shot, decoded.unit.stamp))
-        return prepare(decoded.source, options, self._load(options), shot.centre)
+        capture = decoded.source
+        if decoded.window is not None:
+            capture = put_right(capture, self._right_poses(shot, decoded.unit.stamp))
+            if options.resolution is None:
+                options = replace(options, resolution=self._resolution(shot, decoded.unit.stamp))
+        return prepare(capture, options, self._load(options), shot.centre)
 
     def cloud(self, decoded: Decoded) -> Gaussians4D:
         """Return the cloud of a unit's input, on any device.
@@ -215,17 +220,26 @@ class Predictor:
         source: Any = decoded.source
         prepared = decoded.prepared
         if isinstance(source, Parts):
+            source.stillness.put_right(self._right_poses(decoded.unit.shot, decoded.unit.stamp))
             return join_take(source, decoded.times, decoded.unit.shot.options.device)
-        if prepared is None:
-            pipeline = self._portraits(decoded.unit.shot.options)
-            return (pipeline.complete(source) if isinstance(pipeline, Completion) else pipeline.run(source)).cloud
-        if decoded.window is None:
-            return compute(prepared)
-        cloud = fade_window(functools.partial(compute, prepared), decoded.window, prepared.plan.device)
-        return _nothing() if cloud is None else cloud
+        with self._network_use:
+            if prepared is None:
+                pipeline = self._portraits(decoded.unit.shot.options)
+                return (pipeline.complete(source) if isinstance(pipeline, Completion) else pipeline.run(source)).cloud
+            if decoded.window is None:
+                return compute(prepared)
+            cloud = fade_window(functools.partial(compute, prepared), decoded.window, prepared.plan.device)
+            return _nothing() if cloud is None else cloud
 
     def _load(self, options: ReconstructOptions) -> LRM4D:
         return self._network(options.model, pick_device(options.device))
+
+    def _align(self, shot: Shot, now: str) -> Poses:
+        """Return the right poses of a take's cameras; while it finds them, it predicts nothing else."""
+        take, _, _ = _open(shot, now)
+        options = cast(ReconstructOptions, shot.options)
+        with self._network_use:
+            return align_take(take, options, self._load(options), shot.centre)[0]
 
     def _first_resolution(self, shot: Shot, now: str) -> int:
         """Return the resolution that the first window of a take decides on for all."""

@@ -4,6 +4,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from backend import memory, planning
+from backend import memory, planning, windows
 from backend.__main__ import main
 from backend.batch import local, steps
 from backend.batch.failures import Report
@@ -191,9 +192,21 @@ def test_the_summary_shows_every_shot(batch, tmp_path):
     assert strip.shape == (32, 5 * 32, 3)
 
 
-@pytest.mark.parametrize("still", [False, True])
-def test_a_long_take_is_divided_and_joined_to_what_reconstruct_makes(still, batch, tmp_path, model, caplog):
-    write_capture(tmp_path / "shots/long", moments=40, views=2, still=still)
+@pytest.mark.parametrize(("still", "views"), [(False, 2), (True, 2), (True, 6)])
+def test_a_long_take_is_divided_and_joined_to_what_reconstruct_makes(
+    still, views, batch, tmp_path, model, caplog, monkeypatch
+):
+    """With six cameras these are aligned once, also where windows are made apart."""
+
+    def align(capture, *_):
+        moved = [frame.camera.camera_to_world.copy() for frame in capture.frames]
+        for number, pose in enumerate(moved):
+            pose[0, 3] += 0.02 * (number % views)
+        frames = zip(capture.frames, moved, strict=True)
+        return [replace(frame.camera, camera_to_world=pose) for frame, pose in frames]
+
+    monkeypatch.setattr(windows, "align_rig", align)
+    write_capture(tmp_path / "shots/long", moments=40, views=views, still=still)
     code, units = batch()
     assert code == 0 and units[0] == "long.-2" and len(units) == 1 + record(tmp_path, "long")["windows"] > 3
     whole = tmp_path / "whole.safetensors"
