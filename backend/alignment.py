@@ -18,9 +18,8 @@ from torch import Tensor
 
 from .gaussians import MovingGaussians
 from .rasterize import over_white_srgb, render_moving
-from .take import LARGEST_WINDOW, STEP_PICTURES, group_moments
+from .take import FEWEST_AT_ONCE, group_moments
 
-FEWEST = 6  # cameras of a moment: what fewer show of it leaves too much open
 # Exact cameras have seemed off by 0.33 pixels of pictures of up to 192 px, and by 0.5 pixels of 384 px.
 LEAST_SHIFT = 0.0025  # of a picture's width, in the mean
 LEAST_PIXELS, MOST_PIXELS = 0.35, 0.65  # between which that lies
@@ -51,9 +50,9 @@ class Faults(NamedTuple):
 
     shifts [V, 4]: to the right, down, clockwise about the optical axis in radians, and enlarged; the first two in focal
     lengths. Of a camera with several pictures all have its mean. 0 where nothing tells. size: the mean length of those
-    shifts that are known, in widths of the picture; 0 if fewer than FEWEST are. difference: the mean squared difference
-    between the pictures and what the others show, before any shift. outliers: the views that show something else, which
-    tell nothing of their cameras.
+    shifts that are known, in widths of the picture; 0 if fewer than FEWEST_AT_ONCE are. difference: between the
+    pictures and what the others show, before any shift, squared and in the mean. outliers: the views that show
+    something else, which tell nothing of their cameras.
     """
 
     shifts: Tensor
@@ -75,31 +74,13 @@ class Registration(NamedTuple):
     correlation: Tensor
 
 
-def choose_moments(poses: np.ndarray, times: np.ndarray) -> list[int]:
-    """Return the numbers of the pictures by which to align the cameras of a take: of a few moments in its middle.
-
-    They are of all cameras. None are returned where cameras move, or where fewer than FEWEST take pictures at once, or
-    more than a window reads. poses [P, 4, 4], times [P]: of all P pictures.
-    """
-    camera = np.unique(poses.reshape(len(poses), -1), axis=0, return_inverse=True)[1].reshape(-1)
-    cameras = camera.max() + 1
-    order = np.argsort(times, kind="stable")
-    whole = [order[group] for group in group_moments(times[order]) if len(set(camera[order[group]])) == cameras]
-    if not whole or not FEWEST <= cameras <= LARGEST_WINDOW:
-        return []
-    middle, count = len(whole) // 2, 2 * STEP_PICTURES // cameras
-    ends = max(0, middle - STEP_PICTURES), min(len(whole) - 1, middle + STEP_PICTURES)
-    moments = np.unique(np.linspace(*ends, max(1, count) + 2)[1:-1].round().astype(int))
-    return np.concatenate([whole[moment] for moment in moments]).tolist()
-
-
 def find_faults(
     cloud: MovingGaussians, owner: Tensor, images: Tensor, mattes: Tensor, rig: Rig, report: Callable[[float], None]
 ) -> Faults | None:
     """Find how V pictures lie over what those of other cameras show of their moments.
 
-    None is returned where no moment has FEWEST cameras. Where several squares of a picture are read, the first one
-    tells.
+    None is returned where no moment has FEWEST_AT_ONCE cameras. Where several squares of a picture are read, the first
+    one tells.
 
     cloud: of one scene, unrefined, [1, N, ...]. owner [N]: the view whose pixel each Gaussian is; -1 if it is none's,
     and is not drawn. images [V, 3, H, W]: sRGB-encoded over white, 0..1. mattes [V, H, W]: their alpha, 0..1; 1 all
@@ -107,7 +88,7 @@ def find_faults(
     """
     (first, camera), moment = _cameras(rig.poses), _moments(rig.times)
     squares = np.unique(np.stack([camera, moment]), axis=1, return_index=True)[1]  # the first one of each picture
-    telling = [view for view in sorted(squares) if len(set(camera[moment == moment[view]])) >= FEWEST]
+    telling = [view for view in sorted(squares) if len(set(camera[moment == moment[view]])) >= FEWEST_AT_ONCE]
     if not telling:
         return None
     height, width = images.shape[-2:]
@@ -133,7 +114,7 @@ def find_faults(
     counts = taker.bincount(minlength=len(first))
     seen = counts > 0
     means = shifts.new_zeros(len(first), 4)
-    if seen.sum() < FEWEST:
+    if seen.sum() < FEWEST_AT_ONCE:
         return Faults(means[numbers], 0.0, difference, outliers)
     means = means.index_add_(0, taker, shifts[known]) / counts.clamp_min(1)[:, None]
     means[seen] = without_common(means[seen], rig.poses[first][seen])

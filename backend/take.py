@@ -26,6 +26,7 @@ MOST_PICTURES = 64  # that are read at once where a take is too short or too sti
 # Standard deviation of a window's fading, in steps: half way between the middles of two windows each has half of its
 # opacity, and at the next window's middle 6 % are left.
 FADING = 0.42
+FEWEST_AT_ONCE = 6  # cameras of a moment that tell whether these fit; what fewer show of it leaves too much open
 CROWD = 0.1  # squared distance on the unit sphere, about 18 degrees: cameras that are nearer see the same
 
 
@@ -111,6 +112,24 @@ def count_windows(times: Sequence[float] | np.ndarray, seconds: float = 0.0) -> 
     steps = 2 * (times[-1] - times[0]) / seconds if seconds else (moments - 1) / STEP_PICTURES
     steps = min(round(steps), moments - 1)
     return steps + 1 if steps > 2 else 1  # two steps are the length of one window
+
+
+def choose_moments(poses: np.ndarray, times: np.ndarray) -> list[int]:
+    """Return the numbers of the pictures by which to align the cameras of a take: of a few moments in its middle.
+
+    They are of all cameras. None are returned where cameras move, or where fewer than FEWEST_AT_ONCE take pictures at
+    once, or more than a window reads. poses [P, 4, 4], times [P]: of all P pictures.
+    """
+    camera = np.unique(poses.reshape(len(poses), -1), axis=0, return_inverse=True)[1].reshape(-1)
+    cameras = camera.max() + 1
+    order = np.argsort(times, kind="stable")
+    whole = [order[group] for group in group_moments(times[order]) if len(set(camera[order[group]])) == cameras]
+    if not whole or not FEWEST_AT_ONCE <= cameras <= LARGEST_WINDOW:
+        return []
+    middle, count = len(whole) // 2, 2 * STEP_PICTURES // cameras
+    ends = max(0, middle - STEP_PICTURES), min(len(whole) - 1, middle + STEP_PICTURES)
+    moments = np.unique(np.linspace(*ends, max(1, count) + 2)[1:-1].round().astype(int))
+    return np.concatenate([whole[moment] for moment in moments]).tolist()
 
 
 def group_moments(times: np.ndarray) -> list[np.ndarray]:

@@ -17,7 +17,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .alignment import choose_moments
 from .capture import Capture
 from .devices import pick_device
 from .errors import Progress, UserError, no_progress
@@ -29,7 +28,7 @@ from .planning import DEFAULTS, make_plan
 from .reconstruct import NothingFound, OnCloud, align_rig, reconstruct
 from .splats import MIN_OPACITY
 from .still import Stillness, keep_still_once
-from .take import Take, Window, plan_windows
+from .take import Take, Window, choose_moments, plan_windows
 from .version import read_version
 from .wording import counted
 
@@ -111,8 +110,9 @@ def _reconstruct_windows(
     Other arguments and errors are those of reconstruct_take.
     The pictures of one window at a time are in memory. The first window decides on network and resolution for all.
     """
-    right, rig = align_take(take, options, network, centre, lambda stage, _: progress(stage, 0.0))
     chosen: ReconstructOptions | None = None
+    right: Poses = {}
+    rig = Capture([])
     for number, window in enumerate(windows):
 
         def report(stage: str, fraction: float, number: int = number) -> None:
@@ -122,6 +122,8 @@ def _reconstruct_windows(
         report("Reading pictures", 0.0)
         capture = take.read(window.pictures)
         stillness.add(capture)
+        if number == 0:  # whose pictures, read first, decide how all are cut out
+            right, rig = align_take(take, options, network, centre, lambda stage, _, report=report: report(stage, 0.0))
         name = f"{KEPT}{_fingerprint(capture, rig, window, options, centre)}.safetensors"
         kept = folder / name if folder else None
         cloud = _load_finished(kept)

@@ -80,13 +80,18 @@ def capture_steps(
 
 
 def _choose_for_windows(views: list[View], scene: Scene) -> list[View]:
-    """Return the views that the windows of a long take read, as their cameras stand now; all of a short one."""
+    """Return the views that the windows of a long take read, as their cameras stand now, and those by which these are
+    aligned; all of a short one."""
     rig = {camera: frame_camera(camera, scene.render) for camera in {view.camera for view in views}}
     seconds, target = scene.render.fps_base / scene.render.fps, scene.facet4d.target
     cameras, times = [rig[view.camera] for view in views], [view.frame * seconds for view in views]
     centre = None if target is None else np.array(target.matrix_world.translation)
     windows = backend.take.plan_windows(cameras, times, centre, scene.facet4d.window)
-    return [views[number] for number in sorted({number for window in windows for number in window.pictures})]
+    read = {number for window in windows for number in window.pictures}
+    if len(windows) > 1 and scene.facet4d.align != backend.options.OFF:
+        poses = np.stack([camera.camera_to_world for camera in cameras])
+        read |= set(backend.take.choose_moments(poses, np.array(times)))
+    return [views[number] for number in sorted(read)]
 
 
 @contextmanager

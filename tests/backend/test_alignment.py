@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from backend import alignment
 from backend import reconstruct as reconstruction
-from backend.alignment import FEWEST, Faults, Rig, are_off, correct, find_faults, register, without_common
+from backend.alignment import Faults, Rig, are_off, correct, find_faults, register, without_common
 from backend.calibrations.load import load_capture
 from backend.camera import Camera
 from backend.capture import Capture
@@ -20,6 +20,7 @@ from backend.gaussians import MovingGaussians
 from backend.options import ReconstructOptions
 from backend.rasterize import over_white_srgb, render_moving
 from backend.reconstruct import align_rig, reconstruct
+from backend.take import FEWEST_AT_ONCE
 from tests.helpers.cameras import look_at
 
 DEMO = Path(__file__).parents[2] / "backend" / "demo_capture"
@@ -100,7 +101,7 @@ def shaken(poses: torch.Tensor, size: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("moments", [1, 2])
 def test_cameras_that_are_turned_or_too_near_are_put_right(moments):
-    rig, cloud = ring(FEWEST, moments), ball(400 * moments)
+    rig, cloud = ring(FEWEST_AT_ONCE, moments), ball(400 * moments)
     owner = torch.arange(400 * moments) % len(rig.poses)
     cloud = cloud._replace(middle=rig.times[owner][None], variance=torch.full((1, len(owner)), 0.01))
     images, mattes = drawn(cloud, rig)

@@ -13,7 +13,6 @@ from torch.nn.functional import normalize
 
 from backend import windows
 from backend.__main__ import main
-from backend.alignment import choose_moments
 from backend.camera import Camera
 from backend.capture import Capture, Frame, save_capture
 from backend.errors import Cancelled, UserError
@@ -23,7 +22,7 @@ from backend.lrm4d import LRM4D
 from backend.options import ReconstructOptions
 from backend.rasterize import render_pictures
 from backend.reconstruct import NothingFound, reconstruct
-from backend.take import Take, Window, plan_windows
+from backend.take import Take, Window, choose_moments, plan_windows
 from backend.windows import reconstruct_take
 from tests.helpers.cameras import ring
 from tests.helpers.tiny_run import TINY

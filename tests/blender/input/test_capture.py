@@ -9,6 +9,7 @@ from PIL import Image
 
 from backend.camera import Camera
 from backend.errors import UserError
+from backend.take import choose_moments
 from tests.helpers.stage import add_camera, add_picture, read_capture, save_picture
 
 bpy = pytest.importorskip("bpy")
@@ -373,6 +374,23 @@ def test_of_a_long_take_only_what_its_windows_read_is_read(scene, monkeypatch):
         times = [frame.time for frame in frames if frame.name.startswith(f"Camera{camera}")]
         assert 20 <= len(times) <= 40
         assert np.diff(times).max() < 0.5
+
+
+@pytest.mark.parametrize("align", ["auto", "off"])
+def test_of_a_long_take_of_six_cameras_those_moments_are_read_that_align_them(scene, monkeypatch, align):
+    for index, azimuth in enumerate(np.linspace(0, 3, 6)):
+        camera = add_camera(f"Camera{index}", (4 * np.sin(azimuth), -4 * np.cos(azimuth), 0))
+        camera.rotation_euler.z = azimuth
+    scene.facet4d.source, scene.facet4d.frames_by, scene.facet4d.frame_step = "RENDER", "STEP", 1
+    scene.frame_start, scene.frame_end = 1, 49
+    scene.facet4d.align = align
+    bpy.context.view_layer.update()
+    monkeypatch.setattr(capture, "render_still", lambda *_: np.zeros((24, 32, 4), np.uint8))
+    frames = read_capture().frames
+    poses = np.stack([frame.camera.camera_to_world for frame in frames])
+    chosen = choose_moments(poses, np.array([frame.time for frame in frames]))
+    whole = {frames[number].time for number in chosen}
+    assert len(chosen) == 6 * len(whole) and bool(whole) == (align == "auto")
 
 
 def test_a_render_cropped_to_its_region_keeps_its_camera(scene):
