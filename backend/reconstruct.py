@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from .alignment import HELPED, Faults, Rig, are_off, correct, find_faults
-from .camera import Camera
 from .capture import Capture, over_white
 from .complete import decide_outline, denoise
 from .corrections import Correction
@@ -37,6 +36,9 @@ from .wording import list_some
 OnCloud = Callable[[Gaussians4D], None]
 """A function that is given the cloud as it is before it is refined, placed and on the CPU; where views are completed,
 after each step."""
+
+Poses = dict[bytes, np.ndarray]
+"""The right camera_to_world [4, 4] of cameras, by the bytes of that which they were given."""
 
 LIGHTEST = 220  # of 255, as which the network sees white on a subject: over white it would see nothing there
 
@@ -143,8 +145,8 @@ def align_rig(
     network: LRM4D | None = None,
     centre: Sequence[float] | np.ndarray | None = None,
     progress: Progress = no_progress,
-) -> list[Camera]:
-    """Return the cameras of a capture's inputs as its pictures show them to be: the given ones if they fit them.
+) -> Poses:
+    """Return the poses of a capture's cameras as its pictures show them to be; none if the given ones fit them.
 
     So all windows of a take can have the same cameras. Arguments and errors are those of `reconstruct`.
     """
@@ -155,13 +157,11 @@ def align_rig(
         with report_blocks(plan.network.blocks, lambda done: progress("Predicting Gaussians", 0.2 + 0.3 * done)):
             prediction = _run(plan, views, images)
         aligned, _ = _align(plan, views, images, prediction, part_of(progress, 0.5, 1))
-    cameras = [frame.camera for frame in capture.inputs().frames]
     if aligned is views:
-        return cameras
+        return {}
     poses = plan.normalisation.inverse().apply_pose(aligned.poses[0].double().cpu().numpy())
-    given = (frame.camera.camera_to_world.tobytes() for frame in plan.capture.frames)  # some come several times
-    right = dict(zip(given, poses, strict=True))
-    return [replace(camera, camera_to_world=right[camera.camera_to_world.tobytes()]) for camera in cameras]
+    given = (frame.camera.camera_to_world.tobytes() for frame in plan.capture.frames)
+    return dict(zip(given, poses, strict=True))
 
 
 def _align(

@@ -25,7 +25,7 @@ from .logs import log, saying_once
 from .lrm4d import LRM4D
 from .options import OFF, ReconstructOptions
 from .planning import DEFAULTS, make_plan
-from .reconstruct import NothingFound, OnCloud, align_rig, reconstruct
+from .reconstruct import NothingFound, OnCloud, Poses, align_rig, reconstruct
 from .splats import MIN_OPACITY
 from .still import Stillness, keep_still_once
 from .take import Take, Window, choose_moments, plan_windows
@@ -33,8 +33,6 @@ from .version import read_version
 from .wording import counted
 
 KEPT = "window_"  # the beginning of the names of finished windows' files
-Poses = dict[bytes, np.ndarray]
-"""The right camera_to_world [4, 4] of cameras, by the bytes of that which they were given."""
 
 
 class Parts(NamedTuple):
@@ -160,9 +158,7 @@ def align_take(
     if not chosen:
         return {}, Capture([])
     rig = take.read(chosen)
-    given = (frame.camera.camera_to_world.tobytes() for frame in rig.frames)
-    cameras = align_rig(rig, options, network, centre, progress)
-    return dict(zip(given, (camera.camera_to_world for camera in cameras), strict=True)), rig
+    return align_rig(rig, options, network, centre, progress), rig
 
 
 def put_right(capture: Capture, right: Poses) -> Capture:

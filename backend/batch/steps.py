@@ -36,11 +36,11 @@ from ..options import FACELIFT_MODEL, PortraitOptions, ReconstructOptions
 from ..planning import make_plan
 from ..portrait.mattes import cut_out_take
 from ..portrait.pipeline import Completion, Sitting, read_sitting
-from ..reconstruct import Prepared, compute, prepare
+from ..reconstruct import Poses, Prepared, compute, prepare
 from ..still import Stillness
 from ..take import Take, Window, plan_windows
 from ..version import read_version
-from ..windows import Parts, Poses, align_take, fade_window, forget_finished, join_take, put_right
+from ..windows import Parts, align_take, fade_window, forget_finished, join_take, put_right
 from .failures import Failure, Report, step
 from .shots import DONE, FAILED, OPEN, Shot, describe_input, read_record, stamp, state_of, write_record
 from .strip import Sight, choose_inputs, draw_strip, look_at, score_inputs
